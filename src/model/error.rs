@@ -1,0 +1,124 @@
+//! What can go wrong at a vendor, in the terms in which the engine decides.
+
+use super::SideName;
+use std::time::Duration;
+
+/// Why a vendor does not let us in; each has its own remedy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AuthProblem {
+    /// The key or token is wrong or revoked.
+    BadCredentials,
+    /// The key is right, but a permission is missing.
+    MissingScope,
+    /// The workspace lives in another region.
+    WrongRegion,
+    /// Brevo blocks the address we call from.
+    BlockedIp,
+    /// The plan does not include it.
+    Plan,
+}
+
+/// The rows of DESIGN's table "when things go wrong": what the engine does follows from the row, not from a status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ErrorKind {
+    /// Stop this side, keep observing the other, say what to fix.
+    #[error("not let in")]
+    Auth(AuthProblem),
+    /// A known record is not there (404).
+    #[error("not found")]
+    NotFound,
+    /// A known record was merged away (410).
+    #[error("merged")]
+    Merged {
+        /// The survivor's id, where named.
+        into: Option<String>,
+    },
+    /// Another record holds an identifier.
+    #[error("conflict")]
+    Conflict {
+        /// Which identifiers (`email`, `SMS`, `ext_id`; lower or upper case as the vendor wrote them). Empty if unsaid.
+        identifiers: Vec<String>,
+        /// The holder's id, where named (Intercom names it in the message).
+        holder: Option<String>,
+        /// The holder is archived.
+        archived: bool,
+    },
+    /// The record, or one of its fields, is refused and will be again.
+    #[error("refused")]
+    Rejected {
+        /// The field at fault, where the vendor's words let us tell.
+        field: Option<String>,
+    },
+    /// Too many requests (429), or an import is at work (425). Nothing was done.
+    #[error("throttled")]
+    Throttled,
+    /// It failed and nothing can have been done: no connection, 5xx on a read.
+    #[error("unavailable")]
+    Unavailable,
+    /// It may have been done or may still land: a time-out, a cut answer, a 5xx on a write.
+    #[error("outcome unknown")]
+    Ambiguous,
+    /// The answer is not what the vendor documents: HTML for JSON, an empty 200, a body beyond its bound.
+    #[error("unreadable answer")]
+    Malformed,
+    /// A cursor or scroll that the vendor no longer knows: begin the sweep again.
+    #[error("lost cursor")]
+    LostCursor,
+    /// The resource is capped or busy (the company list beyond 10,000; somebody else's open scroll).
+    #[error("busy")]
+    Busy,
+    /// We asked for something this side cannot do.
+    #[error("unsupported")]
+    Unsupported,
+}
+
+/// A request that a vendor did not answer with success.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{side}: {kind}{}: {message}", status.map(|s| format!(" ({s})")).unwrap_or_default())]
+pub struct SideError {
+    /// Whose.
+    pub side: SideName,
+    /// Which row of the table.
+    pub kind: ErrorKind,
+    /// HTTP status, if there was an answer.
+    pub status: Option<u16>,
+    /// The vendor's code, an open set.
+    pub code: Option<String>,
+    /// The vendor's words, or ours; bounded, and without personal data (addresses and numbers are masked).
+    pub message: String,
+    /// What the vendor calls the request, for its support.
+    pub request_id: Option<String>,
+    /// How long the vendor asks us to wait.
+    pub retry_after: Option<Duration>,
+    /// How many times it was tried.
+    pub attempts: u32,
+}
+
+impl SideError {
+    /// A new error with nothing but its kind and words.
+    pub fn new(side: SideName, kind: ErrorKind, message: impl Into<String>) -> Box<Self> {
+        Box::new(Self {
+            side,
+            kind,
+            status: None,
+            code: None,
+            message: message.into(),
+            request_id: None,
+            retry_after: None,
+            attempts: 1,
+        })
+    }
+
+    /// Whether the same request may succeed later without anybody's help.
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self.kind,
+            ErrorKind::Throttled
+                | ErrorKind::Unavailable
+                | ErrorKind::Ambiguous
+                | ErrorKind::Malformed
+                | ErrorKind::LostCursor
+                | ErrorKind::Busy
+        )
+    }
+}

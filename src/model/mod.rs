@@ -1,0 +1,34 @@
+//! The words everybody shares: ids, e-mail addresses, values, records, observations, consent, and the [`Side`] trait
+//! through which the engine sees a vendor.
+//!
+//! Nothing in here knows a vendor's wire shape, the database, the network or the clock.
+
+mod account;
+mod consent;
+mod email;
+mod error;
+mod ids;
+mod observation;
+mod record;
+mod side;
+mod value;
+mod write;
+
+pub use account::{AccountInfo, Attribute, AttributeKind, Budget};
+pub use consent::{Consent, OptOutReason};
+pub use email::{Email, EmailError};
+pub use error::{AuthProblem, ErrorKind, SideError};
+pub use ids::{
+    BrevoContactId, BrevoListId, BrevoOrganizationId, ConversationId, IntercomCompanyId, IntercomContactId,
+    IntercomTagId, IntercomWorkspaceId, ProcessId,
+};
+pub use observation::{Cursor, Fetched, Gone, Observation, ReadPage, ReadRequest, Related, Resource, Scope};
+pub use record::{
+    BrevoContact, Company, Conversation, ConversationState, Fields, IntercomContact, Partial, Rating, Role, Sla, Tag,
+};
+pub use side::{ContactKey, Side, SideName};
+pub use value::{Number, Value};
+pub use write::{
+    Answer, AttributeSpec, ContactChange, ImportBatch, ImportRow, ImportState, NewContact, OutgoingEvent, Priority,
+    Write,
+};

@@ -1,0 +1,107 @@
+//! The one trait through which the engine knows a vendor.
+
+use super::{
+    AccountInfo, Answer, Attribute, BrevoContactId, Budget, Email, Fetched, ImportState, IntercomContactId, Priority,
+    ProcessId, ReadPage, ReadRequest, Related, SideError, Write,
+};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Which vendor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SideName {
+    /// Support.
+    Intercom,
+    /// Marketing.
+    Brevo,
+}
+
+impl SideName {
+    /// In lower case, as config and store write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Intercom => "intercom",
+            Self::Brevo => "brevo",
+        }
+    }
+}
+
+impl fmt::Display for SideName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Intercom => "Intercom",
+            Self::Brevo => "Brevo",
+        })
+    }
+}
+
+/// A contact's key at a vendor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ContactKey {
+    /// An Intercom contact by id.
+    Intercom(IntercomContactId),
+    /// A Brevo contact by id.
+    Brevo(BrevoContactId),
+    /// A Brevo contact by address.
+    BrevoEmail(Email),
+    /// A Brevo contact by external id.
+    BrevoExtId(String),
+    /// A Brevo contact by phone, digits with country code.
+    BrevoPhone(String),
+}
+
+/// A vendor, as the engine sees it. Implementations pace themselves (they never exceed their budgets) and retry what
+/// can succeed at once; an error that comes out has been retried as often as its [`Priority`] allows.
+///
+/// What a side does not have (Brevo has no conversations) answers [`super::ErrorKind::Unsupported`].
+#[async_trait]
+pub trait Side: Send + Sync {
+    /// Which vendor this is.
+    fn name(&self) -> SideName;
+
+    /// Which account the credentials open.
+    async fn account(&self) -> Result<AccountInfo, Box<SideError>>;
+
+    /// The contact fields that exist there.
+    async fn attributes(&self) -> Result<Vec<Attribute>, Box<SideError>>;
+
+    /// One page of a sweep.
+    async fn read(&self, request: &ReadRequest) -> Result<ReadPage, Box<SideError>>;
+
+    /// One contact as it is now. A record that is not there is an answer, not an error.
+    async fn fetch(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>>;
+
+    /// One conversation as it is now (Intercom).
+    async fn fetch_conversation(
+        &self,
+        id: &super::ConversationId,
+        priority: Priority,
+    ) -> Result<Fetched, Box<SideError>>;
+
+    /// One company as it is now (Intercom).
+    async fn fetch_company(&self, id: &super::IntercomCompanyId, priority: Priority)
+    -> Result<Fetched, Box<SideError>>;
+
+    /// All ids of a set that the contact's record embeds only in part.
+    async fn related(
+        &self,
+        contact: &IntercomContactId,
+        what: Related,
+        priority: Priority,
+    ) -> Result<BTreeSet<String>, Box<SideError>>;
+
+    /// One change.
+    async fn write(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>>;
+
+    /// How an import is doing.
+    async fn import_state(&self, process: ProcessId) -> Result<ImportState, Box<SideError>>;
+
+    /// The rows of one of an import's reports: the first column that looks like an address, per row.
+    async fn import_report(&self, url: &str) -> Result<Vec<String>, Box<SideError>>;
+
+    /// What is left of each budget, as the last answers said.
+    fn budgets(&self) -> Vec<Budget>;
+}

@@ -1,0 +1,176 @@
+//! What is asked of a vendor to change, and what it answered.
+
+use super::{
+    Attribute, AttributeKind, BrevoContactId, BrevoListId, Email, Fields, IntercomContactId, ProcessId, Value,
+};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Whose turn it is when budget is short.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Priority {
+    /// Webhook and incremental work: any budget, at once.
+    Live,
+    /// Backfill: spread evenly, never the reserved tenth.
+    Backfill,
+}
+
+/// A contact to make in Brevo. Never sent with `updateEnabled`: a contact that turns out to exist is read and linked.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NewContact {
+    /// Its address; `None` for a phone-only contact, whose number is in `attributes["SMS"]`.
+    pub email: Option<Email>,
+    /// The customer's own id.
+    pub ext_id: Option<String>,
+    /// Attributes to set.
+    pub attributes: Fields,
+    /// Lists to put it on.
+    pub lists: BTreeSet<BrevoListId>,
+    /// `true` sends `emailBlacklisted: true`; `false` omits the flag (we never loosen).
+    pub email_opted_out: bool,
+    /// The same for SMS.
+    pub sms_opted_out: bool,
+}
+
+/// A change of an existing Brevo contact. What is not named is not touched.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContactChange {
+    /// Attributes: a value sets, `None` clears.
+    pub attributes: BTreeMap<String, Option<Value>>,
+    /// A new address. Brevo re-subscribes a blocklisted contact whose address changes, so opt-outs ride along.
+    pub email: Option<Email>,
+    /// The customer's own id.
+    pub ext_id: Option<String>,
+    /// Lists to join.
+    pub join_lists: BTreeSet<BrevoListId>,
+    /// Lists to leave.
+    pub leave_lists: BTreeSet<BrevoListId>,
+    /// `true` sends `emailBlacklisted: true`; `false` omits the flag.
+    pub email_opted_out: bool,
+    /// The same for SMS.
+    pub sms_opted_out: bool,
+}
+
+impl ContactChange {
+    /// Changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One row of an import.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImportRow {
+    /// Its address.
+    pub email: Email,
+    /// The customer's own id (attribute `EXT_ID`).
+    pub ext_id: Option<String>,
+    /// Attributes to set. Imports can neither clear nor set `false`.
+    pub attributes: Fields,
+}
+
+/// A bulk write (`POST /contacts/import`): asynchronous, at most 8 MB, one set of lists and flags for all rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImportBatch {
+    /// Its rows.
+    pub rows: Vec<ImportRow>,
+    /// Lists that every row joins: the technical list and the rows' common lists. Never empty.
+    pub lists: BTreeSet<BrevoListId>,
+    /// `false` for creations: a row that turns out to exist is left alone, then first-linked.
+    pub update_existing: bool,
+    /// `true` blocklists every row.
+    pub email_opted_out: bool,
+}
+
+/// How an import is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImportState {
+    /// Queued or at work.
+    Running,
+    /// Over. "Completed" does not mean that every row landed: `reports` name files of rejected rows by reason
+    /// (`invalid_emails`, `duplicate_phone_id` …).
+    Finished {
+        /// Whether the vendor calls it completed (else failed or cancelled).
+        completed: bool,
+        /// URL of a CSV file per reason.
+        reports: BTreeMap<String, String>,
+    },
+}
+
+/// Something that happened, on its way to Brevo.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutgoingEvent {
+    /// The outbox key: sent along as property `linkspan_key`, because Brevo has no idempotency key.
+    pub key: String,
+    /// `[A-Za-z0-9_-]`, at most 255.
+    pub name: String,
+    /// When it happened.
+    pub happened_at: DateTime<Utc>,
+    /// Whose event it is.
+    pub contact: BrevoContactId,
+    /// Flat properties.
+    pub properties: BTreeMap<String, serde_json::Value>,
+}
+
+/// A field to create.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttributeSpec {
+    /// UPPER-CASE name.
+    pub name: String,
+    /// Its type.
+    pub kind: AttributeKind,
+    /// Labels of a category or options of a multiple choice.
+    pub options: Vec<String>,
+}
+
+/// One request that changes something.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// Make a contact.
+    CreateContact(NewContact),
+    /// Change a contact.
+    UpdateContact(BrevoContactId, ContactChange),
+    /// Change or make many, in the background.
+    Import(ImportBatch),
+    /// Put contacts on a list, at most 150.
+    AddToList(BrevoListId, Vec<BrevoContactId>),
+    /// Take contacts off a list, at most 150.
+    RemoveFromList(BrevoListId, Vec<BrevoContactId>),
+    /// Send events.
+    SendEvents(Vec<OutgoingEvent>),
+    /// Make an attribute.
+    CreateAttribute(AttributeSpec),
+    /// Give an attribute these options, all of them (category labels, multiple-choice options).
+    SetAttributeOptions(Attribute),
+    /// Make a list, in a folder of ours, which is made if missing.
+    CreateList(String),
+}
+
+/// What a vendor said to a write.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// Done. Nothing more was said (204).
+    Done,
+    /// A contact was made.
+    ContactCreated(BrevoContactId),
+    /// An Intercom contact was made.
+    IntercomContactCreated(IntercomContactId),
+    /// An import was queued; the vendor's clock when it answered.
+    ImportStarted(ProcessId, Option<DateTime<Utc>>),
+    /// A list was made.
+    ListCreated(BrevoListId),
+    /// Ids that are now on (or off) the list; and those that the vendor reports as failed.
+    ListChanged {
+        /// Accepted.
+        done: Vec<BrevoContactId>,
+        /// Refused.
+        failed: Vec<BrevoContactId>,
+    },
+    /// Events were queued, but for these (index into the request, the vendor's words).
+    EventsAccepted {
+        /// Refused.
+        failed: Vec<(usize, String)>,
+    },
+}

@@ -1,0 +1,7 @@
+//! A faithful Intercom and Brevo to run against: demo, tests, simulation.
+//!
+//! Shares no code with the clients it is there to test, wire structs included: else one misreading would hide in both.
+
+mod shared;
+
+pub use shared::{Fault, Knobs, LoggedRequest, OutgoingWebhook, RequestLog};
