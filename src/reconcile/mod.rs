@@ -1,1 +1,16 @@
-//! Not built yet.
+//! The pure core: from three views of a person (what Intercom shows, what Brevo shows, what both agreed on last) to a
+//! plan. No I/O, no clock, no randomness: the same views always give the same plan.
+//!
+//! | file | decides |
+//! |---|---|
+//! | [`identity`] | which records are one person |
+//! | [`fields`] | field by field: who changed it, what to write, what to remember; and what a server made of a write |
+//! | [`consent`] | may the person be e-mailed; only ever towards stricter |
+//! | [`lists`] | list membership; nobody is put back on a list they left |
+//! | [`person`] | all of the above for one person: the plan |
+
+pub mod consent;
+pub mod fields;
+pub mod identity;
+pub mod lists;
+pub mod person;

@@ -1,1 +1,248 @@
-//! Not built yet.
+//! The state: one SQLite file per pair of accounts. All SQL of the program is in this room.
+//!
+//! | file | tables |
+//! |---|---|
+//! | [`migrations`] | the schema |
+//! | [`contacts`] | both sides' views of contacts |
+//! | [`links`] | who is whom, base, our writes on their way, what is to be planned |
+//! | [`activity`] | companies, conversations, tags |
+//! | [`progress`] | cursors, watermarks, schedule, runs, the pair of accounts |
+//! | [`queues`] | webhook inbox, event outbox, imports |
+//! | [`listings`] | failures, notices, conflicts, history, counts |
+
+pub mod activity;
+pub mod contacts;
+pub mod links;
+pub mod listings;
+mod migrations;
+mod owner;
+pub mod progress;
+pub mod queues;
+
+pub use owner::Owner;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Why the state could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The disk is full: nothing more can be acknowledged until there is room.
+    #[error("the disk that holds the state is full")]
+    Full,
+    /// Another process holds the file for longer than we wait.
+    #[error("the state is busy: another process holds it")]
+    Busy,
+    /// The file is damaged.
+    #[error("the state is damaged: {0}")]
+    Corrupt(String),
+    /// The file was written by a newer version.
+    #[error("the state was written by a newer version of linkspan (schema {found}, this one knows {known}); it was not touched")]
+    Newer {
+        /// Schema version in the file.
+        found: usize,
+        /// The newest that this program knows.
+        known: usize,
+    },
+    /// The file belongs to another pair of accounts.
+    #[error(
+        "the state belongs to Intercom workspace {intercom} and Brevo account {brevo}; the configured credentials open another pair; it was not touched"
+    )]
+    OtherPair {
+        /// The workspace it belongs to.
+        intercom: String,
+        /// The account it belongs to.
+        brevo: String,
+    },
+    /// Another linkspan owns the state.
+    #[error("the state is in use by {holder}")]
+    Owned {
+        /// Who, in words: process id and since when.
+        holder: String,
+    },
+    /// A row cannot be read back.
+    #[error("the state holds something unreadable in {what}: {cause}")]
+    Decode {
+        /// Which table.
+        what: &'static str,
+        /// Why.
+        cause: String,
+    },
+    /// The file or its folder cannot be opened.
+    #[error("cannot open the state at {path}: {cause}")]
+    Open {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// Anything else SQLite says.
+    #[error("state: {0}")]
+    Sqlite(rusqlite::Error),
+    /// The program is shutting down.
+    #[error("state: the program is shutting down")]
+    ShutDown,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full,
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error.to_string()),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+/// Result of a store call.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// How calls reach SQLite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calling {
+    /// On the calling thread: simulation, tests, short commands.
+    Inline,
+    /// Off the async threads: production.
+    Blocking,
+}
+
+/// A handle on the state. Clones share one connection: SQLite has one writer anyway.
+#[derive(Clone)]
+pub struct Store {
+    connection: Arc<Mutex<Connection>>,
+    calling: Calling,
+}
+
+/// One transaction. Its methods are spread over this room's files.
+pub struct Tx<'a>(&'a Connection);
+
+impl Store {
+    /// Opens or makes the state at `path` for writing, with file mode 0600.
+    ///
+    /// # Errors
+    /// If it cannot be opened, is damaged, or is newer than this program.
+    pub fn open(path: &Path, calling: Calling) -> Result<Self> {
+        let fail = |cause: String| StoreError::Open { path: path.to_owned(), cause };
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|error| fail(error.to_string()))?;
+        }
+        owner::create_private(path).map_err(|error| fail(error.to_string()))?;
+        let connection = Connection::open(path).map_err(|error| fail(error.to_string()))?;
+        Self::prepare(connection, calling, true)
+    }
+
+    /// Opens the state beside a running daemon, for reading only.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn open_read_only(path: &Path) -> Result<Self> {
+        let fail = |cause: String| StoreError::Open { path: path.to_owned(), cause };
+        if !path.exists() {
+            return Err(fail("there is no state yet; `linkspan sync` or `linkspan run` makes it".to_owned()));
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| fail(error.to_string()))?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        migrations::check(&connection)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), calling: Calling::Inline })
+    }
+
+    /// A state in memory.
+    ///
+    /// # Errors
+    /// If SQLite cannot make one.
+    pub fn in_memory() -> Result<Self> {
+        Self::prepare(Connection::open_in_memory()?, Calling::Inline, false)
+    }
+
+    fn prepare(mut connection: Connection, calling: Calling, durable: bool) -> Result<Self> {
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        connection.set_prepared_statement_cache_capacity(128);
+        // Refused before anything is touched, the journal mode included.
+        migrations::check(&connection)?;
+        if durable {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            // "Acknowledged means kept", power loss included: every commit reaches the disk.
+            connection.pragma_update(None, "synchronous", "FULL")?;
+        }
+        connection.pragma_update(None, "foreign_keys", true)?;
+        connection.pragma_update(None, "temp_store", "MEMORY")?;
+        migrations::run(&mut connection)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), calling })
+    }
+
+    /// Runs `work` in one transaction: all of it is kept, or nothing.
+    ///
+    /// # Errors
+    /// Whatever `work` or SQLite says; nothing was kept then.
+    pub async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.call(move |connection| {
+            let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            let result = work(&Tx(&transaction))?;
+            transaction.commit()?;
+            Ok(result)
+        })
+        .await
+    }
+
+    /// Runs `work` on one consistent view of the state.
+    ///
+    /// # Errors
+    /// Whatever `work` or SQLite says.
+    pub async fn read<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.call(move |connection| {
+            let transaction = connection.transaction()?;
+            work(&Tx(&transaction))
+        })
+        .await
+    }
+
+    async fn call<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    {
+        let connection = Arc::clone(&self.connection);
+        let run = move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner));
+        match self.calling {
+            Calling::Inline => run(),
+            Calling::Blocking => tokio::task::spawn_blocking(run).await.map_err(|_| StoreError::ShutDown)?,
+        }
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Store")
+    }
+}
+
+/// A value as JSON text for a column.
+fn encode<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| StoreError::Decode { what, cause: error.to_string() })
+}
+
+/// A value from a column's JSON text.
+fn decode<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| StoreError::Decode { what, cause: error.to_string() })
+}
+
+/// An instant as milliseconds for a column.
+fn millis(instant: chrono::DateTime<chrono::Utc>) -> i64 {
+    instant.timestamp_millis()
+}
+
+/// An instant from a column's milliseconds.
+fn instant(millis: i64) -> chrono::DateTime<chrono::Utc> {
+    chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}

@@ -1,0 +1,115 @@
+//! Consent is not a field like others: what is compared is one bit, may the person be e-mailed or not, and no write of
+//! ours ever loosens it.
+
+use serde::{Deserialize, Serialize};
+
+/// The accepted state of each side: they may differ (an opt-in stays where the person gave it).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsentBase {
+    /// Intercom said: opted out.
+    #[serde(rename = "i")]
+    pub intercom_out: bool,
+    /// Brevo said (or accepted): blocklisted.
+    #[serde(rename = "b")]
+    pub brevo_out: bool,
+}
+
+/// All that the decision depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsentViews {
+    /// Intercom: unsubscribed, bounced or spam, by the strictest member of the address.
+    pub intercom_out: bool,
+    /// Brevo: blocklisted; `None` when there is no contact there yet.
+    pub brevo_out: Option<bool>,
+    /// What was accepted last.
+    pub base: Option<ConsentBase>,
+    /// A write of ours (a rename, an import) or a change of the address by anybody may have lifted Brevo's blocklisting
+    /// since we last saw it: Brevo re-subscribes a blocklisted contact whose address changes.
+    pub may_be_our_doing: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsentStep {
+    /// Blocklist in Brevo, before anything else about this person.
+    pub opt_out_in_brevo: bool,
+    /// Base once accepted.
+    pub base: ConsentBase,
+    /// The sides differ and that is accepted: listed for people.
+    pub diverges: bool,
+}
+
+/// Decides for one channel.
+pub fn decide(views: ConsentViews) -> ConsentStep {
+    let ConsentViews { intercom_out, brevo_out, base, may_be_our_doing } = views;
+    let shown_out = brevo_out.unwrap_or(false);
+    // An opt-out that is new to us, at the first link or later, is pushed.
+    let newly_out = intercom_out && base.is_none_or(|base| !base.intercom_out);
+    // A blocklisting that went away: the person's own opt-in, unless we or a changed address can have lifted it.
+    let lifted = base.is_some_and(|base| base.brevo_out) && brevo_out == Some(false);
+    let restore = lifted && may_be_our_doing;
+    let opt_out_in_brevo = !shown_out && (newly_out || restore || (brevo_out.is_none() && intercom_out));
+    let brevo_out = shown_out || opt_out_in_brevo;
+    ConsentStep {
+        opt_out_in_brevo,
+        base: ConsentBase { intercom_out, brevo_out },
+        diverges: intercom_out != brevo_out,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn views(intercom_out: bool, brevo_out: Option<bool>, base: Option<(bool, bool)>) -> ConsentViews {
+        let base = base.map(|(intercom_out, brevo_out)| ConsentBase { intercom_out, brevo_out });
+        ConsentViews { intercom_out, brevo_out, base, may_be_our_doing: false }
+    }
+
+    #[test]
+    fn an_opt_out_in_intercom_reaches_brevo_once() {
+        let step = decide(views(true, Some(false), Some((false, false))));
+        assert!(step.opt_out_in_brevo && !step.diverges);
+        assert!(!decide(views(true, Some(true), Some((true, true)))).opt_out_in_brevo);
+        assert!(decide(views(true, None, None)).opt_out_in_brevo, "it rides in the creating request");
+    }
+
+    #[test]
+    fn at_the_first_link_the_stricter_wins_and_brevos_own_opt_out_stands() {
+        assert!(decide(views(true, Some(false), None)).opt_out_in_brevo);
+        let step = decide(views(false, Some(true), None));
+        assert!(!step.opt_out_in_brevo && step.diverges && step.base.brevo_out);
+    }
+
+    #[test]
+    fn an_opt_in_stays_where_it_was_given() {
+        let step = decide(views(true, Some(false), Some((true, true))));
+        assert!(!step.opt_out_in_brevo && step.diverges, "their own opt-in in Brevo");
+        let again = decide(ConsentViews { base: Some(step.base), ..views(true, Some(false), None) });
+        assert!(!again.opt_out_in_brevo, "and not reverted later");
+        let step = decide(views(false, Some(true), Some((true, true))));
+        assert!(!step.opt_out_in_brevo && step.base.brevo_out, "an opt-in in Intercom is not carried across");
+    }
+
+    #[test]
+    fn a_blocklisting_that_we_may_have_lifted_is_put_back() {
+        let lifted = ConsentViews { may_be_our_doing: true, ..views(true, Some(false), Some((true, true))) };
+        assert!(decide(lifted).opt_out_in_brevo);
+        let brevos_own = ConsentViews { may_be_our_doing: true, ..views(false, Some(false), Some((false, true))) };
+        assert!(decide(brevos_own).opt_out_in_brevo, "whoever opted out, and wherever");
+    }
+
+    proptest! {
+        /// Whatever the views: base after never says "may be e-mailed" about a contact that shows blocklisted.
+        #[test]
+        fn never_looser(i: bool, b: Option<bool>, base: Option<(bool, bool)>, ours: bool) {
+            let step = decide(ConsentViews { may_be_our_doing: ours, ..views(i, b, base) });
+            prop_assert!(step.base.brevo_out || b != Some(true));
+            let again = decide(ConsentViews {
+                base: Some(step.base), brevo_out: Some(step.base.brevo_out), intercom_out: i, may_be_our_doing: ours,
+            });
+            prop_assert!(!again.opt_out_in_brevo, "settled after one write");
+        }
+    }
+}

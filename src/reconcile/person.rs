@@ -1,0 +1,451 @@
+//! The plan for one person: all fields, consent, lists, address and external id together, as one change of one Brevo
+//! contact, with the base that holds once it is accepted.
+
+use super::{
+    consent::{self, ConsentBase, ConsentViews},
+    fields::{self, Cells, Clear, Drift, FieldBase, FieldStep, FieldViews, InFlight},
+    lists::{self, ListBase, ListStep, ListViews},
+};
+use crate::mapping::{FieldProblem, FieldRule, Mapping, OnClear, OnDrift, Projection};
+use crate::model::{BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, Value};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What both sides agreed on about one person.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Base {
+    /// By rule key.
+    #[serde(rename = "f", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, FieldBase>,
+    /// By Brevo list.
+    #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lists: BTreeMap<BrevoListId, ListBase>,
+    /// May be e-mailed.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<ConsentBase>,
+    /// The same for SMS.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub sms: Option<ConsentBase>,
+    /// The Brevo contact's address when consent was last seen: another one since may have lifted a blocklisting.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
+}
+
+/// Our own writes that no verifying read has settled, by rule key.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Flights {
+    /// Fields.
+    #[serde(rename = "f", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub fields: BTreeMap<String, InFlight>,
+    /// Lists joined (`true`) or left.
+    #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lists: BTreeMap<BrevoListId, bool>,
+    /// The write could lift a blocklisting: it renamed the contact, or was an import of existing contacts.
+    #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
+    pub may_loosen: bool,
+    /// It set `emailBlacklisted`.
+    #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
+    pub opted_out: bool,
+}
+
+impl Flights {
+    /// Nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// The three views of one person, and what else the plan depends on.
+#[derive(Debug, Clone)]
+pub struct PersonViews<'a> {
+    /// The record of the primary with the group's unions (tags, conversation figures), as the mapping sees it.
+    pub record: &'a Fields,
+    /// The address of the person.
+    pub email: Option<&'a Email>,
+    /// The customer's own id.
+    pub external_id: Option<&'a str>,
+    /// The strictest of the group.
+    pub consent: &'a Consent,
+    /// What Brevo shows; `None`: no contact there yet.
+    pub brevo: Option<&'a BrevoContact>,
+    /// What both agreed on.
+    pub base: &'a Base,
+    /// Our writes on their way.
+    pub flights: &'a Flights,
+    /// The Brevo contact is to take this address (identity has decided that it may).
+    pub rename_to: Option<&'a Email>,
+    /// Rules that must not be written for this person: a value that Brevo refuses because another contact owns it.
+    pub quarantined: &'a BTreeMap<String, String>,
+    /// Whether drift is restored.
+    pub sweep: bool,
+}
+
+/// A list rule with its list found.
+#[derive(Debug, Clone, Copy)]
+pub struct ResolvedList<'a> {
+    /// The rule.
+    pub rule: &'a crate::mapping::ListRule,
+    /// Its list in the account.
+    pub list: BrevoListId,
+}
+
+/// A value of Brevo's that a plan replaces although nobody had agreed to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LostValue {
+    /// The rule's key.
+    pub field: String,
+    /// What stood there.
+    pub lost: Cells,
+    /// What replaces it.
+    pub kept: Cells,
+    /// Why it won.
+    pub rule: String,
+}
+
+/// Something people should know about this person; counted and listed by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// Brevo has another external id: kept.
+    ExternalIdDiffers,
+    /// The sides differ about e-mail consent, and that is accepted.
+    ConsentDiverges,
+    /// A list wants the person, but they left it or were taken off.
+    KeptOffList,
+}
+
+/// What to do for one person.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PersonPlan {
+    /// What to send; empty when nothing is to be written.
+    pub change: ContactChange,
+    /// Base once it is accepted (and at once, where nothing is written).
+    pub base: Base,
+    /// What is on its way once it leaves.
+    pub flights: Flights,
+    /// For the conflict log.
+    pub lost: Vec<LostValue>,
+    /// Fields that cannot be written, by rule key.
+    pub problems: BTreeMap<String, FieldProblem>,
+    /// For people.
+    pub notices: BTreeSet<Notice>,
+    /// Why, by rule key, for the history.
+    pub causes: BTreeMap<String, &'static str>,
+    /// An import cannot carry it: consent, `true` → `false`, clears, address or phone changes, leaving a list.
+    pub alone: bool,
+}
+
+impl PersonPlan {
+    /// Nothing is to be sent.
+    pub fn writes_nothing(&self) -> bool {
+        self.change.is_empty()
+    }
+
+    /// The plan as a new contact.
+    pub fn as_new_contact(&self, email: Option<Email>) -> NewContact {
+        NewContact {
+            email,
+            ext_id: self.change.ext_id.clone(),
+            attributes: self
+                .change
+                .attributes
+                .iter()
+                .filter_map(|(name, value)| Some((name.clone(), value.clone()?)))
+                .collect(),
+            lists: self.change.join_lists.clone(),
+            email_opted_out: self.change.email_opted_out,
+            sms_opted_out: self.change.sms_opted_out,
+        }
+    }
+}
+
+/// The attributes whose values are unique across a Brevo account, besides EMAIL and EXT_ID.
+const UNIQUE_ATTRIBUTES: [&str; 3] = ["SMS", "WHATSAPP", "LANDLINE_NUMBER"];
+
+/// Plans for one person.
+pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[ResolvedList<'_>]) -> PersonPlan {
+    let mut plan = PersonPlan {
+        change: ContactChange::default(),
+        base: Base { email: views.base.email.clone(), ..Base::default() },
+        flights: Flights::default(),
+        lost: Vec::new(),
+        problems: BTreeMap::new(),
+        notices: BTreeSet::new(),
+        causes: BTreeMap::new(),
+        alone: false,
+    };
+    for rule in &mapping.rules {
+        plan_field(&mut plan, views, rule);
+    }
+    plan_lists(&mut plan, views, resolved_lists);
+    plan_address(&mut plan, views);
+    plan_consent(&mut plan, views);
+    plan_external_id(&mut plan, views);
+    plan
+}
+
+fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) {
+    let base = views.base.fields.get(&rule.key);
+    let in_flight = views.flights.fields.get(&rule.key);
+    let keep = |plan: &mut PersonPlan| {
+        if let Some(base) = base {
+            plan.base.fields.insert(rule.key.clone(), base.clone());
+        }
+        if let Some(in_flight) = in_flight {
+            plan.flights.fields.insert(rule.key.clone(), in_flight.clone());
+        }
+    };
+    let desired = match rule.project(views.record) {
+        Projection::NotApplicable => return keep(plan),
+        Projection::Problem(problem) => {
+            plan.problems.insert(rule.key.clone(), problem);
+            return keep(plan);
+        }
+        Projection::Cells(cells) => cells,
+    };
+    let intercom = rule.source_value(views.record);
+    if let Some(refused_value) = views.quarantined.get(&rule.key)
+        && *refused_value == quarantine_key(&desired)
+    {
+        return keep(plan);
+    }
+    let blank = || vec![None; rule.targets.len()];
+    let brevo = views.brevo.map_or_else(blank, |contact| rule.observed(&contact.attributes));
+    let step = fields::decide(&FieldViews {
+        rule: &rule.fingerprint,
+        clear: match rule.on_clear {
+            OnClear::Keep => Clear::Keep,
+            OnClear::Propagate => Clear::Propagate,
+        },
+        drift: match rule.on_drift {
+            OnDrift::Restore => Drift::Restore,
+            OnDrift::Leave => Drift::Leave,
+        },
+        intercom,
+        desired,
+        brevo: brevo.clone(),
+        base,
+        in_flight,
+        sweep: views.sweep,
+    });
+    match step {
+        FieldStep::Nothing => keep(plan),
+        FieldStep::Remember(agreed) => {
+            plan.base.fields.insert(rule.key.clone(), agreed);
+            if let Some(in_flight) = in_flight {
+                plan.flights.fields.insert(rule.key.clone(), in_flight.clone());
+            }
+        }
+        FieldStep::Write { cells, base: agreed, replaces, cause } => {
+            let shown = in_flight.map_or(&brevo, |write| &write.sent);
+            for (index, target) in rule.targets.iter().enumerate() {
+                let (new, old) = (cells.get(index).cloned().flatten(), shown.get(index).cloned().flatten());
+                if fields::same_cell(new.as_ref(), old.as_ref()) {
+                    continue;
+                }
+                let clears = new.is_none() || new == Some(Value::Boolean(false));
+                let unique = UNIQUE_ATTRIBUTES.contains(&target.attribute.as_str());
+                // An import neither clears nor sets `false`, and one duplicate phone there loses the whole row.
+                plan.alone |= views.brevo.is_some() && (clears || unique);
+                plan.change.attributes.insert(target.attribute.clone(), new);
+            }
+            if let Some(lost) = replaces {
+                let kept = cells.clone();
+                plan.lost.push(LostValue { field: rule.key.clone(), lost, kept, rule: cause.to_owned() });
+            }
+            let superseded = in_flight.map_or_else(Vec::new, |earlier| {
+                let mut all = earlier.superseded.clone();
+                all.push(earlier.sent.clone());
+                all.truncate(MOST_SUPERSEDED);
+                all
+            });
+            let before = in_flight.map_or(brevo, |earlier| earlier.before.clone());
+            plan.flights.fields.insert(rule.key.clone(), InFlight { sent: cells, before, superseded });
+            plan.base.fields.insert(rule.key.clone(), agreed);
+            plan.causes.insert(rule.key.clone(), cause);
+        }
+    }
+}
+
+/// How many earlier unsettled values of a field are remembered; more changes than this within minutes are a script's.
+const MOST_SUPERSEDED: usize = 8;
+
+/// How a refused value is remembered: by its text, for comparison only.
+pub fn quarantine_key(cells: &Cells) -> String {
+    serde_json::to_string(cells).unwrap_or_default()
+}
+
+fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[ResolvedList<'_>]) {
+    let mut wanted: BTreeMap<BrevoListId, bool> = BTreeMap::new();
+    for ResolvedList { rule, list } in resolved {
+        *wanted.entry(*list).or_default() |= rule.holds(views.record);
+    }
+    for (list, wanted) in wanted {
+        let on_its_way = views.flights.lists.get(&list).copied();
+        let member = views.brevo.map(|contact| on_its_way.unwrap_or_else(|| contact.lists.contains(&list)));
+        let left = views.brevo.is_some_and(|contact| contact.lists_left.contains(&list));
+        let base = views.base.lists.get(&list).copied();
+        let agreed = match lists::decide(ListViews { wanted, member, left, base }) {
+            ListStep::Remember(agreed) => {
+                if let Some(joined) = on_its_way {
+                    plan.flights.lists.insert(list, joined);
+                }
+                agreed
+            }
+            ListStep::KeptOff(agreed) => {
+                plan.notices.insert(Notice::KeptOffList);
+                agreed
+            }
+            ListStep::Join(agreed) => {
+                plan.change.join_lists.insert(list);
+                plan.flights.lists.insert(list, true);
+                agreed
+            }
+            ListStep::Leave(agreed) => {
+                plan.change.leave_lists.insert(list);
+                plan.flights.lists.insert(list, false);
+                agreed
+            }
+        };
+        // A list that never mattered to this person takes no space.
+        if agreed.wanted || agreed.member || base.is_some() {
+            plan.base.lists.insert(list, agreed);
+        }
+    }
+}
+
+fn plan_address(plan: &mut PersonPlan, views: &PersonViews<'_>) {
+    if let (Some(contact), Some(new)) = (views.brevo, views.rename_to)
+        && contact.email.as_ref() != Some(new)
+    {
+        plan.change.email = Some(new.clone());
+        plan.alone = true;
+        plan.causes.insert("email".to_owned(), "changed in Intercom");
+    }
+}
+
+fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
+    let renames = plan.change.email.is_some();
+    let address_moved = views.base.email.is_some()
+        && views.brevo.is_some_and(|contact| contact.email.as_ref() != views.base.email.as_ref());
+    let may_be_our_doing = views.flights.may_loosen || address_moved;
+    let brevo_out = views.brevo.map(|contact| contact.consent.email_opted_out() || views.flights.opted_out);
+    let step = consent::decide(ConsentViews {
+        intercom_out: views.consent.email_opted_out(),
+        brevo_out,
+        base: views.base.consent,
+        may_be_our_doing,
+    });
+    plan.change.email_opted_out = step.opt_out_in_brevo
+        // Brevo re-subscribes a blocklisted contact whose address changes: the flag rides along.
+        || (renames && (brevo_out == Some(true) || views.base.consent.is_some_and(|base| base.brevo_out)));
+    if step.opt_out_in_brevo {
+        plan.causes.insert("consent".to_owned(), "opted out in Intercom, or lifted by an address change");
+    }
+    plan.alone |= plan.change.email_opted_out && views.brevo.is_some();
+    plan.flights.opted_out = plan.change.email_opted_out || views.flights.opted_out;
+    plan.flights.may_loosen = renames || views.flights.may_loosen;
+    plan.base.consent = Some(step.base);
+    if step.diverges {
+        plan.notices.insert(Notice::ConsentDiverges);
+    }
+    plan.base.email = match (&plan.change.email, views.brevo) {
+        (Some(new), _) => Some(new.clone()),
+        (None, Some(contact)) => contact.email.clone(),
+        (None, None) => views.email.cloned(),
+    };
+
+    let sms = consent::decide(ConsentViews {
+        intercom_out: views.consent.sms_opted_out,
+        brevo_out: views.brevo.map(|contact| contact.consent.sms_opted_out),
+        base: views.base.sms,
+        may_be_our_doing: false,
+    });
+    plan.change.sms_opted_out = sms.opt_out_in_brevo;
+    plan.alone |= sms.opt_out_in_brevo && views.brevo.is_some();
+    if sms.base.intercom_out || sms.base.brevo_out {
+        plan.base.sms = Some(sms.base);
+    }
+}
+
+/// EXT_ID is set where Brevo's is empty, riding on another write: alone it is not worth a request a contact.
+fn plan_external_id(plan: &mut PersonPlan, views: &PersonViews<'_>) {
+    let Some(external_id) = views.external_id else { return };
+    match views.brevo.map(|contact| contact.ext_id.as_deref()) {
+        Some(Some(theirs)) if theirs != external_id => {
+            plan.notices.insert(Notice::ExternalIdDiffers);
+        }
+        Some(Some(_)) => {}
+        Some(None) if plan.change.is_empty() => {}
+        Some(None) | None if views.quarantined.contains_key("external_id") => {}
+        Some(None) | None => plan.change.ext_id = Some(external_id.to_owned()),
+    }
+}
+
+/// Base after a write that is known not to have landed (a row that an import lost): what was agreed on is forgotten for
+/// the fields it set, so that they are planned again, and what stood there before is nobody's loss.
+pub fn forget_unlanded(base: &Base, flights: &Flights) -> Base {
+    let mut base = base.clone();
+    for (key, write) in &flights.fields {
+        let before = FieldBase { rule: String::new(), intercom: None, brevo: write.before.clone(), refused: None };
+        base.fields.insert(key.clone(), before);
+    }
+    for list in flights.lists.keys() {
+        base.lists.remove(list);
+    }
+    if flights.opted_out {
+        base.consent = None;
+    }
+    base
+}
+
+/// What became of our writes, once a read that began after the time in which a late request can still land shows the
+/// contact as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// Base as the observation corrects it.
+    pub base: Base,
+    /// What is still to be watched.
+    pub flights: Flights,
+    /// Rules whose value Brevo would not take.
+    pub refused: Vec<String>,
+}
+
+/// Settles the writes on their way against what Brevo shows. `answered`: Brevo had answered the write with success; a
+/// write without an answer that did not land is simply planned again, never taken for a refusal.
+pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoContact, mapping: &Mapping) -> Settled {
+    let mut base = base.clone();
+    let mut refused = Vec::new();
+    for (key, write) in &flights.fields {
+        let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
+        let observed = rule.observed(&contact.attributes);
+        let Some(agreed) = base.fields.get_mut(key) else { continue };
+        match fields::judge(write, &observed) {
+            fields::Verdict::Adopted => agreed.brevo = observed,
+            fields::Verdict::Refused if answered => {
+                agreed.brevo = observed;
+                agreed.refused = Some(write.sent.clone());
+                refused.push(key.clone());
+            }
+            // A late write of ours stands there: forget what was agreed, so that the current value is written again
+            // and what it replaces is logged.
+            fields::Verdict::Superseded => {
+                base.fields.remove(key);
+            }
+            fields::Verdict::Refused | fields::Verdict::Edited => {}
+        }
+    }
+    for list in flights.lists.keys() {
+        if let Some(agreed) = base.lists.get_mut(list) {
+            let member = contact.lists.contains(list);
+            if answered || agreed.member == member {
+                agreed.member = member;
+            }
+        }
+    }
+    // An opt-out that did not stick, or a blocklisting that our write lifted, stays ours to mend.
+    let still_loose = (flights.may_loosen || flights.opted_out)
+        && base.consent.is_some_and(|consent| consent.brevo_out)
+        && !contact.consent.email_opted_out();
+    Settled { base, flights: Flights { may_loosen: still_loose, ..Flights::default() }, refused }
+}

@@ -1,0 +1,333 @@
+//! Both sides' views of contacts: what was last observed there.
+
+use super::{Result, Tx, decode, encode, millis};
+use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId};
+use rusqlite::{OptionalExtension as _, Row, params};
+
+/// How an Intercom contact is doing there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContactState {
+    /// There.
+    Live,
+    /// Archived: may come back.
+    Archived,
+    /// Deleted.
+    Deleted,
+    /// Merged into another.
+    Merged,
+}
+
+impl ContactState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Archived => "archived",
+            Self::Deleted => "deleted",
+            Self::Merged => "merged",
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        match text {
+            "archived" => Self::Archived,
+            "deleted" => Self::Deleted,
+            "merged" => Self::Merged,
+            _ => Self::Live,
+        }
+    }
+}
+
+/// An Intercom contact as it is kept.
+#[derive(Debug, Clone)]
+pub struct IntercomRow {
+    /// What was last observed.
+    pub contact: IntercomContact,
+    /// Whether it is there.
+    pub state: ContactState,
+    /// The survivor of a merge.
+    pub merged_into: Option<IntercomContactId>,
+    /// Its link.
+    pub link: Option<i64>,
+    /// Whether it gives its link's fields.
+    pub is_primary: bool,
+}
+
+/// What is still to be read about a contact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wants {
+    /// Which contact.
+    pub id: IntercomContactId,
+    /// Tags beyond the ten embedded.
+    pub tags: bool,
+    /// Companies beyond the ten embedded.
+    pub companies: bool,
+    /// The contact itself: a webhook named it.
+    pub fetch: bool,
+}
+
+const INTERCOM_COLUMNS: &str = "record, state, merged_into, link, is_primary";
+
+fn intercom_row(row: &Row<'_>) -> rusqlite::Result<(String, String, Option<String>, Option<i64>, bool)> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+}
+
+fn to_intercom(columns: (String, String, Option<String>, Option<i64>, bool)) -> Result<IntercomRow> {
+    let (record, state, merged_into, link, is_primary) = columns;
+    Ok(IntercomRow {
+        contact: decode("intercom_contacts", &record)?,
+        state: ContactState::parse(&state),
+        merged_into: merged_into.map(IntercomContactId::new),
+        link,
+        is_primary,
+    })
+}
+
+impl Tx<'_> {
+    /// The Intercom contact with this id.
+    pub fn intercom_contact(&self, id: &IntercomContactId) -> Result<Option<IntercomRow>> {
+        self.0
+            .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE id = ?1"))?
+            .query_row([id.as_str()], intercom_row)
+            .optional()?
+            .map(to_intercom)
+            .transpose()
+    }
+
+    /// Keeps what was observed. The contact is live by that.
+    pub fn put_intercom_contact(&self, contact: &IntercomContact, seen_in: i64) -> Result<()> {
+        let phone = contact.fields.get("phone").map(ToString::to_string);
+        self.0
+            .prepare_cached(
+                "INSERT INTO intercom_contacts
+                     (id, email, external_id, phone, role, created_at, updated_at, record, seen_in)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                 ON CONFLICT (id) DO UPDATE SET email = excluded.email, external_id = excluded.external_id,
+                     phone = excluded.phone, role = excluded.role, created_at = excluded.created_at,
+                     updated_at = excluded.updated_at, record = excluded.record, state = 'live', merged_into = NULL,
+                     seen_in = max(seen_in, excluded.seen_in)",
+            )?
+            .execute(params![
+                contact.id.as_str(),
+                contact.email.as_ref().map(Email::as_str),
+                contact.external_id,
+                phone,
+                contact.role.as_str(),
+                millis(contact.created_at),
+                millis(contact.updated_at),
+                encode("intercom_contacts", contact)?,
+                seen_in,
+            ])?;
+        Ok(())
+    }
+
+    /// Notes that a sweep showed the contact.
+    pub fn touch_intercom_contact(&self, id: &IntercomContactId, seen_in: i64) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE intercom_contacts SET seen_in = max(seen_in, ?2) WHERE id = ?1")?
+            .execute(params![id.as_str(), seen_in])?;
+        Ok(())
+    }
+
+    /// Marks a contact as gone, or back.
+    pub fn set_intercom_state(
+        &self,
+        id: &IntercomContactId,
+        state: ContactState,
+        merged_into: Option<&IntercomContactId>,
+    ) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE intercom_contacts SET state = ?2, merged_into = ?3, wants_tags = 0, wants_companies = 0,
+                 wants_fetch = 0 WHERE id = ?1",
+            )?
+            .execute(params![id.as_str(), state.as_str(), merged_into.map(IntercomContactId::as_str)])?;
+        Ok(())
+    }
+
+    /// Asks for identity to be decided (again).
+    pub fn set_unplaced(&self, id: &IntercomContactId, unplaced: bool) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE intercom_contacts SET unplaced = ?2 WHERE id = ?1")?
+            .execute(params![id.as_str(), unplaced])?;
+        Ok(())
+    }
+
+    /// Contacts whose identity is to be decided, eldest first.
+    pub fn unplaced(&self, limit: usize) -> Result<Vec<IntercomContactId>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id FROM intercom_contacts WHERE unplaced = 1 ORDER BY created_at, id LIMIT ?1",
+        )?;
+        let ids = statement.query_map([limit], |row| row.get::<_, String>(0))?;
+        Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Asks for a set that was embedded only in part, or for the contact itself.
+    pub fn set_wants(&self, wants: &Wants) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE intercom_contacts SET wants_tags = ?2, wants_companies = ?3, wants_fetch = ?4 WHERE id = ?1",
+            )?
+            .execute(params![wants.id.as_str(), wants.tags, wants.companies, wants.fetch])?;
+        Ok(())
+    }
+
+    /// Asks for the contact itself, keeping what else was asked for.
+    pub fn want_contact(&self, id: &IntercomContactId) -> Result<bool> {
+        let known = self
+            .0
+            .prepare_cached("UPDATE intercom_contacts SET wants_fetch = 1 WHERE id = ?1")?
+            .execute([id.as_str()])?;
+        Ok(known > 0)
+    }
+
+    /// What is still to be read about contacts.
+    pub fn wants(&self, limit: usize) -> Result<Vec<Wants>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id, wants_tags, wants_companies, wants_fetch FROM intercom_contacts
+             WHERE wants_tags + wants_companies + wants_fetch > 0 ORDER BY wants_fetch DESC, id LIMIT ?1",
+        )?;
+        let rows = statement.query_map([limit], |row| {
+            Ok(Wants {
+                id: IntercomContactId::new(row.get::<_, String>(0)?),
+                tags: row.get(1)?,
+                companies: row.get(2)?,
+                fetch: row.get(3)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Live contacts that the full sweep `number` did not show: perhaps gone, to be confirmed by id.
+    pub fn unseen_intercom_contacts(&self, number: i64, limit: usize) -> Result<Vec<IntercomContactId>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id FROM intercom_contacts WHERE state = 'live' AND seen_in < ?1 ORDER BY id LIMIT ?2",
+        )?;
+        let ids = statement.query_map(params![number, limit], |row| row.get::<_, String>(0))?;
+        Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The members of a link, live or not.
+    pub fn members(&self, link: i64) -> Result<Vec<IntercomRow>> {
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE link = ?1 ORDER BY id"
+        ))?;
+        let rows = statement.query_map([link], intercom_row)?;
+        rows.map(|columns| to_intercom(columns?)).collect()
+    }
+
+    /// Puts a contact into a link (or into none).
+    pub fn set_member(&self, id: &IntercomContactId, link: Option<i64>, is_primary: bool) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE intercom_contacts SET link = ?2, is_primary = ?3 WHERE id = ?1")?
+            .execute(params![id.as_str(), link, is_primary])?;
+        Ok(())
+    }
+
+    /// Live contacts with this address, by id.
+    pub fn intercom_contacts_by_email(&self, email: &Email) -> Result<Vec<IntercomContactId>> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT id FROM intercom_contacts WHERE email = ?1 AND state = 'live' ORDER BY id")?;
+        let ids = statement.query_map([email.as_str()], |row| row.get::<_, String>(0))?;
+        Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The Brevo contact with this id, unless it is gone.
+    pub fn brevo_contact(&self, id: BrevoContactId) -> Result<Option<BrevoContact>> {
+        self.brevo_contact_where("id = ?1", &id.get())
+    }
+
+    /// The Brevo contact with this address.
+    pub fn brevo_contact_by_email(&self, email: &Email) -> Result<Option<BrevoContact>> {
+        self.brevo_contact_where("email = ?1", &email.as_str())
+    }
+
+    /// The Brevo contact with this external id.
+    pub fn brevo_contact_by_ext_id(&self, ext_id: &str) -> Result<Option<BrevoContact>> {
+        self.brevo_contact_where("ext_id = ?1", &ext_id)
+    }
+
+    /// The Brevo contact with this phone (digits only).
+    pub fn brevo_contact_by_phone(&self, phone: &str) -> Result<Option<BrevoContact>> {
+        self.brevo_contact_where("phone = ?1", &phone)
+    }
+
+    fn brevo_contact_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<BrevoContact>> {
+        let text: Option<String> = self
+            .0
+            .prepare_cached(&format!(
+                "SELECT record FROM brevo_contacts WHERE {condition} AND gone = 0 ORDER BY id LIMIT 1"
+            ))?
+            .query_row([value], |row| row.get(0))
+            .optional()?;
+        text.map(|text| decode("brevo_contacts", &text)).transpose()
+    }
+
+    /// Keeps what was observed, or what we have just made there (`provisional`: any later read replaces it).
+    pub fn put_brevo_contact(&self, contact: &BrevoContact, seen_in: i64, provisional: bool) -> Result<()> {
+        let phone = contact.attributes.get("SMS").map(|phone| digits(&phone.to_string()));
+        let modified_at = if provisional { 0 } else { millis(contact.modified_at) };
+        self.0
+            .prepare_cached(
+                "INSERT INTO brevo_contacts (id, email, ext_id, phone, modified_at, seen_in, record)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (id) DO UPDATE SET email = excluded.email, ext_id = excluded.ext_id,
+                     phone = excluded.phone, modified_at = excluded.modified_at, gone = 0,
+                     seen_in = max(seen_in, excluded.seen_in), record = excluded.record",
+            )?
+            .execute(params![
+                contact.id.get(),
+                contact.email.as_ref().map(Email::as_str),
+                contact.ext_id,
+                phone,
+                modified_at,
+                seen_in,
+                encode("brevo_contacts", contact)?,
+            ])?;
+        Ok(())
+    }
+
+    /// Marks a Brevo contact as gone.
+    pub fn set_brevo_gone(&self, id: BrevoContactId) -> Result<()> {
+        self.0.prepare_cached("UPDATE brevo_contacts SET gone = 1 WHERE id = ?1")?.execute([id.get()])?;
+        Ok(())
+    }
+
+    /// Contacts that the full sweep `number` did not show, and whether a link holds them.
+    pub fn unseen_brevo_contacts(&self, number: i64, limit: usize) -> Result<Vec<(BrevoContactId, bool)>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT b.id, l.id IS NOT NULL FROM brevo_contacts b LEFT JOIN links l ON l.brevo_id = b.id
+             WHERE b.gone = 0 AND b.seen_in < ?1 ORDER BY b.id LIMIT ?2",
+        )?;
+        let rows = statement
+            .query_map(params![number, limit], |row| Ok((BrevoContactId::new(row.get(0)?), row.get::<_, bool>(1)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Says who gets this phone: `link`, unless another link or another Brevo contact has it. `false`: somebody else.
+    pub fn claim_phone(&self, phone: &str, link: i64, brevo: Option<BrevoContactId>) -> Result<bool> {
+        let phone = digits(phone);
+        let holder: Option<i64> = self
+            .0
+            .prepare_cached("SELECT id FROM brevo_contacts WHERE phone = ?1 AND gone = 0 LIMIT 1")?
+            .query_row([&phone], |row| row.get(0))
+            .optional()?;
+        if holder.is_some() && holder != brevo.map(BrevoContactId::get) {
+            return Ok(false);
+        }
+        self.0.prepare_cached("DELETE FROM phones WHERE link = ?1 AND phone <> ?2")?.execute(params![link, phone])?;
+        self.0.prepare_cached("INSERT OR IGNORE INTO phones (phone, link) VALUES (?1, ?2)")?.execute(params![
+            phone, link
+        ])?;
+        let owner: i64 = self
+            .0
+            .prepare_cached("SELECT link FROM phones WHERE phone = ?1")?
+            .query_row([&phone], |row| row.get(0))?;
+        Ok(owner == link)
+    }
+}
+
+/// A phone as Brevo shows it: digits with country code, no plus.
+fn digits(phone: &str) -> String {
+    phone.chars().filter(char::is_ascii_digit).collect()
+}

@@ -1,0 +1,382 @@
+//! Links: who is whom, what both sides agreed on, our writes on their way, and what is to be planned.
+
+use super::{Result, Tx, decode, encode, instant, millis};
+use crate::model::{BrevoContactId, Email, IntercomCompanyId};
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension as _, Row, params};
+use std::collections::BTreeMap;
+
+/// How a link is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// In step.
+    Active,
+    /// Its Brevo contact is gone: counted, listed, never made again.
+    BrevoGone,
+    /// Nobody of its address is left in Intercom: a tombstone; Brevo is left alone.
+    Left,
+}
+
+impl LinkState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::BrevoGone => "brevo_gone",
+            Self::Left => "left",
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        match text {
+            "brevo_gone" => Self::BrevoGone,
+            "left" => Self::Left,
+            _ => Self::Active,
+        }
+    }
+}
+
+/// How urgent planning is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dirty {
+    /// Nothing to plan.
+    No,
+    /// Sweeps and backfills.
+    Backfill,
+    /// Webhooks and incremental reads.
+    Live,
+    /// Somebody opted out: before anything else.
+    Consent,
+}
+
+impl Dirty {
+    fn as_int(self) -> i64 {
+        match self {
+            Self::No => 0,
+            Self::Backfill => 1,
+            Self::Live => 2,
+            Self::Consent => 3,
+        }
+    }
+
+    fn parse(number: i64) -> Self {
+        match number {
+            0 => Self::No,
+            1 => Self::Backfill,
+            2 => Self::Live,
+            _ => Self::Consent,
+        }
+    }
+}
+
+/// A link as it is kept. `base` and `flights` are the reconciler's, as JSON.
+#[derive(Debug, Clone)]
+pub struct LinkRow {
+    /// Its id.
+    pub id: i64,
+    /// The person's address.
+    pub email: Option<Email>,
+    /// The Brevo contact.
+    pub brevo_id: Option<BrevoContactId>,
+    /// How it is doing.
+    pub state: LinkState,
+    /// What both sides agreed on.
+    pub base: String,
+    /// Our writes on their way.
+    pub flights: Option<String>,
+    /// Whether they were answered with success.
+    pub answered: bool,
+    /// Only a read that begins later (our clock) settles them.
+    pub verify_after: Option<DateTime<Utc>>,
+    /// The unfinished import that holds it.
+    pub import: Option<i64>,
+    /// How urgent planning is.
+    pub dirty: Dirty,
+    /// Plan as in a sweep.
+    pub sweep: bool,
+    /// Identity has decided that the Brevo contact takes this address.
+    pub rename_to: Option<Email>,
+    /// Failed tries in a row.
+    pub tries: u32,
+    /// Rule key → the value that Brevo refuses.
+    pub quarantined: BTreeMap<String, String>,
+    /// The company whose fields the contact shows.
+    pub company: Option<IntercomCompanyId>,
+}
+
+const COLUMNS: &str = "id, email, brevo_id, state, base, flights, answered, verify_after, import, dirty, sweep, \
+                       rename_to, tries, quarantined, company";
+
+type Columns = (LinkRow, Option<String>);
+
+fn link_row(row: &Row<'_>) -> rusqlite::Result<Columns> {
+    let email = |text: Option<String>| text.and_then(|text| Email::parse(&text).ok());
+    let link = LinkRow {
+        id: row.get(0)?,
+        email: email(row.get(1)?),
+        brevo_id: row.get::<_, Option<i64>>(2)?.map(BrevoContactId::new),
+        state: LinkState::parse(&row.get::<_, String>(3)?),
+        base: row.get(4)?,
+        flights: row.get(5)?,
+        answered: row.get(6)?,
+        verify_after: row.get::<_, Option<i64>>(7)?.map(instant),
+        import: row.get(8)?,
+        dirty: Dirty::parse(row.get(9)?),
+        sweep: row.get(10)?,
+        rename_to: email(row.get(11)?),
+        tries: row.get(12)?,
+        quarantined: BTreeMap::new(),
+        company: row.get::<_, Option<String>>(14)?.map(IntercomCompanyId::new),
+    };
+    Ok((link, row.get(13)?))
+}
+
+fn finish((mut link, quarantined): Columns) -> Result<LinkRow> {
+    if let Some(text) = quarantined {
+        link.quarantined = decode("links.quarantined", &text)?;
+    }
+    Ok(link)
+}
+
+impl Tx<'_> {
+    /// The link with this id.
+    pub fn link(&self, id: i64) -> Result<Option<LinkRow>> {
+        self.link_where("id = ?1", &id)
+    }
+
+    /// The link of this address.
+    pub fn link_by_email(&self, email: &Email) -> Result<Option<LinkRow>> {
+        self.link_where("email = ?1", &email.as_str())
+    }
+
+    /// The link of this Brevo contact.
+    pub fn link_by_brevo(&self, id: BrevoContactId) -> Result<Option<LinkRow>> {
+        self.link_where("brevo_id = ?1", &id.get())
+    }
+
+    fn link_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<LinkRow>> {
+        self.0
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM links WHERE {condition}"))?
+            .query_row([value], link_row)
+            .optional()?
+            .map(finish)
+            .transpose()
+    }
+
+    /// A new link, to be planned.
+    pub fn new_link(&self, email: Option<&Email>, brevo: Option<BrevoContactId>, dirty: Dirty) -> Result<i64> {
+        self.0
+            .prepare_cached("INSERT INTO links (email, brevo_id, dirty) VALUES (?1, ?2, ?3)")?
+            .execute(params![email.map(Email::as_str), brevo.map(BrevoContactId::get), dirty.as_int()])?;
+        Ok(self.0.last_insert_rowid())
+    }
+
+    /// Asks for a link to be planned. Never makes it less urgent; forgets a wait between tries if the cause is new.
+    pub fn mark_dirty(&self, link: i64, dirty: Dirty) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET dirty = max(dirty, ?2), not_before = 0 WHERE id = ?1")?
+            .execute(params![link, dirty.as_int()])?;
+        Ok(())
+    }
+
+    /// Asks for every link to be planned as in a sweep.
+    pub fn mark_all_for_sweep(&self) -> Result<usize> {
+        Ok(self.0.execute(
+            "UPDATE links SET dirty = max(dirty, 1), sweep = 1 WHERE state = 'active' AND import IS NULL",
+            [],
+        )?)
+    }
+
+    /// Links to plan, the most urgent first: due, in no unfinished import, with no write of unknown outcome on its way.
+    pub fn dirty_links(&self, least: Dirty, after: (i64, i64), limit: usize, now: DateTime<Utc>) -> Result<Vec<i64>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id FROM links WHERE dirty >= ?1 AND dirty > 0 AND not_before <= ?2 AND import IS NULL
+               AND (flights IS NULL OR answered = 1) AND (dirty < ?3 OR (dirty = ?3 AND id > ?4))
+             ORDER BY dirty DESC, id LIMIT ?5",
+        )?;
+        let ids =
+            statement.query_map(params![least.as_int(), millis(now), after.0, after.1, limit], |row| row.get(0))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// How many links wait to be planned.
+    pub fn count_dirty(&self, least: Dirty) -> Result<usize> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT count(*) FROM links WHERE dirty >= ?1 AND dirty > 0 AND import IS NULL")?
+            .query_row([least.as_int()], |row| row.get(0))?)
+    }
+
+    /// When the next link that waits between tries is due.
+    pub fn next_due(&self) -> Result<Option<DateTime<Utc>>> {
+        let next: Option<i64> = self
+            .0
+            .prepare_cached("SELECT min(not_before) FROM links WHERE dirty > 0 AND not_before > 0 AND import IS NULL")?
+            .query_row([], |row| row.get(0))?;
+        Ok(next.map(instant))
+    }
+
+    /// Settled: nothing is to be written; `base` is what both sides agree on now.
+    pub fn keep_base(&self, link: i64, base: &str) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET base = ?2, dirty = 0, sweep = 0, tries = 0 WHERE id = ?1")?
+            .execute(params![link, base])?;
+        Ok(())
+    }
+
+    /// Intent before write: what is about to leave is on disk first. Until an answer is recorded it counts as of
+    /// unknown outcome.
+    pub fn put_intent(&self, link: i64, flights: &str, verify_after: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET flights = ?2, answered = 0, verify_after = ?3 WHERE id = ?1")?
+            .execute(params![link, flights, millis(verify_after)])?;
+        Ok(())
+    }
+
+    /// The write was accepted: base is what it set, watched until a verifying read.
+    pub fn accept_write(&self, link: i64, base: &str, flights: &str, verify_after: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE links SET base = ?2, flights = ?3, answered = 1, verify_after = ?4, dirty = 0, sweep = 0,
+                 tries = 0, rename_to = NULL WHERE id = ?1",
+            )?
+            .execute(params![link, base, flights, millis(verify_after)])?;
+        Ok(())
+    }
+
+    /// Nothing was done: the intent is void.
+    pub fn drop_intent(&self, link: i64, before: Option<&str>, answered: bool) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET flights = ?2, answered = ?3 WHERE id = ?1")?
+            .execute(params![link, before, answered])?;
+        Ok(())
+    }
+
+    /// A verifying read has settled the writes.
+    pub fn settle(&self, link: i64, base: &str, flights: Option<&str>) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE links SET base = ?2, flights = ?3, answered = 1, verify_after = NULL WHERE id = ?1",
+            )?
+            .execute(params![link, base, flights])?;
+        Ok(())
+    }
+
+    /// Tries again at `not_before`.
+    pub fn postpone(&self, link: i64, not_before: DateTime<Utc>, failed: bool) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET not_before = ?2, tries = tries + ?3 WHERE id = ?1")?
+            .execute(params![link, millis(not_before), failed])?;
+        Ok(())
+    }
+
+    /// Not planned again until something about the person changes, or `failed retry`.
+    pub fn give_up(&self, link: i64) -> Result<()> {
+        self.0.prepare_cached("UPDATE links SET dirty = 0, sweep = 0 WHERE id = ?1")?.execute([link])?;
+        Ok(())
+    }
+
+    /// Rules whose present value is not to be sent for this person.
+    pub fn set_quarantined(&self, link: i64, quarantined: &BTreeMap<String, String>) -> Result<()> {
+        let text = if quarantined.is_empty() { None } else { Some(encode("links.quarantined", quarantined)?) };
+        self.0
+            .prepare_cached("UPDATE links SET quarantined = ?2 WHERE id = ?1")?
+            .execute(params![link, text])?;
+        Ok(())
+    }
+
+    /// Which Brevo contact the person is.
+    pub fn set_brevo(&self, link: i64, brevo: Option<BrevoContactId>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET brevo_id = ?2 WHERE id = ?1")?
+            .execute(params![link, brevo.map(BrevoContactId::get)])?;
+        Ok(())
+    }
+
+    /// Exchanges the Brevo contacts of two links.
+    pub fn swap_brevo(&self, a: &LinkRow, b: &LinkRow) -> Result<()> {
+        self.set_brevo(a.id, None)?;
+        self.set_brevo(b.id, a.brevo_id)?;
+        self.set_brevo(a.id, b.brevo_id)
+    }
+
+    /// The person's address.
+    pub fn set_link_email(&self, link: i64, email: Option<&Email>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET email = ?2 WHERE id = ?1")?
+            .execute(params![link, email.map(Email::as_str)])?;
+        Ok(())
+    }
+
+    /// Whether the Brevo contact is to take another address.
+    pub fn set_rename(&self, link: i64, to: Option<&Email>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET rename_to = ?2 WHERE id = ?1")?
+            .execute(params![link, to.map(Email::as_str)])?;
+        Ok(())
+    }
+
+    /// How the link is doing.
+    pub fn set_link_state(&self, link: i64, state: LinkState) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET state = ?2 WHERE id = ?1")?
+            .execute(params![link, state.as_str()])?;
+        Ok(())
+    }
+
+    /// Base alone (after a swap, an adoption, a lost import row).
+    pub fn set_base(&self, link: i64, base: &str) -> Result<()> {
+        self.0.prepare_cached("UPDATE links SET base = ?2 WHERE id = ?1")?.execute(params![link, base])?;
+        Ok(())
+    }
+
+    /// The company whose fields the person shows.
+    pub fn set_link_company(&self, link: i64, company: Option<&IntercomCompanyId>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET company = ?2 WHERE id = ?1 AND company IS NOT ?2")?
+            .execute(params![link, company.map(IntercomCompanyId::as_str)])?;
+        Ok(())
+    }
+
+    /// Links with writes on their way that a read begun at `read_began` may settle.
+    pub fn verifiable(&self, answered: bool, read_began: DateTime<Utc>, after: i64, limit: usize) -> Result<Vec<i64>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id FROM links WHERE flights IS NOT NULL AND import IS NULL AND answered = ?1 AND verify_after <= ?2
+               AND id > ?3 ORDER BY id LIMIT ?4",
+        )?;
+        let ids = statement.query_map(params![answered, millis(read_began), after, limit], |row| row.get(0))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// After a start: what had left without an answer may still land for a while, counted from now.
+    pub fn reopen_unanswered(&self, verify_after: DateTime<Utc>) -> Result<usize> {
+        Ok(self.0.execute(
+            "UPDATE links SET verify_after = ?1 WHERE flights IS NOT NULL AND answered = 0 AND import IS NULL",
+            [millis(verify_after)],
+        )?)
+    }
+
+    /// Files a link under an import.
+    pub fn put_in_import(&self, link: i64, import: i64, base: &str, flights: &str) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE links SET import = ?2, base = ?3, flights = ?4, answered = 0, dirty = 0, sweep = 0 WHERE id = ?1",
+            )?
+            .execute(params![link, import, base, flights])?;
+        Ok(())
+    }
+
+    /// The links of an import, in pages.
+    pub fn links_of_import(&self, import: i64, after: i64, limit: usize) -> Result<Vec<LinkRow>> {
+        let mut statement = self
+            .0
+            .prepare_cached(&format!("SELECT {COLUMNS} FROM links WHERE import = ?1 AND id > ?2 ORDER BY id LIMIT ?3"))?;
+        let rows = statement.query_map(params![import, after, limit], link_row)?;
+        rows.map(|columns| finish(columns?)).collect()
+    }
+
+    /// Takes a link out of its import.
+    pub fn leave_import(&self, link: i64) -> Result<()> {
+        self.0.prepare_cached("UPDATE links SET import = NULL WHERE id = ?1")?.execute([link])?;
+        Ok(())
+    }
+}

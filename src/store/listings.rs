@@ -1,0 +1,304 @@
+//! What people are told: failures, notices, conflicts, history, and counts.
+
+use super::{Result, Tx, decode, encode, instant, millis};
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Something that a vendor refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// Its number, for `failed retry`.
+    pub id: i64,
+    /// The link, if it is about one.
+    pub link: Option<i64>,
+    /// Which record, by id.
+    pub subject: String,
+    /// Which field; empty: the whole record.
+    pub field: String,
+    /// The vendor's words.
+    pub message: String,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// First seen.
+    pub first_at: DateTime<Utc>,
+    /// Last seen.
+    pub last_at: DateTime<Utc>,
+    /// How often.
+    pub tries: u32,
+    /// Given up until `failed retry`.
+    pub dead: bool,
+}
+
+/// A value that another replaced although nobody had agreed to that.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Conflict {
+    /// Whose.
+    pub link: i64,
+    /// Which field.
+    pub field: String,
+    /// What was replaced, as JSON.
+    pub lost: String,
+    /// By what, as JSON.
+    pub kept: String,
+    /// Why.
+    pub rule: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// One change that we made, and why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// Whose.
+    pub link: Option<i64>,
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The request, in words.
+    pub what: String,
+    /// Field → why.
+    pub fields: BTreeMap<String, String>,
+    /// What the vendor answered.
+    pub answer: String,
+}
+
+/// The state in numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counts {
+    /// Intercom contacts that are there.
+    pub intercom_contacts: u64,
+    /// Brevo contacts that are there.
+    pub brevo_contacts: u64,
+    /// People in step: links with a Brevo contact and a base.
+    pub contacts_synced: u64,
+    /// Conversations read.
+    pub conversations_synced: u64,
+    /// Companies read.
+    pub companies_synced: u64,
+    /// People and events that wait to be written.
+    pub pending: u64,
+    /// Writes whose outcome is to be verified.
+    pub verifying: u64,
+    /// Refused records and fields.
+    pub failed: u64,
+    /// Notices by kind.
+    pub notices: BTreeMap<String, u64>,
+    /// Conflicts logged.
+    pub conflicts: u64,
+}
+
+impl Tx<'_> {
+    /// Notes that something was refused.
+    pub fn put_failure(
+        &self,
+        link: Option<i64>,
+        subject: &str,
+        field: &str,
+        message: &str,
+        status: Option<u16>,
+        dead: bool,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO failures (link, subject, field, message, status, first_at, last_at, dead)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)
+                 ON CONFLICT (subject, field) DO UPDATE SET message = excluded.message, status = excluded.status,
+                     last_at = excluded.last_at, tries = tries + 1, dead = excluded.dead, link = excluded.link",
+            )?
+            .execute(params![link, subject, field, message, status, millis(now), dead])?;
+        Ok(())
+    }
+
+    /// The trouble is over: all of a link's failures, but for the fields named.
+    pub fn clear_failures(&self, link: i64, but: &[&str]) -> Result<usize> {
+        let mut cleared = 0;
+        let mut statement = self.0.prepare_cached("SELECT id, field FROM failures WHERE link = ?1")?;
+        let rows: Vec<(i64, String)> =
+            statement.query_map([link], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?;
+        for (id, field) in rows {
+            if !but.contains(&field.as_str()) {
+                cleared += self.0.prepare_cached("DELETE FROM failures WHERE id = ?1")?.execute([id])?;
+            }
+        }
+        Ok(cleared)
+    }
+
+    /// What was refused, newest first.
+    pub fn failures(&self, limit: usize) -> Result<Vec<Failure>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id, link, subject, field, message, status, first_at, last_at, tries, dead FROM failures
+             ORDER BY last_at DESC, id DESC LIMIT ?1",
+        )?;
+        let rows = statement.query_map([limit], |row| {
+            Ok(Failure {
+                id: row.get(0)?,
+                link: row.get(1)?,
+                subject: row.get(2)?,
+                field: row.get(3)?,
+                message: row.get(4)?,
+                status: row.get(5)?,
+                first_at: instant(row.get(6)?),
+                last_at: instant(row.get(7)?),
+                tries: row.get(8)?,
+                dead: row.get(9)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Tries refused records again: all, or one failure. How many links are planned again.
+    pub fn retry_failures(&self, id: Option<i64>) -> Result<usize> {
+        let links = self.0.execute(
+            "UPDATE links SET dirty = max(dirty, 2), not_before = 0, tries = 0, quarantined = NULL
+             WHERE id IN (SELECT link FROM failures WHERE ?1 IS NULL OR id = ?1)",
+            [id],
+        )?;
+        self.0.execute("DELETE FROM failures WHERE (?1 IS NULL OR id = ?1) AND link IS NOT NULL", [id])?;
+        Ok(links)
+    }
+
+    /// Tells people something about a record, once.
+    pub fn put_notice(&self, kind: &str, subject: &str, detail: Option<&str>, now: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO notices (kind, subject, detail, since) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (kind, subject) DO UPDATE SET detail = excluded.detail",
+            )?
+            .execute(params![kind, subject, detail, millis(now)])?;
+        Ok(())
+    }
+
+    /// It is no longer so.
+    pub fn clear_notice(&self, kind: &str, subject: &str) -> Result<()> {
+        self.0
+            .prepare_cached("DELETE FROM notices WHERE kind = ?1 AND subject = ?2")?
+            .execute([kind, subject])?;
+        Ok(())
+    }
+
+    /// Notices of a kind (or all): kind, subject, detail.
+    pub fn notices(&self, kind: Option<&str>, limit: usize) -> Result<Vec<(String, String, Option<String>)>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT kind, subject, detail FROM notices WHERE ?1 IS NULL OR kind = ?1 ORDER BY kind, subject LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![kind, limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Keeps a value that was replaced.
+    pub fn put_conflict(&self, conflict: &Conflict) -> Result<()> {
+        self.0
+            .prepare_cached("INSERT INTO conflicts (link, field, lost, kept, rule, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .execute(params![
+                conflict.link,
+                conflict.field,
+                conflict.lost,
+                conflict.kept,
+                conflict.rule,
+                millis(conflict.at)
+            ])?;
+        Ok(())
+    }
+
+    /// Values that were replaced, newest first.
+    pub fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT link, field, lost, kept, rule, at FROM conflicts ORDER BY id DESC LIMIT ?1",
+        )?;
+        let rows = statement.query_map([limit], |row| {
+            Ok(Conflict {
+                link: row.get(0)?,
+                field: row.get(1)?,
+                lost: row.get(2)?,
+                kept: row.get(3)?,
+                rule: row.get(4)?,
+                at: instant(row.get(5)?),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Keeps a change that we made.
+    pub fn put_change(&self, change: &Change) -> Result<()> {
+        self.0
+            .prepare_cached("INSERT INTO changes (link, at, what, fields, answer) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .execute(params![
+                change.link,
+                millis(change.at),
+                change.what,
+                encode("changes", &change.fields)?,
+                change.answer
+            ])?;
+        Ok(())
+    }
+
+    /// The latest changes (of one link), newest first.
+    pub fn changes(&self, link: Option<i64>, limit: usize) -> Result<Vec<Change>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT link, at, what, fields, answer FROM changes WHERE ?1 IS NULL OR link = ?1 ORDER BY id DESC LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![link, limit], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get::<_, String>(3)?, row.get(4)?))
+        })?;
+        rows.map(|row| {
+            let (link, at, what, fields, answer) = row?;
+            Ok(Change { link, at: instant(at), what, fields: decode("changes", &fields)?, answer })
+        })
+        .collect()
+    }
+
+    /// Forgets history from before `before`.
+    pub fn prune_changes(&self, before: DateTime<Utc>) -> Result<usize> {
+        Ok(self.0.execute("DELETE FROM changes WHERE at < ?1", [millis(before)])?)
+    }
+
+    /// Adds to a named counter.
+    pub fn count(&self, name: &str, more: i64) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO counters (name, value) VALUES (?1, ?2)
+                 ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+            )?
+            .execute(params![name, more])?;
+        Ok(())
+    }
+
+    /// A named counter.
+    pub fn counter(&self, name: &str) -> Result<i64> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT value FROM counters WHERE name = ?1")?
+            .query_row([name], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0))
+    }
+
+    /// The state in numbers.
+    pub fn counts(&self) -> Result<Counts> {
+        let one = |sql: &str| -> Result<u64> {
+            Ok(self.0.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
+        };
+        let mut statement = self.0.prepare_cached("SELECT kind, count(*) FROM notices GROUP BY kind")?;
+        let notices = statement
+            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?
+            .collect::<rusqlite::Result<_>>()?;
+        Ok(Counts {
+            intercom_contacts: one("SELECT count(*) FROM intercom_contacts WHERE state = 'live'")?,
+            brevo_contacts: one("SELECT count(*) FROM brevo_contacts WHERE gone = 0")?,
+            contacts_synced: one(
+                "SELECT count(*) FROM links WHERE state = 'active' AND brevo_id IS NOT NULL AND base <> '{}'
+                   AND import IS NULL",
+            )?,
+            conversations_synced: one("SELECT count(*) FROM conversations WHERE gone = 0")?,
+            companies_synced: one("SELECT count(*) FROM companies WHERE gone = 0")?,
+            pending: one("SELECT count(*) FROM links WHERE dirty > 0 OR import IS NOT NULL")? + self.count_outbox()?,
+            verifying: one("SELECT count(*) FROM links WHERE flights IS NOT NULL AND answered = 0")?,
+            failed: one("SELECT count(*) FROM failures")?,
+            notices,
+            conflicts: one("SELECT count(*) FROM conflicts")?,
+        })
+    }
+}

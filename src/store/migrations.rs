@@ -1,0 +1,262 @@
+//! The schema, as a list of steps that only ever grows.
+
+use super::{Result, StoreError};
+use rusqlite::Connection;
+use rusqlite_migration::{M, Migrations};
+
+const STEPS: &[M<'_>] = &[M::up(
+    "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    -- Intercom's view of contacts. `record` is the model's contact as JSON.
+    CREATE TABLE intercom_contacts (
+        id TEXT PRIMARY KEY,
+        email TEXT,
+        external_id TEXT,
+        phone TEXT,
+        role TEXT NOT NULL,
+        created_at INTEGER NOT NULL,
+        updated_at INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'live',        -- live, archived, deleted, merged
+        merged_into TEXT,
+        record TEXT NOT NULL,
+        link INTEGER REFERENCES links(id),
+        is_primary INTEGER NOT NULL DEFAULT 0,
+        company TEXT,                              -- the company whose fields it shows
+        wants_tags INTEGER NOT NULL DEFAULT 0,     -- embedded only in part: to be fetched
+        wants_companies INTEGER NOT NULL DEFAULT 0,
+        wants_fetch INTEGER NOT NULL DEFAULT 0,    -- a webhook named it: one coalesced read decides
+        seen_in INTEGER NOT NULL DEFAULT 0,        -- the full sweep that showed it last
+        unplaced INTEGER NOT NULL DEFAULT 0        -- identity is to be decided (new, or its address changed)
+    ) WITHOUT ROWID;
+    CREATE INDEX intercom_contacts_email ON intercom_contacts(email) WHERE email IS NOT NULL;
+    CREATE INDEX intercom_contacts_link ON intercom_contacts(link) WHERE link IS NOT NULL;
+    CREATE INDEX intercom_contacts_unplaced ON intercom_contacts(created_at, id) WHERE unplaced = 1;
+    CREATE INDEX intercom_contacts_wants ON intercom_contacts(id) WHERE wants_tags + wants_companies + wants_fetch > 0;
+
+    -- Brevo's view of contacts.
+    CREATE TABLE brevo_contacts (
+        id INTEGER PRIMARY KEY,
+        email TEXT,
+        ext_id TEXT,
+        phone TEXT,
+        modified_at INTEGER NOT NULL,              -- 0: never seen, made by us and not read back yet
+        gone INTEGER NOT NULL DEFAULT 0,
+        seen_in INTEGER NOT NULL DEFAULT 0,        -- the full sweep that showed it last
+        record TEXT NOT NULL
+    );
+    CREATE INDEX brevo_contacts_email ON brevo_contacts(email) WHERE email IS NOT NULL;
+    CREATE INDEX brevo_contacts_ext_id ON brevo_contacts(ext_id) WHERE ext_id IS NOT NULL;
+    CREATE INDEX brevo_contacts_phone ON brevo_contacts(phone) WHERE phone IS NOT NULL;
+
+    -- One person: one address, its Intercom contacts, at most one Brevo contact, and what both agreed on.
+    CREATE TABLE links (
+        id INTEGER PRIMARY KEY,
+        email TEXT,
+        brevo_id INTEGER UNIQUE,
+        state TEXT NOT NULL DEFAULT 'active',      -- active, brevo_gone, left
+        base TEXT NOT NULL DEFAULT '{}',
+        flights TEXT,                              -- our writes on their way; NULL: none
+        answered INTEGER NOT NULL DEFAULT 0,
+        verify_after INTEGER,                      -- our clock, ms: only a read that began later settles the flights
+        import INTEGER,                            -- the unfinished import that holds this person
+        dirty INTEGER NOT NULL DEFAULT 0,          -- 0 no, 1 backfill, 2 live, 3 consent
+        sweep INTEGER NOT NULL DEFAULT 0,          -- to be planned as in a sweep: drift is restored
+        rename_to TEXT,                            -- identity has decided that the contact takes this address
+        tries INTEGER NOT NULL DEFAULT 0,
+        not_before INTEGER NOT NULL DEFAULT 0,
+        quarantined TEXT,                          -- rule key -> the value that Brevo refuses
+        company TEXT
+    );
+    CREATE UNIQUE INDEX links_email ON links(email) WHERE email IS NOT NULL;
+    CREATE INDEX links_dirty ON links(dirty DESC, id) WHERE dirty > 0;
+    CREATE INDEX links_flights ON links(verify_after) WHERE flights IS NOT NULL;
+    CREATE INDEX links_import ON links(import) WHERE import IS NOT NULL;
+
+    -- Brevo refuses a contact whose phone another one has: who has (or is about to get) which.
+    CREATE TABLE phones (phone TEXT PRIMARY KEY, link INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE INDEX phones_link ON phones(link);
+
+    CREATE TABLE companies (
+        id TEXT PRIMARY KEY,
+        updated_at INTEGER,
+        gone INTEGER NOT NULL DEFAULT 0,
+        wants_fetch INTEGER NOT NULL DEFAULT 0,
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE contact_companies (
+        contact TEXT NOT NULL,
+        company TEXT NOT NULL,
+        PRIMARY KEY (contact, company)
+    ) WITHOUT ROWID;
+    CREATE INDEX contact_companies_company ON contact_companies(company);
+
+    CREATE TABLE conversations (
+        id TEXT PRIMARY KEY,
+        updated_at INTEGER NOT NULL,
+        gone INTEGER NOT NULL DEFAULT 0,
+        wants_fetch INTEGER NOT NULL DEFAULT 0,
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX conversations_wants ON conversations(id) WHERE wants_fetch = 1;
+    CREATE TABLE conversation_contacts (
+        contact TEXT NOT NULL,
+        conversation TEXT NOT NULL,
+        PRIMARY KEY (contact, conversation)
+    ) WITHOUT ROWID;
+    CREATE INDEX conversation_contacts_conversation ON conversation_contacts(conversation);
+
+    CREATE TABLE tags (id TEXT PRIMARY KEY, name TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE lists (id INTEGER PRIMARY KEY, name TEXT NOT NULL);
+
+    -- Where each sweep stands, and from where the next incremental read starts (the vendor's clock).
+    CREATE TABLE sweeps (
+        side TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        scope TEXT NOT NULL,
+        cursor TEXT,
+        started_at INTEGER,                        -- Date header of its first answer
+        began_at INTEGER NOT NULL,                 -- our clock
+        number INTEGER NOT NULL,
+        pages INTEGER NOT NULL DEFAULT 0,
+        rows INTEGER NOT NULL DEFAULT 0,
+        total INTEGER,
+        last_page TEXT,                            -- fingerprint of the page before, to notice a page that repeats
+        PRIMARY KEY (side, resource)
+    ) WITHOUT ROWID;
+    CREATE TABLE watermarks (
+        side TEXT NOT NULL,
+        resource TEXT NOT NULL,
+        instant INTEGER NOT NULL,
+        full_at INTEGER,                           -- when a full sweep ended last
+        PRIMARY KEY (side, resource)
+    ) WITHOUT ROWID;
+    CREATE TABLE schedule (job TEXT PRIMARY KEY, last_began INTEGER, last_ended INTEGER, next_at INTEGER) WITHOUT ROWID;
+    CREATE TABLE runs (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        began_at INTEGER NOT NULL,
+        ended_at INTEGER,
+        outcome TEXT,                              -- ok, partial, failed
+        summary TEXT
+    );
+    CREATE TABLE budgets (side TEXT NOT NULL, family TEXT NOT NULL, budget TEXT NOT NULL, at INTEGER NOT NULL,
+        PRIMARY KEY (side, family)) WITHOUT ROWID;
+
+    -- Acknowledged means kept: a webhook is here before it is answered.
+    CREATE TABLE inbox (
+        seq INTEGER PRIMARY KEY,
+        id TEXT UNIQUE,
+        topic TEXT NOT NULL,
+        body BLOB NOT NULL,
+        received_at INTEGER NOT NULL,
+        done_at INTEGER,
+        outcome TEXT
+    );
+    CREATE INDEX inbox_open ON inbox(seq) WHERE done_at IS NULL;
+    CREATE INDEX inbox_done ON inbox(done_at) WHERE done_at IS NOT NULL;
+
+    -- Things that happened, on their way to Brevo. The key makes a webhook and a poll send once.
+    CREATE TABLE outbox (
+        key TEXT PRIMARY KEY,
+        contact TEXT NOT NULL,                     -- the Intercom contact whose event it is
+        event TEXT NOT NULL,
+        queued_at INTEGER NOT NULL,
+        sent_at INTEGER,
+        tries INTEGER NOT NULL DEFAULT 0,
+        not_before INTEGER NOT NULL DEFAULT 0,
+        state TEXT NOT NULL DEFAULT 'open'         -- open, sending, sent, dead
+    ) WITHOUT ROWID;
+    CREATE INDEX outbox_open ON outbox(not_before) WHERE state IN ('open', 'sending');
+
+    CREATE TABLE imports (
+        id INTEGER PRIMARY KEY,
+        process INTEGER,                           -- NULL: sent, no answer seen
+        state TEXT NOT NULL,                       -- sending, running, reading_back, done
+        kind TEXT NOT NULL,                        -- create, update
+        rows INTEGER NOT NULL,
+        started_at INTEGER,                        -- Brevo's clock
+        sent_at INTEGER NOT NULL,                  -- our clock
+        checked_at INTEGER,
+        reports TEXT
+    );
+    CREATE INDEX imports_open ON imports(id) WHERE state <> 'done';
+
+    -- What a vendor refused: one row a record and field.
+    CREATE TABLE failures (
+        id INTEGER PRIMARY KEY,
+        link INTEGER,
+        subject TEXT NOT NULL,                     -- which record, by id
+        field TEXT NOT NULL DEFAULT '',
+        message TEXT NOT NULL,
+        status INTEGER,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        tries INTEGER NOT NULL DEFAULT 1,
+        dead INTEGER NOT NULL DEFAULT 0,           -- given up until `failed retry`
+        UNIQUE (subject, field)
+    );
+    CREATE TABLE notices (
+        kind TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        detail TEXT,
+        since INTEGER NOT NULL,
+        PRIMARY KEY (kind, subject)
+    ) WITHOUT ROWID;
+    CREATE TABLE conflicts (
+        id INTEGER PRIMARY KEY,
+        link INTEGER NOT NULL,
+        field TEXT NOT NULL,
+        lost TEXT NOT NULL,
+        kept TEXT NOT NULL,
+        rule TEXT NOT NULL,
+        at INTEGER NOT NULL
+    );
+    CREATE INDEX conflicts_link ON conflicts(link);
+    CREATE TABLE changes (
+        id INTEGER PRIMARY KEY,
+        link INTEGER,
+        at INTEGER NOT NULL,
+        what TEXT NOT NULL,                        -- the request, in words
+        fields TEXT NOT NULL,                      -- what it set, and why
+        answer TEXT NOT NULL,
+        request_id TEXT
+    );
+    CREATE INDEX changes_link ON changes(link, id);
+    CREATE INDEX changes_at ON changes(at);
+    CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+    ",
+)];
+
+const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
+
+/// Refuses a file that a newer version wrote.
+pub(super) fn check(connection: &Connection) -> Result<()> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found > STEPS.len() { Err(StoreError::Newer { found, known: STEPS.len() }) } else { Ok(()) }
+}
+
+/// Brings the file up to date.
+pub(super) fn run(connection: &mut Connection) -> Result<()> {
+    MIGRATIONS.to_latest(connection).map_err(|error| match error {
+        rusqlite_migration::Error::RusqliteError { err, .. } => err.into(),
+        other => StoreError::Corrupt(other.to_string()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_run() {
+        MIGRATIONS.validate().unwrap();
+    }
+
+    #[test]
+    fn a_newer_file_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(check(&connection), Err(StoreError::Newer { found: 99, .. })));
+    }
+}

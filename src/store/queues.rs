@@ -1,0 +1,237 @@
+//! Durable queues: webhooks that came in, events on their way out, imports at work.
+
+use super::{Result, Tx, decode, encode, instant, millis};
+use crate::model::{IntercomContactId, ProcessId};
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension as _, params};
+use std::collections::BTreeMap;
+
+/// A webhook as it came in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InboxRow {
+    /// Its place in the queue.
+    pub seq: i64,
+    /// Its topic.
+    pub topic: String,
+    /// Its body, byte for byte.
+    pub body: Vec<u8>,
+}
+
+/// An event on its way to Brevo. `event` is the engine's, as JSON.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Its key.
+    pub key: String,
+    /// Whose event it is.
+    pub contact: IntercomContactId,
+    /// What happened.
+    pub event: String,
+    /// Whether a request with it left without an answer.
+    pub uncertain: bool,
+    /// Failed tries.
+    pub tries: u32,
+}
+
+/// How far an import is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportStage {
+    /// The request has left (or was about to); no answer is recorded.
+    Sending,
+    /// Brevo is at work.
+    Running,
+    /// Brevo is done: what landed is to be read.
+    ReadingBack,
+}
+
+/// An import that is not over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportRowState {
+    /// Our id.
+    pub id: i64,
+    /// Brevo's.
+    pub process: Option<ProcessId>,
+    /// How far it is.
+    pub stage: ImportStage,
+    /// Whether it creates contacts.
+    pub creates: bool,
+    /// How many rows it has.
+    pub rows: usize,
+    /// Brevo's clock when it was accepted.
+    pub started_at: Option<DateTime<Utc>>,
+    /// Our clock when it left.
+    pub sent_at: DateTime<Utc>,
+    /// Our clock when its progress was asked for last.
+    pub checked_at: Option<DateTime<Utc>>,
+    /// Brevo's report files by reason.
+    pub reports: BTreeMap<String, String>,
+}
+
+impl Tx<'_> {
+    /// Keeps a webhook before it is acknowledged. `false`: it is here already (Intercom sends some twice).
+    pub fn put_inbox(&self, id: Option<&str>, topic: &str, body: &[u8], now: DateTime<Utc>) -> Result<bool> {
+        let inserted = self
+            .0
+            .prepare_cached("INSERT OR IGNORE INTO inbox (id, topic, body, received_at) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![id, topic, body, millis(now)])?;
+        Ok(inserted > 0)
+    }
+
+    /// Webhooks that wait, in the order they came.
+    pub fn open_inbox(&self, limit: usize) -> Result<Vec<InboxRow>> {
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT seq, topic, body FROM inbox WHERE done_at IS NULL ORDER BY seq LIMIT ?1")?;
+        let rows = statement
+            .query_map([limit], |row| Ok(InboxRow { seq: row.get(0)?, topic: row.get(1)?, body: row.get(2)? }))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A webhook was acted on. Its body is not needed any more; its id is, for a while, to know a repeat.
+    pub fn finish_inbox(&self, seq: i64, outcome: &str, now: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE inbox SET done_at = ?2, outcome = ?3, body = x'' WHERE seq = ?1")?
+            .execute(params![seq, millis(now), outcome])?;
+        Ok(())
+    }
+
+    /// Forgets webhooks that were done before `before`.
+    pub fn prune_inbox(&self, before: DateTime<Utc>) -> Result<usize> {
+        Ok(self.0.execute("DELETE FROM inbox WHERE done_at < ?1", [millis(before)])?)
+    }
+
+    /// How many webhooks wait; when the last one came.
+    pub fn inbox_state(&self) -> Result<(u64, Option<DateTime<Utc>>)> {
+        let open: i64 =
+            self.0.prepare_cached("SELECT count(*) FROM inbox WHERE done_at IS NULL")?.query_row([], |row| row.get(0))?;
+        let last: Option<i64> =
+            self.0.prepare_cached("SELECT max(received_at) FROM inbox")?.query_row([], |row| row.get(0))?;
+        Ok((open.unsigned_abs(), last.map(instant)))
+    }
+
+    /// Queues an event once: the key makes a webhook and a poll send one. `false`: it is known.
+    pub fn put_outbox(&self, key: &str, contact: &IntercomContactId, event: &str, now: DateTime<Utc>) -> Result<bool> {
+        let inserted = self
+            .0
+            .prepare_cached("INSERT OR IGNORE INTO outbox (key, contact, event, queued_at) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![key, contact.as_str(), event, millis(now)])?;
+        Ok(inserted > 0)
+    }
+
+    /// Events that are due.
+    pub fn open_outbox(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<OutboxRow>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT key, contact, event, state = 'sending', tries FROM outbox
+             WHERE state IN ('open', 'sending') AND not_before <= ?1 ORDER BY not_before, queued_at, key LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![millis(now), limit], |row| {
+            Ok(OutboxRow {
+                key: row.get(0)?,
+                contact: IntercomContactId::new(row.get::<_, String>(1)?),
+                event: row.get(2)?,
+                uncertain: row.get(3)?,
+                tries: row.get(4)?,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Notes how an event is doing: `open`, `sending`, `sent`, `dead`.
+    pub fn set_outbox(&self, key: &str, state: &str, not_before: DateTime<Utc>, failed: bool) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE outbox SET state = ?2, not_before = ?3, tries = tries + ?4,
+                 sent_at = CASE WHEN ?2 = 'sent' THEN ?3 END WHERE key = ?1",
+            )?
+            .execute(params![key, state, millis(not_before), failed])?;
+        Ok(())
+    }
+
+    /// How many events wait.
+    pub fn count_outbox(&self) -> Result<u64> {
+        let open: i64 = self
+            .0
+            .prepare_cached("SELECT count(*) FROM outbox WHERE state IN ('open', 'sending')")?
+            .query_row([], |row| row.get(0))?;
+        Ok(open.unsigned_abs())
+    }
+
+    /// An import is about to leave.
+    pub fn new_import(&self, creates: bool, rows: usize, now: DateTime<Utc>) -> Result<i64> {
+        self.0.execute(
+            "INSERT INTO imports (state, kind, rows, sent_at) VALUES ('sending', ?1, ?2, ?3)",
+            params![if creates { "create" } else { "update" }, rows, millis(now)],
+        )?;
+        Ok(self.0.last_insert_rowid())
+    }
+
+    /// Notes how far an import is.
+    pub fn put_import(&self, import: &ImportRowState) -> Result<()> {
+        let state = match import.stage {
+            ImportStage::Sending => "sending",
+            ImportStage::Running => "running",
+            ImportStage::ReadingBack => "reading_back",
+        };
+        self.0
+            .prepare_cached(
+                "UPDATE imports SET process = ?2, state = ?3, started_at = ?4, checked_at = ?5, reports = ?6 WHERE id = ?1",
+            )?
+            .execute(params![
+                import.id,
+                import.process.map(ProcessId::get),
+                state,
+                import.started_at.map(millis),
+                import.checked_at.map(millis),
+                encode("imports", &import.reports)?,
+            ])?;
+        Ok(())
+    }
+
+    /// The import is read back.
+    pub fn end_import(&self, id: i64) -> Result<()> {
+        self.0.execute("UPDATE imports SET state = 'done' WHERE id = ?1", [id])?;
+        Ok(())
+    }
+
+    /// Imports that are not over.
+    pub fn open_imports(&self) -> Result<Vec<ImportRowState>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id, process, state, kind, rows, started_at, sent_at, checked_at, reports FROM imports
+             WHERE state <> 'done' ORDER BY id",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let at = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(instant));
+            let import = ImportRowState {
+                id: row.get(0)?,
+                process: row.get::<_, Option<i64>>(1)?.map(ProcessId::new),
+                stage: match row.get::<_, String>(2)?.as_str() {
+                    "sending" => ImportStage::Sending,
+                    "running" => ImportStage::Running,
+                    _ => ImportStage::ReadingBack,
+                },
+                creates: row.get::<_, String>(3)? == "create",
+                rows: row.get(4)?,
+                started_at: at(5)?,
+                sent_at: instant(row.get(6)?),
+                checked_at: at(7)?,
+                reports: BTreeMap::new(),
+            };
+            Ok((import, row.get::<_, Option<String>>(8)?))
+        })?;
+        rows.map(|row| {
+            let (import, reports) = row?;
+            let reports = reports.map(|text| decode("imports", &text)).transpose()?.unwrap_or_default();
+            Ok(ImportRowState { reports, ..import })
+        })
+        .collect()
+    }
+
+    /// The process of an import, while it is not over.
+    pub fn import_process(&self, id: i64) -> Result<Option<i64>> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT process FROM imports WHERE id = ?1")?
+            .query_row([id], |row| row.get(0))
+            .optional()?
+            .flatten())
+    }
+}
