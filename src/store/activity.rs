@@ -1,6 +1,6 @@
 //! Companies, conversations, tags and lists.
 
-use super::{Result, Tx, decode, encode, millis};
+use super::{Result, Tx, decode, encode, links::Dirty, millis};
 use crate::model::{
     BrevoListId, Company, Conversation, ConversationId, IntercomCompanyId, IntercomContactId, IntercomTagId, Tag,
 };
@@ -67,7 +67,7 @@ impl Tx<'_> {
     }
 
     /// Asks for the links of a company's contacts to be planned.
-    pub fn mark_company_dirty(&self, company: &IntercomCompanyId, dirty: i64) -> Result<usize> {
+    pub fn mark_company_dirty(&self, company: &IntercomCompanyId, dirty: Dirty) -> Result<usize> {
         Ok(self
             .0
             .prepare_cached(
@@ -75,7 +75,7 @@ impl Tx<'_> {
                    (SELECT c.link FROM contact_companies cc JOIN intercom_contacts c ON c.id = cc.contact
                     WHERE cc.company = ?1 AND c.link IS NOT NULL AND c.is_primary = 1)",
             )?
-            .execute(params![company.as_str(), dirty])?)
+            .execute(params![company.as_str(), dirty.as_int()])?)
     }
 
     /// The conversation with this id.
@@ -147,7 +147,7 @@ impl Tx<'_> {
     }
 
     /// Asks for the links of a conversation's contacts to be planned.
-    pub fn mark_conversation_dirty(&self, id: &ConversationId, dirty: i64) -> Result<usize> {
+    pub fn mark_conversation_dirty(&self, id: &ConversationId, dirty: Dirty) -> Result<usize> {
         Ok(self
             .0
             .prepare_cached(
@@ -155,7 +155,7 @@ impl Tx<'_> {
                    (SELECT c.link FROM conversation_contacts cc JOIN intercom_contacts c ON c.id = cc.contact
                     WHERE cc.conversation = ?1 AND c.link IS NOT NULL)",
             )?
-            .execute(params![id.as_str(), dirty])?)
+            .execute(params![id.as_str(), dirty.as_int()])?)
     }
 
     /// The conversations in which a contact takes part.

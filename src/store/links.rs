@@ -49,7 +49,7 @@ pub enum Dirty {
 }
 
 impl Dirty {
-    fn as_int(self) -> i64 {
+    pub(super) fn as_int(self) -> i64 {
         match self {
             Self::No => 0,
             Self::Backfill => 1,
