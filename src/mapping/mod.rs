@@ -1,20 +1,157 @@
-//! stub
-#![allow(missing_docs)]
-use crate::model::*;
-pub enum OnClear { Keep, Propagate }
-pub enum OnDrift { Restore, Leave }
-#[derive(Debug,Clone,PartialEq)]
-pub struct FieldProblem { pub field: String, pub message: String, pub help: Option<String> }
-pub enum Projection { NotApplicable, Cells(Vec<Option<Value>>), Problem(FieldProblem) }
-pub struct Target { pub attribute: String, pub kind: AttributeKind, pub options: Vec<(String,String)> }
-pub struct FieldRule { pub key: String, pub source: String, pub targets: Vec<Target>, pub on_clear: OnClear, pub on_drift: OnDrift, pub fingerprint: String }
-impl FieldRule {
- pub fn source_value(&self, _r: &Fields) -> Option<Value> { None }
- pub fn project(&self, _r: &Fields) -> Projection { Projection::NotApplicable }
- pub fn observed(&self, _a: &Fields) -> Vec<Option<Value>> { vec![] }
+//! The mapping language: which of Intercom's fields become which of Brevo's, and who is on which list.
+//!
+//! YAML goes in ([`parse`]), compiled rules come out, and [`Mapping::resolve`] fits them to the account. Everything in
+//! here is pure: the same record gives the same values, every time.
+
+mod cases;
+mod convert;
+mod expression;
+mod names;
+mod parse;
+pub mod paths;
+mod phone;
+mod resolve;
+mod rule;
+mod transform;
+
+pub use cases::{Case, CaseFailure, CaseResult, run_cases};
+pub use expression::Expression;
+pub use parse::{Options, parse};
+pub use resolve::{Clash, Resolution};
+pub use rule::{FieldProblem, FieldRule, OnClear, OnDrift, Projection, Target, ValueType};
+
+use crate::model::{BrevoListId, Fields, Value};
+
+/// A piece of YAML that holds mapping rules: a `field_mapping:` node of the config, or a whole mapping file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// Which of the loaded files it comes from (the caller's own numbering).
+    pub file: usize,
+    /// Where in that file.
+    pub path: Vec<String>,
+    /// The piece itself.
+    pub value: serde_yaml::Value,
 }
-pub enum ListName { Id(BrevoListId), Name(String) }
-#[derive(Debug)]
-pub struct ListRule { pub key: String }
-impl ListRule { pub fn holds(&self, _r: &Fields) -> bool { false } }
-pub struct Mapping { pub rules: Vec<FieldRule>, pub lists: Vec<ListRule> }
+
+/// Something wrong (or, as a warning, doubtful) in a mapping, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappingError {
+    /// Which of the loaded files.
+    pub file: usize,
+    /// The keys that lead to the place; list entries by number.
+    pub path: Vec<String>,
+    /// Whether the key itself is meant, not its value.
+    pub on_key: bool,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// A compiled mapping.
+#[derive(Debug, Clone, Default)]
+pub struct Mapping {
+    /// One rule per mapped path.
+    pub rules: Vec<FieldRule>,
+    /// Who is on which list.
+    pub lists: Vec<ListRule>,
+    /// What loaded, but deserves a word.
+    pub warnings: Vec<MappingError>,
+    /// Whether each custom attribute that the account has gets a rule of its own (the default mapping).
+    pub(crate) all_custom_attributes: bool,
+    /// Examples that stand beside the rules.
+    pub(crate) cases: Vec<Case>,
+}
+
+/// A Brevo list, as an operator names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListName {
+    /// By its id: it must exist.
+    Id(BrevoListId),
+    /// By its name: made if missing.
+    Name(String),
+}
+
+impl std::fmt::Display for ListName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Who is on a list.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Membership {
+    /// Every contact with role `user`.
+    AllUsers,
+    /// Every lead.
+    Leads,
+    /// Everybody with an open conversation.
+    ActiveConversations,
+    /// Whoever carries the tag.
+    Tag(String),
+    /// Whoever has a conversation with the tag.
+    ConversationTag(String),
+    /// Whoever an expression of `record` holds for.
+    When(Expression),
+}
+
+/// One list and who is on it.
+#[derive(Debug, Clone)]
+pub struct ListRule {
+    /// Its stable name, such as `tag VIP -> 42`.
+    pub key: String,
+    /// Who is on it.
+    pub membership: Membership,
+    /// The list.
+    pub list: ListName,
+}
+
+impl ListRule {
+    /// A rule with its key made from what it says.
+    pub fn new(membership: Membership, list: ListName) -> Self {
+        let who = match &membership {
+            Membership::AllUsers => "all_users".to_owned(),
+            Membership::Leads => "leads".to_owned(),
+            Membership::ActiveConversations => "active_conversations".to_owned(),
+            Membership::Tag(tag) => format!("tag {tag}"),
+            Membership::ConversationTag(tag) => format!("conversation tag {tag}"),
+            Membership::When(condition) => format!("when {condition}"),
+        };
+        Self { key: format!("{who} -> {list}"), membership, list }
+    }
+
+    /// Whether this record belongs on the list. Tags are compared without regard to case, as Intercom does.
+    /// A condition that fails does not hold; [`Self::try_holds`] says why.
+    pub fn holds(&self, record: &Fields) -> bool {
+        self.try_holds(record).unwrap_or(false)
+    }
+
+    /// As [`Self::holds`], but a condition that cannot be evaluated is a problem of its own: nobody should leave a list
+    /// because of it.
+    pub fn try_holds(&self, record: &Fields) -> Result<bool, FieldProblem> {
+        let role_is = |wanted: &str| matches!(record.get("role"), Some(Value::Text(role)) if role == wanted);
+        let tagged = |path: &str, wanted: &str| match record.get(path) {
+            Some(Value::List(tags)) => tags.iter().any(|tag| tag.to_lowercase() == wanted.to_lowercase()),
+            _ => false,
+        };
+        Ok(match &self.membership {
+            Membership::AllUsers => role_is("user"),
+            Membership::Leads => role_is("lead"),
+            Membership::ActiveConversations => {
+                matches!(record.get("conversations.open_count"), Some(Value::Number(count)) if count.as_f64() > 0.0)
+            }
+            Membership::Tag(tag) => tagged("tags", tag),
+            Membership::ConversationTag(tag) => tagged("conversations.tags", tag),
+            Membership::When(condition) => {
+                return condition.holds(None, record).map_err(|message| FieldProblem {
+                    field: self.key.clone(),
+                    message,
+                    help: None,
+                });
+            }
+        })
+    }
+}

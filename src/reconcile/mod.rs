@@ -8,9 +8,15 @@
 //! | [`consent`] | may the person be e-mailed; only ever towards stricter |
 //! | [`lists`] | list membership; nobody is put back on a list they left |
 //! | [`person`] | all of the above for one person: the plan |
+//! | [`company`] | which of several companies speaks for a contact |
+//! | [`figures`] | a contact's conversations as figures, mapped like any field |
+//! | [`transitions`] | what happened to a conversation, as events that a webhook and a poll name alike |
 
+pub mod company;
 pub mod consent;
 pub mod fields;
+pub mod figures;
 pub mod identity;
 pub mod lists;
 pub mod person;
+pub mod transitions;
