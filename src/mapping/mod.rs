@@ -1,1 +1,133 @@
-//! Not built yet.
+//! The mapping language: which of Intercom's fields become which of Brevo's, and who is on which list.
+//!
+//! YAML goes in ([`parse`]), compiled rules come out, and [`Mapping::resolve`] fits them to the account. Everything in
+//! here is pure: the same record gives the same values, every time.
+
+mod convert;
+mod names;
+mod parse;
+pub mod paths;
+mod phone;
+mod resolve;
+mod rule;
+
+pub use parse::{Options, parse};
+pub use resolve::{Clash, Resolution};
+pub use rule::{FieldProblem, FieldRule, OnClear, OnDrift, Projection, Target, ValueType};
+
+use crate::model::{BrevoListId, Fields, Value};
+
+/// A piece of YAML that holds mapping rules: a `field_mapping:` node of the config, or a whole mapping file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// Which of the loaded files it comes from (the caller's own numbering).
+    pub file: usize,
+    /// Where in that file.
+    pub path: Vec<String>,
+    /// The piece itself.
+    pub value: serde_yaml::Value,
+}
+
+/// Something wrong (or, as a warning, doubtful) in a mapping, with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappingError {
+    /// Which of the loaded files.
+    pub file: usize,
+    /// The keys that lead to the place; list entries by number.
+    pub path: Vec<String>,
+    /// Whether the key itself is meant, not its value.
+    pub on_key: bool,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// A compiled mapping.
+#[derive(Debug, Clone, Default)]
+pub struct Mapping {
+    /// One rule per mapped path.
+    pub rules: Vec<FieldRule>,
+    /// Who is on which list.
+    pub lists: Vec<ListRule>,
+    /// What loaded, but deserves a word.
+    pub warnings: Vec<MappingError>,
+    /// Whether each custom attribute that the account has gets a rule of its own (the default mapping).
+    pub(crate) all_custom_attributes: bool,
+}
+
+/// A Brevo list, as an operator names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListName {
+    /// By its id: it must exist.
+    Id(BrevoListId),
+    /// By its name: made if missing.
+    Name(String),
+}
+
+impl std::fmt::Display for ListName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::Name(name) => f.write_str(name),
+        }
+    }
+}
+
+/// Who is on a list.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Membership {
+    /// Every contact with role `user`.
+    AllUsers,
+    /// Every lead.
+    Leads,
+    /// Everybody with an open conversation.
+    ActiveConversations,
+    /// Whoever carries the tag.
+    Tag(String),
+    /// Whoever has a conversation with the tag.
+    ConversationTag(String),
+}
+
+/// One list and who is on it.
+#[derive(Debug, Clone)]
+pub struct ListRule {
+    /// Its stable name, such as `tag VIP -> 42`.
+    pub key: String,
+    /// Who is on it.
+    pub membership: Membership,
+    /// The list.
+    pub list: ListName,
+}
+
+impl ListRule {
+    /// A rule with its key made from what it says.
+    pub fn new(membership: Membership, list: ListName) -> Self {
+        let who = match &membership {
+            Membership::AllUsers => "all_users".to_owned(),
+            Membership::Leads => "leads".to_owned(),
+            Membership::ActiveConversations => "active_conversations".to_owned(),
+            Membership::Tag(tag) => format!("tag {tag}"),
+            Membership::ConversationTag(tag) => format!("conversation tag {tag}"),
+        };
+        Self { key: format!("{who} -> {list}"), membership, list }
+    }
+
+    /// Whether this record belongs on the list. Tags are compared without regard to case, as Intercom does.
+    pub fn holds(&self, record: &Fields) -> bool {
+        let role_is = |wanted: &str| matches!(record.get("role"), Some(Value::Text(role)) if role == wanted);
+        let tagged = |path: &str, wanted: &str| match record.get(path) {
+            Some(Value::List(tags)) => tags.iter().any(|tag| tag.to_lowercase() == wanted.to_lowercase()),
+            _ => false,
+        };
+        match &self.membership {
+            Membership::AllUsers => role_is("user"),
+            Membership::Leads => role_is("lead"),
+            Membership::ActiveConversations => {
+                matches!(record.get("conversations.open_count"), Some(Value::Number(count)) if count.as_f64() > 0.0)
+            }
+            Membership::Tag(tag) => tagged("tags", tag),
+            Membership::ConversationTag(tag) => tagged("conversations.tags", tag),
+        }
+    }
+}

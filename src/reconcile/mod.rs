@@ -1,1 +1,5 @@
-//! Not built yet.
+//! Decisions, without side effects.
+
+pub mod company;
+pub mod figures;
+pub mod transitions;

@@ -1,0 +1,45 @@
+//! Phone numbers in the form that both vendors understand: E.164.
+
+use std::str::FromStr;
+
+/// Why a number was not taken. The number itself is never repeated: it is personal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PhoneError {
+    /// No country code, and no default region to add one.
+    #[error("the phone number has no country code, and no default phone region is set")]
+    NoCountry,
+    /// Not a number that exists in its country's plan.
+    #[error("not a valid phone number")]
+    Invalid,
+}
+
+/// Whether this is a region that phone numbers are known for (`NO`, `FR`, `US` …).
+pub fn is_region(region: &str) -> bool {
+    phonenumber::country::Id::from_str(region).is_ok()
+}
+
+/// `+` and digits. A leading `00` counts as `+`, as Brevo reads it too.
+pub fn to_e164(text: &str, default_region: Option<&str>) -> Result<String, PhoneError> {
+    let text = text.trim();
+    // A number of hundreds of digits is nobody's; refuse before parsing.
+    if text.chars().count() > 60 {
+        return Err(PhoneError::Invalid);
+    }
+    let international = text.strip_prefix("00").map_or_else(|| text.to_owned(), |rest| format!("+{rest}"));
+    let region = default_region.and_then(|region| phonenumber::country::Id::from_str(region).ok());
+    let has_country = international.starts_with(['+', '＋']) || international.starts_with("tel:+");
+    if region.is_none() && !has_country {
+        return Err(PhoneError::NoCountry);
+    }
+    let number = phonenumber::parse(region, &international).map_err(|_| PhoneError::Invalid)?;
+    if !number.is_valid() {
+        return Err(PhoneError::Invalid);
+    }
+    Ok(number.format().mode(phonenumber::Mode::E164).to_string())
+}
+
+/// The form in which Brevo's read of `SMS` is compared: `+` and digits (Brevo drops the `+`).
+pub fn observed(text: &str) -> Option<String> {
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    if digits.is_empty() { None } else { Some(format!("+{digits}")) }
+}

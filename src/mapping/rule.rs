@@ -1,0 +1,230 @@
+//! One rule: a source path, what becomes of its value, and the attributes that hold it.
+
+use super::convert;
+use super::paths::SourceKind;
+use crate::model::{AttributeKind, Fields, Value};
+use sha2::{Digest, Sha256};
+
+/// What happens in Brevo when the source loses its value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnClear {
+    /// Nothing.
+    #[default]
+    Keep,
+    /// The attribute loses its value too.
+    Propagate,
+}
+
+/// What happens when somebody edits a one-way field in Brevo.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnDrift {
+    /// The source's value is put back at the next sweep.
+    #[default]
+    Restore,
+    /// The edit stays until the source changes.
+    Leave,
+}
+
+/// The type that a rule asks for (`type:` of the long form).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueType {
+    /// Any text.
+    Text,
+    /// A number.
+    Number,
+    /// Yes or no.
+    Boolean,
+    /// A calendar day, in UTC.
+    Date,
+    /// An instant. Brevo has no type for it: text in RFC 3339.
+    DateTime,
+    /// One of an enumeration.
+    Category,
+    /// Any of a set of options.
+    MultipleChoice,
+}
+
+impl ValueType {
+    /// All of them, by the name they have in YAML.
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("text", Self::Text),
+        ("number", Self::Number),
+        ("boolean", Self::Boolean),
+        ("date", Self::Date),
+        ("date-time", Self::DateTime),
+        ("category", Self::Category),
+        ("multiple-choice", Self::MultipleChoice),
+    ];
+
+    /// The Brevo attribute type that holds it.
+    pub fn attribute_kind(self) -> AttributeKind {
+        match self {
+            Self::Text | Self::DateTime => AttributeKind::Text,
+            Self::Number => AttributeKind::Float,
+            Self::Boolean => AttributeKind::Boolean,
+            Self::Date => AttributeKind::Date,
+            Self::Category => AttributeKind::Category,
+            Self::MultipleChoice => AttributeKind::MultipleChoice,
+        }
+    }
+}
+
+/// A Brevo attribute that a rule writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Its UPPER-CASE name.
+    pub attribute: String,
+    /// Its type: what the mapping implies, and after [`super::Mapping::resolve`] what the account has.
+    pub kind: AttributeKind,
+    /// Labels of a category with their stored keys, or options of a multiple choice.
+    pub options: Vec<(String, String)>,
+}
+
+/// A field that could not be mapped. The words hold no personal data.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct FieldProblem {
+    /// The rule's key.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub help: Option<String>,
+}
+
+/// What Brevo ought to hold.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Projection {
+    /// The rule does not speak about this record (`when` is false, or the rule is inert).
+    NotApplicable,
+    /// One cell per target, canonical. `None` while the source has a value means that the source says "empty" (`false`,
+    /// a name without a family name), not that it says nothing.
+    Cells(Vec<Option<Value>>),
+    /// The value could not be mapped.
+    Problem(FieldProblem),
+}
+
+/// One step between the source's value and the cells.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// Two cells: first and last name.
+    SplitName,
+}
+
+/// A compiled rule.
+#[derive(Debug, Clone)]
+pub struct FieldRule {
+    /// Stable name: `custom_attributes.plan_tier -> PLAN_TIER`.
+    pub key: String,
+    /// The path on the Intercom side.
+    pub source: String,
+    /// The attributes on the Brevo side.
+    pub targets: Vec<Target>,
+    /// What a source without value does.
+    pub on_clear: OnClear,
+    /// What an edit in Brevo does.
+    pub on_drift: OnDrift,
+    /// Changes when the rule's meaning changes.
+    pub fingerprint: String,
+    /// The type that was asked for.
+    pub value_type: Option<ValueType>,
+    /// What the source holds.
+    pub(crate) source_kind: SourceKind,
+    pub(crate) steps: Vec<Step>,
+    pub(crate) default_region: Option<String>,
+}
+
+impl FieldRule {
+    /// A plain rule.
+    pub(crate) fn new(source: &str, source_kind: SourceKind, attributes: &[&str]) -> Self {
+        let mut rule = Self {
+            key: format!("{source} -> {}", attributes.join("+")),
+            source: source.to_owned(),
+            targets: Vec::new(),
+            on_clear: OnClear::default(),
+            on_drift: OnDrift::default(),
+            fingerprint: String::new(),
+            value_type: None,
+            source_kind,
+            steps: Vec::new(),
+            default_region: None,
+        };
+        let kind = rule.implied_kind();
+        rule.targets = attributes
+            .iter()
+            .map(|name| Target { attribute: (*name).to_owned(), kind: kind.clone(), options: Vec::new() })
+            .collect();
+        rule
+    }
+
+    /// The Brevo type that the rule implies.
+    pub(crate) fn implied_kind(&self) -> AttributeKind {
+        if let Some(value_type) = self.value_type {
+            return value_type.attribute_kind();
+        }
+        match self.source_kind {
+            SourceKind::Number => AttributeKind::Float,
+            SourceKind::Boolean => AttributeKind::Boolean,
+            SourceKind::Date | SourceKind::Instant => AttributeKind::Date,
+            SourceKind::List => AttributeKind::MultipleChoice,
+            SourceKind::Text | SourceKind::Structure | SourceKind::Unknown => AttributeKind::Text,
+        }
+    }
+
+    /// Computes the fingerprint anew. Options are left out: that somebody adds an option changes no value.
+    pub(crate) fn seal(mut self) -> Self {
+        let targets: Vec<_> = self.targets.iter().map(|target| (&target.attribute, target.kind.name())).collect();
+        let meaning = format!(
+            "{:?}",
+            (&self.source, self.source_kind, targets, self.value_type, &self.steps, &self.default_region)
+        );
+        self.fingerprint =
+            Sha256::digest(meaning.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        self
+    }
+
+    /// The canonical value on the Intercom side.
+    pub fn source_value(&self, record: &Fields) -> Option<Value> {
+        convert::source(record.get(&self.source)?, self.source_kind)
+    }
+
+    /// What Brevo ought to hold for this record.
+    pub fn project(&self, record: &Fields) -> Projection {
+        match self.cells(record) {
+            Ok(cells) => Projection::Cells(cells),
+            Err(message) => Projection::Problem(FieldProblem { field: self.key.clone(), message, help: None }),
+        }
+    }
+
+    fn cells(&self, record: &Fields) -> Result<Vec<Option<Value>>, String> {
+        let mut values = vec![self.source_value(record)];
+        for step in &self.steps {
+            match step {
+                Step::SplitName => {
+                    let (first, last) = match values.first().and_then(Option::as_ref) {
+                        Some(Value::Text(name)) => super::names::split(name),
+                        Some(other) => return Err(format!("expected text, found {}", other.kind())),
+                        None => (String::new(), None),
+                    };
+                    values = vec![Value::text(first), last.and_then(Value::text)];
+                }
+            }
+        }
+        self.targets
+            .iter()
+            .enumerate()
+            .map(|(index, target)| match values.get(index).or_else(|| values.first()).and_then(Option::as_ref) {
+                Some(value) => convert::to_cell(value, target, self.default_region.as_deref()),
+                None => Ok(None),
+            })
+            .collect()
+    }
+
+    /// What Brevo holds, in canonical form, one cell per target.
+    pub fn observed(&self, attributes: &Fields) -> Vec<Option<Value>> {
+        self.targets
+            .iter()
+            .map(|target| attributes.get(&target.attribute).and_then(|value| convert::observed(value, target)))
+            .collect()
+    }
+}
