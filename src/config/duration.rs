@@ -26,19 +26,6 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The shortest way to write it.
-pub(super) fn format(duration: Duration) -> String {
-    let mut seconds = duration.as_secs();
-    let mut out = String::new();
-    for (name, size) in UNITS {
-        if seconds / size > 0 {
-            out.push_str(&format!("{}{name}", seconds / size));
-        }
-        seconds %= size;
-    }
-    if out.is_empty() { "0s".to_owned() } else { out }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,15 +41,9 @@ mod tests {
 
     #[test]
     fn refuses_what_could_be_misread() {
-        for text in ["", "5", "5 m", "m", "1m1h", "5m5m", "-5m", "1.5h", "5min", "5ms", "99999999999999999999w", "٣m"] {
+        for text in ["", "5", "5 m", "m", "1m1h", "5m5m", "-5m", "1.5h", "5min", "5ms", "99999999999999999999w", "٣m"]
+        {
             assert_eq!(parse(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn writes_what_it_reads() {
-        for text in ["5m", "1h30m", "1d", "2w1d", "0s"] {
-            assert_eq!(format(parse(text).unwrap()), text);
         }
     }
 }

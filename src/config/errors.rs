@@ -257,7 +257,8 @@ impl Findings {
             .iter()
             .enumerate()
             .map(|(number, file)| {
-                let ranges = self.secrets.iter().filter(|place| place.file == number).map(|place| (place.start, place.end));
+                let ranges =
+                    self.secrets.iter().filter(|place| place.file == number).map(|place| (place.start, place.end));
                 let text = super::mask::mask(&file.text, ranges);
                 (text.clone(), Arc::new(NamedSource::new(&file.name, text)))
             })

@@ -51,7 +51,10 @@ mod tests {
     fn values_of_keys_that_sound_secret_are_stars_even_in_broken_files() {
         let text = "a: 1\nacess_token: dG9rOmFi\napi_key: \"${BREVO}\"\nx: [ {key: abc}\n";
         let masked = mask(text, std::iter::empty());
-        assert_eq!(masked, "a: 1\nacess_token: ********\napi_key: \"${BREVO}\"\nx: [ {key: abc}\n".replace("abc", "***"));
+        assert_eq!(
+            masked,
+            "a: 1\nacess_token: ********\napi_key: \"${BREVO}\"\nx: [ {key: abc}\n".replace("abc", "***")
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod walk;
 
 pub(super) use schema::schema;
 pub(super) use values::Leaf;
-pub(super) use walk::{Section, Walk, walk};
+pub(super) use walk::{Walk, walk};
 
 #[cfg(test)]
 pub(super) use table::paths;

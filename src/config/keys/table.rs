@@ -74,12 +74,7 @@ static INTERCOM: &[Key] = &[
         Kind::Secret,
         "Client secret of the app, with which Intercom signs webhooks. Without it, INTERCOM_CLIENT_SECRET is read; without both, no webhooks are received.",
     ),
-    or(
-        "region",
-        Kind::Choice(&[works("us"), works("eu"), works("au")]),
-        "us",
-        "Where the workspace's data lives.",
-    ),
+    or("region", Kind::Choice(&[works("us"), works("eu"), works("au")]), "us", "Where the workspace's data lives."),
     or(
         "api_version",
         Kind::ApiVersion,
@@ -103,14 +98,7 @@ static INTERCOM: &[Key] = &[
     or("debug", Kind::Flag, "false", "More detail in the log, about this connector."),
     key(
         "log_level",
-        Kind::Choice(&[
-            works("error"),
-            works("warn"),
-            works("info"),
-            works("verbose"),
-            works("debug"),
-            works("trace"),
-        ]),
+        Kind::Choice(&[works("error"), works("warn"), works("info"), works("verbose"), works("debug"), works("trace")]),
         "How much is logged. `verbose` is another word for `debug`.",
     ),
     or("log_webhooks", Kind::Flag, "false", "One line in the log for each notification: topic, id, outcome."),
@@ -193,7 +181,12 @@ static STATE: &[Key] =
 
 static SCHEDULE: &[Key] = &[
     or("timezone", Kind::Timezone, "UTC", "The zone in which cron lines are meant."),
-    or("jitter", Kind::Share { zero: true }, "0.1", "How much of an interval is left to chance, so that not all start at once."),
+    or(
+        "jitter",
+        Kind::Share { zero: true },
+        "0.1",
+        "How much of an interval is left to chance, so that not all start at once.",
+    ),
     key(
         "contacts",
         Kind::Block(&[
@@ -207,7 +200,9 @@ static SCHEDULE: &[Key] = &[
         Kind::Block(&[
             Key {
                 name: "incremental",
-                kind: Kind::Never("Intercom cannot tell which companies changed; webhooks and `full` bring the changes"),
+                kind: Kind::Never(
+                    "Intercom cannot tell which companies changed; webhooks and `full` bring the changes",
+                ),
                 doc: "",
                 default: None,
             },
@@ -227,7 +222,12 @@ static SCHEDULE: &[Key] = &[
         "brevo_contacts",
         Kind::Block(&[
             or("incremental", Kind::Every, "15m", "Brevo contacts that changed."),
-            or("full", Kind::Every, "24h", "All Brevo contacts: finds opt-outs, list changes and contacts that are gone."),
+            or(
+                "full",
+                Kind::Every,
+                "24h",
+                "All Brevo contacts: finds opt-outs, list changes and contacts that are gone.",
+            ),
         ]),
         "Brevo contacts, read for matching and opt-outs.",
     ),
@@ -242,14 +242,24 @@ static LIMITS: &[Key] = &[
                 Kind::Choice(&[works("starter"), works("pro"), works("premium")]),
                 "Ceiling of 20, 50 or 100 requests per 10 seconds. Without it, what Intercom's headers say holds.",
             ),
-            or("share", Kind::Share { zero: false }, "0.8", "Share of Intercom's limit that is ours; the rest is for other integrations."),
+            or(
+                "share",
+                Kind::Share { zero: false },
+                "0.8",
+                "Share of Intercom's limit that is ours; the rest is for other integrations.",
+            ),
         ]),
         "Intercom's budget.",
     ),
     key(
         "brevo",
         Kind::Block(&[
-            or("share", Kind::Share { zero: false }, "0.8", "Share of Brevo's limit that is ours; the rest is for other integrations."),
+            or(
+                "share",
+                Kind::Share { zero: false },
+                "0.8",
+                "Share of Brevo's limit that is ours; the rest is for other integrations.",
+            ),
             or(
                 "import_threshold",
                 Kind::Count(1, 1_000_000),

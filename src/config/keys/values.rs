@@ -67,7 +67,9 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
         Kind::Flag => match (text, *plain) {
             ("true" | "True" | "TRUE", _) => Ok(Leaf::Flag(true)),
             ("false" | "False" | "FALSE", _) => Ok(Leaf::Flag(false)),
-            ("yes" | "on" | "Yes" | "On" | "YES" | "ON", _) => Err(wrong().help("YAML 1.2 knows only `true` and `false`.")),
+            ("yes" | "on" | "Yes" | "On" | "YES" | "ON", _) => {
+                Err(wrong().help("YAML 1.2 knows only `true` and `false`."))
+            }
             _ => Err(wrong()),
         },
         Kind::Secret => secret(text, expected),
@@ -232,11 +234,7 @@ fn api_address(text: &str, expected: &str) -> Result<Leaf, Refusal> {
 /// Enough of a value to recognise it.
 fn shorten(text: &str) -> String {
     const ENOUGH: usize = 60;
-    if text.chars().count() <= ENOUGH {
-        text.to_owned()
-    } else {
-        text.chars().take(ENOUGH).chain(['…']).collect()
-    }
+    if text.chars().count() <= ENOUGH { text.to_owned() } else { text.chars().take(ENOUGH).chain(['…']).collect() }
 }
 
 #[cfg(test)]

@@ -102,8 +102,7 @@ impl Walker<'_> {
                         self.walk.leaves.insert(path, leaf);
                     }
                     Err(refusal) => {
-                        let finding =
-                            self.findings.error(node.first_line(), format!("`{path}`: {}", refusal.problem));
+                        let finding = self.findings.error(node.first_line(), format!("`{path}`: {}", refusal.problem));
                         finding.label(refusal.expected);
                         if let Some(help) = refusal.help {
                             finding.help(help);
