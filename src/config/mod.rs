@@ -1,1 +1,37 @@
-//! Not built yet.
+//! Load, interpolate, validate: from YAML to a typed [`Config`], or to everything that is wrong with it.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `document` | YAML → a tree that knows where everything stands |
+//! | `interpolate` | `${VAR}`, `${VAR:-default}`, `$$` |
+//! | `keys` | the table of all keys, the walker that checks a tree against it, and the JSON Schema written from it |
+//! | `load` | reads the files, runs the steps, builds the typed config |
+//! | `types` | what the rest of the program reads |
+//! | `errors`, `mask` | what is shown when something is wrong, and what is never shown |
+//!
+//! Checking is pure: it needs no network, no credentials and no clock, and it goes on after the first mistake.
+
+mod document;
+mod duration;
+mod errors;
+mod interpolate;
+mod keys;
+mod load;
+mod mask;
+mod types;
+
+pub use errors::{ConfigErrors, Diagnostic, Severity};
+pub use types::{
+    BrevoConfig, BrevoLimits, Config, ContactsConfig, EventsConfig, Every, IntercomConfig, IntercomLimits,
+    LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region, ResourceSchedule, ScheduleConfig, ServerConfig,
+    StateConfig, SyncSwitches, WithoutEmail,
+};
+
+/// The commented example that ships with the program: every key that works, once.
+pub const EXAMPLE: &str = include_str!("../../config.example.yaml");
+
+/// JSON Schema (draft 2020-12) of a config file, for editors and for `config schema`.
+pub fn schema() -> serde_json::Value {
+    // The mapping language checks itself at load; here it is only told apart from other blocks.
+    keys::schema(&serde_json::json!({ "type": ["object", "array", "null"] }))
+}

@@ -1,0 +1,311 @@
+//! What is wrong with a config, where, and how it is shown.
+
+use super::document::Place;
+use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceSpan};
+use serde::Serialize;
+use std::fmt;
+use std::sync::Arc;
+
+/// Whether a config can be used in spite of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The config is refused.
+    Error,
+    /// It loads, but probably not as meant.
+    Warning,
+}
+
+/// One thing to know about a config. It never holds a secret: not in its words, and not in the line it shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct Diagnostic {
+    /// Refused, or only doubtful.
+    pub severity: Severity,
+    /// What is wrong.
+    pub message: String,
+    /// What was expected instead, shown at the place.
+    pub label: Option<String>,
+    /// What to do.
+    pub help: Option<String>,
+    /// The file, as it was named to us.
+    pub file: String,
+    /// Line, counted from 1; absent if it is about the whole file.
+    pub line: Option<usize>,
+    /// Column in characters, counted from 1.
+    pub column: Option<usize>,
+    #[serde(skip)]
+    picture: Option<Picture>,
+}
+
+/// The text to show, with its secrets masked, and the ranges to point at.
+#[derive(Debug, Clone)]
+struct Picture {
+    source: Arc<NamedSource<String>>,
+    span: SourceSpan,
+    also: Option<SourceSpan>,
+}
+
+impl Diagnostic {
+    /// Something about a file as a whole: it cannot be read, or lacks something.
+    pub(super) fn about_file(file: &str, message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Error,
+            message: message.into(),
+            label: None,
+            help: None,
+            file: file.to_owned(),
+            line: None,
+            column: None,
+            picture: None,
+        }
+    }
+
+    pub(super) fn with_help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// As a person reads it, over several lines, with the line of the file. Readable without colour.
+    pub fn render(&self, color: bool) -> String {
+        let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
+        let mut out = String::new();
+        let handler = GraphicalReportHandler::new_themed(theme)
+            .with_links(false)
+            .with_context_lines(0) // neighbouring lines may hold what is nobody's business
+            .with_width(120);
+        match handler.render_report(&mut out, &Headline(self)) {
+            Ok(()) => out,
+            Err(_) => format!("{self}\n"),
+        }
+    }
+}
+
+/// One line: `config.yaml:3:5: message; label; help`.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, ":{line}:{column}")?;
+        }
+        write!(f, ": {}", self.message)?;
+        for more in [&self.label, &self.help].into_iter().flatten() {
+            write!(f, "; {more}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Diagnostic {}
+
+/// The same for miette's picture, which shows the place and the rest by itself.
+#[derive(Debug)]
+struct Headline<'a>(&'a Diagnostic);
+
+impl fmt::Display for Headline<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.picture.is_none() {
+            write!(f, "{}: ", self.0.file)?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Headline<'_> {}
+
+impl miette::Diagnostic for Headline<'_> {
+    fn severity(&self) -> Option<miette::Severity> {
+        Some(match self.0.severity {
+            Severity::Error => miette::Severity::Error,
+            Severity::Warning => miette::Severity::Warning,
+        })
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display + 'a>)
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        self.0.picture.as_ref().map(|picture| &*picture.source as &dyn miette::SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let picture = self.0.picture.as_ref()?;
+        let here = LabeledSpan::new_primary_with_span(self.0.label.clone(), picture.span);
+        let also = picture.also.map(|span| LabeledSpan::new_with_span(Some("the first one".to_owned()), span));
+        Some(Box::new(also.into_iter().chain([here])))
+    }
+}
+
+/// Everything that is wrong with a config, in the order of the files.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct ConfigErrors(Vec<Diagnostic>);
+
+impl ConfigErrors {
+    pub(super) fn new(diagnostics: Vec<Diagnostic>) -> Self {
+        Self(diagnostics)
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
+        self.0.iter()
+    }
+
+    /// How many there are; never none.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none, which never happens.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All of them as a person reads them, with a count at the end.
+    pub fn render(&self, color: bool) -> String {
+        let mut out: String = self.0.iter().map(|diagnostic| diagnostic.render(color) + "\n").collect();
+        match self.0.len() {
+            1 => out.push_str("1 error; nothing was started or written.\n"),
+            many => out.push_str(&format!("{many} errors; nothing was started or written.\n")),
+        }
+        out
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, diagnostic) in self.0.iter().enumerate() {
+            if number > 0 {
+                f.write_str("\n")?;
+            }
+            diagnostic.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl<'a> IntoIterator for &'a ConfigErrors {
+    type Item = &'a Diagnostic;
+    type IntoIter = std::slice::Iter<'a, Diagnostic>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+/// Something found while reading; becomes a [`Diagnostic`] once all secrets are known and masked.
+#[derive(Debug)]
+pub(super) struct Finding {
+    severity: Severity,
+    place: Place,
+    message: String,
+    label: Option<String>,
+    help: Option<String>,
+    also: Option<Place>,
+}
+
+impl Finding {
+    pub(super) fn label(&mut self, label: impl Into<String>) -> &mut Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    pub(super) fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// An earlier place that belongs to it.
+    pub(super) fn also(&mut self, place: Place) -> &mut Self {
+        self.also = Some(place);
+        self
+    }
+}
+
+/// Collects what is found, and what must not be shown.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    found: Vec<Finding>,
+    secrets: Vec<Place>,
+}
+
+impl Findings {
+    pub(super) fn error(&mut self, place: Place, message: impl Into<String>) -> &mut Finding {
+        self.push(Severity::Error, place, message.into())
+    }
+
+    pub(super) fn warning(&mut self, place: Place, message: impl Into<String>) -> &mut Finding {
+        self.push(Severity::Warning, place, message.into())
+    }
+
+    fn push(&mut self, severity: Severity, place: Place, message: String) -> &mut Finding {
+        let at = self.found.len();
+        self.found.push(Finding { severity, place, message, label: None, help: None, also: None });
+        &mut self.found[at]
+    }
+
+    /// This range is never shown.
+    pub(super) fn hide(&mut self, place: Place) {
+        self.secrets.push(place);
+    }
+
+    /// Errors and warnings, in the order of the files, with pictures of the masked text.
+    pub(super) fn finish(mut self, files: &[SourceFile]) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+        let masked: Vec<(String, Arc<NamedSource<String>>)> = files
+            .iter()
+            .enumerate()
+            .map(|(number, file)| {
+                let ranges =
+                    self.secrets.iter().filter(|place| place.file == number).map(|place| (place.start, place.end));
+                let text = super::mask::mask(&file.text, ranges);
+                (text.clone(), Arc::new(NamedSource::new(&file.name, text)))
+            })
+            .collect();
+        self.found.sort_by_key(|finding| finding.place);
+        let diagnostics = self.found.into_iter().filter_map(|finding| {
+            let file = files.get(finding.place.file)?;
+            let (text, source) = masked.get(finding.place.file)?;
+            let (line, column) = line_and_column(&file.text, finding.place.start);
+            let range = |place: Place| SourceSpan::from(first_line_of(text, place));
+            Some(Diagnostic {
+                severity: finding.severity,
+                message: finding.message,
+                label: finding.label,
+                help: finding.help,
+                file: file.name.clone(),
+                line: Some(line),
+                column: Some(column),
+                picture: Some(Picture {
+                    source: Arc::clone(source),
+                    span: range(finding.place),
+                    also: finding.also.filter(|also| also.file == finding.place.file).map(range),
+                }),
+            })
+        });
+        diagnostics.partition(|diagnostic| diagnostic.severity == Severity::Error)
+    }
+}
+
+/// A file that was read.
+#[derive(Debug)]
+pub(super) struct SourceFile {
+    pub(super) name: String,
+    pub(super) text: String,
+}
+
+/// A range that spans lines is pointed at by its first one.
+fn first_line_of(text: &str, place: Place) -> (usize, usize) {
+    let start = place.start.min(text.len());
+    let end = place.end.clamp(start, text.len());
+    let length = text.get(start..end).map_or(0, |slice| slice.lines().next().unwrap_or_default().trim_end().len());
+    (start, length)
+}
+
+fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset.min(text.len())).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}

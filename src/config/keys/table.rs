@@ -1,0 +1,290 @@
+//! The table itself.
+
+use super::{Choice, Key, Kind};
+
+const fn key(name: &'static str, kind: Kind, doc: &'static str) -> Key {
+    Key { name, kind, doc, default: None }
+}
+
+const fn or(name: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Key {
+    Key { name, kind, doc, default: Some(default) }
+}
+
+const fn later(name: &'static str, reason: &'static str) -> Key {
+    Key { name, kind: Kind::Later(reason), doc: "", default: None }
+}
+
+const fn works(word: &'static str) -> Choice {
+    Choice { word, works: true }
+}
+
+const fn not_yet(word: &'static str) -> Choice {
+    Choice { word, works: false }
+}
+
+const ONE_WAY: &str = "it belongs to writing from Brevo to Intercom, and only intercom_to_brevo works in this version";
+const TWO_WAY: &str = "it settles edits on both sides, and only intercom_to_brevo works in this version";
+const EVERYBODY: &str = "all contacts take part in this version";
+const LEFT_ALONE: &str = "a deleted or archived contact is left alone in Brevo in this version";
+const NO_COMPANIES: &str = "companies are read, and written as fields of their contacts, in this version";
+const NO_CONVERSATIONS: &str = "all conversations take part in this version";
+
+/// The whole document.
+pub(super) static ROOT: &[Key] = &[
+    key("connectors", Kind::Block(CONNECTORS), "The two accounts."),
+    key(
+        "field_mapping",
+        Kind::Mapping,
+        "Which Intercom field goes to which Brevo attribute: `path: ATTRIBUTE`, or the long form.",
+    ),
+    key(
+        "mappings",
+        Kind::MappingFiles,
+        "Mapping files, relative to this file. Without them and without `field_mapping`, a mapping for common fields holds.",
+    ),
+    key("contacts", Kind::Block(CONTACTS), "How contacts are treated."),
+    key("companies", Kind::Block(COMPANIES), "How companies are treated."),
+    key("conversations", Kind::Block(CONVERSATIONS), "How conversations are treated."),
+    key("events", Kind::Block(EVENTS), "Events sent to Brevo about conversations."),
+    key("phone", Kind::Block(PHONE), "How phone numbers are read."),
+    key("server", Kind::Block(SERVER), "The webhook receiver."),
+    key("state", Kind::Block(STATE), "What the program remembers."),
+    key("schedule", Kind::Block(SCHEDULE), "When what is read."),
+    key("limits", Kind::Block(LIMITS), "How much of each API's budget is used."),
+    later("safety", "limits on harm come with writing in both directions"),
+    later("consent", "an opt-out found in Brevo stands there and is listed in this version"),
+    later("on_conflict", TWO_WAY),
+    later("tie", TWO_WAY),
+];
+
+static CONNECTORS: &[Key] = &[
+    key("intercom", Kind::Block(INTERCOM), "The Intercom workspace."),
+    key("brevo", Kind::Block(BREVO), "The Brevo account."),
+];
+
+static INTERCOM: &[Key] = &[
+    or("enabled", Kind::Flag, "true", "Whether anything is read from this workspace."),
+    key(
+        "access_token",
+        Kind::Secret,
+        "Access token of the app in Intercom's Developer Hub. Without it, INTERCOM_ACCESS_TOKEN is read from the environment.",
+    ),
+    key(
+        "client_secret",
+        Kind::Secret,
+        "Client secret of the app, with which Intercom signs webhooks. Without it, INTERCOM_CLIENT_SECRET is read; without both, no webhooks are received.",
+    ),
+    or("region", Kind::Choice(&[works("us"), works("eu"), works("au")]), "us", "Where the workspace's data lives."),
+    or(
+        "api_version",
+        Kind::ApiVersion,
+        "\"2.11\"",
+        "Version of Intercom's API, sent with every request. Only 2.11 is tested.",
+    ),
+    key("base_url", Kind::Url, "Address of the API, instead of the region's own: for a proxy or a sandbox."),
+    key("sync", Kind::Block(SYNC), "What is synced."),
+    or(
+        "direction",
+        Kind::Choice(&[
+            works("intercom_to_brevo"),
+            not_yet("brevo_to_intercom"),
+            not_yet("both"),
+            not_yet("bidirectional"),
+        ]),
+        "intercom_to_brevo",
+        "Which way values travel.",
+    ),
+    key("lists", Kind::Block(LISTS), "Brevo lists that contacts are put on."),
+    or("debug", Kind::Flag, "false", "More detail in the log, about this connector."),
+    key(
+        "log_level",
+        Kind::Choice(&[works("error"), works("warn"), works("info"), works("verbose"), works("debug"), works("trace")]),
+        "How much is logged. `verbose` is another word for `debug`.",
+    ),
+    or("log_webhooks", Kind::Flag, "false", "One line in the log for each notification: topic, id, outcome."),
+    later("on_conflict", TWO_WAY),
+    later("tie", TWO_WAY),
+];
+
+static SYNC: &[Key] = &[
+    or("contacts", Kind::Flag, "true", "Users and leads."),
+    or("conversations", Kind::Flag, "true", "Conversations, as figures of their contacts."),
+    or("companies", Kind::Flag, "true", "Companies, as fields of their contacts."),
+    or("events", Kind::Flag, "true", "Events about conversations."),
+    or("tags", Kind::Flag, "true", "Tags of contacts and conversations."),
+];
+
+static LISTS: &[Key] = &[
+    key("all_users", Kind::List, "Every contact with the role user."),
+    key("leads", Kind::List, "Every lead, until it signs up."),
+    key("active_conversations", Kind::List, "Everybody with an open conversation."),
+];
+
+static BREVO: &[Key] = &[
+    key("api_key", Kind::Secret, "API key (v3). Without it, BREVO_API_KEY is read from the environment."),
+    or("base_url", Kind::Url, "https://api.brevo.com/v3", "Address of the API: for a proxy or a sandbox."),
+];
+
+static CONTACTS: &[Key] = &[
+    or(
+        "without_email",
+        Kind::Choice(&[works("skip"), works("by_phone")]),
+        "skip",
+        "Contacts without an e-mail address: counted and listed only, or matched and created by phone number.",
+    ),
+    later("filter", EVERYBODY),
+    later("on_unmatch", EVERYBODY),
+    later("create", "missing contacts are always created in Brevo, and never in Intercom, in this version"),
+    later("on_delete", LEFT_ALONE),
+    later("archived", LEFT_ALONE),
+    later("direction", ONE_WAY),
+];
+
+static COMPANIES: &[Key] = &[
+    later("filter", NO_COMPANIES),
+    later("on_unmatch", NO_COMPANIES),
+    later("create", NO_COMPANIES),
+    later("on_delete", NO_COMPANIES),
+    later("archived", NO_COMPANIES),
+    later("direction", ONE_WAY),
+];
+
+static CONVERSATIONS: &[Key] = &[
+    later("filter", NO_CONVERSATIONS),
+    later("on_unmatch", NO_CONVERSATIONS),
+    later("create", NO_CONVERSATIONS),
+    later("on_delete", NO_CONVERSATIONS),
+    later("archived", NO_CONVERSATIONS),
+    later("direction", ONE_WAY),
+];
+
+static EVENTS: &[Key] = &[or(
+    "max_age",
+    Kind::Duration,
+    "24h",
+    "What happened longer ago than this when it is first seen is not sent: a backfill starts no automations.",
+)];
+
+static PHONE: &[Key] = &[key(
+    "default_region",
+    Kind::Country,
+    "Country of phone numbers that are written without their country code, such as `NO`.",
+)];
+
+static SERVER: &[Key] = &[
+    or("listen", Kind::Address, "127.0.0.1:8484", "Address and port for webhooks and health."),
+    later("public_url", "only registering webhooks in Brevo needs it, which this version does not do"),
+];
+
+static STATE: &[Key] =
+    &[or("path", Kind::Path, "state/linkspan.db", "The database, relative to this file. One per pair of accounts.")];
+
+static SCHEDULE: &[Key] = &[
+    or("timezone", Kind::Timezone, "UTC", "The zone in which cron lines are meant."),
+    or(
+        "jitter",
+        Kind::Share { zero: true },
+        "0.1",
+        "How much of an interval is left to chance, so that not all start at once.",
+    ),
+    key(
+        "contacts",
+        Kind::Block(&[
+            or("incremental", Kind::Every, "5m", "Intercom contacts that changed."),
+            or("full", Kind::Every, "24h", "All Intercom contacts."),
+        ]),
+        "Intercom contacts.",
+    ),
+    key(
+        "companies",
+        Kind::Block(&[
+            Key {
+                name: "incremental",
+                kind: Kind::Never(
+                    "Intercom cannot tell which companies changed; webhooks and `full` bring the changes",
+                ),
+                doc: "",
+                default: None,
+            },
+            or("full", Kind::Every, "6h", "All Intercom companies."),
+        ]),
+        "Intercom companies.",
+    ),
+    key(
+        "conversations",
+        Kind::Block(&[
+            or("incremental", Kind::Every, "5m", "Intercom conversations that changed."),
+            or("full", Kind::Every, "24h", "All Intercom conversations."),
+        ]),
+        "Intercom conversations.",
+    ),
+    key(
+        "brevo_contacts",
+        Kind::Block(&[
+            or("incremental", Kind::Every, "15m", "Brevo contacts that changed."),
+            or(
+                "full",
+                Kind::Every,
+                "24h",
+                "All Brevo contacts: finds opt-outs, list changes and contacts that are gone.",
+            ),
+        ]),
+        "Brevo contacts, read for matching and opt-outs.",
+    ),
+];
+
+static LIMITS: &[Key] = &[
+    key(
+        "intercom",
+        Kind::Block(&[
+            key(
+                "plan",
+                Kind::Choice(&[works("starter"), works("pro"), works("premium")]),
+                "Ceiling of 20, 50 or 100 requests per 10 seconds. Without it, what Intercom's headers say holds.",
+            ),
+            or(
+                "share",
+                Kind::Share { zero: false },
+                "0.8",
+                "Share of Intercom's limit that is ours; the rest is for other integrations.",
+            ),
+        ]),
+        "Intercom's budget.",
+    ),
+    key(
+        "brevo",
+        Kind::Block(&[
+            or(
+                "share",
+                Kind::Share { zero: false },
+                "0.8",
+                "Share of Brevo's limit that is ours; the rest is for other integrations.",
+            ),
+            or(
+                "import_threshold",
+                Kind::Count(1, 1_000_000),
+                "300",
+                "From this many pending contacts on, they go by import instead of one by one.",
+            ),
+        ]),
+        "Brevo's budget.",
+    ),
+];
+
+/// The dotted paths of all keys that hold a value which works.
+#[cfg(test)]
+pub(in super::super) fn paths() -> Vec<String> {
+    fn collect(keys: &[Key], prefix: &str, out: &mut Vec<String>) {
+        for key in keys {
+            let path = if prefix.is_empty() { key.name.to_owned() } else { format!("{prefix}.{}", key.name) };
+            match key.kind {
+                Kind::Block(keys) => collect(keys, &path, out),
+                Kind::Later(_) | Kind::Never(_) | Kind::Mapping | Kind::MappingFiles => {}
+                _ => out.push(path),
+            }
+        }
+    }
+    let mut out = Vec::new();
+    collect(ROOT, "", &mut out);
+    out
+}

@@ -1,0 +1,419 @@
+//! Reads the files, runs the steps, and builds the typed config from what they found.
+
+use super::document::{self, MAX_BYTES, Node, Place};
+use super::errors::{ConfigErrors, Diagnostic, Findings, SourceFile};
+use super::interpolate::{Env, interpolate};
+use super::keys::{self, Leaf, Walk};
+use super::types::{
+    BrevoConfig, BrevoLimits, Config, ContactsConfig, EventsConfig, Every, IntercomConfig, IntercomLimits,
+    LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region, ResourceSchedule, ScheduleConfig, ServerConfig,
+    StateConfig, SyncSwitches, WithoutEmail,
+};
+use crate::mapping::{self, ListName, ListRule, Mapping, MappingError, Membership, Options};
+use secrecy::SecretString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use url::Url;
+
+const DEFAULT_API_VERSION: &str = "2.11";
+const BREVO_HOST: &str = "api.brevo.com";
+
+impl Config {
+    /// Reads a config file, and the mapping files it names.
+    pub fn load(path: &Path, env: &Env) -> Result<Self, ConfigErrors> {
+        let text = read(path).map_err(|error| {
+            let name = path.display().to_string();
+            let diagnostic = Diagnostic::about_file(&name, format!("cannot be read: {error}"))
+                .with_help("Name another file with `-c`, or copy config.example.yaml to begin with.");
+            ConfigErrors::new(vec![diagnostic])
+        })?;
+        Self::parse_with(&text, path, env, &read)
+    }
+
+    /// Reads a config from text. `source` names it in messages, and relative paths start at its folder. Mapping files
+    /// are not read: a config that names any is refused.
+    pub fn parse(text: &str, source: &Path, env: &Env) -> Result<Self, ConfigErrors> {
+        let nothing = |_: &Path| Err(io::Error::new(io::ErrorKind::Unsupported, "files cannot be read from here"));
+        Self::parse_with(text, source, env, &nothing)
+    }
+
+    /// The same with a way to read mapping files.
+    pub fn parse_with(
+        text: &str,
+        source: &Path,
+        env: &Env,
+        read: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Result<Self, ConfigErrors> {
+        let mut loader = Loader { env, folder: folder_of(source), findings: Findings::default(), files: Vec::new() };
+        let config = loader.config(text, source, read);
+        let missing = config.as_ref().map(|(_, missing)| missing.clone()).unwrap_or_default();
+        let (errors, warnings) = loader.findings.finish(&loader.files);
+        match config {
+            Some((mut config, _)) if errors.is_empty() => {
+                config.warnings = warnings;
+                config.missing_credentials = missing;
+                Ok(config)
+            }
+            _ => Err(ConfigErrors::new(errors)),
+        }
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let size = std::fs::metadata(path)?.len();
+    if size > MAX_BYTES as u64 {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
+    }
+    String::from_utf8(std::fs::read(path)?)
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+}
+
+fn folder_of(source: &Path) -> PathBuf {
+    source.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+struct Loader<'a> {
+    env: &'a Env,
+    folder: PathBuf,
+    findings: Findings,
+    files: Vec<SourceFile>,
+}
+
+impl Loader<'_> {
+    /// Takes a file in: its number, and its tree with the environment filled in.
+    fn take_in(&mut self, name: &Path, text: &str) -> Option<Node> {
+        let file = self.files.len();
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        self.files.push(SourceFile { name: name.display().to_string(), text: text.to_owned() });
+        let mut node = document::parse(file, text, &mut self.findings)?;
+        interpolate(&mut node, text, self.env, &mut self.findings);
+        Some(node)
+    }
+
+    /// The config and the credentials it lacks. What is wrong is in the findings; with an error in them, the config is
+    /// only good for finding more.
+    fn config(
+        &mut self,
+        text: &str,
+        source: &Path,
+        read: &dyn Fn(&Path) -> io::Result<String>,
+    ) -> Option<(Config, Vec<Diagnostic>)> {
+        let root = self.take_in(source, text)?;
+        let mut walk = keys::walk(&root, &mut self.findings);
+        let mut trees = vec![root];
+        let mut sections: Vec<mapping::Section> = std::mem::take(&mut walk.sections)
+            .into_iter()
+            .map(|section| mapping::Section { file: 0, path: section.path, value: section.value })
+            .collect();
+        for (written, place) in std::mem::take(&mut walk.files) {
+            let path = self.folder.join(&written);
+            let file = self.files.len();
+            match read(&path) {
+                Ok(text) => {
+                    // A file that is not YAML has been reported; the others are still read.
+                    let place = Place { file, start: 0, end: 0 };
+                    let tree = self.take_in(&path, &text);
+                    if let Some(tree) = &tree {
+                        sections.push(mapping::Section { file, path: Vec::new(), value: tree.to_value() });
+                    }
+                    trees.push(tree.unwrap_or_else(|| Node::scalar(place, String::new(), true)));
+                }
+                Err(error) => {
+                    self.findings
+                        .error(place, format!("the mapping file `{written}` cannot be read"))
+                        .label(error.to_string())
+                        .help(format!("It was looked for at {}.", path.display()));
+                }
+            }
+        }
+        let mut build = Build { walk, env: self.env, findings: &mut self.findings };
+        let contacts = build.contacts();
+        let intercom = build.intercom();
+        let options = Options {
+            default_phone_region: contacts.default_phone_region.clone(),
+            api_version: intercom.api_version.clone(),
+        };
+        let mapping = build.mapping(&sections, &options, &intercom.lists, &trees);
+        let config = Config {
+            source: source.to_path_buf(),
+            brevo: build.brevo(),
+            server: build.server(),
+            state: build.state(&self.folder),
+            schedule: build.schedule(),
+            limits: build.limits(),
+            events: build.events(),
+            contacts,
+            intercom,
+            mapping,
+            warnings: Vec::new(),
+            missing_credentials: Vec::new(),
+        };
+        #[cfg(test)]
+        assert!(build.walk.leaves.is_empty(), "keys that are read but go nowhere: {:?}", build.walk.leaves.keys());
+        let missing = missing_credentials(&config, &source.display().to_string());
+        Some((config, missing))
+    }
+}
+
+fn missing_credentials(config: &Config, name: &str) -> Vec<Diagnostic> {
+    let lack = |missing: bool, path: &str, variable: &str, from: &str| {
+        missing.then(|| {
+            Diagnostic::about_file(name, format!("`{path}` is missing"))
+                .with_help(format!("Set it in the file, or {variable} in the environment. {from}"))
+        })
+    };
+    let token = config.intercom.enabled && config.intercom.access_token.is_none();
+    let token = lack(
+        token,
+        "connectors.intercom.access_token",
+        "INTERCOM_ACCESS_TOKEN",
+        "The token is in Intercom's Developer Hub: your app, Configure, Authentication.",
+    );
+    let key = lack(
+        config.brevo.api_key.is_none(),
+        "connectors.brevo.api_key",
+        "BREVO_API_KEY",
+        "The key is in Brevo: your account, SMTP & API, API keys.",
+    );
+    token.into_iter().chain(key).collect()
+}
+
+/// Takes the values out of the walk, one by one, with their defaults.
+struct Build<'a> {
+    walk: Walk,
+    env: &'a Env,
+    findings: &'a mut Findings,
+}
+
+/// Takes one kind of value, if it is there.
+macro_rules! take {
+    ($build:expr, $path:expr, $variant:ident) => {
+        match $build.walk.leaves.remove($path) {
+            Some(Leaf::$variant(value)) => Some(value),
+            _ => None,
+        }
+    };
+}
+
+impl Build<'_> {
+    fn flag(&mut self, path: &str, default: bool) -> bool {
+        take!(self, path, Flag).unwrap_or(default)
+    }
+
+    fn share(&mut self, path: &str, default: f64) -> f64 {
+        take!(self, path, Share).unwrap_or(default)
+    }
+
+    /// From the file, else from the environment. Blank is absent: `${VAR:-}` says "if there is one".
+    fn secret(&mut self, path: &str, variable: &str) -> Option<SecretString> {
+        use secrecy::ExposeSecret as _;
+        take!(self, path, Secret).filter(|secret| !secret.expose_secret().is_empty()).or_else(|| {
+            let value = self.env.get(variable)?.trim();
+            (!value.is_empty()).then(|| SecretString::from(value.to_owned()))
+        })
+    }
+
+    fn list(&mut self, path: &str) -> Option<ListRef> {
+        take!(self, path, List)
+    }
+
+    fn intercom(&mut self) -> IntercomConfig {
+        let region = match take!(self, "connectors.intercom.region", Word) {
+            Some("eu") => Region::Eu,
+            Some("au") => Region::Au,
+            _ => Region::Us,
+        };
+        let log_level = take!(self, "connectors.intercom.log_level", Word).map(|word| match word {
+            "error" => LogLevel::Error,
+            "warn" => LogLevel::Warn,
+            "verbose" | "debug" => LogLevel::Debug,
+            "trace" => LogLevel::Trace,
+            _ => LogLevel::Info,
+        });
+        // Only one direction works so far, so the walker has said all there is to say about it.
+        drop(take!(self, "connectors.intercom.direction", Word));
+        let version_place = self.walk.places.get("connectors.intercom.api_version").copied();
+        let api_version =
+            take!(self, "connectors.intercom.api_version", Text).unwrap_or_else(|| DEFAULT_API_VERSION.to_owned());
+        if let Some(place) = version_place
+            && api_version != DEFAULT_API_VERSION
+        {
+            self.findings
+                .warning(place, format!("only version {DEFAULT_API_VERSION} of Intercom's API is tested"))
+                .label(format!("expected `\"{DEFAULT_API_VERSION}\"`"));
+        }
+        let sync = SyncSwitches {
+            contacts: self.flag("connectors.intercom.sync.contacts", true),
+            conversations: self.flag("connectors.intercom.sync.conversations", true),
+            companies: self.flag("connectors.intercom.sync.companies", true),
+            events: self.flag("connectors.intercom.sync.events", true),
+            tags: self.flag("connectors.intercom.sync.tags", true),
+        };
+        let lists = ListsConfig {
+            all_users: self.list("connectors.intercom.lists.all_users"),
+            leads: self.list("connectors.intercom.lists.leads"),
+            active_conversations: self.list("connectors.intercom.lists.active_conversations"),
+        };
+        if let Some(place) = self.walk.places.get("connectors.intercom.lists.active_conversations")
+            && !sync.conversations
+        {
+            self.findings
+                .warning(*place, "nobody will be on the list `active_conversations`")
+                .label("needs `sync.conversations: true`");
+        }
+        IntercomConfig {
+            enabled: self.flag("connectors.intercom.enabled", true),
+            access_token: self.secret("connectors.intercom.access_token", "INTERCOM_ACCESS_TOKEN"),
+            client_secret: self.secret("connectors.intercom.client_secret", "INTERCOM_CLIENT_SECRET"),
+            base_url: take!(self, "connectors.intercom.base_url", Url).unwrap_or_else(|| https(region.host(), "/")),
+            region,
+            api_version,
+            sync,
+            lists,
+            debug: self.flag("connectors.intercom.debug", false),
+            log_level,
+            log_webhooks: self.flag("connectors.intercom.log_webhooks", false),
+        }
+    }
+
+    fn brevo(&mut self) -> BrevoConfig {
+        BrevoConfig {
+            api_key: self.secret("connectors.brevo.api_key", "BREVO_API_KEY"),
+            base_url: take!(self, "connectors.brevo.base_url", Url).unwrap_or_else(|| https(BREVO_HOST, "/v3")),
+        }
+    }
+
+    fn contacts(&mut self) -> ContactsConfig {
+        ContactsConfig {
+            without_email: match take!(self, "contacts.without_email", Word) {
+                Some("by_phone") => WithoutEmail::ByPhone,
+                _ => WithoutEmail::Skip,
+            },
+            default_phone_region: take!(self, "phone.default_region", Text),
+        }
+    }
+
+    fn server(&mut self) -> ServerConfig {
+        let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 8484));
+        ServerConfig { listen: take!(self, "server.listen", Address).unwrap_or(default) }
+    }
+
+    fn state(&mut self, folder: &Path) -> StateConfig {
+        let path = take!(self, "state.path", Path).unwrap_or_else(|| PathBuf::from("state/linkspan.db"));
+        StateConfig { path: folder.join(path) }
+    }
+
+    fn events(&mut self) -> EventsConfig {
+        EventsConfig { max_age: take!(self, "events.max_age", Duration).unwrap_or(hours(24)) }
+    }
+
+    fn schedule(&mut self) -> ScheduleConfig {
+        let zone = take!(self, "schedule.timezone", Timezone).unwrap_or(chrono_tz::UTC);
+        let mut every = |path: &str, default: Duration| match self.walk.leaves.remove(path) {
+            Some(Leaf::Duration(duration)) => Every::Interval(duration),
+            Some(Leaf::Cron(cron)) => Every::Cron(cron, zone),
+            Some(Leaf::Never) => Every::Never,
+            _ => Every::Interval(default),
+        };
+        let contacts = ResourceSchedule {
+            incremental: every("schedule.contacts.incremental", minutes(5)),
+            full: every("schedule.contacts.full", hours(24)),
+        };
+        let companies =
+            ResourceSchedule { incremental: Every::Never, full: every("schedule.companies.full", hours(6)) };
+        let conversations = ResourceSchedule {
+            incremental: every("schedule.conversations.incremental", minutes(5)),
+            full: every("schedule.conversations.full", hours(24)),
+        };
+        let brevo_contacts = ResourceSchedule {
+            incremental: every("schedule.brevo_contacts.incremental", minutes(15)),
+            full: every("schedule.brevo_contacts.full", hours(24)),
+        };
+        ScheduleConfig {
+            contacts,
+            companies,
+            conversations,
+            brevo_contacts,
+            jitter: self.share("schedule.jitter", 0.1),
+        }
+    }
+
+    fn limits(&mut self) -> LimitsConfig {
+        let plan = take!(self, "limits.intercom.plan", Word).map(|word| match word {
+            "starter" => Plan::Starter,
+            "pro" => Plan::Pro,
+            _ => Plan::Premium,
+        });
+        let threshold = take!(self, "limits.brevo.import_threshold", Count).unwrap_or(300);
+        LimitsConfig {
+            intercom: IntercomLimits { plan, share: self.share("limits.intercom.share", 0.8) },
+            brevo: BrevoLimits {
+                share: self.share("limits.brevo.share", 0.8),
+                import_threshold: usize::try_from(threshold).unwrap_or(usize::MAX),
+            },
+        }
+    }
+
+    /// The compiled mapping, with the lists of `connectors.intercom.lists` among its own.
+    fn mapping(
+        &mut self,
+        sections: &[mapping::Section],
+        options: &Options,
+        lists: &ListsConfig,
+        trees: &[Node],
+    ) -> Mapping {
+        let mut mapping = match mapping::parse(sections, options) {
+            Ok(mapping) => mapping,
+            Err(errors) => {
+                for error in errors {
+                    let place = place_of(&error, trees);
+                    let finding = self.findings.error(place, error.message);
+                    if let Some(help) = error.help {
+                        finding.help(help);
+                    }
+                }
+                Mapping::default()
+            }
+        };
+        for warning in &mapping.warnings {
+            let finding = self.findings.warning(place_of(warning, trees), warning.message.clone());
+            if let Some(help) = &warning.help {
+                finding.help(help.clone());
+            }
+        }
+        let named = [
+            (Membership::AllUsers, &lists.all_users),
+            (Membership::Leads, &lists.leads),
+            (Membership::ActiveConversations, &lists.active_conversations),
+        ];
+        mapping.lists.extend(named.into_iter().filter_map(|(membership, list)| {
+            let list = match list.as_ref()? {
+                ListRef::Id(id) => ListName::Id(*id),
+                ListRef::Name(name) => ListName::Name(name.clone()),
+            };
+            Some(ListRule::new(membership, list))
+        }));
+        mapping
+    }
+}
+
+fn place_of(error: &MappingError, trees: &[Node]) -> Place {
+    let nowhere = Place { file: 0, start: 0, end: 0 };
+    trees.get(error.file).map_or(nowhere, |tree| tree.locate(&error.path, error.on_key))
+}
+
+const fn minutes(minutes: u64) -> Duration {
+    Duration::from_secs(minutes * 60)
+}
+
+const fn hours(hours: u64) -> Duration {
+    minutes(hours * 60)
+}
+
+/// An address made of constants; a test reads each, so that none can fail to parse.
+fn https(host: &str, path: &str) -> Url {
+    #[expect(clippy::expect_used, reason = "constants, each read by a test")]
+    Url::parse(&format!("https://{host}{path}")).expect("a constant address")
+}

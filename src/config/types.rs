@@ -1,0 +1,302 @@
+//! The typed config: what the rest of the program reads.
+
+use super::errors::{ConfigErrors, Diagnostic};
+use crate::model::BrevoListId;
+use secrecy::SecretString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use url::Url;
+
+/// A whole config, checked and with its defaults filled in.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub source: PathBuf,
+    /// `connectors.intercom`.
+    pub intercom: IntercomConfig,
+    /// `connectors.brevo`.
+    pub brevo: BrevoConfig,
+    /// `server`.
+    pub server: ServerConfig,
+    /// `state`.
+    pub state: StateConfig,
+    /// `schedule`.
+    pub schedule: ScheduleConfig,
+    /// `limits`.
+    pub limits: LimitsConfig,
+    /// `contacts` and `phone`.
+    pub contacts: ContactsConfig,
+    /// `events`.
+    pub events: EventsConfig,
+    /// `field_mapping` and `mappings`, or the default mapping.
+    pub mapping: crate::mapping::Mapping,
+    /// What loads, but probably not as meant.
+    pub warnings: Vec<Diagnostic>,
+    /// Credentials that are nowhere to be found. Checking a config does not need them; calling an API does.
+    pub(super) missing_credentials: Vec<Diagnostic>,
+}
+
+impl Config {
+    /// Fails if a credential that a sync needs is neither in the file nor in the environment.
+    pub fn require_credentials(&self) -> Result<(), ConfigErrors> {
+        if self.missing_credentials.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigErrors::new(self.missing_credentials.clone()))
+        }
+    }
+}
+
+/// The Intercom workspace.
+#[derive(Debug, Clone)]
+pub struct IntercomConfig {
+    /// Whether anything is read from it.
+    pub enabled: bool,
+    /// Access token.
+    pub access_token: Option<SecretString>,
+    /// What webhooks are signed with. Without it the receiver does not start.
+    pub client_secret: Option<SecretString>,
+    /// Where the workspace's data lives.
+    pub region: Region,
+    /// `Intercom-Version` of every request (but the merge probe).
+    pub api_version: String,
+    /// Address of the API: the region's own, unless the config names another.
+    pub base_url: Url,
+    /// What is synced.
+    pub sync: SyncSwitches,
+    /// Lists that contacts are put on.
+    pub lists: ListsConfig,
+    /// More detail in the log.
+    pub debug: bool,
+    /// How much is logged, if the config says.
+    pub log_level: Option<LogLevel>,
+    /// One line in the log for each notification.
+    pub log_webhooks: bool,
+}
+
+/// Where a workspace's data lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Region {
+    /// United States.
+    Us,
+    /// European Union.
+    Eu,
+    /// Australia.
+    Au,
+}
+
+impl Region {
+    /// As the config writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Us => "us",
+            Self::Eu => "eu",
+            Self::Au => "au",
+        }
+    }
+
+    /// The host of the region's API.
+    pub fn host(self) -> &'static str {
+        match self {
+            Self::Us => "api.intercom.io",
+            Self::Eu => "api.eu.intercom.io",
+            Self::Au => "api.au.intercom.io",
+        }
+    }
+}
+
+/// What is synced. Each is on unless the config switches it off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SyncSwitches {
+    /// Users and leads.
+    pub contacts: bool,
+    /// Conversations, as figures of their contacts.
+    pub conversations: bool,
+    /// Companies, as fields of their contacts.
+    pub companies: bool,
+    /// Events about conversations.
+    pub events: bool,
+    /// Tags of contacts and conversations.
+    pub tags: bool,
+}
+
+/// Lists that contacts are put on. `None`: not asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListsConfig {
+    /// Every contact with the role user.
+    pub all_users: Option<ListRef>,
+    /// Every lead, until it signs up.
+    pub leads: Option<ListRef>,
+    /// Everybody with an open conversation.
+    pub active_conversations: Option<ListRef>,
+}
+
+/// A Brevo list.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ListRef {
+    /// By id: it has to exist.
+    Id(BrevoListId),
+    /// By name: created if missing, in a folder of ours.
+    Name(String),
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// What an operator must act on.
+    Error,
+    /// What was unexpected.
+    Warn,
+    /// What happens.
+    Info,
+    /// How it happens; `verbose` too.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// As `tracing` writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// The Brevo account.
+#[derive(Debug, Clone)]
+pub struct BrevoConfig {
+    /// API key (v3).
+    pub api_key: Option<SecretString>,
+    /// Address of the API, version included.
+    pub base_url: Url,
+}
+
+/// The webhook receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where it listens.
+    pub listen: SocketAddr,
+}
+
+/// What the program remembers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateConfig {
+    /// The database. A relative path was resolved against the config file's folder.
+    pub path: PathBuf,
+}
+
+/// When what is read.
+#[derive(Debug, Clone)]
+pub struct ScheduleConfig {
+    /// Intercom contacts.
+    pub contacts: ResourceSchedule,
+    /// Intercom companies. They have no incremental reading: Intercom cannot tell which changed.
+    pub companies: ResourceSchedule,
+    /// Intercom conversations.
+    pub conversations: ResourceSchedule,
+    /// Brevo contacts.
+    pub brevo_contacts: ResourceSchedule,
+    /// The part of an interval left to chance, from 0 to 1.
+    pub jitter: f64,
+}
+
+/// When one resource is read.
+#[derive(Debug, Clone)]
+pub struct ResourceSchedule {
+    /// What changed since last time.
+    pub incremental: Every,
+    /// Everything.
+    pub full: Every,
+}
+
+/// When something recurs.
+#[derive(Debug, Clone)]
+pub enum Every {
+    /// So long after the last time.
+    Interval(Duration),
+    /// At the times of a cron line, in a timezone.
+    Cron(Box<croner::Cron>, chrono_tz::Tz),
+    /// Only when somebody asks.
+    Never,
+}
+
+/// How much of each API's budget is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LimitsConfig {
+    /// Intercom's.
+    pub intercom: IntercomLimits,
+    /// Brevo's.
+    pub brevo: BrevoLimits,
+}
+
+/// How much of Intercom's budget is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct IntercomLimits {
+    /// Sets a ceiling; without it, what the headers say holds.
+    pub plan: Option<Plan>,
+    /// Our share of it, above 0 and at most 1.
+    pub share: f64,
+}
+
+/// An Intercom plan, for its ceiling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Plan {
+    /// 20 requests per 10 seconds.
+    Starter,
+    /// 50 requests per 10 seconds.
+    Pro,
+    /// 100 requests per 10 seconds.
+    Premium,
+}
+
+impl Plan {
+    /// Requests per 10 seconds.
+    pub fn ceiling(self) -> u32 {
+        match self {
+            Self::Starter => 20,
+            Self::Pro => 50,
+            Self::Premium => 100,
+        }
+    }
+}
+
+/// How much of Brevo's budget is used.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BrevoLimits {
+    /// Our share of it, above 0 and at most 1.
+    pub share: f64,
+    /// From this many pending contacts on, they go by import.
+    pub import_threshold: usize,
+}
+
+/// How contacts are treated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContactsConfig {
+    /// Those without an e-mail address.
+    pub without_email: WithoutEmail,
+    /// Country of phone numbers written without their country code: two capital letters.
+    pub default_phone_region: Option<String>,
+}
+
+/// What becomes of contacts without an e-mail address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum WithoutEmail {
+    /// Counted and listed, not written.
+    Skip,
+    /// Matched and created by phone number.
+    ByPhone,
+}
+
+/// Events sent to Brevo.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventsConfig {
+    /// What is older than this when first seen is not sent.
+    pub max_age: Duration,
+}
