@@ -33,6 +33,9 @@ pub struct Call {
     pub effect: Effect,
 }
 
+/// A vendor's reading of an answer: an error if it is not a success, or a success that cannot be read.
+pub type Classify = dyn Fn(&http::Response<Bytes>) -> Result<(), Box<SideError>> + Send + Sync;
+
 /// How a vendor's requests are paced and retried.
 #[derive(Debug, Clone, Default)]
 pub struct CallerOptions {
@@ -59,16 +62,11 @@ impl Caller {
         Self { side, transport, doors, governor: Governor::new(options.governor), policy: options.retry, guard }
     }
 
-    /// Sends, waits for budget, retries what can succeed at once. `classify` is the vendor's: it turns an answer that
-    /// is not a success (or a success that cannot be read) into an error.
+    /// Sends, waits for budget, retries what can succeed at once.
     ///
     /// # Errors
     /// The last error, with the number of attempts.
-    pub async fn call(
-        &self,
-        call: Call,
-        classify: &(dyn Fn(&http::Response<Bytes>) -> Result<(), Box<SideError>> + Send + Sync),
-    ) -> Result<http::Response<Bytes>, Box<SideError>> {
+    pub async fn call(&self, call: Call, classify: &Classify) -> Result<http::Response<Bytes>, Box<SideError>> {
         let mut ceilings = self.policy.ceilings();
         let mut attempts = 0;
         let mut last: Option<Box<SideError>> = None;
@@ -136,9 +134,8 @@ impl Caller {
 
     fn unanswered(&self, error: &TransportError, effect: Effect) -> Box<SideError> {
         let kind = match (error, effect) {
-            (TransportError::Connect(_), _) => ErrorKind::Unavailable,
             (TransportError::TooLong(_), Effect::Read) => ErrorKind::Malformed,
-            (TransportError::TimedOut(_) | TransportError::Broken(_), Effect::Read) => ErrorKind::Unavailable,
+            (TransportError::Connect(_), _) | (_, Effect::Read) => ErrorKind::Unavailable,
             (_, Effect::Idempotent | Effect::Creates) => ErrorKind::Ambiguous,
         };
         SideError::new(self.side, kind, error.to_string())

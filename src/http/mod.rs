@@ -5,7 +5,7 @@ mod governor;
 mod retry;
 mod transport;
 
-pub use caller::{Call, Caller, CallerOptions, Effect};
+pub use caller::{Call, Caller, CallerOptions, Classify, Effect};
 pub use governor::{
     Family, Governor, GovernorOptions, Learned, Pass, ReadHeaders, TooLongAWait, Window, retry_after, server_time,
 };
