@@ -1,1 +1,190 @@
-//! Not built yet.
+//! The imperative shell around the pure core: observe, plan, push, and remember. The store holds the work; tasks only
+//! wake each other.
+//!
+//! | file | does |
+//! |---|---|
+//! | [`prepare`] | which accounts these are, which attributes and lists exist, what must be made first |
+//! | [`pull`] | sweeps: page after page into the store, with a durable cursor |
+//! | [`observe`] | one observation → views, dirty marks, events, all in the page's transaction |
+//! | [`hydrate`] | reads by id: what pages and webhooks show only in part |
+//! | [`place`] | identity: new contacts and changed addresses → links |
+//! | [`people`] | one person's views, gathered from the store, and the plan for them |
+//! | [`push`] | plans → requests, by the cheapest route that keeps the promises |
+//! | [`imports`] | bulk writes: sent, watched, read back |
+//! | [`outbox`] | events |
+//! | [`inbox`] | webhooks |
+//! | [`cycle`] | a whole run: `sync` |
+//! | [`daemon`] | `run`: the schedule, and live work beside it |
+
+mod cycle;
+mod daemon;
+mod hydrate;
+mod imports;
+mod inbox;
+mod observe;
+mod outbox;
+mod people;
+mod place;
+mod prepare;
+mod pull;
+mod push;
+mod settings;
+
+pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
+pub use daemon::Daemon;
+pub use people::Preview;
+pub use prepare::Ready;
+pub use settings::Settings;
+
+use crate::doors::Doors;
+use crate::mapping::Clash;
+use crate::model::{Side, SideError};
+use crate::store::{Store, StoreError};
+use arc_swap::ArcSwapOption;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// How long a request that timed out may still land. A read settles our writes only if it began after this, counted
+/// from the last attempt (or from the start, after a crash): the client waits 30 s for an answer, and a server or a
+/// proxy may hold a request about as long again.
+pub const LATE_LANDING: Duration = Duration::from_secs(90);
+
+/// Why the engine stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// A vendor.
+    #[error(transparent)]
+    Side(#[from] Box<SideError>),
+    /// The state.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Attributes whose type does not fit the mapping.
+    #[error("the mapping does not fit the Brevo account:\n{}", .0.iter().map(|clash| format!("  {clash}\n    → {}", clash.help)).collect::<Vec<_>>().join("\n"))]
+    Clashes(Vec<Clash>),
+    /// A list that the config names by id is not there.
+    #[error("Brevo has no list {id}; the config names it for {used_for}. Lists can also be named by name, and are then made if missing")]
+    NoSuchList {
+        /// Its id.
+        id: i64,
+        /// What for.
+        used_for: String,
+    },
+    /// A sweep that cannot end well.
+    #[error("{side} {resource}: {why}; the sweep was given up and starts again at the next run")]
+    Sweep {
+        /// Whose.
+        side: crate::model::SideName,
+        /// Of what.
+        resource: &'static str,
+        /// What was wrong.
+        why: String,
+    },
+    /// Intercom named no timezone that we know.
+    #[error("Intercom names the timezone {0:?}, which is not in the timezone database")]
+    Timezone(String),
+    /// Asked to stop.
+    #[error("stopped")]
+    Stopped,
+    /// The run came to its end, but every write failed.
+    #[error("every one of {0} writes failed; `linkspan failed list` says why")]
+    EverythingFailed(u64),
+}
+
+/// One Intercom workspace and one Brevo account, kept in step: a value, not a global.
+pub struct Connection {
+    intercom: Arc<dyn Side>,
+    brevo: Arc<dyn Side>,
+    store: Store,
+    doors: Doors,
+    settings: ArcSwapOption<Settings>,
+    ready: ArcSwapOption<Ready>,
+    /// Links whose writes are being sent right now, so that live work and a sweep never write one person at once.
+    busy: Mutex<BTreeSet<i64>>,
+    /// Rung when a webhook has been kept.
+    pub(crate) bell: Arc<Notify>,
+}
+
+impl Connection {
+    /// Puts the parts together. Touches neither network nor disk.
+    pub fn new(
+        intercom: Arc<dyn Side>,
+        brevo: Arc<dyn Side>,
+        store: Store,
+        doors: Doors,
+        settings: Settings,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            intercom,
+            brevo,
+            store,
+            doors,
+            settings: ArcSwapOption::from_pointee(settings),
+            ready: ArcSwapOption::empty(),
+            busy: Mutex::default(),
+            bell: Arc::new(Notify::new()),
+        })
+    }
+
+    /// The state.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Intercom.
+    pub fn intercom(&self) -> &Arc<dyn Side> {
+        &self.intercom
+    }
+
+    /// Brevo.
+    pub fn brevo(&self) -> &Arc<dyn Side> {
+        &self.brevo
+    }
+
+    /// The doors.
+    pub fn doors(&self) -> &Doors {
+        &self.doors
+    }
+
+    /// What it is told to do.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full().unwrap_or_default()
+    }
+
+    /// What [`Self::prepare`] found out, if it has run.
+    pub fn ready(&self) -> Option<Arc<Ready>> {
+        self.ready.load_full()
+    }
+
+    /// Rings when a webhook has been kept.
+    pub fn bell(&self) -> Arc<Notify> {
+        Arc::clone(&self.bell)
+    }
+
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.doors.clock.now()
+    }
+
+    /// Claims links for sending; those that somebody else is sending stay out.
+    fn claim(&self, links: impl IntoIterator<Item = i64>) -> Claim<'_> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let claimed = links.into_iter().filter(|link| busy.insert(*link)).collect();
+        Claim { busy: &self.busy, claimed }
+    }
+}
+
+/// Links that are ours to send until this is dropped.
+struct Claim<'a> {
+    busy: &'a Mutex<BTreeSet<i64>>,
+    claimed: BTreeSet<i64>,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for link in &self.claimed {
+            busy.remove(link);
+        }
+    }
+}

@@ -46,7 +46,7 @@ pub fn decide(views: ConsentViews) -> ConsentStep {
     // An opt-out that is new to us, at the first link or later, is pushed.
     let newly_out = intercom_out && base.is_none_or(|base| !base.intercom_out);
     // A blocklisting that went away: the person's own opt-in, unless we or a changed address can have lifted it.
-    let lifted = base.is_some_and(|base| base.brevo_out) && brevo_out == Some(false);
+    let lifted = base.is_some_and(|base| base.brevo_out) && !shown_out;
     let restore = lifted && may_be_our_doing;
     let opt_out_in_brevo = !shown_out && (newly_out || restore || (brevo_out.is_none() && intercom_out));
     let brevo_out = shown_out || opt_out_in_brevo;

@@ -203,7 +203,12 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         }
         Projection::Cells(cells) => cells,
     };
-    let intercom = rule.source_value(views.record);
+    // An expression may look beyond its source: then what it makes of the record is the view that is compared.
+    let intercom = if rule.reads_record() {
+        serde_json::to_value(&desired).ok().map(Value::Structure)
+    } else {
+        rule.source_value(views.record)
+    };
     if let Some(refused_value) = views.quarantined.get(&rule.key)
         && *refused_value == quarantine_key(&desired)
     {
@@ -278,7 +283,14 @@ pub fn quarantine_key(cells: &Cells) -> String {
 fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[ResolvedList<'_>]) {
     let mut wanted: BTreeMap<BrevoListId, bool> = BTreeMap::new();
     for ResolvedList { rule, list } in resolved {
-        *wanted.entry(*list).or_default() |= rule.holds(views.record);
+        match rule.try_holds(views.record) {
+            Ok(holds) => *wanted.entry(*list).or_default() |= holds,
+            // Nobody leaves a list because a condition cannot be evaluated.
+            Err(problem) => {
+                plan.problems.insert(rule.key.clone(), problem);
+                *wanted.entry(*list).or_default() |= views.base.lists.get(list).is_some_and(|base| base.wanted);
+            }
+        }
     }
     for (list, wanted) in wanted {
         let on_its_way = views.flights.lists.get(&list).copied();

@@ -187,14 +187,23 @@ impl Tx<'_> {
     }
 
     /// Links to plan, the most urgent first: due, in no unfinished import, with no write of unknown outcome on its way.
-    pub fn dirty_links(&self, least: Dirty, after: (i64, i64), limit: usize, now: DateTime<Utc>) -> Result<Vec<i64>> {
+    /// `after`: the last row of the page before. Rows are urgency and link.
+    pub fn dirty_links(
+        &self,
+        least: Dirty,
+        after: (i64, i64),
+        limit: usize,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<(i64, i64)>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT id FROM links WHERE dirty >= ?1 AND dirty > 0 AND not_before <= ?2 AND import IS NULL
+            "SELECT dirty, id FROM links WHERE dirty >= ?1 AND dirty > 0 AND not_before <= ?2 AND import IS NULL
                AND (flights IS NULL OR answered = 1) AND (dirty < ?3 OR (dirty = ?3 AND id > ?4))
              ORDER BY dirty DESC, id LIMIT ?5",
         )?;
         let ids =
-            statement.query_map(params![least.as_int(), millis(now), after.0, after.1, limit], |row| row.get(0))?;
+            statement.query_map(params![least.as_int(), millis(now), after.0, after.1, limit], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 

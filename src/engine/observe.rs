@@ -1,0 +1,282 @@
+//! One observation → the views, the dirty marks and the events, in the transaction of the page or webhook that showed
+//! it. It does not matter how we learned of a thing, how often, or in which order.
+
+use super::{Ready, Settings};
+use crate::model::{
+    BrevoContact, Company, Conversation, Gone, IntercomContact, IntercomContactId, Observation, Tag,
+};
+use crate::reconcile::person::{self, Base, Flights};
+use crate::reconcile::transitions::{self, Transition};
+use crate::store::contacts::{ContactState, Wants};
+use crate::store::links::{Dirty, LinkRow};
+use crate::store::{Result, StoreError, Tx};
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Where an observation comes from.
+#[derive(Clone)]
+pub(super) struct Source {
+    pub(super) settings: Arc<Settings>,
+    pub(super) ready: Arc<Ready>,
+    /// The full sweep that shows it, or 0.
+    pub(super) sweep: i64,
+    /// A read by id decides, whatever its record time.
+    pub(super) authoritative: bool,
+    /// Our clock when the read began: only what began late enough settles our writes.
+    pub(super) read_began: DateTime<Utc>,
+    /// Our clock now.
+    pub(super) now: DateTime<Utc>,
+    /// How urgent what follows from it is.
+    pub(super) dirty: Dirty,
+}
+
+/// An event as the outbox keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct QueuedEvent {
+    pub(super) name: String,
+    pub(super) happened_at: DateTime<Utc>,
+    pub(super) properties: BTreeMap<String, serde_json::Value>,
+}
+
+impl Source {
+    /// Applies one observation. `true` if it was new.
+    pub(super) fn apply(&self, tx: &Tx<'_>, observation: &Observation) -> Result<bool> {
+        match observation {
+            Observation::IntercomContact(contact) => self.intercom_contact(tx, contact),
+            Observation::IntercomContactGone(id, how) => intercom_contact_gone(tx, id, how),
+            Observation::Company(company) => self.company(tx, company),
+            Observation::CompanyGone(id) => {
+                tx.set_company_gone(id)?;
+                Ok(tx.mark_company_dirty(id, self.dirty)? > 0)
+            }
+            Observation::Conversation(conversation) => self.conversation(tx, conversation),
+            Observation::ConversationGone(id) => {
+                let marked = tx.mark_conversation_dirty(id, self.dirty)?;
+                tx.set_conversation_gone(id)?;
+                Ok(marked > 0)
+            }
+            Observation::Tag(Tag { id, name }) => tx.put_tag(&Tag { id: id.clone(), name: name.clone() }),
+            Observation::BrevoContact(contact) => self.brevo_contact(tx, contact),
+            Observation::BrevoContactGone(id) => {
+                tx.set_brevo_gone(*id)?;
+                if let Some(link) = tx.link_by_brevo(*id)? {
+                    mark_brevo_gone(tx, &link, self.now)?;
+                }
+                Ok(true)
+            }
+            Observation::BrevoList { id, name } => tx.put_list(*id, name).map(|()| false),
+        }
+    }
+
+    fn intercom_contact(&self, tx: &Tx<'_>, seen: &IntercomContact) -> Result<bool> {
+        let known = tx.intercom_contact(&seen.id)?;
+        let mut contact = seen.clone();
+        let mut wants = Wants { id: seen.id.clone(), tags: false, companies: false, fetch: false };
+        if let Some(known) = &known {
+            let newer = known.contact.updated_at > seen.updated_at;
+            if newer && !self.authoritative && known.state == ContactState::Live {
+                tx.touch_intercom_contact(&seen.id, self.sweep)?;
+                return Ok(false);
+            }
+            // Ten are embedded at most. What a fetch has completed holds until the record moves on.
+            let unmoved = known.contact.updated_at == seen.updated_at && !self.authoritative;
+            if !contact.tags.complete && known.contact.tags.complete && unmoved {
+                contact.tags = known.contact.tags.clone();
+            }
+            if !contact.companies.complete && known.contact.companies.complete && unmoved {
+                contact.companies = known.contact.companies.clone();
+            }
+            if known.contact == contact && known.state == ContactState::Live {
+                tx.touch_intercom_contact(&seen.id, self.sweep)?;
+                if self.authoritative {
+                    tx.set_wants(&Wants {
+                        tags: !contact.tags.complete && self.ready.uses_tags,
+                        companies: !contact.companies.complete && self.ready.uses_companies,
+                        ..wants
+                    })?;
+                }
+                return Ok(false);
+            }
+        }
+        wants.tags = !contact.tags.complete && self.ready.uses_tags;
+        wants.companies = !contact.companies.complete && self.ready.uses_companies;
+        tx.put_intercom_contact(&contact, self.sweep)?;
+        if known.is_some() || wants.tags || wants.companies {
+            tx.set_wants(&wants)?;
+        }
+        tx.set_contact_companies(&contact.id, &contact.companies.items)?;
+
+        let placed = known.as_ref().is_some_and(|known| {
+            known.link.is_some()
+                && known.state == ContactState::Live
+                && known.contact.email == contact.email
+                && known.contact.external_id == contact.external_id
+                && known.contact.role == contact.role
+        });
+        if !placed {
+            tx.set_unplaced(&contact.id, true)?;
+        }
+        if let Some(link) = known.as_ref().and_then(|known| known.link) {
+            let newly_out = known.as_ref().is_some_and(|known| {
+                let (before, now) = (&known.contact.consent, &contact.consent);
+                (now.email_opted_out() && !before.email_opted_out()) || (now.sms_opted_out && !before.sms_opted_out)
+            });
+            tx.mark_dirty(link, if newly_out { Dirty::Consent } else { self.dirty })?;
+        }
+        Ok(true)
+    }
+
+    fn company(&self, tx: &Tx<'_>, company: &Company) -> Result<bool> {
+        let known = tx.company(&company.id)?;
+        if !self.authoritative && known.as_ref().is_some_and(|known| known.updated_at > company.updated_at) {
+            return Ok(false);
+        }
+        let changed = tx.put_company(company)?;
+        if changed {
+            tx.mark_company_dirty(&company.id, self.dirty)?;
+        }
+        Ok(changed)
+    }
+
+    fn conversation(&self, tx: &Tx<'_>, conversation: &Conversation) -> Result<bool> {
+        let known = tx.conversation(&conversation.id)?;
+        if known.as_ref() == Some(conversation) {
+            tx.unwant_conversation(&conversation.id)?;
+            return Ok(false);
+        }
+        self.queue_events(tx, known.as_ref(), conversation)?;
+        // State older than what is known is ignored, though what happened still counts.
+        if known.as_ref().is_some_and(|known| known.updated_at > conversation.updated_at) && !self.authoritative {
+            return Ok(false);
+        }
+        if known.is_some() {
+            tx.mark_conversation_dirty(&conversation.id, self.dirty)?;
+        }
+        tx.put_conversation(conversation)?;
+        tx.mark_conversation_dirty(&conversation.id, self.dirty)?;
+        Ok(true)
+    }
+
+    fn queue_events(&self, tx: &Tx<'_>, known: Option<&Conversation>, now: &Conversation) -> Result<()> {
+        if !self.settings.sync.events {
+            return Ok(());
+        }
+        for transition in transitions::transitions(known, now) {
+            self.queue_event(tx, &transition, now)?;
+        }
+        Ok(())
+    }
+
+    /// Queues a transition's event for each contact of the conversation, unless it is from before our time or too old.
+    fn queue_event(&self, tx: &Tx<'_>, transition: &Transition, conversation: &Conversation) -> Result<()> {
+        let happened_at = transition.happened_at.unwrap_or(self.now);
+        let oldest = self.now - chrono::TimeDelta::from_std(self.settings.events_max_age).unwrap_or_default();
+        if happened_at < self.ready.first_start || happened_at < oldest {
+            return Ok(());
+        }
+        let event = QueuedEvent {
+            name: transition.kind.event_name().to_owned(),
+            happened_at,
+            properties: transitions::properties(transition.kind, conversation),
+        };
+        let text = to_json("outbox", &event)?;
+        for contact in &conversation.contacts {
+            tx.put_outbox(&format!("{}/{contact}", transition.key), contact, &text, self.now)?;
+        }
+        Ok(())
+    }
+
+    fn brevo_contact(&self, tx: &Tx<'_>, contact: &BrevoContact) -> Result<bool> {
+        let known = tx.brevo_contact(contact.id)?;
+        if known.as_ref().is_some_and(|known| known.modified_at > contact.modified_at) && !self.authoritative {
+            return Ok(false);
+        }
+        let changed = known.as_ref() != Some(contact);
+        if changed || self.sweep > 0 {
+            tx.put_brevo_contact(contact, self.sweep, false)?;
+        }
+        let Some(link) = tx.link_by_brevo(contact.id)? else { return Ok(changed) };
+        let settled = self.settle(tx, &link, contact)?;
+        if changed || settled {
+            tx.mark_dirty(link.id, self.dirty)?;
+        }
+        Ok(changed)
+    }
+
+    /// Settles a link's writes on their way, if this read began late enough to be sure of them.
+    pub(super) fn settle(&self, tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact) -> Result<bool> {
+        let Some(flights) = &link.flights else { return Ok(false) };
+        let late_enough = link.verify_after.is_some_and(|after| after <= self.read_began);
+        if link.import.is_some() || !late_enough {
+            return Ok(false);
+        }
+        let flights: Flights = from_json("links.flights", flights)?;
+        settle_now(tx, link, &flights, link.answered, contact, &self.ready, self.now)
+    }
+}
+
+/// Settles a link's writes against what Brevo shows. `true` if something is to be planned again.
+pub(super) fn settle_now(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    flights: &Flights,
+    answered: bool,
+    contact: &BrevoContact,
+    ready: &Ready,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let base: Base = from_json("links.base", &link.base)?;
+    let settled = person::settle(&base, flights, answered, contact, &ready.mapping);
+    let left = (!settled.flights.is_empty()).then(|| to_json("links.flights", &settled.flights)).transpose()?;
+    tx.settle(link.id, &to_json("links.base", &settled.base)?, left.as_deref())?;
+    for rule in &settled.refused {
+        let message = "Brevo accepted the request but kept the old value; it is not sent again until the source, the \
+                       mapping or the attribute changes";
+        tx.put_failure(Some(link.id), &subject_of(tx, link)?, rule, message, None, true, now)?;
+    }
+    Ok(!answered || settled.base != base || !settled.flights.is_empty())
+}
+
+/// How a person is named in lists: by the Intercom id of the primary, never by address.
+pub(super) fn subject_of(tx: &Tx<'_>, link: &LinkRow) -> Result<String> {
+    let members = tx.members(link.id)?;
+    let primary = members.iter().find(|member| member.is_primary).or(members.first());
+    Ok(match (primary, link.brevo_id) {
+        (Some(member), _) => format!("contact {}", member.contact.id),
+        (None, Some(brevo)) => format!("Brevo contact {brevo}"),
+        (None, None) => format!("link {}", link.id),
+    })
+}
+
+fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone) -> Result<bool> {
+    let Some(known) = tx.intercom_contact(id)? else { return Ok(false) };
+    let (state, into) = match how {
+        Gone::Deleted => (ContactState::Deleted, None),
+        Gone::Archived => (ContactState::Archived, None),
+        Gone::Merged { into } => (ContactState::Merged, into.as_ref()),
+    };
+    if known.state == state && known.merged_into.as_ref() == into {
+        return Ok(false);
+    }
+    tx.set_intercom_state(id, state, into)?;
+    tx.set_unplaced(id, true)?;
+    Ok(true)
+}
+
+/// A linked Brevo contact is gone: counted and listed, never made again.
+pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -> Result<()> {
+    tx.set_link_state(link.id, crate::store::links::LinkState::BrevoGone)?;
+    tx.settle(link.id, &link.base, None)?;
+    tx.give_up(link.id)?;
+    tx.put_notice("brevo_contact_gone", &subject_of(tx, link)?, None, now)
+}
+
+pub(super) fn to_json<T: Serialize>(what: &'static str, value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| StoreError::Decode { what, cause: error.to_string() })
+}
+
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|error| StoreError::Decode { what, cause: error.to_string() })
+}

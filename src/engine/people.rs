@@ -1,0 +1,298 @@
+//! One person's views, gathered from the store, and the plan for them.
+
+use super::observe::{from_json, subject_of, to_json};
+use super::{Ready, Settings};
+use crate::mapping::FieldProblem;
+use crate::model::{
+    BrevoContact, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, Value,
+};
+use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
+use crate::reconcile::{company, figures};
+use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::links::{LinkRow, LinkState};
+use crate::store::{Result, Tx};
+use chrono::{DateTime, Utc};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A person as the planner sees them.
+pub(super) struct Person {
+    pub(super) link: LinkRow,
+    pub(super) base: Base,
+    pub(super) flights: Flights,
+    pub(super) record: Fields,
+    pub(super) consent: Consent,
+    pub(super) external_id: Option<String>,
+    pub(super) brevo: Option<BrevoContact>,
+    pub(super) primary: IntercomContactId,
+}
+
+/// A plan, ready to be sent.
+pub(super) struct Planned {
+    pub(super) link: i64,
+    pub(super) email: Option<Email>,
+    pub(super) brevo: Option<BrevoContact>,
+    pub(super) plan: PersonPlan,
+    pub(super) tries: u32,
+}
+
+/// What `mapping preview` shows about a person.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Preview {
+    /// The person's link, if there is one.
+    pub link: i64,
+    /// Intercom's primary contact.
+    pub intercom: String,
+    /// Brevo's contact.
+    pub brevo: Option<i64>,
+    /// One row a rule.
+    pub fields: Vec<PreviewField>,
+    /// Lists to join and to leave.
+    pub lists: Vec<String>,
+    /// What is said about e-mail consent.
+    pub consent: String,
+    /// Notices.
+    pub notices: Vec<String>,
+}
+
+/// One rule of a preview.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct PreviewField {
+    /// The rule.
+    pub rule: String,
+    /// Intercom's value.
+    pub intercom: Option<String>,
+    /// Brevo's value.
+    pub brevo: Option<String>,
+    /// What would be written.
+    pub write: Option<String>,
+    /// Why, or why not.
+    pub why: String,
+}
+
+/// Tag names, read once a batch.
+pub(super) struct Names {
+    tags: BTreeMap<IntercomTagId, String>,
+}
+
+impl Names {
+    pub(super) fn read(tx: &Tx<'_>) -> Result<Self> {
+        Ok(Self { tags: tx.tags()? })
+    }
+}
+
+/// Gathers a person. `None`: nothing is to be planned for this link (and it is marked so).
+pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Result<Option<Person>> {
+    let Some(mut link) = tx.link(id)? else { return Ok(None) };
+    let rows = tx.members(id)?;
+    let live: Vec<&IntercomRow> = rows.iter().filter(|row| row.state == ContactState::Live).collect();
+    let primary = live.iter().find(|row| row.is_primary).or(live.first());
+    let (Some(primary), LinkState::Active) = (primary, link.state) else {
+        tx.give_up(id)?;
+        return Ok(None);
+    };
+    let mut record = primary.contact.fields.clone();
+
+    if ready.uses_tags {
+        let tags: BTreeSet<&IntercomTagId> = live.iter().flat_map(|row| &row.contact.tags.items).collect();
+        let tags = tags.into_iter().filter_map(|tag| names.tags.get(tag).cloned());
+        if let Some(tags) = Value::list(tags) {
+            record.insert("tags".to_owned(), tags);
+        }
+    }
+    if ready.uses_companies {
+        let companies: Vec<Company> =
+            tx.contact_companies(&primary.contact.id)?.iter().filter_map(|id| tx.company(id).transpose()).collect::<Result<_>>()?;
+        let picked = company::pick(&companies, link.company.as_ref());
+        if picked.map(|company| &company.id) != link.company.as_ref() {
+            tx.set_link_company(id, picked.map(|company| &company.id))?;
+            link.company = picked.map(|company| company.id.clone());
+        }
+        if let Some(picked) = picked {
+            record.extend(picked.fields.iter().map(|(path, value)| (format!("company.{path}"), value.clone())));
+        }
+    }
+    let mut conversations = Vec::new();
+    let mut seen = BTreeSet::new();
+    for row in &live {
+        for conversation in tx.conversations_of(&row.contact.id)? {
+            if seen.insert(conversation.id.clone()) {
+                conversations.push(conversation);
+            }
+        }
+    }
+    record.extend(figures::figures(&conversations, &primary.contact.fields));
+
+    let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
+    let brevo = match link.brevo_id {
+        Some(brevo) => tx.brevo_contact(brevo)?,
+        None => None,
+    };
+    if link.brevo_id.is_some() && brevo.is_none() {
+        super::observe::mark_brevo_gone(tx, &link, DateTime::<Utc>::default())?;
+        return Ok(None);
+    }
+    Ok(Some(Person {
+        base: from_json("links.base", &link.base)?,
+        flights: match &link.flights {
+            Some(flights) => from_json("links.flights", flights)?,
+            None => Flights::default(),
+        },
+        record,
+        consent,
+        external_id: primary.contact.external_id.clone(),
+        brevo,
+        primary: primary.contact.id.clone(),
+        link,
+    }))
+}
+
+impl Person {
+    fn views<'a>(&'a self, quarantined: &'a BTreeMap<String, String>) -> PersonViews<'a> {
+        PersonViews {
+            record: &self.record,
+            email: self.link.email.as_ref(),
+            external_id: self.external_id.as_deref(),
+            consent: &self.consent,
+            brevo: self.brevo.as_ref(),
+            base: &self.base,
+            flights: &self.flights,
+            rename_to: self.link.rename_to.as_ref(),
+            quarantined,
+            sweep: self.link.sweep,
+        }
+    }
+
+    fn plan_with(&self, ready: &Ready, quarantined: &BTreeMap<String, String>) -> PersonPlan {
+        let lists: Vec<ResolvedList<'_>> =
+            ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
+        person::plan(&self.views(quarantined), &ready.mapping, &lists)
+    }
+
+    /// The plan as it would be, without claiming or noting anything.
+    pub(super) fn dry_plan(&self, ready: &Ready) -> PersonPlan {
+        self.plan_with(ready, &self.link.quarantined)
+    }
+
+    /// Plans, claims the phone, notes what people should know, and keeps base where nothing is to be written.
+    /// `None`: nothing to send.
+    pub(super) fn plan(self, tx: &Tx<'_>, ready: &Ready, settings: &Settings, now: DateTime<Utc>) -> Result<Option<Planned>> {
+        let mut quarantined = self.link.quarantined.clone();
+        let mut plan = self.plan_with(ready, &quarantined);
+        // A phone that another contact has would make Brevo refuse the whole contact: it is written without.
+        if let Some(Some(phone)) = plan.change.attributes.get("SMS")
+            && !tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
+        {
+            for rule in ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|target| target.attribute == "SMS"))
+            {
+                if let crate::mapping::Projection::Cells(cells) = rule.project(&self.record) {
+                    quarantined.insert(rule.key.clone(), person::quarantine_key(&cells));
+                }
+            }
+            tx.set_quarantined(self.link.id, &quarantined)?;
+            plan = self.plan_with(ready, &quarantined);
+            plan.problems.insert(
+                "SMS".to_owned(),
+                FieldProblem {
+                    field: "SMS".to_owned(),
+                    message: "another contact has this phone number; Brevo allows each number once".to_owned(),
+                    help: None,
+                },
+            );
+        } else if let Some(Some(ext_id)) = plan.change.ext_id.as_ref().map(Some)
+            && tx.brevo_contact_by_ext_id(ext_id)?.is_some_and(|holder| Some(holder.id) != self.link.brevo_id)
+        {
+            plan.change.ext_id = None;
+            plan.notices.insert(Notice::ExternalIdDiffers);
+        }
+        self.note(tx, &plan, now)?;
+        let without_email_or_phone = self.link.email.is_none() && !plan.change.attributes.contains_key("SMS");
+        let impossible = self.brevo.is_none() && without_email_or_phone;
+        if impossible {
+            tx.put_notice("without_email", &format!("contact {}", self.primary), None, now)?;
+            tx.give_up(self.link.id)?;
+            return Ok(None);
+        }
+        // A contact that does not exist yet is made even if it has nothing but its address.
+        if plan.writes_nothing() && self.brevo.is_some() {
+            tx.keep_base(self.link.id, &to_json("links.base", &plan.base)?)?;
+            if !self.flights.is_empty() && self.link.answered && self.link.verify_after.is_none() {
+                tx.drop_intent(self.link.id, None, true)?;
+            }
+            return Ok(None);
+        }
+        let _ = settings;
+        Ok(Some(Planned { link: self.link.id, email: self.link.email, brevo: self.brevo, plan, tries: self.link.tries }))
+    }
+
+    fn note(&self, tx: &Tx<'_>, plan: &PersonPlan, now: DateTime<Utc>) -> Result<()> {
+        let subject = subject_of(tx, &self.link)?;
+        for (notice, kind) in [
+            (Notice::ExternalIdDiffers, "external_id_differs"),
+            (Notice::ConsentDiverges, "consent_diverges"),
+            (Notice::KeptOffList, "kept_off_list"),
+        ] {
+            if plan.notices.contains(&notice) {
+                tx.put_notice(kind, &subject, None, now)?;
+            } else {
+                tx.clear_notice(kind, &subject)?;
+            }
+        }
+        for (rule, problem) in &plan.problems {
+            tx.put_failure(Some(self.link.id), &subject, rule, &problem.message, None, true, now)?;
+        }
+        Ok(())
+    }
+
+    /// For `mapping preview`.
+    pub(super) fn preview(&self, ready: &Ready) -> Preview {
+        let plan = self.dry_plan(ready);
+        let show = |cells: &[Option<Value>]| {
+            let shown: Vec<String> = cells.iter().flatten().map(ToString::to_string).collect();
+            (!shown.is_empty()).then(|| shown.join(" | "))
+        };
+        let fields = ready
+            .mapping
+            .rules
+            .iter()
+            .map(|rule| {
+                let written: Vec<String> = rule
+                    .targets
+                    .iter()
+                    .filter_map(|target| {
+                        let value = plan.change.attributes.get(&target.attribute)?;
+                        Some(value.as_ref().map_or_else(|| "(cleared)".to_owned(), ToString::to_string))
+                    })
+                    .collect();
+                let why = match (plan.problems.get(&rule.key), plan.causes.get(&rule.key)) {
+                    (Some(problem), _) => problem.message.clone(),
+                    (None, Some(cause)) => (*cause).to_owned(),
+                    (None, None) => "in step".to_owned(),
+                };
+                PreviewField {
+                    rule: rule.key.clone(),
+                    intercom: rule.source_value(&self.record).map(|value| value.to_string()),
+                    brevo: self.brevo.as_ref().and_then(|contact| show(&rule.observed(&contact.attributes))),
+                    write: (!written.is_empty()).then(|| written.join(" | ")),
+                    why,
+                }
+            })
+            .collect();
+        let lists = (plan.change.join_lists.iter().map(|list| format!("join {list}")))
+            .chain(plan.change.leave_lists.iter().map(|list| format!("leave {list}")))
+            .collect();
+        let consent = match (self.consent.email_opted_out(), plan.change.email_opted_out) {
+            (_, true) => "opt-out is written".to_owned(),
+            (true, false) => "opted out on both sides".to_owned(),
+            (false, false) => "no opt-out in Intercom".to_owned(),
+        };
+        Preview {
+            link: self.link.id,
+            intercom: self.primary.to_string(),
+            brevo: self.link.brevo_id.map(crate::model::BrevoContactId::get),
+            fields,
+            lists,
+            consent,
+            notices: plan.notices.iter().map(|notice| format!("{notice:?}")).collect(),
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Identity: contacts that are new, moved to another address, or went away, are placed into links.
+
+use super::observe::{from_json, to_json};
+use super::{Connection, EngineError, Settings};
+use crate::config::WithoutEmail;
+use crate::model::{BrevoContactId, IntercomContact, IntercomContactId};
+use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Holder, Member, Rename};
+use crate::reconcile::person::Base;
+use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::links::{Dirty, LinkRow, LinkState};
+use crate::store::{Result, Tx};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Contacts per transaction.
+const BATCH: usize = 500;
+
+/// Notices about contacts that could not be placed; cleared when they are.
+const PLACING_NOTICES: [&str; 3] = ["without_email", "malformed_email", "identity_conflict"];
+
+impl Connection {
+    /// Places every contact that waits for it.
+    pub(super) async fn place(&self, dirty: Dirty) -> std::result::Result<u64, EngineError> {
+        let settings = self.settings();
+        let mut placed = 0;
+        // Chains wait for one another; each round frees at least one, and what still waits is left for the next cycle.
+        let mut waiting: BTreeSet<IntercomContactId> = BTreeSet::new();
+        loop {
+            let (settings, now) = (Arc::clone(&settings), self.now());
+            let known_waiting = waiting.clone();
+            let (done, still) = self
+                .store
+                .write(move |tx| {
+                    let mut done = 0;
+                    let mut still = BTreeSet::new();
+                    for id in tx.unplaced(BATCH + known_waiting.len())? {
+                        if place_one(tx, &id, &settings, dirty, now)? {
+                            tx.set_unplaced(&id, false)?;
+                            done += 1;
+                        } else {
+                            still.insert(id);
+                        }
+                    }
+                    Ok((done, still))
+                })
+                .await?;
+            placed += done;
+            waiting = still;
+            if done == 0 {
+                return Ok(placed);
+            }
+        }
+    }
+}
+
+/// `false`: it waits for another.
+fn place_one(
+    tx: &Tx<'_>,
+    id: &IntercomContactId,
+    settings: &Settings,
+    dirty: Dirty,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let Some(row) = tx.intercom_contact(id)? else { return Ok(true) };
+    if row.state != ContactState::Live {
+        gone(tx, &row, dirty, now)?;
+        return Ok(true);
+    }
+    let link = match row.link {
+        Some(link) => tx.link(link)?,
+        None => None,
+    };
+    let Some(link) = link else {
+        first_link(tx, &row.contact, settings, dirty, now)?;
+        return Ok(true);
+    };
+    if link.email == row.contact.email {
+        elect(tx, link.id)?;
+        reopen(tx, &link)?;
+        tx.mark_dirty(link.id, dirty)?;
+        return Ok(true);
+    }
+    moved(tx, &row, &link, settings, dirty, now)
+}
+
+/// A link whose people had all left has somebody again.
+fn reopen(tx: &Tx<'_>, link: &LinkRow) -> Result<()> {
+    if link.state == LinkState::Left { tx.set_link_state(link.id, LinkState::Active) } else { Ok(()) }
+}
+
+fn first_link(
+    tx: &Tx<'_>,
+    contact: &IntercomContact,
+    settings: &Settings,
+    dirty: Dirty,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let subject = format!("contact {}", contact.id);
+    for kind in PLACING_NOTICES {
+        tx.clear_notice(kind, &subject)?;
+    }
+    let candidate = |found: Option<crate::model::BrevoContact>| -> Result<Option<Candidate>> {
+        let Some(found) = found else { return Ok(None) };
+        let link = tx.link_by_brevo(found.id)?.map(|link| link.id);
+        Ok(Some(Candidate { contact: found.id, link }))
+    };
+    let phone = match (settings.without_email, &contact.email, contact.fields.get("phone")) {
+        (WithoutEmail::ByPhone, None, Some(phone)) => {
+            let digits: String = phone.to_string().chars().filter(char::is_ascii_digit).collect();
+            Some(digits).filter(|digits| digits.len() >= 7)
+        }
+        _ => None,
+    };
+    let candidates = Candidates {
+        group: match &contact.email {
+            Some(email) => tx.link_by_email(email)?.map(|link| link.id),
+            None => None,
+        },
+        by_external_id: match &contact.external_id {
+            Some(external_id) => candidate(tx.brevo_contact_by_ext_id(external_id)?)?,
+            None => None,
+        },
+        by_email: match &contact.email {
+            Some(email) => candidate(tx.brevo_contact_by_email(email)?)?,
+            None => None,
+        },
+        by_phone: match &phone {
+            Some(phone) => candidate(tx.brevo_contact_by_phone(phone)?)?,
+            None => None,
+        },
+        identifiable: contact.email.is_some() || phone.is_some(),
+    };
+    match identity::first_link(&candidates) {
+        FirstLink::JoinGroup(link) => join(tx, &contact.id, link, dirty),
+        FirstLink::LinkTo(brevo) => {
+            let link = tx.new_link(contact.email.as_ref(), Some(brevo), dirty)?;
+            let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
+            if contact.email.is_some() && theirs != contact.email {
+                // Found by external id under another address: Intercom's is the one that counts.
+                tx.set_rename(link, contact.email.as_ref())?;
+            }
+            tx.set_member(&contact.id, Some(link), true)
+        }
+        FirstLink::Create => {
+            let link = tx.new_link(contact.email.as_ref(), None, dirty)?;
+            tx.set_member(&contact.id, Some(link), true)
+        }
+        FirstLink::Conflict { by_external_id, other } => {
+            let detail = match other {
+                Some(other) => format!(
+                    "its external id is that of Brevo contact {by_external_id}, its e-mail that of {other}: neither is linked"
+                ),
+                None => format!("Brevo contact {by_external_id} has its external id, but is somebody else's"),
+            };
+            tx.put_notice("identity_conflict", &subject, Some(&detail), now)
+        }
+        FirstLink::Unidentifiable => {
+            let kind = if contact.fields.contains_key("email") { "malformed_email" } else { "without_email" };
+            tx.put_notice(kind, &subject, None, now)
+        }
+    }
+}
+
+fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Result<()> {
+    tx.set_member(contact, Some(link), false)?;
+    if let Some(link) = tx.link(link)? {
+        reopen(tx, &link)?;
+    }
+    elect(tx, link)?;
+    tx.mark_dirty(link, dirty)
+}
+
+/// Chooses the member that gives the fields. `false`: nobody is left.
+fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
+    let rows = tx.members(link)?;
+    let members: Vec<Member> = rows
+        .iter()
+        .map(|row| Member {
+            id: row.contact.id.clone(),
+            role: row.contact.role,
+            created_at: row.contact.created_at,
+            primary: row.is_primary,
+            live: row.state == ContactState::Live,
+        })
+        .collect();
+    let chosen = identity::primary(&members).map(|member| member.id.clone());
+    for row in &rows {
+        let is_primary = Some(&row.contact.id) == chosen.as_ref();
+        if row.is_primary != is_primary {
+            tx.set_member(&row.contact.id, Some(link), is_primary)?;
+        }
+    }
+    Ok(chosen.is_some())
+}
+
+/// A contact that was deleted, archived or merged away. Brevo is left alone.
+fn gone(tx: &Tx<'_>, row: &IntercomRow, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
+    let Some(link) = row.link else { return Ok(()) };
+    if let Some(survivor) = row.merged_into.as_ref().map(|id| tx.intercom_contact(id)).transpose()?.flatten()
+        && row.state == ContactState::Merged
+        && survivor.state == ContactState::Live
+        && survivor.link != Some(link)
+    {
+        inherit(tx, &survivor, link, dirty)?;
+    }
+    if elect(tx, link)? {
+        return tx.mark_dirty(link, dirty);
+    }
+    tx.set_link_state(link, LinkState::Left)?;
+    tx.give_up(link)?;
+    if row.state != ContactState::Merged {
+        let kind = if row.state == ContactState::Archived { "archived_in_intercom" } else { "deleted_in_intercom" };
+        tx.put_notice(kind, &format!("contact {}", row.contact.id), None, now)?;
+    }
+    Ok(())
+}
+
+/// The survivor of a merge inherits the link and its base, unless it has one with a Brevo contact of its own. It is no
+/// first link.
+fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Result<()> {
+    let own = survivor.link.map(|own| tx.link(own)).transpose()?.flatten();
+    if own.as_ref().is_some_and(|own| own.brevo_id.is_some()) {
+        return Ok(());
+    }
+    if let Some(own) = own {
+        // A link that was never written: nothing is lost with it.
+        tx.set_link_email(own.id, None)?;
+        tx.set_link_state(own.id, LinkState::Left)?;
+        tx.give_up(own.id)?;
+    }
+    tx.set_member(&survivor.contact.id, Some(link), false)?;
+    tx.set_unplaced(&survivor.contact.id, true)?;
+    tx.mark_dirty(link, dirty)
+}
+
+/// A contact whose address is not its link's. `false`: it waits for the holder of the new address.
+fn moved(
+    tx: &Tx<'_>,
+    row: &IntercomRow,
+    link: &LinkRow,
+    settings: &Settings,
+    dirty: Dirty,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let others_stay = tx.members(link.id)?.iter().any(|member| {
+        member.state == ContactState::Live
+            && member.contact.id != row.contact.id
+            && member.contact.email == link.email
+    });
+    let Some(new) = &row.contact.email else {
+        // The address was taken away: the person stays linked, and Brevo keeps the address it has.
+        if others_stay {
+            tx.set_member(&row.contact.id, None, false)?;
+            elect(tx, link.id)?;
+            tx.mark_dirty(link.id, dirty)?;
+            first_link(tx, &row.contact, settings, dirty, now)?;
+        } else {
+            tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
+            tx.mark_dirty(link.id, dirty)?;
+        }
+        return Ok(true);
+    };
+    let holder = holder(tx, new, link)?;
+    match identity::rename(!others_stay, link.email.as_ref(), &holder) {
+        Rename::WaitFor(_) => return Ok(false),
+        Rename::Rename => {
+            tx.set_link_email(link.id, Some(new))?;
+            tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
+            elect(tx, link.id)?;
+        }
+        Rename::Adopt(brevo) => adopt(tx, link, brevo, row)?,
+        Rename::LeaveGroup => {
+            tx.set_member(&row.contact.id, None, false)?;
+            elect(tx, link.id)?;
+            let consent = link_consent(link)?;
+            first_link(tx, &row.contact, settings, dirty, now)?;
+            carry_consent(tx, &row.contact.id, consent)?;
+        }
+        Rename::Join(other) => {
+            let consent = link_consent(link)?;
+            tx.set_member(&row.contact.id, None, false)?;
+            if !elect(tx, link.id)? {
+                tx.set_link_state(link.id, LinkState::Left)?;
+                tx.give_up(link.id)?;
+            }
+            join(tx, &row.contact.id, other, dirty)?;
+            carry_consent(tx, &row.contact.id, consent)?;
+        }
+        Rename::Swap(other) => {
+            let Some(other) = tx.link(other)? else { return Ok(true) };
+            swap(tx, link, &other)?;
+            tx.mark_dirty(other.id, dirty)?;
+        }
+    }
+    tx.mark_dirty(link.id, dirty)?;
+    Ok(true)
+}
+
+fn holder(tx: &Tx<'_>, email: &crate::model::Email, own: &LinkRow) -> Result<Holder> {
+    let held = match tx.link_by_email(email)? {
+        Some(link) => Some(link),
+        None => match tx.brevo_contact_by_email(email)? {
+            None => return Ok(Holder::Free),
+            // Brevo's contact has the new address already (somebody was faster, or our own write is seen): no rename.
+            Some(contact) if Some(contact.id) == own.brevo_id => return Ok(Holder::Free),
+            Some(contact) => match tx.link_by_brevo(contact.id)? {
+                None => return Ok(Holder::Unlinked(contact.id)),
+                Some(link) => Some(link),
+            },
+        },
+    };
+    let Some(held) = held else { return Ok(Holder::Free) };
+    let members = tx.members(held.id)?;
+    let live: Vec<&IntercomRow> = members.iter().filter(|member| member.state == ContactState::Live).collect();
+    // It moves as a whole if nobody of it has its address any more, and somebody has another.
+    let stays = live.iter().any(|member| member.contact.email == held.email);
+    let moves_to =
+        if stays { None } else { live.iter().find_map(|member| member.contact.email.clone()).filter(|to| to != email) };
+    Ok(Holder::Linked { link: held.id, moves_to })
+}
+
+/// An unlinked contact holds the new address: it becomes the person's, by first-link rules, with the stricter consent
+/// of both. The contact that the person had is left alone.
+fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, row: &IntercomRow) -> Result<()> {
+    let base = Base { consent: link_consent(link)?, ..Base::default() };
+    // What was agreed on with the old contact says nothing about the new one, but an opt-out does.
+    let base = Base {
+        consent: base.consent.map(|consent| crate::reconcile::consent::ConsentBase {
+            intercom_out: consent.intercom_out && !consent.brevo_out,
+            ..consent
+        }),
+        ..base
+    };
+    let out = base.consent.is_some_and(|consent| consent.brevo_out);
+    tx.set_brevo(link.id, Some(brevo))?;
+    tx.set_link_email(link.id, row.contact.email.as_ref())?;
+    tx.set_rename(link.id, None)?;
+    let flights = crate::reconcile::person::Flights { may_loosen: out, ..Default::default() };
+    let flights = out.then(|| to_json("links.flights", &flights)).transpose()?;
+    let base = Base { consent: if out { base.consent } else { None }, ..Base::default() };
+    tx.settle(link.id, &to_json("links.base", &base)?, flights.as_deref())
+}
+
+/// Two people exchanged addresses: the links are re-pointed and nobody is renamed. Each side's fields go to the new
+/// partner, whose values count as unchanged.
+fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
+    tx.set_link_email(a.id, None)?;
+    tx.set_link_email(b.id, a.email.as_ref())?;
+    tx.set_link_email(a.id, b.email.as_ref())?;
+    tx.swap_brevo(a, b)?;
+    for (link, partner) in [(a, b), (b, a)] {
+        let (own, theirs) = (from_json::<Base>("links.base", &link.base)?, from_json::<Base>("links.base", &partner.base)?);
+        // Consent stays with the address; the fields are planned afresh.
+        let base = Base { consent: theirs.consent.or(own.consent), sms: theirs.sms, ..Base::default() };
+        tx.settle(link.id, &to_json("links.base", &base)?, None)?;
+        tx.set_rename(link.id, None)?;
+    }
+    Ok(())
+}
+
+fn link_consent(link: &LinkRow) -> Result<Option<crate::reconcile::consent::ConsentBase>> {
+    Ok(from_json::<Base>("links.base", &link.base)?.consent)
+}
+
+/// A member that leaves an address leaves with the consent it had.
+fn carry_consent(
+    tx: &Tx<'_>,
+    contact: &IntercomContactId,
+    consent: Option<crate::reconcile::consent::ConsentBase>,
+) -> Result<()> {
+    if !consent.is_some_and(|consent| consent.brevo_out) {
+        return Ok(());
+    }
+    let Some(link) = tx.intercom_contact(contact)?.and_then(|row| row.link) else { return Ok(()) };
+    let Some(link) = tx.link(link)? else { return Ok(()) };
+    let mut base: Base = from_json("links.base", &link.base)?;
+    if base.consent.is_none() {
+        base.consent = consent;
+        let flights = crate::reconcile::person::Flights { may_loosen: true, ..Default::default() };
+        tx.settle(link.id, &to_json("links.base", &base)?, Some(&to_json("links.flights", &flights)?))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,222 @@
+//! Before the first write: which accounts these are, which attributes and lists exist, and what must be made first.
+
+use super::{Connection, EngineError};
+use crate::mapping::{ListName, ListRule, Mapping};
+use crate::model::{
+    Answer, BrevoListId, Cursor, Observation, Priority, ReadRequest, Resource, Scope, SideName, Write,
+};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Every contact that an import touches joins this list, because Brevo's import demands one. Nobody mails it.
+pub const TECHNICAL_LIST: &str = "Linkspan: imported (do not mail)";
+
+/// What a connection needs to know about its accounts.
+#[derive(Debug, Clone)]
+pub struct Ready {
+    /// The mapping, fitted to the account.
+    pub mapping: Mapping,
+    /// List rules with their lists.
+    pub lists: Vec<(ListRule, BrevoListId)>,
+    /// See [`TECHNICAL_LIST`].
+    pub technical_list: BrevoListId,
+    /// The workspace's timezone: Intercom's contact search counts days in it.
+    pub timezone: chrono_tz::Tz,
+    /// The workspace: notifications of any other change nothing.
+    pub workspace: String,
+    /// The connection's first start, by Intercom's clock: what happened before sends no events.
+    pub first_start: DateTime<Utc>,
+    /// Whether any rule looks at tags.
+    pub uses_tags: bool,
+    /// Whether any rule looks at companies.
+    pub uses_companies: bool,
+    /// Attributes that do not exist yet (a dry run makes none).
+    pub missing_attributes: Vec<String>,
+    /// Lists that do not exist yet, by name.
+    pub missing_lists: Vec<String>,
+}
+
+impl Connection {
+    /// Finds out about the accounts and makes what is missing (not in a dry run).
+    ///
+    /// # Errors
+    /// If a side does not let us in, the state is of another pair of accounts, or the mapping does not fit.
+    pub async fn prepare(&self, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
+        let settings = self.settings();
+        let workspace = self.intercom.account().await?;
+        let account = self.brevo.account().await?;
+        let timezone = match &workspace.timezone {
+            None => chrono_tz::UTC,
+            Some(name) => name.parse().map_err(|_| EngineError::Timezone(name.clone()))?,
+        };
+        let now = workspace.server_time.unwrap_or_else(|| self.now());
+        let (intercom_id, brevo_id) = (workspace.id.clone(), account.id.clone());
+        let first_start = self
+            .store
+            .write(move |tx| {
+                tx.claim_pair(&intercom_id, &brevo_id)?;
+                match tx.meta("first_start")?.and_then(|text| text.parse().ok()) {
+                    Some(known) => Ok(known),
+                    None => tx.set_meta("first_start", &now.to_rfc3339()).map(|()| now),
+                }
+            })
+            .await?;
+
+        let attributes = self.brevo.attributes().await?;
+        let custom = self.intercom.attributes().await?;
+        let resolution = settings.mapping.resolve(&attributes, &custom);
+        if !resolution.clashes.is_empty() {
+            return Err(EngineError::Clashes(resolution.clashes));
+        }
+        for warning in &resolution.mapping.warnings {
+            tracing::warn!(rule = %warning.path.join("."), "{}", warning.message);
+        }
+        let missing_attributes: Vec<String> = resolution.create.iter().map(|spec| spec.name.clone()).collect();
+        if !dry_run {
+            for spec in resolution.create {
+                tracing::info!(attribute = %spec.name, kind = spec.kind.name(), "creating a Brevo attribute");
+                self.brevo.write(&Write::CreateAttribute(spec), Priority::Live).await?;
+            }
+            for attribute in resolution.set_options {
+                tracing::info!(attribute = %attribute.name, "adding options to a Brevo attribute");
+                self.brevo.write(&Write::SetAttributeOptions(attribute), Priority::Live).await?;
+            }
+        }
+        let mapping = resolution.mapping;
+        let existing = self.read_lists().await?;
+        let mut missing_lists = Vec::new();
+        let mut lists = Vec::new();
+        for rule in &mapping.lists {
+            let id = match &rule.list {
+                ListName::Id(id) if existing.contains_key(id) => *id,
+                ListName::Id(id) => {
+                    return Err(EngineError::NoSuchList { id: id.get(), used_for: rule.key.clone() });
+                }
+                ListName::Name(name) => self.list_by_name(name, &existing, dry_run, &mut missing_lists).await?,
+            };
+            lists.push((rule.clone(), id));
+        }
+        let technical_list = self.list_by_name(TECHNICAL_LIST, &existing, dry_run, &mut missing_lists).await?;
+
+        let uses = |prefix: &str| mapping.rules.iter().any(|rule| rule.mentions(prefix));
+        let uses_tags = settings.sync.tags
+            && (uses("tags")
+                || mapping.lists.iter().any(|rule| {
+                    matches!(
+                        rule.membership,
+                        crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_)
+                    )
+                }));
+        let uses_companies = settings.sync.companies && uses("company");
+        let fingerprint: String = mapping
+            .rules
+            .iter()
+            .map(|rule| format!("{}={}\n", rule.key, rule.fingerprint))
+            .chain(lists.iter().map(|(rule, id)| format!("{}={id}\n", rule.key)))
+            .collect();
+        if !dry_run {
+            // A changed rule re-plans every record: the source wins where it is one-way.
+            self.store
+                .write(move |tx| {
+                    let before = tx.meta("mapping")?;
+                    if before.as_deref() != Some(fingerprint.as_str()) {
+                        tx.set_meta("mapping", &fingerprint)?;
+                        if before.is_some() {
+                            tx.mark_all_for_sweep()?;
+                        }
+                    }
+                    Ok(())
+                })
+                .await?;
+        }
+        let ready = Arc::new(Ready {
+            mapping,
+            lists,
+            technical_list,
+            timezone,
+            workspace: workspace.id,
+            first_start,
+            uses_tags,
+            uses_companies,
+            missing_attributes,
+            missing_lists,
+        });
+        self.ready.store(Some(Arc::clone(&ready)));
+        Ok(ready)
+    }
+
+    async fn read_lists(&self) -> Result<BTreeMap<BrevoListId, String>, EngineError> {
+        const MOST_PAGES: usize = 1_000;
+        let mut cursor: Option<Cursor> = None;
+        let mut found = BTreeMap::new();
+        for _ in 0..MOST_PAGES {
+            let page = self
+                .brevo
+                .read(&ReadRequest {
+                    resource: Resource::Lists,
+                    scope: Scope::Full,
+                    cursor: cursor.clone(),
+                    timezone: chrono_tz::UTC,
+                    priority: Priority::Live,
+                })
+                .await?;
+            for observation in page.observations {
+                if let Observation::BrevoList { id, name } = observation {
+                    found.insert(id, name);
+                }
+            }
+            match page.next {
+                Some(next) if Some(&next) != cursor.as_ref() => cursor = Some(next),
+                Some(_) => {
+                    return Err(EngineError::Sweep {
+                        side: SideName::Brevo,
+                        resource: "lists",
+                        why: "the same page came twice".to_owned(),
+                    });
+                }
+                None => break,
+            }
+        }
+        let kept = found.clone();
+        self.store
+            .write(move |tx| {
+                tx.clear_lists()?;
+                kept.iter().try_for_each(|(id, name)| tx.put_list(*id, name))
+            })
+            .await?;
+        Ok(found)
+    }
+
+    async fn list_by_name(
+        &self,
+        name: &str,
+        existing: &BTreeMap<BrevoListId, String>,
+        dry_run: bool,
+        missing: &mut Vec<String>,
+    ) -> Result<BrevoListId, EngineError> {
+        if let Some((id, _)) = existing.iter().find(|(_, known)| known.as_str() == name) {
+            return Ok(*id);
+        }
+        let already = missing.iter().position(|known| known == name);
+        let place = already.unwrap_or(missing.len());
+        if already.is_none() {
+            missing.push(name.to_owned());
+        }
+        if dry_run {
+            // No list has a negative id: it stands for one that a real run would make.
+            return Ok(BrevoListId::new(-1 - i64::try_from(place).unwrap_or(0)));
+        }
+        let known = self.store.read(|tx| tx.lists()).await?;
+        if let Some((id, _)) = known.iter().find(|(_, known)| known.as_str() == name) {
+            return Ok(*id);
+        }
+        tracing::info!(list = name, "creating a Brevo list");
+        let Answer::ListCreated(id) = self.brevo.write(&Write::CreateList(name.to_owned()), Priority::Live).await? else {
+            return Err(EngineError::NoSuchList { id: 0, used_for: name.to_owned() });
+        };
+        let kept = name.to_owned();
+        self.store.write(move |tx| tx.put_list(id, &kept)).await?;
+        Ok(id)
+    }
+}

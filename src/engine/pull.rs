@@ -1,0 +1,336 @@
+//! Sweeps: page after page into the store. One page is one transaction: its observations, the dirty marks and the cursor
+//! move together or not at all, so a crash loses a page, not a sweep.
+
+use super::observe::Source;
+use super::{Connection, EngineError, Progress, Stage};
+use crate::model::{
+    ContactKey, ErrorKind, Fetched, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName,
+};
+use crate::store::links::Dirty;
+use crate::store::progress::Sweep;
+use chrono::{DateTime, TimeDelta, Utc};
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// What one sweep saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Swept {
+    /// Records shown.
+    pub rows: u64,
+    /// Of these, new or changed.
+    pub changed: u64,
+    /// Requests.
+    pub pages: u64,
+}
+
+impl std::ops::AddAssign for Swept {
+    fn add_assign(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.changed += more.changed;
+        self.pages += more.pages;
+    }
+}
+
+/// Contacts that a sweep did not show are asked for by id, so many at most in one go.
+const MOST_CONFIRMED: usize = 200;
+/// More pages than twice what the newest total allows end a sweep; so many more are allowed in any case.
+const SPARE_PAGES: u64 = 20;
+
+impl Connection {
+    fn side(&self, side: SideName) -> &Arc<dyn Side> {
+        match side {
+            SideName::Intercom => &self.intercom,
+            SideName::Brevo => &self.brevo,
+        }
+    }
+
+    /// How an observation that is read now is to be taken.
+    pub(super) fn source(
+        &self,
+        sweep: i64,
+        authoritative: bool,
+        read_began: DateTime<Utc>,
+        dirty: Dirty,
+    ) -> Result<Source, EngineError> {
+        Ok(Source {
+            settings: self.settings(),
+            ready: self.require_ready()?,
+            sweep,
+            authoritative,
+            read_began,
+            now: self.now(),
+            dirty,
+        })
+    }
+
+    /// From where an incremental read starts: the last sweep's start by the vendor's clock, less an overlap longer than
+    /// the index lag.
+    fn overlap(side: SideName, resource: Resource) -> TimeDelta {
+        match (side, resource) {
+            (SideName::Intercom, Resource::Contacts) => TimeDelta::minutes(15),
+            _ => TimeDelta::minutes(2),
+        }
+    }
+
+    /// The scope of the next read: what changed since the last, or everything.
+    pub(super) async fn next_scope(&self, side: SideName, resource: Resource, full: bool) -> Result<Scope, EngineError> {
+        let known = self.store.read(move |tx| tx.watermark(side, resource)).await?;
+        Ok(match known {
+            Some((watermark, Some(_))) if !full => Scope::Since(watermark),
+            _ => Scope::Full,
+        })
+    }
+
+    /// Reads a whole sweep, going on where an interrupted one of the same kind stopped.
+    pub(super) async fn sweep(
+        &self,
+        side: SideName,
+        resource: Resource,
+        scope: Scope,
+        priority: Priority,
+        progress: &dyn Progress,
+    ) -> Result<Swept, EngineError> {
+        let ready = self.require_ready()?;
+        let began = self.now();
+        let full = !matches!(scope, Scope::Since(_));
+        let stage = Stage::Reading(side, resource);
+        let mut sweep = self
+            .store
+            .write(move |tx| {
+                if let Some(sweep) = tx.sweep(side, resource)?
+                    && sweep.scope == scope
+                    && sweep.cursor.is_some()
+                    // A cursor is not kept for days.
+                    && began - sweep.began_at < TimeDelta::hours(12)
+                {
+                    return Ok(sweep);
+                }
+                Ok(Sweep {
+                    scope,
+                    cursor: None,
+                    started_at: None,
+                    began_at: began,
+                    number: tx.next_sweep_number()?,
+                    pages: 0,
+                    rows: 0,
+                    total: None,
+                    last_page: None,
+                })
+            })
+            .await?;
+        let number = if full { sweep.number } else { 0 };
+        let dirty = if full { Dirty::Backfill } else { Dirty::Live };
+        let give_up = |why: &str| EngineError::Sweep { side, resource: resource.as_str(), why: why.to_owned() };
+        let mut swept = Swept::default();
+        progress.stage(stage, sweep.rows, sweep.total);
+        loop {
+            let request = ReadRequest {
+                resource,
+                scope,
+                cursor: sweep.cursor.clone(),
+                timezone: ready.timezone,
+                priority,
+            };
+            let page = match self.side(side).read(&request).await {
+                Ok(page) => page,
+                Err(error) => {
+                    if error.kind == ErrorKind::LostCursor {
+                        // The vendor no longer knows it: the sweep starts again at the next run.
+                        self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                    }
+                    return Err(error.into());
+                }
+            };
+            let print = fingerprint(&page.observations);
+            if !page.observations.is_empty()
+                && page.repeats_are_errors
+                && sweep.last_page.as_ref() == Some(&print)
+                && page.next.is_some()
+            {
+                self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                return Err(give_up("the same page came twice"));
+            }
+            if page.next.is_some() && page.next == sweep.cursor && page.repeats_are_errors {
+                self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                return Err(give_up("the same cursor came twice"));
+            }
+            let rows = page.observations.len() as u64;
+            sweep.started_at = sweep.started_at.or(page.server_time);
+            sweep.pages += 1;
+            sweep.rows += rows;
+            sweep.total = page.total.or(sweep.total);
+            sweep.last_page = Some(print);
+            sweep.cursor.clone_from(&page.next);
+            if let Some(total) = sweep.total
+                && sweep.rows > total.saturating_mul(2) + 1_000
+                && sweep.pages > SPARE_PAGES
+            {
+                self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                return Err(give_up("more pages came than twice the total allows"));
+            }
+            let source = self.source(number, false, sweep.began_at, dirty)?;
+            let last = page.next.is_none();
+            let kept = sweep.clone();
+            swept.changed += self
+                .store
+                .write(move |tx| {
+                    let mut changed = 0;
+                    for observation in &page.observations {
+                        changed += u64::from(source.apply(tx, observation)?);
+                    }
+                    if last {
+                        tx.end_sweep(side, resource)?;
+                        // By the vendor's clock; where it sent none, nothing is assumed and the next read is full.
+                        if let Some(started) = kept.started_at {
+                            let watermark = started - Self::overlap(side, resource);
+                            let complete = matches!(kept.scope, Scope::Full);
+                            tx.set_watermark(side, resource, watermark, complete.then_some(started))?;
+                        }
+                    } else {
+                        tx.put_sweep(side, resource, &kept)?;
+                    }
+                    Ok(changed)
+                })
+                .await?;
+            swept.pages += 1;
+            swept.rows += rows;
+            progress.stage(stage, sweep.rows, sweep.total);
+            self.doors.crash.reach("after_page");
+            if last {
+                break;
+            }
+        }
+        if scope == Scope::Full {
+            self.confirm_missing(side, resource, number, priority).await?;
+        }
+        if side == SideName::Brevo && resource == Resource::Contacts {
+            self.settle_unshown(sweep.began_at).await?;
+        }
+        self.keep_budgets().await?;
+        Ok(swept)
+    }
+
+    /// A record that a sweep did not show is never a deletion: each is confirmed by id first.
+    async fn confirm_missing(
+        &self,
+        side: SideName,
+        resource: Resource,
+        number: i64,
+        priority: Priority,
+    ) -> Result<(), EngineError> {
+        if resource != Resource::Contacts {
+            return Ok(());
+        }
+        let keys: Vec<ContactKey> = match side {
+            SideName::Intercom => {
+                let ids = self.store.read(move |tx| tx.unseen_intercom_contacts(number, MOST_CONFIRMED)).await?;
+                ids.into_iter().map(ContactKey::Intercom).collect()
+            }
+            SideName::Brevo => {
+                let ids = self
+                    .store
+                    .write(move |tx| {
+                        let unseen = tx.unseen_brevo_contacts(number, MOST_CONFIRMED)?;
+                        // Contacts that nobody is linked to are simply forgotten: a read that shows them brings them back.
+                        for (id, _) in unseen.iter().filter(|(_, linked)| !linked) {
+                            tx.set_brevo_gone(*id)?;
+                        }
+                        Ok(unseen)
+                    })
+                    .await?;
+                ids.into_iter().filter(|(_, linked)| *linked).map(|(id, _)| ContactKey::Brevo(id)).collect()
+            }
+        };
+        for key in keys {
+            self.confirm(key, number, priority).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads one contact by id and takes what comes for the truth.
+    pub(super) async fn confirm(&self, key: ContactKey, sweep: i64, priority: Priority) -> Result<bool, EngineError> {
+        let side = match key {
+            ContactKey::Intercom(_) => SideName::Intercom,
+            _ => SideName::Brevo,
+        };
+        let read_began = self.now();
+        let found = self.side(side).fetch(&key, priority).await?;
+        let source = self.source(sweep, true, read_began, Dirty::Live)?;
+        Ok(self
+            .store
+            .write(move |tx| match (found, key) {
+                (Fetched::Found(observation, _), _) => source.apply(tx, &observation),
+                (Fetched::Gone(how), ContactKey::Intercom(id)) => {
+                    source.apply(tx, &Observation::IntercomContactGone(id, how))
+                }
+                (Fetched::Gone(_), ContactKey::Brevo(id)) => source.apply(tx, &Observation::BrevoContactGone(id)),
+                (Fetched::Gone(_), _) => Ok(false),
+            })
+            .await?)
+    }
+
+    /// Contacts that a Brevo read did not show have not been touched since its start: what we hold of them is fresh, and
+    /// settles writes that cannot land any more.
+    async fn settle_unshown(&self, read_began: DateTime<Utc>) -> Result<(), EngineError> {
+        const BATCH: usize = 500;
+        let mut after = 0;
+        loop {
+            let source = self.source(0, false, read_began, Dirty::Live)?;
+            let last = self
+                .store
+                .write(move |tx| {
+                    let ids = tx.verifiable(true, read_began, after, BATCH)?;
+                    for id in &ids {
+                        let Some(link) = tx.link(*id)? else { continue };
+                        let Some(contact) = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten() else {
+                            continue;
+                        };
+                        // Made by us and never shown yet: wait for a read that shows it.
+                        let provisional = contact.modified_at == DateTime::<Utc>::default();
+                        if !provisional && source.settle(tx, &link, &contact)? {
+                            tx.mark_dirty(*id, Dirty::Live)?;
+                        }
+                    }
+                    Ok(ids.last().copied())
+                })
+                .await?;
+            let Some(last) = last else { return Ok(()) };
+            after = last;
+        }
+    }
+
+    /// Keeps what is left of both budgets, for `status`.
+    pub(super) async fn keep_budgets(&self) -> Result<(), EngineError> {
+        let (intercom, brevo, now) = (self.intercom.budgets(), self.brevo.budgets(), self.now());
+        self.store
+            .write(move |tx| {
+                tx.put_budgets(SideName::Intercom, &intercom, now)?;
+                tx.put_budgets(SideName::Brevo, &brevo, now)
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+/// Names a page by the records that it shows.
+fn fingerprint(observations: &[Observation]) -> String {
+    let mut hash = Sha256::new();
+    for observation in observations {
+        let (kind, id) = match observation {
+            Observation::IntercomContact(contact) => ("ic", contact.id.to_string()),
+            Observation::IntercomContactGone(id, _) => ("ig", id.to_string()),
+            Observation::Company(company) => ("co", company.id.to_string()),
+            Observation::CompanyGone(id) => ("cg", id.to_string()),
+            Observation::Conversation(conversation) => ("cv", conversation.id.to_string()),
+            Observation::ConversationGone(id) => ("vg", id.to_string()),
+            Observation::Tag(tag) => ("tg", tag.id.to_string()),
+            Observation::BrevoContact(contact) => ("bc", contact.id.to_string()),
+            Observation::BrevoContactGone(id) => ("bg", id.to_string()),
+            Observation::BrevoList { id, .. } => ("bl", id.to_string()),
+        };
+        hash.update(kind);
+        hash.update(id);
+        hash.update("\n");
+    }
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}

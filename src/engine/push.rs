@@ -1,0 +1,601 @@
+//! Plans → requests, by the cheapest route that keeps the promises.
+//!
+//! | route | for |
+//! |---|---|
+//! | import | more than a threshold pending, rows without clears, opt-outs of existing contacts, address or phone changes |
+//! | list add/remove, 150 a call | people for whom nothing but a list changes |
+//! | one request each | all else |
+
+use super::imports::Buckets;
+use super::observe::{from_json, mark_brevo_gone, subject_of, to_json};
+use super::people::{self, Names, Planned};
+use super::{Connection, EngineError, LATE_LANDING, Ready};
+use crate::model::{
+    Answer, BrevoContact, BrevoContactId, BrevoListId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority,
+    SideError, Write,
+};
+use crate::reconcile::person::{self, PersonPlan};
+use crate::store::links::Dirty;
+use crate::store::listings::{Change, Conflict};
+use crate::store::{Result as Stored, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::StreamExt as _;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Links planned in one transaction.
+const BATCH: usize = 500;
+/// Single writes whose intents are recorded, sent and answered together.
+const CHUNK: usize = 24;
+/// Single writes under way at once; the governor sets the pace.
+const AT_ONCE: usize = 8;
+/// Failed tries after which a record is given up until somebody asks.
+const MOST_TRIES: u32 = 3;
+/// Brevo's limit for adding to and removing from a list.
+const LIST_CALL: usize = 150;
+
+/// What a push did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Pushed {
+    /// People planned.
+    pub planned: u64,
+    /// Brevo contacts made.
+    pub created: u64,
+    /// Brevo contacts changed.
+    pub updated: u64,
+    /// List memberships changed on their own.
+    pub listed: u64,
+    /// Rows sent by import.
+    pub imported: u64,
+    /// Writes that failed for good or for now.
+    pub failed: u64,
+    /// Write requests sent.
+    pub requests: u64,
+}
+
+impl std::ops::AddAssign for Pushed {
+    fn add_assign(&mut self, more: Self) {
+        self.planned += more.planned;
+        self.created += more.created;
+        self.updated += more.updated;
+        self.listed += more.listed;
+        self.imported += more.imported;
+        self.failed += more.failed;
+        self.requests += more.requests;
+    }
+}
+
+/// What became of one single write.
+enum Outcome {
+    Created(BrevoContactId),
+    Updated,
+    Failed(Box<SideError>),
+}
+
+impl Connection {
+    /// Writes all that is due and at least as urgent as `least`.
+    pub(super) async fn push(
+        &self,
+        least: Dirty,
+        priority: Priority,
+        progress: &dyn super::Progress,
+    ) -> Result<Pushed, EngineError> {
+        let ready = self.require_ready()?;
+        let settings = self.settings();
+        let backlog = self.store.read(move |tx| tx.count_dirty(least)).await?;
+        let bulk = backlog > settings.import_threshold;
+        let mut pushed = Pushed::default();
+        let mut buckets = Buckets::default();
+        let mut after = (i64::MAX, 0);
+        progress.stage(super::Stage::Writing, 0, Some(backlog as u64));
+        loop {
+            let (planning, told, now) = (Arc::clone(&ready), Arc::clone(&settings), self.now());
+            let ids = self.store.read(move |tx| tx.dirty_links(least, after, BATCH, now)).await?;
+            let Some(&(last_dirty, last)) = ids.last() else { break };
+            after = (last_dirty, last);
+            let claim = self.claim(ids.iter().map(|(_, link)| *link));
+            let links: Vec<i64> = claim.claimed.iter().copied().collect();
+            let order: BTreeMap<i64, usize> =
+                ids.iter().enumerate().map(|(place, (_, link))| (*link, place)).collect();
+            pushed.planned += links.len() as u64;
+            let mut planned = self
+                .store
+                .write(move |tx| {
+                    let names = Names::read(tx)?;
+                    let mut all = Vec::new();
+                    for link in links {
+                        let Some(person) = people::gather(tx, link, &planning, &names)? else { continue };
+                        if let Some(planned) = person.plan(tx, &planning, &told, now)? {
+                            all.push(planned);
+                        }
+                    }
+                    Ok(all)
+                })
+                .await?;
+            // The most urgent first, as the store handed them out.
+            planned.sort_by_key(|planned| order.get(&planned.link).copied().unwrap_or(usize::MAX));
+
+            let mut alone = Vec::new();
+            let mut lists: Vec<Planned> = Vec::new();
+            for planned in planned {
+                if only_lists(&planned) {
+                    lists.push(planned);
+                } else if bulk && importable(&planned) {
+                    buckets.push(planned, &ready)?;
+                } else {
+                    alone.push(planned);
+                }
+            }
+            // Opt-outs ride in single requests and come first of all.
+            alone.sort_by_key(|planned| !planned.plan.change.email_opted_out);
+            pushed += self.send_alone(alone, &ready, priority).await?;
+            pushed += self.send_lists(lists, priority).await?;
+            while let Some(bucket) = buckets.take_full() {
+                pushed += self.send_import(bucket, priority).await?;
+            }
+            drop(claim);
+            progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.max(1) as u64));
+        }
+        for bucket in buckets.take_all() {
+            pushed += self.send_import(bucket, priority).await?;
+        }
+        Ok(pushed)
+    }
+
+    pub(super) fn require_ready(&self) -> Result<Arc<Ready>, EngineError> {
+        self.ready().ok_or(EngineError::Stopped)
+    }
+
+    async fn send_alone(&self, all: Vec<Planned>, ready: &Arc<Ready>, priority: Priority) -> Result<Pushed, EngineError> {
+        let mut pushed = Pushed::default();
+        let mut queue = all.into_iter().peekable();
+        while queue.peek().is_some() {
+            let chunk: Vec<Planned> = queue.by_ref().take(CHUNK).collect();
+            // Intent before write: what each request will set is on disk before it leaves.
+            let intents: Vec<(i64, String)> = chunk
+                .iter()
+                .map(|planned| Ok((planned.link, to_json("links.flights", &planned.plan.flights)?)))
+                .collect::<Stored<_>>()?;
+            let verify_after = self.late_landing();
+            self.store
+                .write(move |tx| {
+                    intents.iter().try_for_each(|(link, flights)| tx.put_intent(*link, flights, verify_after))
+                })
+                .await?;
+            self.doors.crash.reach("after_intent");
+            let mut answers = futures_util::stream::iter(chunk.into_iter().map(|planned| async move {
+                let write = match &planned.brevo {
+                    None => Write::CreateContact(planned.plan.as_new_contact(planned.email.clone())),
+                    Some(contact) => Write::UpdateContact(contact.id, planned.plan.change.clone()),
+                };
+                let outcome = match self.brevo.write(&write, priority).await {
+                    Ok(Answer::ContactCreated(id)) => Outcome::Created(id),
+                    Ok(_) => Outcome::Updated,
+                    Err(error) => Outcome::Failed(error),
+                };
+                (planned, outcome)
+            }))
+            .buffer_unordered(AT_ONCE);
+            let mut done = Vec::new();
+            while let Some(answer) = answers.next().await {
+                done.push(answer);
+            }
+            drop(answers);
+            self.doors.crash.reach("after_remote_write");
+            let lookups = done.iter().filter_map(|(planned, outcome)| needs_lookup(planned, outcome)).collect::<Vec<_>>();
+            let fatal = done.iter().find_map(|(_, outcome)| match outcome {
+                Outcome::Failed(error) if matches!(error.kind, ErrorKind::Auth(_)) => Some(error.clone()),
+                _ => None,
+            });
+            pushed += self.record_alone(done, ready).await?;
+            for key in lookups {
+                self.look_up(&key, priority).await?;
+            }
+            if let Some(error) = fatal {
+                return Err(error.into());
+            }
+        }
+        Ok(pushed)
+    }
+
+    async fn record_alone(&self, done: Vec<(Planned, Outcome)>, ready: &Arc<Ready>) -> Result<Pushed, EngineError> {
+        let (now, verify_after, ready) = (self.now(), self.late_landing(), Arc::clone(ready));
+        Ok(self
+            .store
+            .write(move |tx| {
+                let mut pushed = Pushed::default();
+                for (planned, outcome) in &done {
+                    pushed.requests += 1;
+                    match outcome {
+                        Outcome::Created(id) => {
+                            pushed.created += 1;
+                            accept(tx, planned, verify_after, now)?;
+                            tx.set_brevo(planned.link, Some(*id))?;
+                            tx.put_brevo_contact(&provisional(*id, planned), 0, true)?;
+                        }
+                        Outcome::Updated => {
+                            pushed.updated += 1;
+                            accept(tx, planned, verify_after, now)?;
+                        }
+                        Outcome::Failed(error) => {
+                            pushed.failed += 1;
+                            refuse(tx, planned, error, &ready, now, verify_after)?;
+                        }
+                    }
+                }
+                Ok(pushed)
+            })
+            .await?)
+    }
+
+    /// Somebody holds an identifier of ours that we had not seen: read the holder, and let identity decide again.
+    pub(super) async fn look_up(&self, key: &ContactKey, priority: Priority) -> Result<bool, EngineError> {
+        let read_began = self.now();
+        let found = self.brevo.fetch(key, priority).await?;
+        let source = self.source(0, true, read_began, Dirty::Live)?;
+        let key = key.clone();
+        Ok(self
+            .store
+            .write(move |tx| {
+                match &found {
+                    Fetched::Found(observation, _) => {
+                        source.apply(tx, observation)?;
+                        if let (ContactKey::BrevoEmail(email), Observation::BrevoContact(contact)) = (&key, &**observation)
+                        {
+                            link_found(tx, email, contact)?;
+                        }
+                        Ok(true)
+                    }
+                    Fetched::Gone(_) => {
+                        if let ContactKey::Brevo(id) = key {
+                            source.apply(tx, &Observation::BrevoContactGone(id))?;
+                        }
+                        Ok(false)
+                    }
+                }
+            })
+            .await?)
+    }
+
+    async fn send_lists(&self, all: Vec<Planned>, priority: Priority) -> Result<Pushed, EngineError> {
+        let mut pushed = Pushed::default();
+        let mut calls: BTreeMap<(BrevoListId, bool), Vec<(i64, BrevoContactId)>> = BTreeMap::new();
+        for planned in &all {
+            let Some(contact) = &planned.brevo else { continue };
+            for list in &planned.plan.change.join_lists {
+                calls.entry((*list, true)).or_default().push((planned.link, contact.id));
+            }
+            for list in &planned.plan.change.leave_lists {
+                calls.entry((*list, false)).or_default().push((planned.link, contact.id));
+            }
+        }
+        if all.is_empty() {
+            return Ok(pushed);
+        }
+        let intents: Vec<(i64, String)> = all
+            .iter()
+            .map(|planned| Ok((planned.link, to_json("links.flights", &planned.plan.flights)?)))
+            .collect::<Stored<_>>()?;
+        let verify_after = self.late_landing();
+        self.store
+            .write(move |tx| intents.iter().try_for_each(|(link, flights)| tx.put_intent(*link, flights, verify_after)))
+            .await?;
+        let mut failed: BTreeMap<i64, Box<SideError>> = BTreeMap::new();
+        for ((list, join), people) in calls {
+            for part in people.chunks(LIST_CALL) {
+                let ids: Vec<BrevoContactId> = part.iter().map(|(_, contact)| *contact).collect();
+                let write = if join { Write::AddToList(list, ids) } else { Write::RemoveFromList(list, ids) };
+                pushed.requests += 1;
+                match self.brevo.write(&write, priority).await {
+                    Ok(_) => pushed.listed += part.len() as u64,
+                    Err(error) => {
+                        for (link, _) in part {
+                            failed.insert(*link, error.clone());
+                        }
+                    }
+                }
+            }
+        }
+        let (now, verify_after, ready) = (self.now(), self.late_landing(), self.require_ready()?);
+        pushed.failed += failed.len() as u64;
+        let fatal = failed.values().find(|error| matches!(error.kind, ErrorKind::Auth(_))).cloned();
+        self.store
+            .write(move |tx| {
+                all.iter().try_for_each(|planned| match failed.get(&planned.link) {
+                    None => accept(tx, planned, verify_after, now),
+                    Some(error) => refuse(tx, planned, error, &ready, now, verify_after),
+                })
+            })
+            .await?;
+        fatal.map_or(Ok(pushed), |error| Err(error.into()))
+    }
+
+    /// Until when a request that times out now may still land.
+    pub(super) fn late_landing(&self) -> DateTime<Utc> {
+        self.now() + TimeDelta::from_std(LATE_LANDING).unwrap_or_default()
+    }
+
+    /// Reads what writes of unknown outcome have left behind, once they cannot land any more.
+    pub(super) async fn verify_unanswered(&self, priority: Priority) -> Result<u64, EngineError> {
+        let ready = self.require_ready()?;
+        let mut verified = 0;
+        let mut after = 0;
+        loop {
+            let now = self.now();
+            let ids = self.store.read(move |tx| tx.verifiable(false, now, after, BATCH)).await?;
+            let Some(last) = ids.last() else { return Ok(verified) };
+            after = *last;
+            for id in ids {
+                let Some(link) = self.store.read(move |tx| tx.link(id)).await? else { continue };
+                let key = match (link.brevo_id, &link.email) {
+                    (Some(brevo), _) => ContactKey::Brevo(brevo),
+                    (None, Some(email)) => ContactKey::BrevoEmail(email.clone()),
+                    (None, None) => match phone_of(&link.flights)? {
+                        Some(phone) => ContactKey::BrevoPhone(phone),
+                        None => continue,
+                    },
+                };
+                let read_began = self.now();
+                let found = self.brevo.fetch(&key, priority).await?;
+                let (source, ready) = (self.source(0, true, read_began, Dirty::Live)?, Arc::clone(&ready));
+                self.store
+                    .write(move |tx| {
+                        match &found {
+                            Fetched::Found(observation, _) => {
+                                source.apply(tx, observation)?;
+                                if let (None, Observation::BrevoContact(contact)) = (link.brevo_id, &**observation) {
+                                    // Our create did land: it is the person's contact, and what it shows is judged.
+                                    if tx.link_by_brevo(contact.id)?.is_none() {
+                                        tx.set_brevo(link.id, Some(contact.id))?;
+                                        if let Some(link) = tx.link(link.id)?
+                                            && let Some(flights) = &link.flights
+                                        {
+                                            let flights = from_json("links.flights", flights)?;
+                                            super::observe::settle_now(
+                                                tx, &link, &flights, false, contact, &ready, source.now,
+                                            )?;
+                                        }
+                                    }
+                                }
+                            }
+                            Fetched::Gone(_) => match link.brevo_id {
+                                Some(_) => mark_brevo_gone(tx, &link, source.now)?,
+                                None => tx.drop_intent(link.id, None, true)?,
+                            },
+                        }
+                        tx.mark_dirty(link.id, Dirty::Live)
+                    })
+                    .await?;
+                verified += 1;
+            }
+        }
+    }
+}
+
+fn phone_of(flights: &Option<String>) -> Stored<Option<String>> {
+    let Some(flights) = flights else { return Ok(None) };
+    let flights: person::Flights = from_json("links.flights", flights)?;
+    Ok(flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, write)| {
+        let phone = write.sent.first()?.as_ref()?.to_string();
+        Some(phone.chars().filter(char::is_ascii_digit).collect())
+    }))
+}
+
+/// Nothing but list memberships changes for a contact that exists.
+fn only_lists(planned: &Planned) -> bool {
+    let PersonPlan { change, .. } = &planned.plan;
+    let without_lists = crate::model::ContactChange {
+        join_lists: BTreeSet::new(),
+        leave_lists: BTreeSet::new(),
+        ..change.clone()
+    };
+    planned.brevo.is_some() && without_lists.is_empty()
+}
+
+/// An import can carry it without harm: no clears, no consent of an existing contact, nobody blocklisted, first try.
+fn importable(planned: &Planned) -> bool {
+    if planned.tries > 0 || planned.plan.alone || planned.email.is_none() || planned.plan.change.sms_opted_out {
+        return false;
+    }
+    match &planned.brevo {
+        None => true,
+        Some(contact) => {
+            !contact.consent.email_opted_out()
+                && !contact.consent.sms_opted_out
+                && contact.email.is_some()
+                && planned.plan.change.leave_lists.is_empty()
+                && !planned.plan.base.consent.is_some_and(|consent| consent.brevo_out)
+        }
+    }
+}
+
+/// The contact that a create has made, as far as we know it. Any read replaces it.
+fn provisional(id: BrevoContactId, planned: &Planned) -> BrevoContact {
+    let new = planned.plan.as_new_contact(planned.email.clone());
+    let mut consent = crate::model::Consent { sms_opted_out: new.sms_opted_out, ..Default::default() };
+    if new.email_opted_out {
+        consent.email_opt_outs.insert(crate::model::OptOutReason::Blocklisted);
+    }
+    BrevoContact {
+        id,
+        email: new.email,
+        ext_id: new.ext_id,
+        created_at: DateTime::<Utc>::default(),
+        modified_at: DateTime::<Utc>::default(),
+        consent,
+        lists: new.lists,
+        lists_left: BTreeSet::new(),
+        attributes: new.attributes,
+    }
+}
+
+/// The write was accepted: base, history and conflict log, in one transaction with the answer.
+pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>, now: DateTime<Utc>) -> Stored<()> {
+    let plan = &planned.plan;
+    tx.accept_write(
+        planned.link,
+        &to_json("links.base", &plan.base)?,
+        &to_json("links.flights", &plan.flights)?,
+        verify_after,
+    )?;
+    let mut kept: Vec<&str> = plan.problems.keys().map(String::as_str).collect();
+    kept.push("SMS");
+    tx.clear_failures(planned.link, &kept)?;
+    record(tx, planned, "accepted", now)
+}
+
+/// The history and the conflict log of a write.
+pub(super) fn record(tx: &Tx<'_>, planned: &Planned, answer: &str, now: DateTime<Utc>) -> Stored<()> {
+    let plan = &planned.plan;
+    for lost in &plan.lost {
+        tx.put_conflict(&Conflict {
+            link: planned.link,
+            field: lost.field.clone(),
+            lost: to_json("conflicts", &lost.lost)?,
+            kept: to_json("conflicts", &lost.kept)?,
+            rule: lost.rule.clone(),
+            at: now,
+        })?;
+    }
+    let what = if planned.brevo.is_none() { "create in Brevo" } else { "update in Brevo" };
+    let mut fields: BTreeMap<String, String> =
+        plan.causes.iter().map(|(rule, cause)| (rule.clone(), (*cause).to_owned())).collect();
+    for (lists, word) in [(&plan.change.join_lists, "joined"), (&plan.change.leave_lists, "left")] {
+        for list in lists {
+            fields.insert(format!("list {list}"), word.to_owned());
+        }
+    }
+    tx.put_change(&Change { link: Some(planned.link), at: now, what: what.to_owned(), fields, answer: answer.to_owned() })
+}
+
+/// What to read before a refused write is planned again.
+fn needs_lookup(planned: &Planned, outcome: &Outcome) -> Option<ContactKey> {
+    let Outcome::Failed(error) = outcome else { return None };
+    let ErrorKind::Conflict { identifiers, .. } = &error.kind else { return None };
+    let about_email = identifiers.is_empty() || identifiers.iter().any(|name| name.eq_ignore_ascii_case("email"));
+    let address = match (&planned.brevo, &planned.plan.change.email) {
+        (None, _) => planned.email.clone(),
+        (Some(_), new) => new.clone(),
+    };
+    address.filter(|_| about_email).map(ContactKey::BrevoEmail)
+}
+
+/// The contact that a create or rename ran into: it is linked if nobody has it and its address is ours.
+fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> {
+    let Some(link) = tx.link_by_email(email)? else { return Ok(()) };
+    if contact.email.as_ref() != Some(email) || tx.link_by_brevo(contact.id)?.is_some() {
+        return Ok(());
+    }
+    match link.brevo_id {
+        None => {
+            tx.set_brevo(link.id, Some(contact.id))?;
+            tx.settle(link.id, "{}", None)?;
+        }
+        Some(_) => {
+            // A rename ran into an unlinked holder: adopted, by first-link rules.
+            let base: person::Base = from_json("links.base", &link.base)?;
+            let out = base.consent.is_some_and(|consent| consent.brevo_out);
+            let flights = person::Flights { may_loosen: out, ..Default::default() };
+            let base = person::Base { consent: base.consent.filter(|_| out), ..Default::default() };
+            tx.set_brevo(link.id, Some(contact.id))?;
+            tx.set_rename(link.id, None)?;
+            let flights = out.then(|| to_json("links.flights", &flights)).transpose()?;
+            tx.settle(link.id, &to_json("links.base", &base)?, flights.as_deref())?;
+        }
+    }
+    tx.mark_dirty(link.id, Dirty::Live)
+}
+
+/// A write that was not accepted: what is known about it decides what comes next. The rest goes on.
+pub(super) fn refuse(
+    tx: &Tx<'_>,
+    planned: &Planned,
+    error: &SideError,
+    ready: &Ready,
+    now: DateTime<Utc>,
+    verify_after: DateTime<Utc>,
+) -> Stored<()> {
+    let Some(link) = tx.link(planned.link)? else { return Ok(()) };
+    let subject = subject_of(tx, &link)?;
+    let earlier = || tx.drop_intent(link.id, None, true);
+    match &error.kind {
+        // It may have landed or may still land: nothing more is written until a later read shows what became of it.
+        ErrorKind::Ambiguous | ErrorKind::Malformed => {
+            let flights = to_json("links.flights", &planned.plan.flights)?;
+            return tx.put_intent(link.id, &flights, verify_after);
+        }
+        ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {
+            earlier()?;
+            let wait = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(TimeDelta::seconds(30));
+            return tx.postpone(link.id, now + wait, false);
+        }
+        ErrorKind::Auth(_) | ErrorKind::Unsupported => return earlier(),
+        ErrorKind::NotFound | ErrorKind::Merged { .. } if planned.brevo.is_some() => {
+            if let Some(contact) = &planned.brevo {
+                tx.set_brevo_gone(contact.id)?;
+            }
+            return mark_brevo_gone(tx, &link, now);
+        }
+        ErrorKind::NotFound | ErrorKind::Merged { .. } | ErrorKind::Conflict { .. } | ErrorKind::Rejected { .. } => {}
+    }
+    earlier()?;
+    // One field at fault: the record is written without it, and the field's trouble is listed.
+    let at_fault = culprit(planned, &error.kind);
+    let mut quarantined = link.quarantined.clone();
+    let mut without = Vec::new();
+    for attribute in &at_fault {
+        if attribute == "EXT_ID" {
+            quarantined.insert("external_id".to_owned(), String::new());
+            without.push("external_id".to_owned());
+        }
+        for rule in ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|target| target.attribute == *attribute))
+        {
+            if let Some(flight) = planned.plan.flights.fields.get(&rule.key) {
+                quarantined.insert(rule.key.clone(), person::quarantine_key(&flight.sent));
+                without.push(rule.key.clone());
+            }
+        }
+    }
+    let about_email = needs_lookup(planned, &Outcome::Failed(Box::new(error.clone()))).is_some();
+    if without.is_empty() {
+        let tries = link.tries + 1;
+        let dead = tries >= MOST_TRIES;
+        tx.put_failure(Some(link.id), &subject, "", &error.message, error.status, dead, now)?;
+        if dead {
+            tx.give_up(link.id)?;
+            return tx.postpone(link.id, now, true);
+        }
+        let wait = if about_email { TimeDelta::zero() } else { TimeDelta::seconds(5 << tries.min(6)) };
+        return tx.postpone(link.id, now + wait, true);
+    }
+    for rule in &without {
+        tx.put_failure(Some(link.id), &subject, rule, &error.message, error.status, true, now)?;
+    }
+    tx.set_quarantined(link.id, &quarantined)?;
+    tx.mark_dirty(link.id, link.dirty.max(Dirty::Live))
+}
+
+/// The attributes that the vendor's words blame, among those that were sent.
+fn culprit(planned: &Planned, kind: &ErrorKind) -> Vec<String> {
+    let change = &planned.plan.change;
+    let sent = |name: &str| change.attributes.contains_key(name) || (name == "EXT_ID" && change.ext_id.is_some());
+    let named: Vec<String> = match kind {
+        ErrorKind::Conflict { identifiers, .. } => identifiers.iter().map(|name| name.to_uppercase()).collect(),
+        ErrorKind::Rejected { field: Some(field) } => vec![field.to_uppercase()],
+        _ => Vec::new(),
+    };
+    let blamed: Vec<String> = named
+        .into_iter()
+        .map(|name| match name.as_str() {
+            "PHONE" | "PHONE_ID" | "SMS_ID" => "SMS".to_owned(),
+            "EXTID" | "EXTERNAL_ID" => "EXT_ID".to_owned(),
+            _ => name,
+        })
+        .filter(|name| sent(name))
+        .collect();
+    // Words that blame nothing: a phone is the most common reason for which Brevo refuses a whole contact.
+    if blamed.is_empty() && matches!(kind, ErrorKind::Rejected { field: None }) && sent("SMS") {
+        return vec!["SMS".to_owned()];
+    }
+    blamed
+}

@@ -1,0 +1,50 @@
+//! What a connection is told to do, as far as the engine needs it.
+
+use crate::config::{Config, SyncSwitches, WithoutEmail};
+use crate::mapping::Mapping;
+use std::time::Duration;
+
+/// What a connection is told to do.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Fields and lists, not fitted to the account yet.
+    pub mapping: Mapping,
+    /// What is synced.
+    pub sync: SyncSwitches,
+    /// What becomes of contacts without an address.
+    pub without_email: WithoutEmail,
+    /// Events older than this when first seen are not sent.
+    pub events_max_age: Duration,
+    /// From this many pending contacts on, they go by import.
+    pub import_threshold: usize,
+    /// Log one line for each notification.
+    pub log_webhooks: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mapping: Mapping::default(),
+            sync: SyncSwitches { contacts: true, conversations: true, companies: true, events: true, tags: true },
+            without_email: WithoutEmail::Skip,
+            events_max_age: Duration::from_secs(24 * 60 * 60),
+            import_threshold: 300,
+            log_webhooks: false,
+        }
+    }
+}
+
+impl Settings {
+    /// What a config says.
+    pub fn from_config(config: &Config) -> Self {
+        // The lists of `connectors.intercom.lists` are among the mapping's already.
+        Self {
+            mapping: config.mapping.clone(),
+            sync: config.intercom.sync,
+            without_email: config.contacts.without_email,
+            events_max_age: config.events.max_age,
+            import_threshold: config.limits.brevo.import_threshold,
+            log_webhooks: config.intercom.log_webhooks,
+        }
+    }
+}
