@@ -155,3 +155,6 @@ impl ListRule {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
