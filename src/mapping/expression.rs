@@ -21,6 +21,10 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment.set_recursion_limit(50);
     // Debug information would carry the record's values into error messages.
     environment.set_debug(false);
+    // Fuel counts instructions, and one call of these can fill the memory (`value|indent(999999999)`).
+    for filter in ["indent", "format", "pprint"] {
+        environment.remove_filter(filter);
+    }
     environment
 });
 

@@ -12,6 +12,7 @@ pub mod paths;
 mod phone;
 mod resolve;
 mod rule;
+mod schema;
 mod transform;
 
 pub use cases::{Case, CaseFailure, CaseResult, run_cases};
@@ -19,6 +20,7 @@ pub use expression::Expression;
 pub use parse::{Options, parse};
 pub use resolve::{Clash, Resolution};
 pub use rule::{FieldProblem, FieldRule, OnClear, OnDrift, Projection, Target, ValueType};
+pub use schema::schema;
 
 use crate::model::{BrevoListId, Fields, Value};
 

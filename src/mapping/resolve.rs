@@ -107,6 +107,11 @@ impl Resolution {
                 if convert::is_phone(&name) {
                     continue;
                 }
+                if wanted == AttributeKind::Category && target.options.is_empty() {
+                    let message = format!("{name} is to be a category, and nothing says what its options are");
+                    let help = Some("add `options: […]`".to_owned());
+                    self.warn(&rule, message, help);
+                }
                 if self.create.iter().all(|spec| spec.name != name) {
                     self.create.push(AttributeSpec { name, kind: wanted.clone(), options });
                 }
@@ -151,15 +156,18 @@ impl Resolution {
     fn warn_undeclared(&mut self, rule: &FieldRule, intercom: &BTreeMap<&str, &Attribute>) {
         let help =
             paths::nearest(&rule.source, intercom.keys().copied().filter(|name| name.contains("custom_attributes.")));
+        let message =
+            format!("the workspace has no attribute `{}`: nothing will be written by `{}`", rule.source, rule.key);
+        self.warn(rule, message, help.map(|nearest| format!("did you mean `{nearest}`?")));
+    }
+
+    fn warn(&mut self, rule: &FieldRule, message: String, help: Option<String>) {
         self.mapping.warnings.push(MappingError {
             file: rule.place.as_ref().map_or(0, |(file, _)| *file),
             path: rule.place.as_ref().map(|(_, path)| path.clone()).unwrap_or_default(),
             on_key: true,
-            message: format!(
-                "the workspace has no attribute `{}`: nothing will be written by `{}`",
-                rule.source, rule.key
-            ),
-            help: help.map(|nearest| format!("did you mean `{nearest}`?")),
+            message,
+            help,
         });
     }
 }

@@ -286,6 +286,39 @@ fn a_runaway_expression_is_a_problem() {
 }
 
 #[test]
+fn hostile_expressions_end_soon() {
+    for source in [
+        "value * 999999999",
+        "'abc' * 99999999999",
+        "10 ** 10 ** 10",
+        "2 ** 99999",
+        "range(999999999)|list",
+        "range(9999)|map('string')|list|join('x' * 9999)",
+        "[1] * 999999999",
+        "(value ~ value) * 100000",
+        "9223372036854775807 + 1",
+        "1 // 0",
+        "1 % 0",
+        "-9223372036854775808 // -1",
+        "value[99999999999999]",
+        "value[::0]",
+        "value|indent(999999999)",
+        "'%999999999d'|format(1)",
+    ] {
+        let step = super::transform::Step::parse(&serde_yaml::Value::String(source.to_owned()));
+        let Ok(step) = step else { continue };
+        let value = step.apply(Value::text("a".repeat(100)), &Fields::new(), None);
+        if let Ok(Some(value)) = value {
+            assert!(value.to_string().len() <= 80_000, "{source}");
+        }
+    }
+    let deep = format!("{}value{}", "(".repeat(1000), ")".repeat(1000));
+    drop(super::transform::Step::parse(&serde_yaml::Value::String(deep)));
+    let deep = format!("{}value", "not ".repeat(900));
+    drop(super::transform::Step::parse(&serde_yaml::Value::String(deep)));
+}
+
+#[test]
 fn problems_name_no_values() {
     for (yaml, value) in [
         ("custom_attributes.x: SMS", "secret-555"),
@@ -407,6 +440,32 @@ fn starters_load_and_their_cases_pass() {
             assert_eq!(result.failures, [], "{}", result.name);
         }
     }
+}
+
+#[test]
+fn the_schema_takes_what_loads() {
+    let schema = schema();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let starters = ["contacts", "companies", "conversations"]
+        .map(|name| std::fs::read_to_string(format!("{}/mappings/{name}.yaml", env!("CARGO_MANIFEST_DIR"))).unwrap());
+    for yaml in
+        starters.iter().map(String::as_str).chain([SNIPPET, "[{from: name, to: X, transform: [trim, {truncate: 3}]}]"])
+    {
+        let json: serde_json::Value = serde_yaml::from_str(yaml).unwrap();
+        let errors: Vec<String> = validator.iter_errors(&json).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+    for wrong in ["nmae: X", "name: {to: X, typ: text}", "name: 17", "tags: {VIP: 3}"] {
+        assert!(!validator.is_valid(&serde_yaml::from_str(wrong).unwrap()), "{wrong}");
+    }
+}
+
+#[test]
+fn brevos_own_phone_attributes_are_not_made() {
+    let resolution = mapping("{phone: SMS, custom_attributes.whatsapp: WHATSAPP}").resolve(&[], &[]);
+    assert_eq!(resolution.create, []);
+    let held = written(&resolution.mapping, &record(json!({"custom_attributes.whatsapp": "+47 22 22 55 55"})));
+    assert_eq!(held["WHATSAPP"], "+4722225555");
 }
 
 #[test]
