@@ -491,6 +491,20 @@ fn a_file_of_lists_only_leaves_the_default_fields() {
 }
 
 #[test]
+fn what_the_readme_shows_loads() {
+    let readme = include_str!("../../mappings/README.md");
+    let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 5);
+    for block in blocks {
+        let mapping = mapping(block);
+        assert!(run_cases(&mapping).iter().all(|result| result.failures.is_empty()), "{block}");
+    }
+    for name in super::transform::NAMES {
+        assert!(readme.contains(&format!("`{name}")), "{name} is not explained");
+    }
+}
+
+#[test]
 fn a_case_that_fails_says_what_came_out() {
     let rules = mapping("role: ROLE\ncases: [{name: shouting, given: {role: user}, expect: {ROLE: USER}}]");
     let failure = &run_cases(&rules)[0].failures[0];
