@@ -8,6 +8,9 @@ const PARTICLES: &[&str] = &[
     "zu", "zum", "zur", "'t", "’t", "op", "van't", "st.", "saint", "san", "santa",
 ];
 
+/// Words that follow a family name and belong to it.
+const SUFFIXES: &[&str] = &["jr", "jr.", "sr", "sr.", "ii", "iii", "iv"];
+
 /// First and last name. A single word is a first name. The last name starts at the first particle after the first
 /// word, else at the last word; so that the two joined by a space are the name again (white space aside).
 pub fn split(name: &str) -> (String, Option<String>) {
@@ -15,16 +18,53 @@ pub fn split(name: &str) -> (String, Option<String>) {
     let Some(last) = words.len().checked_sub(1).filter(|last| *last > 0) else {
         return (words.join(" "), None);
     };
-    let is_particle = |word: &str| PARTICLES.contains(&word.to_lowercase().as_str());
     // "Family, Given" is how some tools export names.
     if let Some((family, given)) = name.split_once(',') {
-        let (family, given) =
-            (family.split_whitespace().collect::<Vec<_>>(), given.split_whitespace().collect::<Vec<_>>());
-        if !family.is_empty() && !given.is_empty() && !given.iter().any(|word| word.contains(',')) {
-            return (given.join(" "), Some(family.join(" ")));
+        let tidy = |part: &str| part.split_whitespace().collect::<Vec<_>>().join(" ");
+        let (family, given) = (tidy(family), tidy(given));
+        let suffix = SUFFIXES.contains(&given.to_lowercase().as_str());
+        if !family.is_empty() && !given.is_empty() && !given.contains(',') && !suffix {
+            return (given, Some(family));
         }
     }
-    let start = (1..last).find(|&index| words.get(index).is_some_and(|word| is_particle(word))).unwrap_or(last);
+    // A single capital is somebody's middle initial, not "e" or "y".
+    let is_particle = |word: &str| {
+        let initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
+        !initial && PARTICLES.contains(&word.to_lowercase().as_str())
+    };
+    let suffix = last > 1 && words.last().is_some_and(|word| SUFFIXES.contains(&word.to_lowercase().as_str()));
+    let family = if suffix { last - 1 } else { last };
+    let start = (1..family).find(|&index| words.get(index).is_some_and(|word| is_particle(word))).unwrap_or(family);
     let (first, rest) = words.split_at(start);
     (first.join(" "), Some(rest.join(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn names_of_many_kinds() {
+        for (name, first, last) in [
+            ("Cher", "Cher", ""),
+            ("  Ada   Lovelace ", "Ada", "Lovelace"),
+            ("Ludwig van Beethoven", "Ludwig", "van Beethoven"),
+            ("María del Carmen García", "María", "del Carmen García"),
+            ("Charles de Gaulle", "Charles", "de Gaulle"),
+            ("Vincent Van Gogh", "Vincent", "Van Gogh"),
+            ("Ursula von der Leyen", "Ursula", "von der Leyen"),
+            ("John E Smith", "John E", "Smith"),
+            ("José Ortega y Gasset", "José Ortega", "y Gasset"),
+            ("Martin Luther King Jr.", "Martin Luther", "King Jr."),
+            ("King, Martin Luther", "Martin Luther", "King"),
+            ("Sammy Davis, Jr.", "Sammy", "Davis, Jr."),
+            ("Jean-Luc Picard", "Jean-Luc", "Picard"),
+            ("Αριστοτέλης Ωνάσης", "Αριστοτέλης", "Ωνάσης"),
+            ("山田 太郎", "山田", "太郎"),
+            ("王小明", "王小明", ""),
+            ("Van Morrison", "Van", "Morrison"),
+        ] {
+            assert_eq!(split(name), (first.to_owned(), (!last.is_empty()).then(|| last.to_owned())), "{name}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Fitting a mapping to the account: the names, types and options that are really there.
 
 use super::paths::{self, SourceKind};
-use super::rule::{FieldRule, Target, ValueType};
+use super::rule::{FieldRule, Target, ValueType, hex};
 use super::{Mapping, MappingError, convert};
 use crate::model::{Attribute, AttributeKind, AttributeSpec};
 use sha2::{Digest, Sha256};
@@ -103,6 +103,15 @@ impl Resolution {
                 let chosen = matches!(wanted, AttributeKind::Category | AttributeKind::MultipleChoice);
                 target.options = if chosen { numbered(&wanted, &[], &labels) } else { Vec::new() };
                 let options = target.options.iter().map(|(label, _)| label.clone()).collect();
+                // Brevo's own: they are there, whether listed or not.
+                if convert::is_phone(&name) {
+                    continue;
+                }
+                if wanted == AttributeKind::Category && target.options.is_empty() {
+                    let message = format!("{name} is to be a category, and nothing says what its options are");
+                    let help = Some("add `options: […]`".to_owned());
+                    self.warn(&rule, message, help);
+                }
                 if self.create.iter().all(|spec| spec.name != name) {
                     self.create.push(AttributeSpec { name, kind: wanted.clone(), options });
                 }
@@ -111,11 +120,14 @@ impl Resolution {
             target.kind = found.kind.clone();
             target.options.clone_from(&found.options);
             let unwritable = !found.writable || matches!(found.kind, AttributeKind::Other(_));
-            if unwritable || (name != convert::SMS && !fits(&wanted, certain, &found.kind)) {
+            if !convert::is_phone(&name) && (unwritable || !fits(&wanted, certain, &found.kind)) {
                 let help = if unwritable {
                     "Brevo does not let anybody write it: map to another attribute".to_owned()
                 } else {
-                    format!("map to another attribute, add `type: {}`, or a `transform`", type_name(&found.kind))
+                    let word = type_name(&found.kind);
+                    format!(
+                        "map to another attribute, or make the value a {word} with a `transform` and `type: {word}`"
+                    )
                 };
                 let (wanted, found) = (wanted.clone(), found.kind.clone());
                 self.clashes.push(Clash { rule: rule.key.clone(), attribute: name, wanted, found, help });
@@ -144,15 +156,18 @@ impl Resolution {
     fn warn_undeclared(&mut self, rule: &FieldRule, intercom: &BTreeMap<&str, &Attribute>) {
         let help =
             paths::nearest(&rule.source, intercom.keys().copied().filter(|name| name.contains("custom_attributes.")));
+        let message =
+            format!("the workspace has no attribute `{}`: nothing will be written by `{}`", rule.source, rule.key);
+        self.warn(rule, message, help.map(|nearest| format!("did you mean `{nearest}`?")));
+    }
+
+    fn warn(&mut self, rule: &FieldRule, message: String, help: Option<String>) {
         self.mapping.warnings.push(MappingError {
-            file: 0,
-            path: Vec::new(),
+            file: rule.place.as_ref().map_or(0, |(file, _)| *file),
+            path: rule.place.as_ref().map(|(_, path)| path.clone()).unwrap_or_default(),
             on_key: true,
-            message: format!(
-                "the workspace has no attribute `{}`: nothing will be written by `{}`",
-                rule.source, rule.key
-            ),
-            help: help.map(|nearest| format!("did you mean `{nearest}`?")),
+            message,
+            help,
         });
     }
 }
@@ -259,10 +274,8 @@ fn custom_rules(rules: &[FieldRule], intercom: &BTreeMap<&str, &Attribute>) -> V
             let alone = paths.len() == 1 || exact == [*path];
             let mut attribute = if taken.contains(name.as_str()) { format!("INTERCOM_{name}") } else { name.clone() };
             if !alone {
-                let digest = Sha256::digest(path.as_bytes());
-                attribute.extend(
-                    digest.iter().take(3).map(|byte| format!("{byte:02X}")).fold("_".to_owned(), |a, b| a + &b).chars(),
-                );
+                let digest = hex(&Sha256::digest(path.as_bytes())[..3]).to_uppercase();
+                attribute = format!("{attribute}_{digest}");
             }
             made.push(FieldRule::new(path, SourceKind::Unknown, &[&attribute]).typed());
         }
