@@ -75,6 +75,11 @@ impl Node {
         matches!(&self.content, Content::Scalar { text, plain: true } if resolve_plain(text).is_null())
     }
 
+    /// No value, or a blank one: `${NAME:-}` says "if there is one".
+    pub(super) fn is_blank(&self) -> bool {
+        self.is_null() || matches!(&self.content, Content::Scalar { text, .. } if text.trim().is_empty())
+    }
+
     /// The value without its positions.
     pub(super) fn to_value(&self) -> serde_yaml::Value {
         use serde_yaml::Value;
@@ -209,6 +214,10 @@ impl Builder {
                 Err(error) => {
                     let start = self.offset(error.marker().index());
                     let place = Place { file: self.file, start, end: start };
+                    // Nothing is known of what stands there, so nothing is shown that may be a token.
+                    for (from, to) in super::mask::token_like(text) {
+                        findings.hide(Place { file: self.file, start: from, end: to });
+                    }
                     findings
                         .error(place, format!("this is not YAML: {}", error.info()))
                         .label("from here on it cannot be read")
@@ -233,16 +242,16 @@ impl Builder {
                     None => Err("an alias (`*name`) without an anchor (`&name`) before it"),
                 },
                 Event::Scalar(text, style, anchor, tag) => {
-                    let tag = self.check_tag(place, tag, findings);
+                    let tag = Self::check_tag(place, tag, findings);
                     let plain = style == ScalarStyle::Plain && !tag;
                     self.add(Node::scalar(place, text.into_owned(), plain), anchor, findings)
                 }
                 Event::SequenceStart(anchor, tag) => {
-                    self.check_tag(place, tag, findings);
+                    Self::check_tag(place, tag, findings);
                     self.open(Frame { anchor, place, filling: Filling::Sequence(Vec::new()) })
                 }
                 Event::MappingStart(anchor, tag) => {
-                    self.check_tag(place, tag, findings);
+                    Self::check_tag(place, tag, findings);
                     self.open(Frame { anchor, place, filling: Filling::Mapping { entries: Vec::new(), key: None } })
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close(place, findings),
@@ -258,7 +267,7 @@ impl Builder {
     }
 
     /// Whether the tag makes a scalar text. Tags of one's own mean nothing here.
-    fn check_tag(&self, place: Place, tag: Option<Cow<'_, Tag>>, findings: &mut Findings) -> bool {
+    fn check_tag(place: Place, tag: Option<Cow<'_, Tag>>, findings: &mut Findings) -> bool {
         let Some(tag) = tag else { return false };
         if !tag.is_yaml_core_schema() {
             findings
@@ -323,6 +332,7 @@ fn add_entry(entries: &mut Vec<Entry>, entry: Entry, findings: &mut Findings) {
     match entries.iter().find(|earlier| earlier.key == entry.key) {
         Some(earlier) => {
             let first = earlier.key_place;
+            findings.hide_all(&entry.value); // nobody will look at what it is
             findings
                 .error(entry.key_place, format!("the key `{}` is given twice in one block", entry.key))
                 .label("the second one")
