@@ -12,19 +12,35 @@ pub(crate) const SMS: &str = "SMS";
 /// Canonical form of what Intercom holds, by the type that the account declares: a custom attribute of type date
 /// arrives as unix seconds, and only its declaration tells it from a number.
 pub(crate) fn source(value: &Value, kind: SourceKind) -> Option<Value> {
-    match (kind, value) {
-        (SourceKind::Date | SourceKind::Instant, Value::Number(Number::Whole(seconds))) => {
-            Some(DateTime::from_timestamp(*seconds, 0).map_or_else(|| value.clone(), Value::Instant))
-        }
-        (SourceKind::Date | SourceKind::Instant, Value::Text(text)) => {
-            Some(parse_instant(text).map_or_else(|| value.clone(), Value::Instant))
-        }
+    match kind {
+        SourceKind::Date | SourceKind::Instant => Some(instant_of(value)),
         _ => Some(value.clone()),
     }
 }
 
+/// A value that means an instant as one: unix seconds, or any of the vendors' written forms. Others stay as they are.
+pub(crate) fn instant_of(value: &Value) -> Value {
+    let instant = match value {
+        Value::Number(Number::Whole(seconds)) => DateTime::from_timestamp(*seconds, 0),
+        // Some customers' own code writes fractions of seconds.
+        Value::Number(Number::Fraction(seconds)) if seconds.abs() < 1e12 => {
+            #[expect(clippy::cast_possible_truncation, reason = "bounded just above")]
+            let whole = seconds.floor() as i64;
+            DateTime::from_timestamp(whole, 0)
+        }
+        Value::Text(text) => parse_instant(text),
+        _ => None,
+    };
+    instant.map_or_else(|| value.clone(), Value::Instant)
+}
+
 /// The cell that a value becomes in an attribute of this type.
-pub(crate) fn to_cell(value: &Value, target: &Target, region: Option<&str>) -> Result<Option<Value>, String> {
+pub(crate) fn to_cell(
+    value: &Value,
+    target: &Target,
+    region: Option<&str>,
+    closed: bool,
+) -> Result<Option<Value>, String> {
     if target.attribute == SMS {
         return match value {
             Value::Text(text) => {
@@ -60,9 +76,9 @@ pub(crate) fn to_cell(value: &Value, target: &Target, region: Option<&str>) -> R
             None => Err(mismatch(value, target)),
         },
         AttributeKind::Category => match value {
-            Value::Text(_) | Value::Number(_) | Value::Boolean(_) => choice(&value.to_string(), target)
-                .map(|label| Value::text(label))
-                .ok_or_else(|| format!("a value is not among the options of {}", target.attribute)),
+            Value::Text(_) | Value::Number(_) | Value::Boolean(_) => {
+                option(&value.to_string(), target, closed).map(Value::text)
+            }
             other => Err(mismatch(other, target)),
         },
         AttributeKind::MultipleChoice => {
@@ -71,8 +87,8 @@ pub(crate) fn to_cell(value: &Value, target: &Target, region: Option<&str>) -> R
                 Value::Text(_) | Value::Number(_) => vec![value.to_string()],
                 other => return Err(mismatch(other, target)),
             };
-            let labels: Option<Vec<String>> = items.iter().map(|item| choice(item, target)).collect();
-            labels.map(Value::list).ok_or_else(|| format!("a value is not among the options of {}", target.attribute))
+            let labels: Result<Vec<String>, String> = items.iter().map(|item| option(item, target, closed)).collect();
+            labels.map(Value::list)
         }
         AttributeKind::Other(_) => Err(mismatch(value, target)),
     }
@@ -120,16 +136,26 @@ pub(crate) fn observed(value: &Value, target: &Target) -> Option<Value> {
     }
 }
 
-/// The label as the account writes it; options that are not known yet are taken as they come.
-fn choice(text: &str, target: &Target) -> Option<String> {
-    if target.options.is_empty() {
-        return Some(text.to_owned());
-    }
+/// The label as the account writes it, if the account has it.
+pub(crate) fn choice(text: &str, target: &Target) -> Option<String> {
     let labels = || target.options.iter().map(|(label, _)| label);
     labels()
         .find(|label| *label == text)
         .or_else(|| labels().find(|label| label.trim().to_lowercase() == text.trim().to_lowercase()))
         .cloned()
+}
+
+/// The option to write. Where the operator did not list the options, new ones may come (a new tag, say): they are
+/// added to the attribute before they are written.
+fn option(text: &str, target: &Target, closed: bool) -> Result<String, String> {
+    match choice(text, target) {
+        Some(label) => Ok(label),
+        None if text.chars().count() > 200 => {
+            Err(format!("an option of {} is longer than 200 characters", target.attribute))
+        }
+        None if closed => Err(format!("a value is not among the options of {}", target.attribute)),
+        None => Ok(text.to_owned()),
+    }
 }
 
 /// For a boolean in Brevo, absent and `false` are one canonical value.

@@ -3,14 +3,19 @@
 //! YAML goes in ([`parse`]), compiled rules come out, and [`Mapping::resolve`] fits them to the account. Everything in
 //! here is pure: the same record gives the same values, every time.
 
+mod cases;
 mod convert;
+mod expression;
 mod names;
 mod parse;
 pub mod paths;
 mod phone;
 mod resolve;
 mod rule;
+mod transform;
 
+pub use cases::{Case, CaseFailure, CaseResult, run_cases};
+pub use expression::Expression;
 pub use parse::{Options, parse};
 pub use resolve::{Clash, Resolution};
 pub use rule::{FieldProblem, FieldRule, OnClear, OnDrift, Projection, Target, ValueType};
@@ -54,6 +59,8 @@ pub struct Mapping {
     pub warnings: Vec<MappingError>,
     /// Whether each custom attribute that the account has gets a rule of its own (the default mapping).
     pub(crate) all_custom_attributes: bool,
+    /// Examples that stand beside the rules.
+    pub(crate) cases: Vec<Case>,
 }
 
 /// A Brevo list, as an operator names it.
@@ -87,6 +94,8 @@ pub enum Membership {
     Tag(String),
     /// Whoever has a conversation with the tag.
     ConversationTag(String),
+    /// Whoever an expression of `record` holds for.
+    When(Expression),
 }
 
 /// One list and who is on it.
@@ -109,18 +118,26 @@ impl ListRule {
             Membership::ActiveConversations => "active_conversations".to_owned(),
             Membership::Tag(tag) => format!("tag {tag}"),
             Membership::ConversationTag(tag) => format!("conversation tag {tag}"),
+            Membership::When(condition) => format!("when {condition}"),
         };
         Self { key: format!("{who} -> {list}"), membership, list }
     }
 
     /// Whether this record belongs on the list. Tags are compared without regard to case, as Intercom does.
+    /// A condition that fails does not hold; [`Self::try_holds`] says why.
     pub fn holds(&self, record: &Fields) -> bool {
+        self.try_holds(record).unwrap_or(false)
+    }
+
+    /// As [`Self::holds`], but a condition that cannot be evaluated is a problem of its own: nobody should leave a list
+    /// because of it.
+    pub fn try_holds(&self, record: &Fields) -> Result<bool, FieldProblem> {
         let role_is = |wanted: &str| matches!(record.get("role"), Some(Value::Text(role)) if role == wanted);
         let tagged = |path: &str, wanted: &str| match record.get(path) {
             Some(Value::List(tags)) => tags.iter().any(|tag| tag.to_lowercase() == wanted.to_lowercase()),
             _ => false,
         };
-        match &self.membership {
+        Ok(match &self.membership {
             Membership::AllUsers => role_is("user"),
             Membership::Leads => role_is("lead"),
             Membership::ActiveConversations => {
@@ -128,6 +145,16 @@ impl ListRule {
             }
             Membership::Tag(tag) => tagged("tags", tag),
             Membership::ConversationTag(tag) => tagged("conversations.tags", tag),
-        }
+            Membership::When(condition) => {
+                return condition.holds(None, record).map_err(|message| FieldProblem {
+                    field: self.key.clone(),
+                    message,
+                    help: None,
+                });
+            }
+        })
     }
 }
+
+#[cfg(test)]
+mod tests;

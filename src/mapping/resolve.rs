@@ -1,7 +1,11 @@
 //! Fitting a mapping to the account: the names, types and options that are really there.
 
-use super::Mapping;
+use super::paths::{self, SourceKind};
+use super::rule::{FieldRule, Target, ValueType};
+use super::{Mapping, MappingError, convert};
 use crate::model::{Attribute, AttributeKind, AttributeSpec};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A mapping that fits the account, and what must be made first.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +21,8 @@ pub struct Resolution {
 }
 
 /// An attribute that exists with a type into which the value cannot safely be turned.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{rule}: the mapping needs {attribute} to be {}, but in Brevo it is {}", wanted.name(), found.name())]
 pub struct Clash {
     /// The rule's key.
     pub rule: String,
@@ -31,10 +36,244 @@ pub struct Clash {
     pub help: String,
 }
 
+/// What first and last name are called in accounts of other languages, and in the vendor's own examples.
+const NAMES: &[(&str, &str)] = &[
+    ("PRENOM", "NOM"),
+    ("VORNAME", "NACHNAME"),
+    ("FNAME", "LNAME"),
+    ("NOMBRE", "APELLIDOS"),
+    ("NOMBRE", "APELLIDO"),
+    ("NOME", "COGNOME"),
+    ("NOME", "SOBRENOME"),
+    ("VOORNAAM", "ACHTERNAAM"),
+];
+
+/// Attributes that identify a contact: each is unique among all contacts, so no custom attribute may land there by the
+/// accident of its name.
+const IDENTIFIERS: &[&str] = &["EMAIL", "SMS", "WHATSAPP", "LANDLINE_NUMBER", "EXT_ID"];
+
 impl Mapping {
-    /// Fits the mapping to the account.
+    /// Fits the mapping to the account: `brevo` are its contact attributes, `intercom` the data attributes of contacts
+    /// under their paths (`custom_attributes.plan`, `company.custom_attributes.tier`); an entry `tags` may carry the
+    /// names of all tags as options. The same accounts give the same resolution, in whatever order they list things.
     pub fn resolve(&self, brevo: &[Attribute], intercom: &[Attribute]) -> Resolution {
-        let _ = (brevo, intercom);
-        Resolution { mapping: self.clone(), ..Resolution::default() }
+        let brevo: BTreeMap<&str, &Attribute> = brevo.iter().map(|found| (found.name.as_str(), found)).collect();
+        let intercom: BTreeMap<&str, &Attribute> = intercom.iter().map(|found| (found.name.as_str(), found)).collect();
+        let mut resolution = Resolution { mapping: self.clone(), ..Resolution::default() };
+        resolution.mapping.all_custom_attributes = false;
+        let mut rules = std::mem::take(&mut resolution.mapping.rules);
+        if self.all_custom_attributes {
+            rules.extend(custom_rules(&rules, &intercom));
+        }
+        localise(&mut rules, &brevo);
+        for rule in rules {
+            let rule = resolution.rule(rule, &brevo, &intercom);
+            resolution.mapping.rules.push(rule);
+        }
+        resolution
     }
+}
+
+impl Resolution {
+    fn rule(
+        &mut self,
+        mut rule: FieldRule,
+        brevo: &BTreeMap<&str, &Attribute>,
+        intercom: &BTreeMap<&str, &Attribute>,
+    ) -> FieldRule {
+        let declared = intercom.get(rule.source.as_str()).copied();
+        if rule.source_kind == SourceKind::Unknown {
+            match declared {
+                Some(declared) => rule.source_kind = source_kind(&declared.kind),
+                None if !intercom.is_empty() => self.warn_undeclared(&rule, intercom),
+                None => {}
+            }
+        }
+        let (wanted, certain) = rule.implied_kind();
+        let labels: Vec<String> = if rule.options.is_empty() {
+            declared.map(|found| found.options.iter().map(|(label, _)| label.clone()).collect()).unwrap_or_default()
+        } else {
+            rule.options.clone()
+        };
+        for index in 0..rule.targets.len() {
+            let Some(target) = rule.targets.get_mut(index) else { break };
+            let name = target.attribute.clone();
+            let Some(found) = brevo.get(name.as_str()) else {
+                target.kind = wanted.clone();
+                let chosen = matches!(wanted, AttributeKind::Category | AttributeKind::MultipleChoice);
+                target.options = if chosen { numbered(&wanted, &[], &labels) } else { Vec::new() };
+                let options = target.options.iter().map(|(label, _)| label.clone()).collect();
+                if self.create.iter().all(|spec| spec.name != name) {
+                    self.create.push(AttributeSpec { name, kind: wanted.clone(), options });
+                }
+                continue;
+            };
+            target.kind = found.kind.clone();
+            target.options.clone_from(&found.options);
+            let unwritable = !found.writable || matches!(found.kind, AttributeKind::Other(_));
+            if unwritable || (name != convert::SMS && !fits(&wanted, certain, &found.kind)) {
+                let help = if unwritable {
+                    "Brevo does not let anybody write it: map to another attribute".to_owned()
+                } else {
+                    format!("map to another attribute, add `type: {}`, or a `transform`", type_name(&found.kind))
+                };
+                let (wanted, found) = (wanted.clone(), found.kind.clone());
+                self.clashes.push(Clash { rule: rule.key.clone(), attribute: name, wanted, found, help });
+                continue;
+            }
+            self.complete(target, found, &labels);
+        }
+        rule.seal()
+    }
+
+    /// Adds the options that are known to come and that the attribute lacks.
+    fn complete(&mut self, target: &mut Target, found: &Attribute, labels: &[String]) {
+        if !matches!(found.kind, AttributeKind::Category | AttributeKind::MultipleChoice) {
+            target.options.clear();
+            return;
+        }
+        let missing: Vec<String> =
+            labels.iter().filter(|label| convert::choice(label, target).is_none()).cloned().collect();
+        if !missing.is_empty() {
+            target.options = numbered(&found.kind, &found.options, &missing);
+            self.set_options.retain(|known| known.name != found.name);
+            self.set_options.push(Attribute { options: target.options.clone(), ..found.clone() });
+        }
+    }
+
+    fn warn_undeclared(&mut self, rule: &FieldRule, intercom: &BTreeMap<&str, &Attribute>) {
+        let help =
+            paths::nearest(&rule.source, intercom.keys().copied().filter(|name| name.contains("custom_attributes.")));
+        self.mapping.warnings.push(MappingError {
+            file: 0,
+            path: Vec::new(),
+            on_key: true,
+            message: format!(
+                "the workspace has no attribute `{}`: nothing will be written by `{}`",
+                rule.source, rule.key
+            ),
+            help: help.map(|nearest| format!("did you mean `{nearest}`?")),
+        });
+    }
+}
+
+/// Existing options with new labels behind them. A category's keys are whole numbers; a multiple choice's are its
+/// labels.
+fn numbered(kind: &AttributeKind, existing: &[(String, String)], labels: &[String]) -> Vec<(String, String)> {
+    let mut options = existing.to_vec();
+    let mut next = existing.iter().filter_map(|(_, key)| key.parse::<i64>().ok()).max().unwrap_or(0).saturating_add(1);
+    for label in labels {
+        if options.iter().any(|(known, _)| known == label) {
+            continue;
+        }
+        if *kind == AttributeKind::Category {
+            options.push((label.clone(), next.to_string()));
+            next = next.saturating_add(1);
+        } else {
+            options.push((label.clone(), label.clone()));
+        }
+    }
+    options
+}
+
+/// The word for `type:` that gives this attribute type.
+fn type_name(kind: &AttributeKind) -> &str {
+    ValueType::NAMES
+        .iter()
+        .find(|(_, value_type)| value_type.attribute_kind() == *kind)
+        .map_or_else(|| kind.name(), |(name, _)| name)
+}
+
+/// Whether every value of the one type can be turned into the other.
+fn fits(wanted: &AttributeKind, certain: bool, found: &AttributeKind) -> bool {
+    use AttributeKind::{Category, MultipleChoice, Other, Text};
+    match (wanted, found) {
+        (_, Other(_)) => false,
+        (wanted, found) if wanted == found => true,
+        // What only running tells is judged value by value.
+        (_, _) if !certain => true,
+        (_, Text) | (Category, MultipleChoice) => true,
+        _ => false,
+    }
+}
+
+fn source_kind(kind: &AttributeKind) -> SourceKind {
+    match kind {
+        AttributeKind::Text | AttributeKind::Category => SourceKind::Text,
+        AttributeKind::Float => SourceKind::Number,
+        AttributeKind::Boolean => SourceKind::Boolean,
+        AttributeKind::Date => SourceKind::Date,
+        AttributeKind::MultipleChoice => SourceKind::List,
+        AttributeKind::Other(name) => match name.as_str() {
+            "integer" | "float" | "number" => SourceKind::Number,
+            "datetime" | "date-time" => SourceKind::Instant,
+            "string" => SourceKind::Text,
+            _ => SourceKind::Unknown,
+        },
+    }
+}
+
+/// Accounts call first and last name by the language that they were opened in. Where the usual name is missing and a
+/// localised pair is there, the pair is meant, unless a rule of its own writes it.
+fn localise(rules: &mut [FieldRule], brevo: &BTreeMap<&str, &Attribute>) {
+    let written: BTreeSet<String> =
+        rules.iter().flat_map(|rule| &rule.targets).map(|target| target.attribute.clone()).collect();
+    if brevo.contains_key("FIRSTNAME") || brevo.contains_key("LASTNAME") {
+        return;
+    }
+    let there = |name: &str| brevo.contains_key(name) && !written.contains(name);
+    let Some((first, last)) = NAMES.iter().find(|(first, last)| there(first) && there(last)) else { return };
+    for target in rules.iter_mut().flat_map(|rule| &mut rule.targets) {
+        match target.attribute.as_str() {
+            "FIRSTNAME" => (*first).clone_into(&mut target.attribute),
+            "LASTNAME" => (*last).clone_into(&mut target.attribute),
+            _ => {}
+        }
+    }
+}
+
+/// A rule for each custom attribute of a contact, under its own name in capitals. Names that meet get a few digits made
+/// of their path, so that none depends on which others there are or how they are sorted; but the one whose name needs
+/// no change keeps it.
+fn custom_rules(rules: &[FieldRule], intercom: &BTreeMap<&str, &Attribute>) -> Vec<FieldRule> {
+    let taken: BTreeSet<&str> = rules
+        .iter()
+        .flat_map(|rule| &rule.targets)
+        .map(|target| target.attribute.as_str())
+        .chain(IDENTIFIERS.iter().copied())
+        .collect();
+    let mut by_name: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for path in intercom.keys() {
+        if let Some(own) = path.strip_prefix("custom_attributes.") {
+            by_name.entry(in_capitals(own)).or_default().push(path);
+        }
+    }
+    let mut made = Vec::new();
+    for (name, paths) in by_name {
+        let exact: Vec<&str> = paths
+            .iter()
+            .copied()
+            .filter(|path| path.trim_start_matches("custom_attributes.").to_uppercase() == name)
+            .collect();
+        for path in &paths {
+            let alone = paths.len() == 1 || exact == [*path];
+            let mut attribute = if taken.contains(name.as_str()) { format!("INTERCOM_{name}") } else { name.clone() };
+            if !alone {
+                let digest = Sha256::digest(path.as_bytes());
+                attribute.extend(
+                    digest.iter().take(3).map(|byte| format!("{byte:02X}")).fold("_".to_owned(), |a, b| a + &b).chars(),
+                );
+            }
+            made.push(FieldRule::new(path, SourceKind::Unknown, &[&attribute]).typed());
+        }
+    }
+    made.sort_by(|one, other| one.source.cmp(&other.source));
+    made
+}
+
+/// A custom attribute's name as Brevo would take it.
+fn in_capitals(name: &str) -> String {
+    let upper: String =
+        name.trim().to_uppercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).take(80).collect();
+    if upper.chars().all(|c| c == '_') { "CUSTOM_ATTRIBUTE".to_owned() } else { upper }
 }

@@ -1,7 +1,9 @@
 //! One rule: a source path, what becomes of its value, and the attributes that hold it.
 
 use super::convert;
+use super::expression::Expression;
 use super::paths::SourceKind;
+use super::transform::{Gives, Step};
 use crate::model::{AttributeKind, Fields, Value};
 use sha2::{Digest, Sha256};
 
@@ -104,13 +106,6 @@ pub enum Projection {
     Problem(FieldProblem),
 }
 
-/// One step between the source's value and the cells.
-#[derive(Debug, Clone)]
-pub(crate) enum Step {
-    /// Two cells: first and last name.
-    SplitName,
-}
-
 /// A compiled rule.
 #[derive(Debug, Clone)]
 pub struct FieldRule {
@@ -131,6 +126,9 @@ pub struct FieldRule {
     /// What the source holds.
     pub(crate) source_kind: SourceKind,
     pub(crate) steps: Vec<Step>,
+    pub(crate) when: Option<Expression>,
+    /// Options that the operator listed: then no others exist.
+    pub(crate) options: Vec<String>,
     pub(crate) default_region: Option<String>,
 }
 
@@ -147,36 +145,64 @@ impl FieldRule {
             value_type: None,
             source_kind,
             steps: Vec::new(),
+            when: None,
+            options: Vec::new(),
             default_region: None,
         };
-        let kind = rule.implied_kind();
         rule.targets = attributes
             .iter()
-            .map(|name| Target { attribute: (*name).to_owned(), kind: kind.clone(), options: Vec::new() })
+            .map(|name| Target { attribute: (*name).to_owned(), kind: AttributeKind::Text, options: Vec::new() })
             .collect();
         rule
     }
 
-    /// The Brevo type that the rule implies.
-    pub(crate) fn implied_kind(&self) -> AttributeKind {
+    /// The Brevo type that the rule implies, and whether that is certain (an expression's is not).
+    pub(crate) fn implied_kind(&self) -> (AttributeKind, bool) {
         if let Some(value_type) = self.value_type {
-            return value_type.attribute_kind();
+            return (value_type.attribute_kind(), true);
+        }
+        for step in self.steps.iter().rev() {
+            match step.gives() {
+                Gives::Same => {}
+                Gives::Kind(kind) => return (kind, true),
+                Gives::Anything => return (AttributeKind::Text, false),
+            }
         }
         match self.source_kind {
-            SourceKind::Number => AttributeKind::Float,
-            SourceKind::Boolean => AttributeKind::Boolean,
-            SourceKind::Date | SourceKind::Instant => AttributeKind::Date,
-            SourceKind::List => AttributeKind::MultipleChoice,
-            SourceKind::Text | SourceKind::Structure | SourceKind::Unknown => AttributeKind::Text,
+            SourceKind::Number => (AttributeKind::Float, true),
+            SourceKind::Boolean => (AttributeKind::Boolean, true),
+            SourceKind::Date | SourceKind::Instant => (AttributeKind::Date, true),
+            SourceKind::List => (AttributeKind::MultipleChoice, true),
+            SourceKind::Text | SourceKind::Structure => (AttributeKind::Text, true),
+            SourceKind::Unknown => (AttributeKind::Text, false),
         }
     }
 
-    /// Computes the fingerprint anew. Options are left out: that somebody adds an option changes no value.
+    /// Finishes a rule as parsed: its targets get the implied type.
+    pub(crate) fn typed(mut self) -> Self {
+        let (kind, _) = self.implied_kind();
+        for target in &mut self.targets {
+            target.kind = kind.clone();
+            target.options = self.options.iter().map(|option| (option.clone(), option.clone())).collect();
+        }
+        self.seal()
+    }
+
+    /// Computes the fingerprint anew. The account's options are left out: that somebody adds one changes no value.
     pub(crate) fn seal(mut self) -> Self {
         let targets: Vec<_> = self.targets.iter().map(|target| (&target.attribute, target.kind.name())).collect();
         let meaning = format!(
             "{:?}",
-            (&self.source, self.source_kind, targets, self.value_type, &self.steps, &self.default_region)
+            (
+                &self.source,
+                self.source_kind,
+                targets,
+                self.value_type,
+                &self.steps,
+                &self.when,
+                &self.options,
+                &self.default_region
+            )
         );
         self.fingerprint =
             Sha256::digest(meaning.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
@@ -190,34 +216,74 @@ impl FieldRule {
 
     /// What Brevo ought to hold for this record.
     pub fn project(&self, record: &Fields) -> Projection {
+        let problem = |message| Projection::Problem(FieldProblem { field: self.key.clone(), message, help: None });
+        if let Some(when) = &self.when {
+            match when.holds(self.source_value(record).as_ref(), record) {
+                Ok(true) => {}
+                Ok(false) => return Projection::NotApplicable,
+                Err(message) => return problem(format!("`when`: {message}")),
+            }
+        }
         match self.cells(record) {
             Ok(cells) => Projection::Cells(cells),
-            Err(message) => Projection::Problem(FieldProblem { field: self.key.clone(), message, help: None }),
+            Err(message) => problem(message),
         }
     }
 
     fn cells(&self, record: &Fields) -> Result<Vec<Option<Value>>, String> {
+        let region = self.default_region.as_deref();
         let mut values = vec![self.source_value(record)];
         for step in &self.steps {
-            match step {
-                Step::SplitName => {
-                    let (first, last) = match values.first().and_then(Option::as_ref) {
-                        Some(Value::Text(name)) => super::names::split(name),
-                        Some(other) => return Err(format!("expected text, found {}", other.kind())),
-                        None => (String::new(), None),
-                    };
-                    values = vec![Value::text(first), last.and_then(Value::text)];
-                }
+            if *step == Step::SplitName {
+                let whole = values.first().cloned().flatten();
+                values = vec![
+                    Step::FirstName.apply(whole.clone(), record, region)?,
+                    Step::LastName.apply(whole, record, region)?,
+                ];
+            } else {
+                values = values.into_iter().map(|value| step.apply(value, record, region)).collect::<Result<_, _>>()?;
             }
         }
+        let days = self.implied_kind().0 == AttributeKind::Date;
+        let unix = matches!(self.value_type, Some(ValueType::Date | ValueType::DateTime));
         self.targets
             .iter()
             .enumerate()
-            .map(|(index, target)| match values.get(index).or_else(|| values.first()).and_then(Option::as_ref) {
-                Some(value) => convert::to_cell(value, target, self.default_region.as_deref()),
-                None => Ok(None),
+            .map(|(index, target)| {
+                let Some(mut value) = values.get(index).or_else(|| values.first()).cloned().flatten() else {
+                    return Ok(None);
+                };
+                if unix {
+                    value = convert::instant_of(&value);
+                }
+                if self.value_type == Some(ValueType::DateTime) && !matches!(value, Value::Instant(_)) {
+                    return Err("expected a date with a time".to_owned());
+                }
+                // A day stays a day even where an older attribute of type text holds it: an instant would be written
+                // anew with each visit.
+                if days && let Value::Instant(instant) = value {
+                    value = Value::Date(instant.date_naive());
+                }
+                convert::to_cell(&value, target, region, !self.options.is_empty())
             })
             .collect()
+    }
+
+    /// Options that must be added to attributes (category, multiple choice) before this record can be written: pairs of
+    /// attribute and label.
+    pub fn missing_options(&self, record: &Fields) -> Vec<(String, String)> {
+        let Projection::Cells(cells) = self.project(record) else { return Vec::new() };
+        let mut missing = Vec::new();
+        for (target, cell) in self.targets.iter().zip(cells) {
+            let labels = match (&target.kind, cell) {
+                (AttributeKind::Category, Some(Value::Text(label))) => vec![label],
+                (AttributeKind::MultipleChoice, Some(Value::List(labels))) => labels,
+                _ => continue,
+            };
+            let unknown = labels.into_iter().filter(|label| convert::choice(label, target).is_none());
+            missing.extend(unknown.map(|label| (target.attribute.clone(), label)));
+        }
+        missing
     }
 
     /// What Brevo holds, in canonical form, one cell per target.

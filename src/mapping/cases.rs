@@ -1,0 +1,67 @@
+//! Examples beside a mapping, run like unit tests.
+
+use super::{Mapping, Projection, convert};
+use crate::model::{Fields, Value};
+use std::collections::BTreeMap;
+
+/// An example: what Intercom holds, and what Brevo ought to hold then.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// Its name.
+    pub name: String,
+    /// A record by its paths.
+    pub given: Fields,
+    /// Attributes with their values; `None`: nothing. Attributes that are not named are not looked at.
+    pub expect: BTreeMap<String, Option<Value>>,
+}
+
+/// How an example went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseResult {
+    /// Its name.
+    pub name: String,
+    /// Where the mapping gave something else. Empty: it passed.
+    pub failures: Vec<CaseFailure>,
+}
+
+/// One attribute that came out differently.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CaseFailure {
+    /// The attribute.
+    pub attribute: String,
+    /// What was expected.
+    pub expected: Option<Value>,
+    /// What came out, or why nothing did.
+    pub found: Result<Option<Value>, String>,
+}
+
+/// Runs all examples of the mapping.
+pub fn run_cases(mapping: &Mapping) -> Vec<CaseResult> {
+    mapping.cases.iter().map(|case| run(mapping, case)).collect()
+}
+
+fn run(mapping: &Mapping, case: &Case) -> CaseResult {
+    let mut failures = Vec::new();
+    for (attribute, expected) in &case.expect {
+        let mut found: Result<Option<Value>, String> = Ok(None);
+        let mut expected = expected.clone();
+        for rule in &mapping.rules {
+            let Some(index) = rule.targets.iter().position(|target| target.attribute == *attribute) else { continue };
+            match rule.project(&case.given) {
+                Projection::NotApplicable => continue,
+                Projection::Cells(cells) => found = Ok(cells.get(index).cloned().flatten()),
+                Projection::Problem(problem) => found = Err(problem.message),
+            }
+            // `false` is nothing, a date may be written with a time: what counts is what Brevo would hold.
+            expected = match (expected, rule.targets.get(index)) {
+                (Some(value), Some(target)) => convert::observed(&value, target),
+                (expected, _) => expected,
+            };
+            break;
+        }
+        if found.as_ref() != Ok(&expected) {
+            failures.push(CaseFailure { attribute: attribute.clone(), expected, found });
+        }
+    }
+    CaseResult { name: case.name.clone(), failures }
+}

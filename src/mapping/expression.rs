@@ -1,0 +1,201 @@
+//! Expressions in the operator's own words: MiniJinja's, with `value` and `record`.
+
+use super::paths::{self, Known};
+use crate::model::{Fields, Value};
+use minijinja::value::{Object, Serde, Value as Jinja};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+/// Instructions that one evaluation may spend: far above any honest expression, far below a noticeable delay.
+const FUEL: u64 = 20_000;
+/// Characters that a result may have.
+const LONGEST: usize = 20_000;
+/// Characters that an expression may have.
+const LONGEST_SOURCE: usize = 4_000;
+
+static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(50);
+    // Debug information would carry the record's values into error messages.
+    environment.set_debug(false);
+    environment
+});
+
+/// A compiled expression.
+#[derive(Clone)]
+pub struct Expression {
+    source: String,
+    /// Whether it reads other fields than its own.
+    reads_record: bool,
+    compiled: Arc<minijinja::Expression<'static, 'static>>,
+}
+
+impl PartialEq for Expression {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+/// Its source, which is also its meaning: fingerprints are made of it.
+impl fmt::Debug for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Expression({:?})", self.source)
+    }
+}
+
+impl fmt::Display for Expression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
+    }
+}
+
+impl Expression {
+    /// Compiles. The error is what is wrong, and what to do.
+    pub(crate) fn compile(source: &str) -> Result<Self, (String, Option<String>)> {
+        if source.chars().count() > LONGEST_SOURCE {
+            return Err((format!("the expression is longer than {LONGEST_SOURCE} characters"), None));
+        }
+        let compiled = ENVIRONMENT
+            .compile_expression_owned(source.to_owned())
+            .map_err(|error| (format!("the expression does not compile: {}", words(&error)), None))?;
+        let mut names: Vec<String> = compiled.undeclared_variables(true).into_iter().collect();
+        names.sort();
+        for name in &names {
+            check_name(name)?;
+        }
+        let reads_record = names.iter().any(|name| name == "record" || name.starts_with("record."));
+        let expression = Self { source: source.to_owned(), reads_record, compiled: Arc::new(compiled) };
+        // Unknown filters show only when they run.
+        let samples =
+            [None, Some(Value::Text("a".to_owned())), Some(Value::Boolean(true)), Value::list(["a".to_owned()])];
+        for sample in samples {
+            if let Err(error) = expression.run(sample.as_ref(), &Fields::new())
+                && matches!(
+                    error.kind(),
+                    ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction
+                )
+            {
+                return Err((format!("the expression cannot run: {}", words(&error)), None));
+            }
+        }
+        Ok(expression)
+    }
+
+    /// Whether it reads other fields than its own.
+    pub(crate) fn reads_record(&self) -> bool {
+        self.reads_record
+    }
+
+    fn run(&self, value: Option<&Value>, record: &Fields) -> Result<Jinja, minijinja::Error> {
+        let value = value.map_or_else(|| Jinja::from(()), to_jinja);
+        let record = if self.reads_record {
+            Jinja::from_object(RecordView { fields: Arc::new(record.clone()), prefix: String::new() })
+        } else {
+            Jinja::from(())
+        };
+        self.compiled.eval(minijinja::context! { value, record })
+    }
+
+    /// The value that it gives. Errors name no values: they are somebody's.
+    pub(crate) fn evaluate(&self, value: Option<&Value>, record: &Fields) -> Result<Option<Value>, String> {
+        let result = self.run(value, record).map_err(|error| failure(&error))?;
+        if result.is_undefined() {
+            return Err("the expression gives something that is not defined".to_owned());
+        }
+        if let Some(text) = result.as_str()
+            && text.chars().count() > LONGEST
+        {
+            return Err(format!("the expression gives more than {LONGEST} characters"));
+        }
+        let json =
+            serde_json::to_value(&result).map_err(|_| "the expression gives something that is no value".to_owned())?;
+        Ok(Value::from_json(&json))
+    }
+
+    /// Whether it holds.
+    pub(crate) fn holds(&self, value: Option<&Value>, record: &Fields) -> Result<bool, String> {
+        let result = self.run(value, record).map_err(|error| failure(&error))?;
+        if result.is_undefined() {
+            return Err("the condition gives something that is not defined".to_owned());
+        }
+        Ok(result.is_true())
+    }
+}
+
+fn to_jinja(value: &Value) -> Jinja {
+    Jinja::from(Serde(&value.to_json()))
+}
+
+/// What went wrong while compiling: the operator's own text may be quoted.
+fn words(error: &minijinja::Error) -> String {
+    error.detail().map_or_else(|| error.kind().to_string(), |detail| format!("{}: {detail}", error.kind()))
+}
+
+/// What went wrong while running: details may quote the record, so they stay out.
+fn failure(error: &minijinja::Error) -> String {
+    match error.kind() {
+        ErrorKind::OutOfFuel => "the expression takes too many steps".to_owned(),
+        kind => format!("the expression failed: {kind}"),
+    }
+}
+
+/// A name that the expression reads: `value…`, `record.<known path>`, or one of MiniJinja's own functions.
+fn check_name(name: &str) -> Result<(), (String, Option<String>)> {
+    let root = name.split('.').next().unwrap_or(name);
+    if root == "value" || name == "record" || ENVIRONMENT.globals().any(|(global, _)| global == root) {
+        return Ok(());
+    }
+    let Some(path) = name.strip_prefix("record.") else {
+        let help = match super::transform::NAMES.contains(&root) {
+            true => format!("`{root}` is a transform: write `transform: [{{{root}: …}}]`"),
+            false => "an expression can read `value` and `record`".to_owned(),
+        };
+        return Err((format!("the expression reads `{root}`, which does not exist"), Some(help)));
+    };
+    // `record.name.x` and `record.custom_attributes.a.b` reach into a value.
+    let mut prefix = path;
+    loop {
+        if is_namespace(prefix) || matches!(paths::lookup(prefix), Known::Yes(_)) {
+            return Ok(());
+        }
+        match prefix.rsplit_once('.') {
+            Some((shorter, _)) if !is_namespace(shorter) => prefix = shorter,
+            _ => break,
+        }
+    }
+    let help = match paths::lookup(path) {
+        Known::Elsewhere(who) => Some(who.to_owned()),
+        Known::No { nearest: Some(nearest) } => Some(format!("did you mean `record.{nearest}`?")),
+        _ => None,
+    };
+    Err((format!("the expression reads `{name}`, but a record has no `{path}`"), help))
+}
+
+/// Whether paths continue below this one.
+fn is_namespace(path: &str) -> bool {
+    let below = |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
+    ["custom_attributes", "company.custom_attributes"].contains(&path) || paths::all().any(|(known, _)| below(known))
+}
+
+/// A record by its paths: `record.company.plan`. A known path without value is `none`; an unknown one is undefined.
+#[derive(Debug)]
+struct RecordView {
+    fields: Arc<Fields>,
+    prefix: String,
+}
+
+impl Object for RecordView {
+    fn get_value(self: &Arc<Self>, key: &Jinja) -> Option<Jinja> {
+        let path = format!("{}{}", self.prefix, key.as_str()?);
+        if let Some(value) = self.fields.get(&path) {
+            Some(to_jinja(value))
+        } else if is_namespace(&path) {
+            Some(Jinja::from_object(Self { fields: Arc::clone(&self.fields), prefix: format!("{path}.") }))
+        } else {
+            matches!(paths::lookup(&path), Known::Yes(_)).then(|| Jinja::from(()))
+        }
+    }
+}
