@@ -318,7 +318,7 @@ fn aliases_cannot_blow_up_and_nesting_cannot_go_on() {
     let mut bomb = "x-a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
         let before = format!("*a{}, ", level - 1).repeat(10);
-        bomb += &format!("x-a{level}: &a{level} [{before}]\n");
+        bomb += &["x-a", &level.to_string(), ": &a", &level.to_string(), " [", &before, "]\n"].concat();
     }
     assert!(refused(&bomb).contains("aliases repeat too much"));
     assert!(refused(&"[".repeat(50_000)).contains("error"));
@@ -381,6 +381,49 @@ fn mapping_files_are_read_beside_the_config_and_their_mistakes_shown_in_them() {
     let config = Config::load(&path, &env()).unwrap();
     assert_eq!(config.mapping.rules.len(), 2);
     assert_eq!(config.state.path, folder.path().join("here.db"));
+}
+
+#[test]
+fn the_starters_load_and_fit_the_schema() {
+    let files = ["mappings/contacts.yaml", "mappings/companies.yaml", "mappings/conversations.yaml"];
+    let read = |path: &Path| std::fs::read_to_string(path);
+    let text = format!("mappings: [{}]", files.join(", "));
+    match Config::parse_with(&text, Path::new("config.yaml"), &env(), &read) {
+        Ok(config) => assert!(config.warnings.is_empty(), "{:?}", config.warnings),
+        Err(errors) => panic!("{}", errors.render(false)),
+    }
+    let mut schema = schema();
+    for part in ["type", "properties", "additionalProperties", "patternProperties"] {
+        schema.as_object_mut().unwrap().remove(part);
+    }
+    schema["$ref"] = "#/$defs/mapping".into();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    for file in files {
+        let mapping: serde_json::Value = serde_yaml::from_str(&read(Path::new(file)).unwrap()).unwrap();
+        let errors: Vec<String> = schema.iter_errors(&mapping).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{file}: {errors:?}");
+    }
+}
+
+#[test]
+fn the_mistakes_of_a_mapping_stand_at_their_places() {
+    insta::assert_snapshot!(refused(
+        r#"
+field_mapping:
+  name: {to: [FIRSTNAME, LASTNAME], transfrom: split_name}
+  phone:
+    to: SMS
+    direction: both
+    when: "record.role =="
+  custom_attributes.plan:
+    to: PLAN
+    type: categroy
+    on_conflict: newest
+    transform: [trim, uper]
+  tags: {VIP: {lists: 42}}
+  role: 5
+"#
+    ));
 }
 
 #[test]

@@ -17,6 +17,11 @@ pub(super) fn mask(text: &str, ranges: impl Iterator<Item = (usize, usize)>) -> 
         }
         start += line.len();
     }
+    let mut secret = vec![false; text.len()];
+    for (from, to) in hidden {
+        let to = to.min(text.len());
+        secret[from.min(to)..to].fill(true);
+    }
     let mut shown = String::with_capacity(text.len());
     let mut keep_until = 0;
     for (at, letter) in text.char_indices() {
@@ -25,9 +30,8 @@ pub(super) fn mask(text: &str, ranges: impl Iterator<Item = (usize, usize)>) -> 
         {
             keep_until = at + length;
         }
-        let secret = hidden.iter().any(|&(from, to)| (from..to).contains(&at));
         let harmless = letter.is_whitespace() || matches!(letter, '"' | '\'' | '{' | '}' | ',' | '#');
-        if secret && !harmless && at >= keep_until {
+        if secret[at] && !harmless && at >= keep_until {
             shown.extend(std::iter::repeat_n('*', letter.len_utf8()));
         } else if letter.is_control() && !matches!(letter, '\n' | '\r' | '\t') {
             // A terminal would obey it.
@@ -48,7 +52,9 @@ pub(super) fn token_like(text: &str) -> impl Iterator<Item = (usize, usize)> {
         let from = start;
         start += run.len();
         let length = run.trim_end_matches(|letter| !part(letter)).len();
-        (length >= LONG && !text[from + length..].starts_with(':')).then_some((from, from + length))
+        let key = text[from + length..].starts_with(':')
+            && run[..length].chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
+        (length >= LONG && !key).then_some((from, from + length))
     })
 }
 
