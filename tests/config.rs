@@ -297,6 +297,12 @@ fn a_missing_variable_is_named() {
 }
 
 #[test]
+fn a_missing_variable_in_a_mapping_is_said_once() {
+    let errors = Config::parse("field_mapping: {phone: \"${ATTRIBUTE}\"}", Path::new("c.yaml"), &env()).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors}");
+}
+
+#[test]
 fn a_value_with_a_line_break_is_refused_without_being_shown() {
     let mut env = env();
     env.insert("TOKEN".to_owned(), "hushhush\nregion: eu".to_owned());

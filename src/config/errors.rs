@@ -271,6 +271,7 @@ impl Finding {
 pub(super) struct Findings {
     found: Vec<Finding>,
     secrets: Vec<Place>,
+    broken: Vec<Place>,
 }
 
 impl Findings {
@@ -286,6 +287,16 @@ impl Findings {
         let at = self.found.len();
         self.found.push(Finding { severity, place, message, label: None, help: None, also: None });
         &mut self.found[at]
+    }
+
+    /// The value here has been reported: whatever else is said of it would only follow from that.
+    pub(super) fn give_up_on(&mut self, place: Place) {
+        self.broken.push(place);
+    }
+
+    /// Whether the value here has been given up on.
+    pub(super) fn gave_up_on(&self, place: Place) -> bool {
+        self.broken.contains(&place)
     }
 
     /// This range is never shown.

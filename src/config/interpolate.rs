@@ -34,6 +34,7 @@ pub(super) fn interpolate(node: &mut Node, text: &str, env: &Env, findings: &mut
                 if let Some(help) = problem.help(env) {
                     finding.help(help);
                 }
+                findings.give_up_on(node.place);
                 node.content = Content::Broken { text: std::mem::take(value) };
             }
         },

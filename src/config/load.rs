@@ -369,6 +369,9 @@ impl Build<'_> {
             Err(errors) => {
                 for error in errors {
                     let place = place_of(&error, trees);
+                    if self.findings.gave_up_on(place) {
+                        continue;
+                    }
                     let finding = self.findings.error(place, error.message);
                     if let Some(help) = error.help {
                         finding.help(help);
