@@ -6,15 +6,21 @@ use super::rule::Target;
 use crate::model::{AttributeKind, Number, Value};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
-/// The attribute that holds a phone number, and with it a person's identity.
-pub(crate) const SMS: &str = "SMS";
+/// Brevo's own attributes that hold a phone number. Each is unique among all contacts, and a malformed number makes
+/// Brevo refuse the whole contact, so only E.164 gets there.
+pub(crate) const PHONES: &[&str] = &["SMS", "WHATSAPP", "LANDLINE_NUMBER"];
+
+/// Whether the attribute is one of [`PHONES`].
+pub(crate) fn is_phone(attribute: &str) -> bool {
+    PHONES.contains(&attribute)
+}
 
 /// Canonical form of what Intercom holds, by the type that the account declares: a custom attribute of type date
 /// arrives as unix seconds, and only its declaration tells it from a number.
-pub(crate) fn source(value: &Value, kind: SourceKind) -> Option<Value> {
+pub(crate) fn source(value: &Value, kind: SourceKind) -> Value {
     match kind {
-        SourceKind::Date | SourceKind::Instant => Some(instant_of(value)),
-        _ => Some(value.clone()),
+        SourceKind::Date | SourceKind::Instant => instant_of(value),
+        _ => value.clone(),
     }
 }
 
@@ -41,7 +47,7 @@ pub(crate) fn to_cell(
     region: Option<&str>,
     closed: bool,
 ) -> Result<Option<Value>, String> {
-    if target.attribute == SMS {
+    if is_phone(&target.attribute) {
         return match value {
             Value::Text(text) => {
                 phone::to_e164(text, region).map(|number| Some(Value::Text(number))).map_err(|error| error.to_string())
@@ -68,9 +74,12 @@ pub(crate) fn to_cell(
                 None => Err(mismatch(value, target)),
             },
             Value::Boolean(flag) => Ok(Some(Value::Number(Number::Whole(i64::from(*flag))))),
+            Value::Instant(instant) => Ok(Some(Value::Number(Number::Whole(instant.timestamp())))),
             other => Err(mismatch(other, target)),
         },
-        AttributeKind::Boolean => boolean(value).map(yes).ok_or_else(|| mismatch(value, target)),
+        AttributeKind::Boolean => {
+            boolean(value).map(|flag| Some(Value::Boolean(flag))).ok_or_else(|| mismatch(value, target))
+        }
         AttributeKind::Date => match day(value) {
             Some(day) => Ok(Some(Value::Date(day))),
             None => Err(mismatch(value, target)),
@@ -96,7 +105,7 @@ pub(crate) fn to_cell(
 
 /// Canonical form of what Brevo holds in an attribute of this type.
 pub(crate) fn observed(value: &Value, target: &Target) -> Option<Value> {
-    if target.attribute == SMS {
+    if is_phone(&target.attribute) {
         return phone::observed(&value.to_string()).map(Value::Text);
     }
     match &target.kind {

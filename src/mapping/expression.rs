@@ -28,8 +28,8 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
 #[derive(Clone)]
 pub struct Expression {
     source: String,
-    /// Whether it reads other fields than its own.
-    reads_record: bool,
+    /// The paths of the record that it reads; an empty one if it reads the record as a whole.
+    reads: Vec<String>,
     compiled: Arc<minijinja::Expression<'static, 'static>>,
 }
 
@@ -66,8 +66,12 @@ impl Expression {
         for name in &names {
             check_name(name)?;
         }
-        let reads_record = names.iter().any(|name| name == "record" || name.starts_with("record."));
-        let expression = Self { source: source.to_owned(), reads_record, compiled: Arc::new(compiled) };
+        let reads = names
+            .iter()
+            .filter_map(|name| name.strip_prefix("record"))
+            .map(|rest| rest.trim_start_matches('.').to_owned())
+            .collect();
+        let expression = Self { source: source.to_owned(), reads, compiled: Arc::new(compiled) };
         // Unknown filters show only when they run.
         let samples =
             [None, Some(Value::Text("a".to_owned())), Some(Value::Boolean(true)), Value::list(["a".to_owned()])];
@@ -86,12 +90,17 @@ impl Expression {
 
     /// Whether it reads other fields than its own.
     pub(crate) fn reads_record(&self) -> bool {
-        self.reads_record
+        !self.reads.is_empty()
+    }
+
+    /// Whether it may read something at or below this path.
+    pub(crate) fn mentions(&self, prefix: &str) -> bool {
+        self.reads.iter().any(|path| path.is_empty() || paths::touches(path, prefix))
     }
 
     fn run(&self, value: Option<&Value>, record: &Fields) -> Result<Jinja, minijinja::Error> {
         let value = value.map_or_else(|| Jinja::from(()), to_jinja);
-        let record = if self.reads_record {
+        let record = if self.reads_record() {
             Jinja::from_object(RecordView { fields: Arc::new(record.clone()), prefix: String::new() })
         } else {
             Jinja::from(())
@@ -149,9 +158,10 @@ fn check_name(name: &str) -> Result<(), (String, Option<String>)> {
         return Ok(());
     }
     let Some(path) = name.strip_prefix("record.") else {
-        let help = match super::transform::NAMES.contains(&root) {
-            true => format!("`{root}` is a transform: write `transform: [{{{root}: …}}]`"),
-            false => "an expression can read `value` and `record`".to_owned(),
+        let help = if super::transform::NAMES.contains(&root) {
+            format!("`{root}` is a transform: write `transform: [{{{root}: …}}]`")
+        } else {
+            "an expression can read `value` and `record`".to_owned()
         };
         return Err((format!("the expression reads `{root}`, which does not exist"), Some(help)));
     };

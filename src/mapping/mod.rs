@@ -123,6 +123,17 @@ impl ListRule {
         Self { key: format!("{who} -> {list}"), membership, list }
     }
 
+    /// Whether membership depends on something at or below this path (`tags`, `company`).
+    pub fn mentions(&self, prefix: &str) -> bool {
+        match &self.membership {
+            Membership::AllUsers | Membership::Leads => prefix == "role",
+            Membership::ActiveConversations => paths::touches("conversations.open_count", prefix),
+            Membership::Tag(_) => prefix == "tags",
+            Membership::ConversationTag(_) => paths::touches("conversations.tags", prefix),
+            Membership::When(condition) => condition.mentions(prefix),
+        }
+    }
+
     /// Whether this record belongs on the list. Tags are compared without regard to case, as Intercom does.
     /// A condition that fails does not hold; [`Self::try_holds`] says why.
     pub fn holds(&self, record: &Fields) -> bool {

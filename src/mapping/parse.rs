@@ -28,18 +28,25 @@ const ENTRY_KEYS: &[&str] =
 
 /// Compiles all sections into one mapping; no section at all is the default mapping.
 pub fn parse(sections: &[Section], options: &Options) -> Result<Mapping, Vec<MappingError>> {
-    let mut parser =
-        Parser { options, file: 0, mapping: Mapping::default(), errors: Vec::new(), seen: BTreeSet::new() };
+    let mut parser = Parser {
+        options,
+        file: 0,
+        mapping: Mapping::default(),
+        errors: Vec::new(),
+        seen: BTreeSet::new(),
+        maps_fields: false,
+    };
     if let Some(region) = options.default_phone_region.as_deref().filter(|region| !phone::is_region(region)) {
         let help = Some("two capital letters, such as NO or US".to_owned());
         parser.error(&[], false, format!("`{region}` is no region that phone numbers are known for"), help);
     }
-    if sections.is_empty() {
-        parser.default_mapping();
-    }
     for section in sections {
         parser.file = section.file;
         parser.section(&section.path, &section.value);
+    }
+    // A file that speaks of tags and lists only leaves the fields as they would be without it.
+    if !parser.maps_fields {
+        parser.default_mapping();
     }
     parser.check_cases();
     if parser.errors.is_empty() { Ok(parser.mapping) } else { Err(parser.errors) }
@@ -52,6 +59,8 @@ struct Parser<'a> {
     errors: Vec<MappingError>,
     /// Attributes that a rule writes already, with whether all of their rules are conditional.
     seen: BTreeSet<(String, bool)>,
+    /// Whether any field is mapped.
+    maps_fields: bool,
 }
 
 fn join(path: &[String], key: impl Into<String>) -> Vec<String> {
@@ -127,6 +136,7 @@ impl Parser<'_> {
 
     /// One path and what becomes of it. `here` leads to the path: a key of its own, or the value of `from`.
     fn entry(&mut self, here: &[String], keyed: bool, source: &str, value: &Yaml) {
+        self.maps_fields = true;
         let below = |key: &str| {
             if keyed { join(here, key) } else { join(here.split_last().map_or(here, |(_, parent)| parent), key) }
         };
@@ -179,6 +189,7 @@ impl Parser<'_> {
         };
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut rule = FieldRule::new(source, kind, &names);
+        rule.place = Some((self.file, here.to_vec()));
         let errors = self.errors.len();
         if let Yaml::Mapping(entries) = value {
             for (key, value) in entries {
@@ -196,7 +207,7 @@ impl Parser<'_> {
             let help = Some("add `options: [\u{2026}]`".to_owned());
             self.error(&below("type"), false, "a category needs the list of its options", help);
         }
-        let phones = rule.targets.iter().any(|target| target.attribute == convert::SMS)
+        let phones = rule.targets.iter().any(|target| convert::is_phone(&target.attribute))
             || rule.steps.iter().any(|step| matches!(step, Step::Phone(_)));
         if phones {
             rule.default_region.clone_from(&self.options.default_phone_region);
@@ -211,6 +222,16 @@ impl Parser<'_> {
         }
         self.seen.extend(names.iter().map(|name| ((*name).to_owned(), rule.when.is_some())));
         if self.errors.len() == errors {
+            // Rules that share source and target under different conditions need names of their own.
+            let same = self
+                .mapping
+                .rules
+                .iter()
+                .filter(|known| known.source == rule.source && known.key.starts_with(&rule.key));
+            match same.count() {
+                0 => {}
+                others => rule.key = format!("{} ({})", rule.key, others + 1),
+            }
             self.mapping.rules.push(rule.typed());
         }
     }
@@ -222,7 +243,12 @@ impl Parser<'_> {
                 self.error(here, keyed, format!("Intercom has no field `{source}`"), help);
             }
             _ => {
-                self.error(here, keyed, format!("`{source}` has no `to:`"), Some("name the Brevo attribute".to_owned()))
+                self.error(
+                    here,
+                    keyed,
+                    format!("`{source}` has no `to:`"),
+                    Some("name the Brevo attribute".to_owned()),
+                );
             }
         }
     }
@@ -282,16 +308,16 @@ impl Parser<'_> {
                 }
                 step => self.step(place, step, rule),
             },
-            "when" => match value {
-                Yaml::String(source) => match Expression::compile(source) {
+            "when" => {
+                let Some(source) = value.as_str() else {
+                    let help = Some("`when: record.role == 'user'`".to_owned());
+                    return self.error(place, false, "expected an expression", help);
+                };
+                match Expression::compile(source) {
                     Ok(expression) => rule.when = Some(expression),
                     Err((message, help)) => self.error(place, false, message, help),
-                },
-                _ => {
-                    let help = Some("`when: record.role == 'user'`".to_owned());
-                    self.error(place, false, "expected an expression", help);
                 }
-            },
+            }
             "options" => {
                 let options = value.as_sequence().filter(|items| !items.is_empty());
                 let options: Option<Vec<String>> = options.and_then(|items| items.iter().map(plain_text).collect());
@@ -332,11 +358,8 @@ impl Parser<'_> {
         let found = choices.iter().find(|(name, _)| norm(name) == norm(word));
         if found.is_none() {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            let help = match paths::nearest(word, names.iter().copied()) {
-                Some(nearest) => format!("did you mean `{nearest}`?"),
-                None => format!("one of {}", names.join(", ")),
-            };
-            self.error(place, false, format!("expected one of {}", names.join(", ")), Some(help));
+            let help = paths::nearest(word, names.iter().copied()).map(|nearest| format!("did you mean `{nearest}`?"));
+            self.error(place, false, format!("expected one of {}", names.join(", ")), help);
         }
         found.map(|(_, choice)| *choice)
     }
@@ -451,7 +474,7 @@ impl Parser<'_> {
             let here = join(place, key);
             match paths::lookup(&path) {
                 Known::Yes(kind) => {
-                    if let Some(value) = to_value(value).and_then(|value| convert::source(&value, kind)) {
+                    if let Some(value) = to_value(value).map(|value| convert::source(&value, kind)) {
                         fields.insert(path, value);
                     }
                 }

@@ -198,3 +198,9 @@ pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&
         .min()
         .map(|(_, name)| name)
 }
+
+/// Whether reading `path` may read something at or below `prefix`.
+pub(crate) fn touches(path: &str, prefix: &str) -> bool {
+    let below = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+    path == prefix || below(path, prefix) || below(prefix, path)
+}

@@ -1,7 +1,7 @@
 //! Fitting a mapping to the account: the names, types and options that are really there.
 
 use super::paths::{self, SourceKind};
-use super::rule::{FieldRule, Target, ValueType};
+use super::rule::{FieldRule, Target, ValueType, hex};
 use super::{Mapping, MappingError, convert};
 use crate::model::{Attribute, AttributeKind, AttributeSpec};
 use sha2::{Digest, Sha256};
@@ -103,6 +103,10 @@ impl Resolution {
                 let chosen = matches!(wanted, AttributeKind::Category | AttributeKind::MultipleChoice);
                 target.options = if chosen { numbered(&wanted, &[], &labels) } else { Vec::new() };
                 let options = target.options.iter().map(|(label, _)| label.clone()).collect();
+                // Brevo's own: they are there, whether listed or not.
+                if convert::is_phone(&name) {
+                    continue;
+                }
                 if self.create.iter().all(|spec| spec.name != name) {
                     self.create.push(AttributeSpec { name, kind: wanted.clone(), options });
                 }
@@ -111,11 +115,14 @@ impl Resolution {
             target.kind = found.kind.clone();
             target.options.clone_from(&found.options);
             let unwritable = !found.writable || matches!(found.kind, AttributeKind::Other(_));
-            if unwritable || (name != convert::SMS && !fits(&wanted, certain, &found.kind)) {
+            if !convert::is_phone(&name) && (unwritable || !fits(&wanted, certain, &found.kind)) {
                 let help = if unwritable {
                     "Brevo does not let anybody write it: map to another attribute".to_owned()
                 } else {
-                    format!("map to another attribute, add `type: {}`, or a `transform`", type_name(&found.kind))
+                    let word = type_name(&found.kind);
+                    format!(
+                        "map to another attribute, or make the value a {word} with a `transform` and `type: {word}`"
+                    )
                 };
                 let (wanted, found) = (wanted.clone(), found.kind.clone());
                 self.clashes.push(Clash { rule: rule.key.clone(), attribute: name, wanted, found, help });
@@ -145,8 +152,8 @@ impl Resolution {
         let help =
             paths::nearest(&rule.source, intercom.keys().copied().filter(|name| name.contains("custom_attributes.")));
         self.mapping.warnings.push(MappingError {
-            file: 0,
-            path: Vec::new(),
+            file: rule.place.as_ref().map_or(0, |(file, _)| *file),
+            path: rule.place.as_ref().map(|(_, path)| path.clone()).unwrap_or_default(),
             on_key: true,
             message: format!(
                 "the workspace has no attribute `{}`: nothing will be written by `{}`",
@@ -259,10 +266,8 @@ fn custom_rules(rules: &[FieldRule], intercom: &BTreeMap<&str, &Attribute>) -> V
             let alone = paths.len() == 1 || exact == [*path];
             let mut attribute = if taken.contains(name.as_str()) { format!("INTERCOM_{name}") } else { name.clone() };
             if !alone {
-                let digest = Sha256::digest(path.as_bytes());
-                attribute.extend(
-                    digest.iter().take(3).map(|byte| format!("{byte:02X}")).fold("_".to_owned(), |a, b| a + &b).chars(),
-                );
+                let digest = hex(&Sha256::digest(path.as_bytes())[..3]).to_uppercase();
+                attribute = format!("{attribute}_{digest}");
             }
             made.push(FieldRule::new(path, SourceKind::Unknown, &[&attribute]).typed());
         }

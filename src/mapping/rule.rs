@@ -2,7 +2,7 @@
 
 use super::convert;
 use super::expression::Expression;
-use super::paths::SourceKind;
+use super::paths::{self, SourceKind};
 use super::transform::{Gives, Step};
 use crate::model::{AttributeKind, Fields, Value};
 use sha2::{Digest, Sha256};
@@ -99,8 +99,9 @@ pub struct FieldProblem {
 pub enum Projection {
     /// The rule does not speak about this record (`when` is false, or the rule is inert).
     NotApplicable,
-    /// One cell per target, canonical. `None` while the source has a value means that the source says "empty" (`false`,
-    /// a name without a family name), not that it says nothing.
+    /// One cell per target, canonical. `Some(false)` is a source that says no, though [`FieldRule::observed`] cannot
+    /// tell it from nothing; `None` in some cells while others have a value is a source that says "empty" there (a name
+    /// without a family name).
     Cells(Vec<Option<Value>>),
     /// The value could not be mapped.
     Problem(FieldProblem),
@@ -130,6 +131,8 @@ pub struct FieldRule {
     /// Options that the operator listed: then no others exist.
     pub(crate) options: Vec<String>,
     pub(crate) default_region: Option<String>,
+    /// Where it is written, for messages: file and keys. `None` in the default mapping.
+    pub place: Option<(usize, Vec<String>)>,
 }
 
 impl FieldRule {
@@ -148,6 +151,7 @@ impl FieldRule {
             when: None,
             options: Vec::new(),
             default_region: None,
+            place: None,
         };
         rule.targets = attributes
             .iter()
@@ -204,14 +208,20 @@ impl FieldRule {
                 &self.default_region
             )
         );
-        self.fingerprint =
-            Sha256::digest(meaning.as_bytes()).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        self.fingerprint = hex(&Sha256::digest(meaning.as_bytes())[..8]);
         self
+    }
+
+    /// Whether the rule reads something at or below this path (`company`, `tags`), in its source or its expressions.
+    pub fn mentions(&self, prefix: &str) -> bool {
+        paths::touches(&self.source, prefix)
+            || self.when.as_ref().is_some_and(|when| when.mentions(prefix))
+            || self.steps.iter().any(|step| matches!(step, Step::Expression(expression) if expression.mentions(prefix)))
     }
 
     /// The canonical value on the Intercom side.
     pub fn source_value(&self, record: &Fields) -> Option<Value> {
-        convert::source(record.get(&self.source)?, self.source_kind)
+        Some(convert::source(record.get(&self.source)?, self.source_kind))
     }
 
     /// What Brevo ought to hold for this record.
@@ -293,4 +303,14 @@ impl FieldRule {
             .map(|target| attributes.get(&target.attribute).and_then(|value| convert::observed(value, target)))
             .collect()
     }
+}
+
+/// Bytes as hex digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for half in [byte >> 4, byte & 15] {
+            text.extend(char::from_digit(u32::from(half), 16));
+        }
+        text
+    })
 }

@@ -75,3 +75,124 @@ fn instant(fields: &Fields, path: &str) -> Option<DateTime<Utc>> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mapping::paths;
+    use crate::model::{ConversationId, Rating, Sla};
+    use chrono::TimeZone;
+    use proptest::prelude::*;
+
+    fn at(minute: i64) -> DateTime<Utc> {
+        Utc.with_ymd_and_hms(2026, 5, 1, 0, 0, 0).unwrap() + chrono::Duration::minutes(minute)
+    }
+
+    fn conversation(id: &str, created: i64) -> Conversation {
+        Conversation {
+            id: ConversationId::new(id),
+            contacts: std::collections::BTreeSet::default(),
+            created_at: at(created),
+            updated_at: at(created),
+            state: ConversationState::Open,
+            snoozed_until: None,
+            waiting_since: None,
+            priority: None,
+            source_type: None,
+            delivered_as: None,
+            started_by_contact: true,
+            rating: None,
+            tags: std::collections::BTreeSet::default(),
+            sla: None,
+            last_close_at: None,
+            last_contact_reply_at: None,
+            time_to_first_reply: None,
+            ai_participated: None,
+            ai_resolution: None,
+            ai_rating: None,
+        }
+    }
+
+    fn full(id: &str, created: i64) -> Conversation {
+        Conversation {
+            waiting_since: Some(at(created + 1)),
+            priority: Some("priority".to_owned()),
+            source_type: Some("email".to_owned()),
+            delivered_as: Some("customer_initiated".to_owned()),
+            rating: Some(Rating { score: 5, remark: Some("Thanks".to_owned()) }),
+            tags: std::collections::BTreeSet::from(["refund".to_owned()]),
+            sla: Some(Sla { name: Some("Gold".to_owned()), status: Some("hit".to_owned()) }),
+            last_close_at: Some(at(created + 2)),
+            last_contact_reply_at: Some(at(created + 3)),
+            time_to_first_reply: Some(60),
+            ai_participated: Some(true),
+            ai_resolution: Some("confirmed_resolution".to_owned()),
+            ai_rating: Some(4),
+            ..conversation(id, created)
+        }
+    }
+
+    #[test]
+    fn every_figure_is_a_known_path_of_the_type_it_says() {
+        let contact = Fields::from([("last_seen_at".to_owned(), Value::Instant(at(0)))]);
+        let figures = figures(&[full("1", 0)], &contact);
+        let made: Vec<&str> = figures.keys().map(String::as_str).collect();
+        let mut known: Vec<&str> = paths::CONVERSATIONS.iter().map(|(path, _)| *path).collect();
+        known.sort_unstable();
+        assert_eq!(made, known);
+        for (path, kind) in paths::CONVERSATIONS {
+            let fits = matches!(
+                (kind, &figures[*path]),
+                (paths::SourceKind::Text, Value::Text(_))
+                    | (paths::SourceKind::Number, Value::Number(_))
+                    | (paths::SourceKind::Boolean, Value::Boolean(_))
+                    | (paths::SourceKind::Instant, Value::Instant(_))
+                    | (paths::SourceKind::List, Value::List(_))
+            );
+            assert!(fits, "{path}");
+        }
+    }
+
+    #[test]
+    fn nobody_who_never_wrote_has_more_than_counts() {
+        let figures = figures(&[], &Fields::new());
+        assert_eq!(figures.len(), 3);
+        assert!(figures.values().all(|value| *value == whole(0)));
+    }
+
+    #[test]
+    fn a_snoozed_conversation_is_not_open() {
+        let snoozed = Conversation { state: ConversationState::Snoozed, ..full("1", 0) };
+        let figures = figures(&[snoozed], &Fields::new());
+        assert_eq!(figures["conversations.open_count"], whole(0));
+        assert_eq!(figures.get("conversations.waiting_since"), None);
+    }
+
+    #[test]
+    fn a_new_conversation_does_not_take_a_rating_back() {
+        let figures = figures(&[full("1", 0), conversation("2", 10)], &Fields::new());
+        assert_eq!(figures["conversations.last_rating"], whole(5));
+        assert_eq!(figures["conversations.last_closed_at"], Value::Instant(at(2)));
+        assert_eq!(figures.get("conversations.last_priority"), None);
+        assert_eq!(figures["conversations.tags"], Value::List(vec!["refund".to_owned()]));
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_does_not_matter(times in prop::collection::vec((0_i64..5, 0_i64..5, any::<bool>()), 0..8)) {
+            let mut conversations: Vec<Conversation> = times
+                .iter()
+                .enumerate()
+                .map(|(index, (created, updated, rich))| {
+                    let id = (index % 5).to_string();
+                    let made = if *rich { full(&id, *created) } else { conversation(&id, *created) };
+                    // Two looks at one conversation with the same record time are the same look.
+                    Conversation { updated_at: at(updated * 10 + i64::try_from(index).unwrap()), ..made }
+                })
+                .collect();
+            let forth = figures(&conversations, &Fields::new());
+            conversations.reverse();
+            prop_assert_eq!(forth, figures(&conversations, &Fields::new()));
+        }
+    }
+}

@@ -87,7 +87,7 @@ pub fn transitions(before: Option<&Conversation>, now: &Conversation) -> Vec<Tra
         let remark = rating.remark.as_deref().map(str::trim).unwrap_or_default();
         // Hashed: a remark is a person's words, and keys end up in logs.
         let digest = Sha256::digest(format!("{}\n{remark}", rating.score).as_bytes());
-        let mark = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let mark = digest.iter().take(8).fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
         // Between two looks in order, the rating is as new as this look. Otherwise (the first look of a backfill, a
         // late webhook) it may be years old, and only the record's time bounds it.
         let in_order = before.is_some_and(|known| known.updated_at <= now.updated_at);
@@ -127,4 +127,125 @@ pub fn properties(kind: TransitionKind, conversation: &Conversation) -> BTreeMap
         TransitionKind::Created | TransitionKind::Rated => {}
     }
     properties
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ConversationId, Rating};
+    use chrono::TimeZone;
+    use std::collections::BTreeSet;
+
+    fn at(minute: u32) -> DateTime<Utc> {
+        Utc.with_ymd_and_hms(2026, 5, 1, 0, minute, 0).unwrap()
+    }
+
+    fn open() -> Conversation {
+        Conversation {
+            id: ConversationId::new("77"),
+            contacts: BTreeSet::default(),
+            created_at: at(0),
+            updated_at: at(0),
+            state: ConversationState::Open,
+            snoozed_until: None,
+            waiting_since: None,
+            priority: None,
+            source_type: Some("email".to_owned()),
+            delivered_as: None,
+            started_by_contact: true,
+            rating: None,
+            tags: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
+            sla: None,
+            last_close_at: None,
+            last_contact_reply_at: None,
+            time_to_first_reply: None,
+            ai_participated: None,
+            ai_resolution: None,
+            ai_rating: None,
+        }
+    }
+
+    fn closed(minute: u32) -> Conversation {
+        Conversation {
+            state: ConversationState::Closed,
+            last_close_at: Some(at(minute)),
+            updated_at: at(minute),
+            ..open()
+        }
+    }
+
+    fn rated(score: u8, remark: Option<&str>) -> Conversation {
+        Conversation { rating: Some(Rating { score, remark: remark.map(str::to_owned) }), ..closed(5) }
+    }
+
+    fn kinds(before: Option<&Conversation>, now: &Conversation) -> Vec<TransitionKind> {
+        transitions(before, now).into_iter().map(|transition| transition.kind).collect()
+    }
+
+    #[test]
+    fn a_first_look_reports_what_it_shows() {
+        use TransitionKind::{Closed, Created, Rated};
+        assert_eq!(kinds(None, &rated(5, None)), [Created, Closed, Rated]);
+        // A backfill must be able to tell that a rating is old.
+        assert!(transitions(None, &rated(5, None)).iter().all(|transition| transition.happened_at.is_some()));
+    }
+
+    #[test]
+    fn nothing_new_is_nothing() {
+        let now = Conversation { updated_at: at(30), ..rated(3, Some("meh")) };
+        assert_eq!(kinds(Some(&rated(3, Some("meh"))), &now), []);
+    }
+
+    #[test]
+    fn closed_opened_and_closed_again_is_two_events() {
+        let first = transitions(Some(&open()), &closed(5));
+        let second = transitions(Some(&closed(5)), &closed(9));
+        assert_eq!((first.len(), second.len()), (1, 1));
+        assert_ne!(first[0].key, second[0].key);
+        // Opened again in between: the time of the last closing stands, and is no event.
+        let reopened = Conversation { state: ConversationState::Open, updated_at: at(6), ..closed(5) };
+        assert_eq!(kinds(Some(&closed(5)), &reopened), []);
+    }
+
+    #[test]
+    fn a_webhook_and_a_poll_give_one_key() {
+        // A poll shows milliseconds nowhere, a webhook may: whole seconds count.
+        let webhook = Conversation { last_close_at: Some(at(5) + chrono::Duration::milliseconds(300)), ..closed(5) };
+        assert_eq!(transitions(Some(&open()), &webhook)[0].key, transitions(Some(&open()), &closed(5))[0].key);
+        assert_eq!(kinds(Some(&webhook), &closed(5)), []);
+    }
+
+    #[test]
+    fn a_snooze_is_known_by_its_end() {
+        let until = |minute| Conversation {
+            state: ConversationState::Snoozed,
+            snoozed_until: Some(at(minute)),
+            updated_at: at(1),
+            ..open()
+        };
+        assert_eq!(kinds(Some(&open()), &until(30)), [TransitionKind::Snoozed]);
+        assert_eq!(kinds(Some(&until(30)), &until(30)), []);
+        assert_eq!(kinds(Some(&until(30)), &until(40)), [TransitionKind::Snoozed]);
+    }
+
+    #[test]
+    fn a_remark_that_comes_later_is_another_rating_and_stays_private() {
+        let found = transitions(Some(&rated(2, None)), &rated(2, Some("too slow")));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].happened_at, None);
+        assert!(!found[0].key.contains("slow"));
+        let properties = properties(TransitionKind::Rated, &rated(2, Some("too slow")));
+        assert_eq!(properties["rating"], 2);
+        assert_eq!(properties["tags"], "a, b");
+        assert!(!format!("{properties:?}").contains("slow"));
+    }
+
+    #[test]
+    fn a_late_look_still_reports_what_it_shows() {
+        let late = closed(5);
+        assert_eq!(kinds(Some(&closed(9)), &late), [TransitionKind::Closed]);
+        let late = Conversation { updated_at: at(4), ..rated(1, None) };
+        let found = transitions(Some(&rated(5, None)), &late);
+        assert_eq!(found[0].happened_at, Some(at(4)));
+    }
 }
