@@ -75,6 +75,11 @@ impl Node {
         matches!(&self.content, Content::Scalar { text, plain: true } if resolve_plain(text).is_null())
     }
 
+    /// No value, or a blank one: `${NAME:-}` says "if there is one".
+    pub(super) fn is_blank(&self) -> bool {
+        self.is_null() || matches!(&self.content, Content::Scalar { text, .. } if text.trim().is_empty())
+    }
+
     /// The value without its positions.
     pub(super) fn to_value(&self) -> serde_yaml::Value {
         use serde_yaml::Value;
@@ -209,6 +214,10 @@ impl Builder {
                 Err(error) => {
                     let start = self.offset(error.marker().index());
                     let place = Place { file: self.file, start, end: start };
+                    // Nothing is known of what stands there, so nothing is shown that may be a token.
+                    for (from, to) in super::mask::token_like(text) {
+                        findings.hide(Place { file: self.file, start: from, end: to });
+                    }
                     findings
                         .error(place, format!("this is not YAML: {}", error.info()))
                         .label("from here on it cannot be read")
@@ -233,16 +242,16 @@ impl Builder {
                     None => Err("an alias (`*name`) without an anchor (`&name`) before it"),
                 },
                 Event::Scalar(text, style, anchor, tag) => {
-                    let tag = self.check_tag(place, tag, findings);
+                    let tag = Self::check_tag(place, tag, findings);
                     let plain = style == ScalarStyle::Plain && !tag;
                     self.add(Node::scalar(place, text.into_owned(), plain), anchor, findings)
                 }
                 Event::SequenceStart(anchor, tag) => {
-                    self.check_tag(place, tag, findings);
+                    Self::check_tag(place, tag, findings);
                     self.open(Frame { anchor, place, filling: Filling::Sequence(Vec::new()) })
                 }
                 Event::MappingStart(anchor, tag) => {
-                    self.check_tag(place, tag, findings);
+                    Self::check_tag(place, tag, findings);
                     self.open(Frame { anchor, place, filling: Filling::Mapping { entries: Vec::new(), key: None } })
                 }
                 Event::SequenceEnd | Event::MappingEnd => self.close(place, findings),
@@ -258,7 +267,7 @@ impl Builder {
     }
 
     /// Whether the tag makes a scalar text. Tags of one's own mean nothing here.
-    fn check_tag(&self, place: Place, tag: Option<Cow<'_, Tag>>, findings: &mut Findings) -> bool {
+    fn check_tag(place: Place, tag: Option<Cow<'_, Tag>>, findings: &mut Findings) -> bool {
         let Some(tag) = tag else { return false };
         if !tag.is_yaml_core_schema() {
             findings
@@ -323,6 +332,7 @@ fn add_entry(entries: &mut Vec<Entry>, entry: Entry, findings: &mut Findings) {
     match entries.iter().find(|earlier| earlier.key == entry.key) {
         Some(earlier) => {
             let first = earlier.key_place;
+            findings.hide_all(&entry.value); // nobody will look at what it is
             findings
                 .error(entry.key_place, format!("the key `{}` is given twice in one block", entry.key))
                 .label("the second one")
@@ -359,4 +369,86 @@ fn merge(entries: Vec<Entry>, findings: &mut Findings) -> Vec<Entry> {
         }
     }
     own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Node, Findings) {
+        let mut findings = Findings::default();
+        (parse(0, text, &mut findings).unwrap(), findings)
+    }
+
+    fn shown<'a>(text: &'a str, path: &[&str], on_key: bool) -> &'a str {
+        let path: Vec<String> = path.iter().map(|step| (*step).to_owned()).collect();
+        let place = read(text).0.locate(&path, on_key);
+        &text[place.start..place.end]
+    }
+
+    #[test]
+    fn values_and_keys_are_found_where_they_stand() {
+        let text = "é: ü\r\nlist:\r\n  - a.b: 1\r\n  - {c: 'two'} # three\r\n";
+        assert_eq!(shown(text, &["é"], false), "ü");
+        assert_eq!(shown(text, &["list", "0", "a.b"], false), "1");
+        assert_eq!(shown(text, &["list", "0", "a.b"], true), "a.b");
+        assert_eq!(shown(text, &["list", "1", "c"], false), "'two'");
+        assert_eq!(shown(text, &["list"], false), "list");
+        assert_eq!(shown(text, &["list", "1"], false), "c");
+        assert_eq!(shown(text, &["list", "7", "x"], false), "list", "as far as it goes");
+    }
+
+    #[test]
+    fn scalars_read_as_serde_yaml_reads_them() {
+        for text in [
+            "true",
+            "True",
+            "yes",
+            "NO",
+            "no",
+            "on",
+            "null",
+            "~",
+            "12",
+            "0x1F",
+            "0o17",
+            "012",
+            "1e3",
+            "1_000",
+            ".inf",
+            "+4712345678",
+            "2.11",
+            "2.10",
+            "2024-01-01",
+            "'12'",
+            "\"true\"",
+            "!!str 12",
+            "-",
+            "a: 1",
+            "[1, '1']",
+            "",
+        ] {
+            let reference: serde_yaml::Value = serde_yaml::from_str(&format!("k: {text}\n")).unwrap_or_default();
+            let mut findings = Findings::default();
+            if let Some(node) = parse(0, &format!("k: {text}\n"), &mut findings)
+                && !reference.is_null()
+            {
+                assert_eq!(node.to_value(), reference, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_environment_cannot_make_more_than_a_scalar() {
+        for text in ["&a 3", "3 # x", "[1]", "{a: 1}", "!!int 3", "---", "- 3", "a: b"] {
+            assert_eq!(resolve_plain(text), serde_yaml::Value::String(text.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn merge_keys_bring_in_what_a_block_does_not_say() {
+        let (node, _) = read("a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: [*a, *b], x: 3}\n");
+        let expected: serde_yaml::Value = serde_yaml::from_str("{x: 3, y: 1, z: 2}").unwrap();
+        assert_eq!(node.to_value()["c"], expected);
+    }
 }

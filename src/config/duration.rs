@@ -7,6 +7,9 @@ pub(super) const EXPECTED: &str = "a duration such as `30s`, `5m`, `1h30m` or `7
 
 const UNITS: [(&str, u64); 5] = [("w", 604_800), ("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
 
+/// Ten years: what is longer is a slip, and would only overflow somewhere else.
+const LONGEST: u64 = 10 * 365 * 86_400;
+
 /// Reads a duration; `None` if it is none. Units go from large to small, each at most once, so that `1m1h` is noticed.
 pub(super) fn parse(text: &str) -> Option<Duration> {
     let mut rest = text.trim();
@@ -23,7 +26,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
         rest = rest[name.len()..].trim_start();
         seconds = seconds.checked_add(number.checked_mul(*size)?)?;
     }
-    Some(Duration::from_secs(seconds))
+    (seconds <= LONGEST).then(|| Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -41,8 +44,21 @@ mod tests {
 
     #[test]
     fn refuses_what_could_be_misread() {
-        for text in ["", "5", "5 m", "m", "1m1h", "5m5m", "-5m", "1.5h", "5min", "5ms", "99999999999999999999w", "٣m"]
-        {
+        for text in [
+            "",
+            "5",
+            "5 m",
+            "m",
+            "1m1h",
+            "5m5m",
+            "-5m",
+            "1.5h",
+            "5min",
+            "5ms",
+            "999999w",
+            "99999999999999999999w",
+            "٣m",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

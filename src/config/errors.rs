@@ -1,7 +1,10 @@
 //! What is wrong with a config, where, and how it is shown.
 
-use super::document::Place;
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceSpan};
+use super::document::{Content, Node, Place};
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
+    SpanContents,
+};
 use serde::Serialize;
 use std::fmt;
 use std::sync::Arc;
@@ -40,9 +43,51 @@ pub struct Diagnostic {
 /// The text to show, with its secrets masked, and the ranges to point at.
 #[derive(Debug, Clone)]
 struct Picture {
-    source: Arc<NamedSource<String>>,
+    source: Arc<ShownFile>,
     span: SourceSpan,
     also: Option<SourceSpan>,
+}
+
+/// A file as it may be shown. Of its text, miette gets only the lines it points at: its neighbours may hold what is
+/// nobody's business.
+struct ShownFile {
+    name: String,
+    text: String,
+}
+
+impl fmt::Debug for ShownFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+impl SourceCode for ShownFile {
+    /// Without context asked for, miette wants to know where a span begins; with context, what to show around it.
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        context_lines_before: usize,
+        _context_lines_after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let (from, to) = (span.offset(), span.offset() + span.len());
+        let before = self.text.get(..from).ok_or(MietteError::OutOfBounds)?;
+        let after = self.text.get(to..).ok_or(MietteError::OutOfBounds)?;
+        let (line, column) = line_and_column(&self.text, from);
+        let (from, column) = match context_lines_before {
+            0 => (from, column),
+            _ => (before.rfind('\n').map_or(0, |at| at + 1), 1),
+        };
+        let to = if context_lines_before == 0 { to } else { to + after.find('\n').unwrap_or(after.len()) };
+        let shown = self.text.get(from..to).unwrap_or_default().trim_end_matches('\r');
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.clone(),
+            shown.as_bytes(),
+            (from, shown.len()).into(),
+            line - 1,
+            column - 1,
+            shown.matches('\n').count() + 1,
+        )))
+    }
 }
 
 impl Diagnostic {
@@ -69,10 +114,7 @@ impl Diagnostic {
     pub fn render(&self, color: bool) -> String {
         let theme = if color { GraphicalTheme::unicode() } else { GraphicalTheme::unicode_nocolor() };
         let mut out = String::new();
-        let handler = GraphicalReportHandler::new_themed(theme)
-            .with_links(false)
-            .with_context_lines(0) // neighbouring lines may hold what is nobody's business
-            .with_width(120);
+        let handler = GraphicalReportHandler::new_themed(theme).with_links(false).with_width(120);
         match handler.render_report(&mut out, &Headline(self)) {
             Ok(()) => out,
             Err(_) => format!("{self}\n"),
@@ -163,12 +205,12 @@ impl ConfigErrors {
 
     /// All of them as a person reads them, with a count at the end.
     pub fn render(&self, color: bool) -> String {
-        let mut out: String = self.0.iter().map(|diagnostic| diagnostic.render(color) + "\n").collect();
-        match self.0.len() {
-            1 => out.push_str("1 error; nothing was started or written.\n"),
-            many => out.push_str(&format!("{many} errors; nothing was started or written.\n")),
-        }
-        out
+        let count = match self.0.len() {
+            1 => "1 error".to_owned(),
+            many => format!("{many} errors"),
+        };
+        let pictures = self.0.iter().map(|diagnostic| diagnostic.render(color) + "\n");
+        pictures.chain([format!("{count}; nothing was started or written.\n")]).collect()
     }
 }
 
@@ -229,6 +271,7 @@ impl Finding {
 pub(super) struct Findings {
     found: Vec<Finding>,
     secrets: Vec<Place>,
+    broken: Vec<Place>,
 }
 
 impl Findings {
@@ -246,29 +289,47 @@ impl Findings {
         &mut self.found[at]
     }
 
+    /// The value here has been reported: whatever else is said of it would only follow from that.
+    pub(super) fn give_up_on(&mut self, place: Place) {
+        self.broken.push(place);
+    }
+
+    /// Whether the value here has been given up on.
+    pub(super) fn gave_up_on(&self, place: Place) -> bool {
+        self.broken.contains(&place)
+    }
+
     /// This range is never shown.
     pub(super) fn hide(&mut self, place: Place) {
         self.secrets.push(place);
     }
 
+    /// No value in here is ever shown.
+    pub(super) fn hide_all(&mut self, node: &Node) {
+        match &node.content {
+            Content::Sequence(items) => items.iter().for_each(|item| self.hide_all(item)),
+            Content::Mapping(entries) => entries.iter().for_each(|entry| self.hide_all(&entry.value)),
+            Content::Scalar { .. } | Content::Broken { .. } => self.hide(node.place),
+        }
+    }
+
     /// Errors and warnings, in the order of the files, with pictures of the masked text.
     pub(super) fn finish(mut self, files: &[SourceFile]) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
-        let masked: Vec<(String, Arc<NamedSource<String>>)> = files
+        let masked: Vec<Arc<ShownFile>> = files
             .iter()
             .enumerate()
             .map(|(number, file)| {
                 let ranges =
                     self.secrets.iter().filter(|place| place.file == number).map(|place| (place.start, place.end));
-                let text = super::mask::mask(&file.text, ranges);
-                (text.clone(), Arc::new(NamedSource::new(&file.name, text)))
+                Arc::new(ShownFile { name: file.name.clone(), text: super::mask::mask(&file.text, ranges) })
             })
             .collect();
         self.found.sort_by_key(|finding| finding.place);
         let diagnostics = self.found.into_iter().filter_map(|finding| {
             let file = files.get(finding.place.file)?;
-            let (text, source) = masked.get(finding.place.file)?;
+            let source = masked.get(finding.place.file)?;
             let (line, column) = line_and_column(&file.text, finding.place.start);
-            let range = |place: Place| SourceSpan::from(first_line_of(text, place));
+            let range = |place: Place| SourceSpan::from(first_line_of(&source.text, place));
             Some(Diagnostic {
                 severity: finding.severity,
                 message: finding.message,

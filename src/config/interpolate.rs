@@ -14,9 +14,15 @@ pub(super) type Env = BTreeMap<String, String>;
 /// Replaces references in all values of the tree. Keys stay as they are.
 pub(super) fn interpolate(node: &mut Node, text: &str, env: &Env, findings: &mut Findings) {
     match &mut node.content {
-        Content::Sequence(items) => items.iter_mut().for_each(|item| interpolate(item, text, env, findings)),
+        Content::Sequence(items) => {
+            for item in items {
+                interpolate(item, text, env, findings);
+            }
+        }
         Content::Mapping(entries) => {
-            entries.iter_mut().for_each(|entry| interpolate(&mut entry.value, text, env, findings));
+            for entry in entries {
+                interpolate(&mut entry.value, text, env, findings);
+            }
         }
         Content::Broken { .. } => {}
         Content::Scalar { text: value, .. } if !value.contains('$') => {}
@@ -28,6 +34,7 @@ pub(super) fn interpolate(node: &mut Node, text: &str, env: &Env, findings: &mut
                 if let Some(help) = problem.help(env) {
                     finding.help(help);
                 }
+                findings.give_up_on(node.place);
                 node.content = Content::Broken { text: std::mem::take(value) };
             }
         },

@@ -161,7 +161,7 @@ fn missing_credentials(config: &Config, name: &str) -> Vec<Diagnostic> {
     let lack = |missing: bool, path: &str, variable: &str, from: &str| {
         missing.then(|| {
             Diagnostic::about_file(name, format!("`{path}` is missing"))
-                .with_help(format!("Set it in the file, or {variable} in the environment. {from}"))
+                .with_help(format!("Set it in the file, or {variable} in the environment, on one line. {from}"))
         })
     };
     let token = config.intercom.enabled && config.intercom.access_token.is_none();
@@ -206,12 +206,12 @@ impl Build<'_> {
         take!(self, path, Share).unwrap_or(default)
     }
 
-    /// From the file, else from the environment. Blank is absent: `${VAR:-}` says "if there is one".
+    /// From the file, else from the environment. One in the environment that cannot be a token is no token.
     fn secret(&mut self, path: &str, variable: &str) -> Option<SecretString> {
-        use secrecy::ExposeSecret as _;
-        take!(self, path, Secret).filter(|secret| !secret.expose_secret().is_empty()).or_else(|| {
+        take!(self, path, Secret).or_else(|| {
             let value = self.env.get(variable)?.trim();
-            (!value.is_empty()).then(|| SecretString::from(value.to_owned()))
+            let token = !value.is_empty() && value.chars().all(|letter| letter.is_ascii_graphic());
+            token.then(|| SecretString::from(value.to_owned()))
         })
     }
 
@@ -233,7 +233,7 @@ impl Build<'_> {
             _ => LogLevel::Info,
         });
         // Only one direction works so far, so the walker has said all there is to say about it.
-        drop(take!(self, "connectors.intercom.direction", Word));
+        self.walk.leaves.remove("connectors.intercom.direction");
         let version_place = self.walk.places.get("connectors.intercom.api_version").copied();
         let api_version =
             take!(self, "connectors.intercom.api_version", Text).unwrap_or_else(|| DEFAULT_API_VERSION.to_owned());
@@ -369,6 +369,9 @@ impl Build<'_> {
             Err(errors) => {
                 for error in errors {
                     let place = place_of(&error, trees);
+                    if self.findings.gave_up_on(place) {
+                        continue;
+                    }
                     let finding = self.findings.error(place, error.message);
                     if let Some(help) = error.help {
                         finding.help(help);
@@ -416,4 +419,40 @@ const fn hours(hours: u64) -> Duration {
 fn https(host: &str, path: &str) -> Url {
     #[expect(clippy::expect_used, reason = "constants, each read by a test")]
     Url::parse(&format!("https://{host}{path}")).expect("a constant address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::EXAMPLE;
+
+    #[test]
+    fn the_example_shows_every_key_that_works_and_each_goes_somewhere() {
+        fn written(node: &Node, prefix: &str, out: &mut Vec<String>) {
+            match &node.content {
+                document::Content::Mapping(entries) => entries.iter().for_each(|entry| {
+                    let path = if prefix.is_empty() { entry.key.clone() } else { format!("{prefix}.{}", entry.key) };
+                    written(&entry.value, &path, out);
+                }),
+                _ => out.push(prefix.to_owned()),
+            }
+        }
+        let root = document::parse(0, EXAMPLE, &mut Findings::default()).unwrap();
+        let mut shown = Vec::new();
+        written(&root, "", &mut shown);
+        let missing: Vec<String> = keys::paths().into_iter().filter(|path| !shown.contains(path)).collect();
+        assert!(missing.is_empty(), "not in config.example.yaml: {missing:?}");
+        // Loading asserts that no leaf is left over: a key in the table that nobody takes would be ignored silently.
+        let env = ["INTERCOM_PLAN", "PHONE_REGION"].into_iter().zip(["pro", "NO"]);
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Config::parse(EXAMPLE, Path::new("config.example.yaml"), &env).unwrap();
+    }
+
+    #[test]
+    fn the_addresses_that_are_constants_can_be_read() {
+        for region in [Region::Us, Region::Eu, Region::Au] {
+            https(region.host(), "/");
+        }
+        https(BREVO_HOST, "/v3");
+    }
 }

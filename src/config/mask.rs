@@ -10,14 +10,19 @@ pub(super) fn mask(text: &str, ranges: impl Iterator<Item = (usize, usize)>) -> 
     // By line too: a file that is not YAML has no ranges, and it may hold secrets all the same.
     let mut start = 0;
     for line in text.split_inclusive('\n') {
-        if let Some(colon) = line.find(": ").or_else(|| line.find(":\t"))
-            && TELLING.iter().any(|word| line[..colon].to_ascii_lowercase().contains(word))
-        {
+        let lower = line.to_ascii_lowercase();
+        let told = TELLING.iter().filter_map(|word| lower.find(word)).min();
+        if let Some(colon) = told.and_then(|told| line[told..].find(':').map(|colon| told + colon)) {
             hidden.push((start + colon + 1, start + line.len()));
         }
         start += line.len();
     }
-    let mut bytes = String::with_capacity(text.len());
+    let mut secret = vec![false; text.len()];
+    for (from, to) in hidden {
+        let to = to.min(text.len());
+        secret[from.min(to)..to].fill(true);
+    }
+    let mut shown = String::with_capacity(text.len());
     let mut keep_until = 0;
     for (at, letter) in text.char_indices() {
         if at >= keep_until
@@ -25,15 +30,32 @@ pub(super) fn mask(text: &str, ranges: impl Iterator<Item = (usize, usize)>) -> 
         {
             keep_until = at + length;
         }
-        let secret = hidden.iter().any(|&(from, to)| (from..to).contains(&at));
         let harmless = letter.is_whitespace() || matches!(letter, '"' | '\'' | '{' | '}' | ',' | '#');
-        if secret && !harmless && at >= keep_until {
-            bytes.extend(std::iter::repeat_n('*', letter.len_utf8()));
+        if secret[at] && !harmless && at >= keep_until {
+            shown.extend(std::iter::repeat_n('*', letter.len_utf8()));
+        } else if letter.is_control() && !matches!(letter, '\n' | '\r' | '\t') {
+            // A terminal would obey it.
+            shown.extend(std::iter::repeat_n('?', letter.len_utf8()));
         } else {
-            bytes.push(letter);
+            shown.push(letter);
         }
     }
-    bytes
+    shown
+}
+
+/// The runs in a text that look like tokens: long, without blanks or path separators.
+pub(super) fn token_like(text: &str) -> impl Iterator<Item = (usize, usize)> {
+    const LONG: usize = 12;
+    let part = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '+' | '/' | '=' | '_' | '-');
+    let mut start = 0;
+    text.split_inclusive(move |letter| !part(letter)).filter_map(move |run| {
+        let from = start;
+        start += run.len();
+        let length = run.trim_end_matches(|letter| !part(letter)).len();
+        let key = text[from + length..].starts_with(':')
+            && run[..length].chars().all(|letter| letter.is_ascii_lowercase() || letter == '_');
+        (length >= LONG && !key).then_some((from, from + length))
+    })
 }
 
 /// Length of a `${NAME}` that the text begins with. One with a default is no mere reference: the default is a value.
@@ -55,6 +77,13 @@ mod tests {
             masked,
             "a: 1\nacess_token: ********\napi_key: \"${BREVO}\"\nx: [ {key: abc}\n".replace("abc", "***")
         );
+    }
+
+    #[test]
+    fn what_looks_like_a_token_is_found_but_not_keys() {
+        let text = "access_token_of_mine: [xkeysib-0a1b2c3d4e, short]";
+        let found: Vec<&str> = token_like(text).map(|(from, to)| &text[from..to]).collect();
+        assert_eq!(found, ["xkeysib-0a1b2c3d4e"]);
     }
 
     #[test]

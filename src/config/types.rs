@@ -2,6 +2,7 @@
 
 use super::errors::{ConfigErrors, Diagnostic};
 use crate::model::BrevoListId;
+use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -227,6 +228,25 @@ pub enum Every {
     Never,
 }
 
+impl Every {
+    /// When it is due next after `last` (the beginning of the last time); `None` if never. An interval is stretched by
+    /// up to `jitter` of itself, as `chance` (from 0 to 1) says; a cron line is a promise and is kept to the minute.
+    pub fn next_after(&self, last: DateTime<Utc>, jitter: f64, chance: f64) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Never => None,
+            Self::Interval(interval) => {
+                let stretch = interval.as_secs_f64() * (jitter * chance).clamp(0.0, 1.0);
+                let stretch = Duration::try_from_secs_f64(stretch).unwrap_or_default();
+                last.checked_add_signed(TimeDelta::from_std(interval.saturating_add(stretch)).ok()?)
+            }
+            Self::Cron(cron, zone) => {
+                let next = cron.find_next_occurrence(&last.with_timezone(zone), false).ok()?;
+                Some(next.with_timezone(&Utc))
+            }
+        }
+    }
+}
+
 /// How much of each API's budget is used.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimitsConfig {
@@ -299,4 +319,47 @@ pub enum WithoutEmail {
 pub struct EventsConfig {
     /// What is older than this when first seen is not sent.
     pub max_age: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_interval_is_stretched_by_chance_and_never_shortened() {
+        let every = Every::Interval(Duration::from_secs(100));
+        let last = at("2026-01-01T00:00:00Z");
+        let seconds = |jitter, chance| (every.next_after(last, jitter, chance).unwrap() - last).num_seconds();
+        assert_eq!((seconds(0.0, 0.9), seconds(0.1, 0.0), seconds(0.1, 0.5)), (100, 100, 105));
+        assert_eq!(Every::Never.next_after(last, 0.1, 0.5), None);
+        assert_eq!(Every::Interval(Duration::MAX).next_after(last, 0.0, 0.0), None);
+    }
+
+    #[test]
+    fn a_cron_line_is_meant_in_its_zone_summer_and_winter() {
+        let every = Every::Cron(Box::new("30 3 * * *".parse().unwrap()), chrono_tz::Europe::Oslo);
+        let next = |last| every.next_after(at(last), 0.5, 0.5).unwrap();
+        assert_eq!(next("2026-01-10T00:00:00Z"), at("2026-01-10T02:30:00Z"));
+        assert_eq!(next("2026-07-10T00:00:00Z"), at("2026-07-10T01:30:00Z"));
+        assert_eq!(next("2026-07-10T01:30:00Z"), at("2026-07-11T01:30:00Z"));
+    }
+
+    #[test]
+    fn an_hour_that_the_clocks_skip_or_repeat_is_no_trouble() {
+        let every = Every::Cron(Box::new("30 2 * * *".parse().unwrap()), chrono_tz::Europe::Oslo);
+        // 2026-03-29: 02:00 becomes 03:00. 2026-10-25: 03:00 becomes 02:00.
+        for start in ["2026-03-28T12:00:00Z", "2026-10-24T12:00:00Z"] {
+            let mut last = at(start);
+            for _ in 0..4 {
+                let next = every.next_after(last, 0.0, 0.0).unwrap();
+                let hours = (next - last).num_hours();
+                assert!(next > last && hours <= 49, "{last} → {next}");
+                last = next;
+            }
+        }
+    }
 }

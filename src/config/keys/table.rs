@@ -22,7 +22,6 @@ const fn not_yet(word: &'static str) -> Choice {
     Choice { word, works: false }
 }
 
-const ONE_WAY: &str = "it belongs to writing from Brevo to Intercom, and only intercom_to_brevo works in this version";
 const TWO_WAY: &str = "it settles edits on both sides, and only intercom_to_brevo works in this version";
 const EVERYBODY: &str = "all contacts take part in this version";
 const LEFT_ALONE: &str = "a deleted or archived contact is left alone in Brevo in this version";
@@ -137,7 +136,6 @@ static CONTACTS: &[Key] = &[
     later("create", "missing contacts are always created in Brevo, and never in Intercom, in this version"),
     later("on_delete", LEFT_ALONE),
     later("archived", LEFT_ALONE),
-    later("direction", ONE_WAY),
 ];
 
 static COMPANIES: &[Key] = &[
@@ -146,7 +144,6 @@ static COMPANIES: &[Key] = &[
     later("create", NO_COMPANIES),
     later("on_delete", NO_COMPANIES),
     later("archived", NO_COMPANIES),
-    later("direction", ONE_WAY),
 ];
 
 static CONVERSATIONS: &[Key] = &[
@@ -155,7 +152,6 @@ static CONVERSATIONS: &[Key] = &[
     later("create", NO_CONVERSATIONS),
     later("on_delete", NO_CONVERSATIONS),
     later("archived", NO_CONVERSATIONS),
-    later("direction", ONE_WAY),
 ];
 
 static EVENTS: &[Key] = &[or(

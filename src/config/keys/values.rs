@@ -198,12 +198,21 @@ fn every(text: &str) -> Option<Result<Leaf, Refusal>> {
     }
     let cron_like = text.starts_with('@') || text.split_whitespace().count() >= 5;
     cron_like.then(|| match text.parse::<croner::Cron>() {
+        Ok(cron) if !occurs(&cron) => Err(Refusal::new(
+            format!("the cron line `{}` never comes true", shorten(text)),
+            "a day that exists, such as `0 3 1 * *`",
+        )),
         Ok(cron) => Ok(Leaf::Cron(Box::new(cron))),
         Err(error) => Err(Refusal::new(
             format!("the cron line `{}` cannot be read: {}", shorten(text), error.to_string().trim_end_matches('.')),
             "minute, hour, day, month, weekday, such as `0 3 * * *`",
         )),
     })
+}
+
+/// Whether there is such a time at all: not on 30 February. Any start will do that has a leap year ahead.
+fn occurs(cron: &croner::Cron) -> bool {
+    cron.find_next_occurrence(&chrono::DateTime::<chrono::Utc>::UNIX_EPOCH, false).is_ok()
 }
 
 /// A token travels with every request, so in the clear it may only go to this machine.
@@ -268,6 +277,8 @@ mod tests {
         assert!(matches!(every("never"), Some(Ok(Leaf::Never))));
         assert!(matches!(every("61 3 * * *"), Some(Err(_))));
         assert!(matches!(every("0s"), Some(Err(_))));
+        assert!(matches!(every("0 0 30 2 *"), Some(Err(_))));
+        assert!(matches!(every("0 0 29 2 *"), Some(Ok(_))));
         assert!(every("sometimes").is_none());
     }
 }

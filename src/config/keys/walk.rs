@@ -52,7 +52,7 @@ impl Walker<'_> {
             self.findings
                 .error(node.first_line(), format!("{at} is {}", node.kind_name()))
                 .label(format!("expected a block of keys: {names}"));
-            hide_all(node, self.findings);
+            self.findings.hide_all(node);
             return;
         };
         for entry in entries {
@@ -86,12 +86,14 @@ impl Walker<'_> {
                     .label("remove it")
                     .help(format!("{reason}."));
             }
-            _ if node.is_null() => {}
+            _ if node.is_blank() => {}
             Kind::Mapping => self.walk.sections.push(Section { path: self.path.clone(), value: node.to_value() }),
             Kind::MappingFiles => self.files(&path, &key.kind, node),
             kind => {
-                if matches!(kind, Kind::Secret) {
-                    hide_all(node, self.findings);
+                // An address with a user in it holds a password.
+                let in_address = matches!(&node.content, Content::Scalar { text, .. } if text.contains(['@', '?']));
+                if matches!(kind, Kind::Secret) || matches!(kind, Kind::Url) && in_address {
+                    self.findings.hide_all(node);
                 }
                 if matches!(node.content, Content::Broken { .. }) {
                     return; // its variable is missing, which has been said
@@ -135,7 +137,7 @@ impl Walker<'_> {
 
     fn unknown(&mut self, keys: &'static [Key], entry: &Entry) {
         // What an unknown key means is unknown too: it may be a token behind a slip of the pen.
-        hide_all(&entry.value, self.findings);
+        self.findings.hide_all(&entry.value);
         let at = match self.path.join(".") {
             top if top.is_empty() => "at the top of the config".to_owned(),
             path => format!("in `{path}`"),
@@ -173,13 +175,4 @@ fn find_path(keys: &[Key], name: &str, prefix: &str) -> Option<String> {
             _ => None,
         }
     })
-}
-
-/// No value in here is shown in any picture.
-fn hide_all(node: &Node, findings: &mut Findings) {
-    match &node.content {
-        Content::Sequence(items) => items.iter().for_each(|item| hide_all(item, findings)),
-        Content::Mapping(entries) => entries.iter().for_each(|entry| hide_all(&entry.value, findings)),
-        Content::Scalar { .. } | Content::Broken { .. } => findings.hide(node.place),
-    }
 }

@@ -1,0 +1,465 @@
+//! What an operator sees of the config: what loads, what it means, and what is said when it does not.
+
+#![expect(clippy::panic, reason = "a test says why it fails")]
+
+use linkspan::config::{Config, EXAMPLE, Every, ListRef, LogLevel, Plan, Region, WithoutEmail, schema};
+use linkspan::model::BrevoListId;
+use secrecy::ExposeSecret as _;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+/// From the public documentation of Tajo's Intercom connector, word for word.
+const CONNECTORS: &str = r#"connectors:
+  intercom:
+    enabled: true
+    access_token: "${INTERCOM_ACCESS_TOKEN}"
+    api_version: "2.11"
+    # Data sync options
+    sync:
+      contacts: true
+      conversations: true
+      companies: true
+      events: true
+      tags: true
+    # Sync direction
+    direction: intercom_to_brevo
+    # Brevo list assignment
+    lists:
+      all_users: 35
+      active_conversations: 36
+      leads: 37
+"#;
+
+/// The same, its second snippet.
+const FIELD_MAPPING: &str = r"field_mapping:
+  # Standard fields
+  email: email
+  name: FULLNAME
+  phone: SMS
+  # Engagement fields
+  signed_up_at: SIGNUP_DATE
+  last_seen_at: LAST_ACTIVE
+  session_count: SESSION_COUNT
+  unsubscribed_from_emails: UNSUBSCRIBED
+  # Company fields
+  company.name: COMPANY_NAME
+  company.plan: COMPANY_PLAN
+  company.size: COMPANY_SIZE
+  # Custom attributes
+  custom_attributes.plan_tier: PLAN_TIER
+  custom_attributes.feature_usage: FEATURE_USAGE
+";
+
+/// The same, its third snippet.
+const DEBUG: &str = r"connectors:
+  intercom:
+    debug: true
+    log_level: verbose
+    log_webhooks: true
+";
+
+fn env() -> BTreeMap<String, String> {
+    [("INTERCOM_ACCESS_TOKEN", "dG9rOnRlc3Q="), ("INTERCOM_CLIENT_SECRET", "hush"), ("BREVO_API_KEY", "xkeysib-1")]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+}
+
+fn parse(text: &str) -> Config {
+    match Config::parse(text, Path::new("config.yaml"), &env()) {
+        Ok(config) => config,
+        Err(errors) => panic!("{}", errors.render(false)),
+    }
+}
+
+fn refused(text: &str) -> String {
+    match Config::parse(text, Path::new("config.yaml"), &env()) {
+        Ok(_) => panic!("loaded:\n{text}"),
+        Err(errors) => errors.render(false),
+    }
+}
+
+fn targets(config: &Config) -> String {
+    format!("{:?}", config.mapping.rules)
+}
+
+#[test]
+fn the_connectors_snippet_loads_unchanged() {
+    let config = parse(CONNECTORS);
+    assert!(config.intercom.enabled);
+    assert_eq!(config.intercom.access_token.as_ref().unwrap().expose_secret(), "dG9rOnRlc3Q=");
+    assert_eq!(config.intercom.api_version, "2.11");
+    assert_eq!(config.intercom.lists.all_users, Some(ListRef::Id(BrevoListId::new(35))));
+    assert_eq!(config.intercom.lists.active_conversations, Some(ListRef::Id(BrevoListId::new(36))));
+    assert_eq!(config.intercom.lists.leads, Some(ListRef::Id(BrevoListId::new(37))));
+    assert_eq!(config.mapping.lists.len(), 3);
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    config.require_credentials().unwrap();
+}
+
+#[test]
+fn the_field_mapping_snippet_loads_unchanged_with_a_warning_for_what_contacts_do_not_have() {
+    let config = parse(FIELD_MAPPING);
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].starts_with("config.yaml:9:3: "), "{warnings:?}");
+    assert!(warnings[0].contains("session_count"), "{warnings:?}");
+    let targets = targets(&config);
+    assert!(targets.contains("COMPANY_PLAN") && !targets.contains("SESSION_COUNT"), "{targets}");
+    // The secrets that the snippet leaves out are the environment's.
+    assert_eq!(config.intercom.client_secret.unwrap().expose_secret(), "hush");
+    assert_eq!(config.brevo.api_key.unwrap().expose_secret(), "xkeysib-1");
+}
+
+#[test]
+fn the_debug_snippet_loads_unchanged() {
+    let config = parse(DEBUG);
+    assert!(config.intercom.debug && config.intercom.log_webhooks);
+    assert_eq!(config.intercom.log_level, Some(LogLevel::Debug));
+}
+
+#[test]
+fn the_snippets_load_merged_under_one_key() {
+    let debug = DEBUG.strip_prefix("connectors:\n  intercom:\n").unwrap();
+    let config = parse(&format!("{CONNECTORS}{debug}{FIELD_MAPPING}"));
+    assert!(config.intercom.debug);
+    assert_eq!(config.intercom.lists.all_users, Some(ListRef::Id(BrevoListId::new(35))));
+    assert!(targets(&config).contains("PLAN_TIER"));
+}
+
+#[test]
+fn the_snippets_one_after_the_other_have_a_key_twice() {
+    insta::assert_snapshot!(refused(&format!("{CONNECTORS}{FIELD_MAPPING}{DEBUG}")));
+}
+
+#[test]
+fn an_empty_config_is_all_defaults() {
+    for text in ["", "# nothing\n", "connectors:\n  intercom:\n  brevo:\n", "---\n{}\n"] {
+        let config = parse(text);
+        assert_eq!(config.intercom.region, Region::Us);
+        assert_eq!(config.intercom.base_url.as_str(), "https://api.intercom.io/");
+        assert_eq!(config.brevo.base_url.as_str(), "https://api.brevo.com/v3");
+        assert_eq!(config.server.listen.to_string(), "127.0.0.1:8484");
+        assert_eq!(config.state.path, Path::new("state/linkspan.db"));
+        assert_eq!(config.events.max_age, Duration::from_secs(86_400));
+        assert_eq!(config.contacts.without_email, WithoutEmail::Skip);
+        assert_eq!(config.limits.intercom.plan, None);
+        assert_eq!(config.limits.brevo.import_threshold, 300);
+        assert!(matches!(config.schedule.contacts.incremental, Every::Interval(every) if every.as_secs() == 300));
+        assert!(matches!(config.schedule.companies.incremental, Every::Never));
+    }
+}
+
+#[test]
+fn every_region_has_its_host() {
+    for (region, host) in [("us", "api.intercom.io"), ("eu", "api.eu.intercom.io"), ("au", "api.au.intercom.io")] {
+        let config = parse(&format!("connectors: {{intercom: {{region: {region}}}}}"));
+        assert_eq!(config.intercom.base_url.host_str(), Some(host));
+    }
+}
+
+#[test]
+fn the_example_loads_and_shows_the_defaults() {
+    let config = match Config::load(Path::new("config.example.yaml"), &env()) {
+        Ok(config) => config,
+        Err(errors) => panic!("{}", errors.render(false)),
+    };
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+    let default = parse("");
+    assert_eq!(config.intercom.base_url, default.intercom.base_url);
+    assert_eq!(config.brevo.base_url, default.brevo.base_url);
+    assert_eq!(config.server, default.server);
+    assert_eq!(config.state, default.state);
+    assert_eq!(config.events, default.events);
+    assert_eq!(config.limits.brevo, default.limits.brevo);
+    assert_eq!(format!("{:?}", config.schedule), format!("{:?}", default.schedule));
+    assert_eq!(config.intercom.sync, default.intercom.sync);
+}
+
+#[test]
+fn a_kitchen_sink_means_what_it_says() {
+    let config = parse(
+        r#"
+x-every: &every {incremental: 30s, full: "30 3 * * 1-5"}
+connectors:
+  intercom:
+    enabled: false
+    access_token: abc
+    client_secret: def
+    region: eu
+    api_version: "2.14"
+    base_url: http://127.0.0.1:9001
+    sync: {contacts: true, conversations: false, companies: false, events: false, tags: false}
+    direction: intercom_to_brevo
+    lists: {all_users: "All users", leads: "37", active_conversations: "${LIST:-36}"}
+    debug: true
+    log_level: trace
+    log_webhooks: true
+  brevo: {api_key: ghi, base_url: "http://localhost:9002/v3"}
+field_mapping: {phone: SMS}
+contacts: {without_email: by_phone}
+events: {max_age: 1h30m}
+phone: {default_region: NO}
+server: {listen: "0.0.0.0:80"}
+state: {path: /var/lib/linkspan/state.db}
+schedule:
+  timezone: Europe/Oslo
+  jitter: 0
+  contacts: *every
+  companies: {full: never}
+  conversations: {<<: *every, full: 7d}
+  brevo_contacts: {incremental: "@hourly", full: never}
+limits:
+  intercom: {plan: premium, share: 1}
+  brevo: {share: 0.25, import_threshold: 1}
+"#,
+    );
+    let intercom = &config.intercom;
+    assert!(!intercom.enabled);
+    assert_eq!(intercom.access_token.as_ref().unwrap().expose_secret(), "abc");
+    assert_eq!((intercom.region, intercom.api_version.as_str()), (Region::Eu, "2.14"));
+    assert_eq!(intercom.base_url.as_str(), "http://127.0.0.1:9001/");
+    assert!(!intercom.sync.tags && intercom.sync.contacts);
+    assert_eq!(intercom.lists.all_users, Some(ListRef::Name("All users".to_owned())));
+    assert_eq!(intercom.lists.active_conversations, Some(ListRef::Id(BrevoListId::new(36))));
+    assert_eq!(intercom.log_level, Some(LogLevel::Trace));
+    assert_eq!(config.brevo.base_url.as_str(), "http://localhost:9002/v3");
+    assert_eq!(config.contacts.without_email, WithoutEmail::ByPhone);
+    assert_eq!(config.contacts.default_phone_region.as_deref(), Some("NO"));
+    assert_eq!(config.events.max_age, Duration::from_secs(5_400));
+    assert_eq!(config.server.listen.to_string(), "0.0.0.0:80");
+    assert_eq!(config.state.path, Path::new("/var/lib/linkspan/state.db"));
+    assert!(matches!(&config.schedule.contacts.full, Every::Cron(_, zone) if zone.name() == "Europe/Oslo"));
+    assert!(matches!(config.schedule.conversations.full, Every::Interval(every) if every.as_secs() == 7 * 86_400));
+    assert!(matches!(config.schedule.conversations.incremental, Every::Interval(every) if every.as_secs() == 30));
+    assert!(matches!(config.schedule.companies.full, Every::Never));
+    assert_eq!((config.limits.intercom.plan, config.limits.intercom.share), (Some(Plan::Premium), 1.0));
+    assert_eq!((config.limits.brevo.share, config.limits.brevo.import_threshold), (0.25, 1));
+    // Another version than the tested one, and a list that stays empty.
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+}
+
+#[test]
+fn all_mistakes_at_once_each_with_its_place() {
+    insta::assert_snapshot!(refused(
+        r#"
+connectors:
+  intercom:
+    acess_token: c3VwZXJzZWNyZXQ=
+    enabled: yes
+    region: uk
+    api_version: two
+    base_url: http://api.intercom.io
+    sync: {contact: true, tags: maybe}
+    lists: [35, 36]
+    log_level: verbsoe
+  brevo:
+    api_key: $BREVO_API_KEY
+field_mapping:
+  last_sen_at: LAST_ACTIVE
+phone: {default_region: norway}
+default_region: "NO"
+server:
+  listen: 8484
+schedule:
+  timezone: Europe/Olso
+  jitter: 2
+  contacts: {incremental: 5 minutes, full: "61 3 * * *"}
+  companies: {incremental: 5m}
+limits:
+  intercom: {plan: por, share: 0}
+  brevo: {import_threshold: -1}
+events: {max_age: soon}
+"#
+    ));
+}
+
+#[test]
+fn what_comes_later_is_refused_with_that_reason() {
+    insta::assert_snapshot!(refused(
+        r#"
+connectors: {intercom: {direction: both}}
+contacts: {filter: "role == 'user'", on_unmatch: keep, create: {brevo: always}, on_delete: keep, archived: link}
+server: {public_url: "https://example.com"}
+safety: {max_creates: 10}
+consent: {direction: both}
+tie: brevo
+"#
+    ));
+}
+
+#[test]
+fn a_missing_variable_is_named() {
+    insta::assert_snapshot!(refused(
+        "connectors:\n  intercom:\n    access_token: \"${INTERCOM_TOKEN}\"\n    region: \"x${REGION}y\"\n  brevo:\n    \
+         base_url: https://${HOST\n"
+    ));
+}
+
+#[test]
+fn a_missing_variable_in_a_mapping_is_said_once() {
+    let errors = Config::parse("field_mapping: {phone: \"${ATTRIBUTE}\"}", Path::new("c.yaml"), &env()).unwrap_err();
+    assert_eq!(errors.len(), 1, "{errors}");
+}
+
+#[test]
+fn a_value_with_a_line_break_is_refused_without_being_shown() {
+    let mut env = env();
+    env.insert("TOKEN".to_owned(), "hushhush\nregion: eu".to_owned());
+    let errors = Config::parse("connectors: {brevo: {api_key: \"${TOKEN}\"}}", Path::new("c.yaml"), &env).unwrap_err();
+    let shown = errors.render(false) + &errors.to_string();
+    assert!(shown.contains("`TOKEN` contains a line break") && !shown.contains("hushhush"), "{shown}");
+}
+
+#[test]
+fn what_is_not_yaml_says_where() {
+    insta::assert_snapshot!(refused("connectors:\n  intercom:\n\tregion: us\n"));
+    for text in ["a: [", "a: 'b", "*x", "&a [*a]", "? [a]\n: b", "a: !own b", "--- a\n--- b\n", "- a", "x", "\u{0}"] {
+        refused(text);
+    }
+}
+
+#[test]
+fn aliases_cannot_blow_up_and_nesting_cannot_go_on() {
+    let mut bomb = "x-a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for level in 1..12 {
+        let before = format!("*a{}, ", level - 1).repeat(10);
+        bomb += &["x-a", &level.to_string(), ": &a", &level.to_string(), " [", &before, "]\n"].concat();
+    }
+    assert!(refused(&bomb).contains("aliases repeat too much"));
+    assert!(refused(&"[".repeat(50_000)).contains("error"));
+    let deep: String = (0..500).map(|level| " ".repeat(level) + "a:\n").collect();
+    assert!(refused(&deep).contains("nested too deeply"));
+}
+
+#[test]
+fn no_error_shows_a_secret() {
+    let secret = "c3VwZXJzZWNyZXQ";
+    for text in [
+        format!("connectors: {{intercom: {{access_token: \"{secret} x\"}}}}"),
+        format!("connectors: {{intercom: {{acces_tokne: {secret}, nonsense: 1}}}}"),
+        format!("connectors: {{brevo: {{api_kye: {secret}}}}}"),
+        format!("connectors: {{brevo: {{api_key: [{secret}]}}}}"),
+        format!("connectors: {{brevo: {{api_key: {{a: {secret}}}}}}}"),
+        format!("connectors: {{brevo: {{api_key: \"${{NOPE}}{secret}\"}}}}"),
+        format!("connectors: {{brevo: {{api_key: \"${{NO-PE:-{secret}}}\"}}}}"),
+        format!("connectors: {secret}"),
+        format!("connectors: {{brevo: {{base_url: \"https://user:{secret}@api.brevo.com\"}}}}"),
+        format!("connectors:\n  brevo:\n    api_key: {secret}\n   region: [\n"),
+        format!("connectors:\n  brevo:\n    api_key: \"{secret}\n"),
+        format!("connectors:\n  brevo:\n    api_key: a\n    api_key: {secret}\n"),
+        format!("api_key {secret}"),
+        format!("connectors: {{brevo: {{api_key: a, api_key: {secret}}}}}"),
+        format!("connectors:\n  brevo: {{a: 1, api_key: {secret}\n  : ]\n"),
+        format!("connectors:\n  brevo:\n    api_key:\n      {secret}\n      }}{secret}: [\n"),
+    ] {
+        let errors = Config::parse(&text, Path::new("config.yaml"), &env()).expect_err(&text);
+        let shown = format!("{}{errors}{errors:?}{}", errors.render(true), serde_json::to_string(&errors).unwrap());
+        assert!(!shown.contains(secret), "{text}\n{shown}");
+    }
+    let config = parse(&format!("connectors: {{brevo: {{api_key: {secret}}}}}"));
+    assert!(!format!("{config:?}").contains(secret));
+}
+
+#[test]
+fn credentials_are_needed_to_run_but_not_to_check() {
+    let nothing = BTreeMap::new();
+    let config = Config::parse("", Path::new("config.yaml"), &nothing).unwrap();
+    insta::assert_snapshot!(config.require_credentials().unwrap_err().render(false));
+    let mut blank = env();
+    blank.insert("BREVO_API_KEY".to_owned(), "  ".to_owned());
+    let config = Config::parse("connectors: {brevo: {api_key: \"${X:-}\"}}", Path::new("c.yaml"), &blank).unwrap();
+    assert_eq!(config.require_credentials().unwrap_err().len(), 1);
+}
+
+#[test]
+fn mapping_files_are_read_beside_the_config_and_their_mistakes_shown_in_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    std::fs::write(&path, "mappings: [mapping.yaml, gone.yaml]\nstate: {path: here.db}\n").unwrap();
+    std::fs::write(folder.path().join("mapping.yaml"), "# mine\nphone: SMS\nrolle: ROLE\n").unwrap();
+    let errors = Config::load(&path, &env()).unwrap_err();
+    let lines = errors.to_string();
+    assert!(lines.contains("config.yaml:1:26: the mapping file `gone.yaml` cannot be read"), "{lines}");
+    assert!(lines.contains("mapping.yaml:3:1: "), "{lines}");
+    std::fs::write(&path, "mappings: mapping.yaml\nstate: {path: here.db}\n").unwrap();
+    std::fs::write(folder.path().join("mapping.yaml"), "phone: SMS\nrole: ROLE\n").unwrap();
+    let config = Config::load(&path, &env()).unwrap();
+    assert_eq!(config.mapping.rules.len(), 2);
+    assert_eq!(config.state.path, folder.path().join("here.db"));
+}
+
+#[test]
+fn the_starters_load_and_fit_the_schema() {
+    let files = ["mappings/contacts.yaml", "mappings/companies.yaml", "mappings/conversations.yaml"];
+    let read = |path: &Path| std::fs::read_to_string(path);
+    let text = format!("mappings: [{}]", files.join(", "));
+    match Config::parse_with(&text, Path::new("config.yaml"), &env(), &read) {
+        Ok(config) => assert!(config.warnings.is_empty(), "{:?}", config.warnings),
+        Err(errors) => panic!("{}", errors.render(false)),
+    }
+    let mut schema = schema();
+    for part in ["type", "properties", "additionalProperties", "patternProperties"] {
+        schema.as_object_mut().unwrap().remove(part);
+    }
+    schema["$ref"] = "#/$defs/mapping".into();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    for file in files {
+        let mapping: serde_json::Value = serde_yaml::from_str(&read(Path::new(file)).unwrap()).unwrap();
+        let errors: Vec<String> = schema.iter_errors(&mapping).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{file}: {errors:?}");
+    }
+}
+
+#[test]
+fn the_mistakes_of_a_mapping_stand_at_their_places() {
+    insta::assert_snapshot!(refused(
+        r#"
+field_mapping:
+  name: {to: [FIRSTNAME, LASTNAME], transfrom: split_name}
+  phone:
+    to: SMS
+    direction: both
+    when: "record.role =="
+  custom_attributes.plan:
+    to: PLAN
+    type: categroy
+    on_conflict: newest
+    transform: [trim, uper]
+  tags: {VIP: {lists: 42}}
+  role: 5
+"#
+    ));
+}
+
+#[test]
+fn a_file_that_is_not_there_says_what_to_do() {
+    let errors = Config::load(Path::new("no/such/config.yaml"), &env()).unwrap_err();
+    let shown = errors.render(false);
+    assert!(shown.contains("no/such/config.yaml") && shown.contains("config.example.yaml"), "{shown}");
+}
+
+#[test]
+fn the_schema_accepts_what_loads_and_refuses_unknown_keys() {
+    let schema = jsonschema::validator_for(&schema()).unwrap();
+    let json = |text: &str| serde_yaml::from_str::<serde_json::Value>(text).unwrap();
+    for text in [EXAMPLE, CONNECTORS, FIELD_MAPPING, DEBUG, "{}", "connectors: {intercom: {debug: \"${DEBUG}\"}}"] {
+        let errors: Vec<String> = schema.iter_errors(&json(text)).map(|error| error.to_string()).collect();
+        assert!(errors.is_empty(), "{errors:?}\n{text}");
+    }
+    for text in
+        ["conectors: {}", "limits: {brevo: {share: 2}}", "safety: {}", "schedule: {companies: {incremental: 5m}}"]
+    {
+        assert!(!schema.is_valid(&json(text)), "{text}");
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "(connectors|intercom|lists|mappings|[-:{}\\[\\],&*!|>'\"%@`#?<$ \n\ta-z0-9é~.]|\\PC){0,60}") {
+        match Config::parse(&text, Path::new("config.yaml"), &env()) {
+            Ok(_) => {}
+            Err(errors) => { assert!(!errors.is_empty(), "refused without a reason: {text:?}"); errors.render(true); }
+        }
+    }
+}
