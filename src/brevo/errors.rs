@@ -90,14 +90,13 @@ fn kind(status: u16, body: Option<&Json>, code: Option<&str>, words: &str, effec
         403 => ErrorKind::Auth(AuthProblem::MissingScope),
         // A 404 without Brevo's code is a gateway's (a wrong base address), and proves nothing about a record.
         404 if code.is_some() => ErrorKind::NotFound,
-        404 => ErrorKind::Malformed,
+        404 | 300..=399 => ErrorKind::Malformed,
         400 | 409 | 422 => match duplicates(body, code, &lower, status) {
             Some(identifiers) => ErrorKind::Conflict { identifiers, holder: None, archived: false },
             None if code == Some("document_not_found") => ErrorKind::NotFound,
             None if code == Some("not_enough_credits") => ErrorKind::Auth(AuthProblem::Plan),
             None => ErrorKind::Rejected { field: field(words, &lower) },
         },
-        300..=399 => ErrorKind::Malformed,
         408 | 500..=599 if effect == Effect::Read => ErrorKind::Unavailable,
         408 | 500..=599 => ErrorKind::Ambiguous,
         _ => ErrorKind::Rejected { field: field(words, &lower) },

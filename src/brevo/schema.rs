@@ -103,12 +103,11 @@ fn attribute(row: &Json) -> Option<Attribute> {
     let category = wire::text(row, "category").unwrap_or("normal");
     let kind = match (category, wire::text(row, "type")) {
         // An enumeration, whatever type it claims ("text", in the vendor's own example).
-        ("category", _) => AttributeKind::Category,
+        ("category", _) | (_, Some("category")) => AttributeKind::Category,
         (_, Some("text")) => AttributeKind::Text,
         (_, Some("float")) => AttributeKind::Float,
         (_, Some("boolean")) => AttributeKind::Boolean,
         (_, Some("date")) => AttributeKind::Date,
-        (_, Some("category")) => AttributeKind::Category,
         (_, Some("multiple-choice")) => AttributeKind::MultipleChoice,
         (_, Some(other)) => AttributeKind::Other(other.to_owned()),
         (category, None) => AttributeKind::Other(category.to_owned()),
