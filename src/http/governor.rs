@@ -124,6 +124,9 @@ const SLOTS: u32 = 50;
 /// Live work after a hold is spread like backfill, but never thinner than this.
 const WIDEST_LIVE_GAP: Duration = Duration::from_secs(1);
 
+/// The shortest window over which what is left is spread.
+const SHORTEST_TO_STRETCH: Duration = Duration::from_secs(10);
+
 /// One window's state.
 #[derive(Debug)]
 struct WindowState {
@@ -186,13 +189,14 @@ impl WindowState {
         let usable = self.usable(share) - self.reserve(share);
         let even = self.window.per.div_f64(usable.max(1) as f64);
         match self.left {
-            // Others use the budget too: what is left has to last.
-            Some((left, until)) => {
+            // Others use the budget too: what is left has to last. (In a short window it is over before that matters,
+            // and resets in whole seconds are too coarse to reckon with.)
+            Some((left, until)) if self.window.per >= SHORTEST_TO_STRETCH => {
                 let others = self.window.limit - self.usable(share).min(self.window.limit);
                 let ours = left.saturating_sub(others + self.reserve(share));
                 even.max(until.saturating_duration_since(now).div_f64(ours.max(1) as f64).min(self.window.per))
             }
-            None => even,
+            _ => even,
         }
     }
 
@@ -243,8 +247,9 @@ impl WindowState {
             let remaining = remaining.min(self.window.limit);
             let until = now + learned.resets_in.unwrap_or(self.window.per).min(self.window.per);
             self.left = Some(match self.left {
-                // Ours already counts what is under way; the vendor's counts what others sent.
-                Some((left, _)) => (left.min(remaining), until),
+                // Ours already counts what is under way; the vendor's counts what others sent. Resets come in whole
+                // seconds, rounded up: taken as they come they would push a one-second window ahead of us for ever.
+                Some((left, earlier)) => (left.min(remaining), until.min(earlier)),
                 None => (remaining.saturating_sub(others_under_way), until),
             });
         }
@@ -579,6 +584,20 @@ mod tests {
         drop(pass);
         assert_eq!(times(&governor, "app", Priority::Live, 1).await, [4000], "the last tenth is the others'");
         assert_eq!(governor.budgets(&SystemClock)[0].limit, 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reset_in_whole_seconds_does_not_slow_a_window_of_one_second() {
+        let governor = governor(vec![Family::new("contacts", [Window::published(10, SECOND)])]);
+        let begin = Instant::now();
+        for _ in 0..80 {
+            let pass = governor.turn("contacts", Priority::Backfill).await.unwrap();
+            // As the vendor counts: a window of its own, from the first request on, its rest rounded up.
+            let remaining = 9 - u64::from(begin.elapsed().subsec_millis()) * 8 / 1000;
+            let said = headers(&[("limit", "10"), ("remaining", &remaining.to_string()), ("reset", "1")]);
+            governor.learn(&pass, &said, &SystemClock);
+        }
+        assert!(begin.elapsed() < SECOND * 12, "{:?}", begin.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
