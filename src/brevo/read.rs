@@ -85,6 +85,14 @@ impl BrevoClient {
         if observations.len() < rows.len() {
             tracing::warn!(skipped = rows.len() - observations.len(), resource = key, "Brevo sent rows without an id");
         }
+        if let Scope::Since(instant) = request.scope {
+            let older = |seen: &&Observation| matches!(seen, Observation::BrevoContact(c) if c.modified_at < instant);
+            let older = observations.iter().filter(older).count();
+            if older > 0 {
+                // A parameter that Brevo does not know is ignored with a 200, and an increment becomes a full scan.
+                tracing::warn!(older, "Brevo sent contacts that did not change since the time asked for");
+            }
+        }
         let next = more.then(|| Cursor(format!(r#"{{"offset":{end}}}"#)));
         Ok(ReadPage { observations, next, total, server_time: server_time(answer.headers()), repeats_are_errors: true })
     }

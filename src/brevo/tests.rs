@@ -498,3 +498,47 @@ async fn the_budget_of_contacts_and_the_rest_are_apart() {
     let left: Vec<_> = budgets.iter().map(|budget| (budget.family.as_str(), budget.limit, budget.remaining)).collect();
     assert_eq!(left, [("contacts", 36_000, 35_999), ("events", 36_000, 36_000), ("other", 100, 100)]);
 }
+
+/// JSON of any shape, the keys that we look for among it.
+fn any_json() -> impl proptest::strategy::Strategy<Value = Json> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<f64>().prop_map(Json::from),
+        "[-+0-9TZ:.a@é ]{0,24}".prop_map(Json::from),
+    ];
+    const KEYS: [&str; 10] =
+        ["id", "email", "attributes", "EXT_ID", "listIds", "modifiedAt", "contacts", "count", "metadata", "x"];
+    leaf.prop_recursive(4, 64, 6, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5).prop_map(Json::from),
+            proptest::collection::btree_map(proptest::sample::select(&KEYS[..]), inner, 0..6)
+                .prop_map(|fields| fields.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn nothing_that_comes_makes_us_panic(json in any_json(), words in ".{0,400}", bytes in proptest::collection::vec(0..=255_u8, 0..200)) {
+        let _ = wire::contact(&json);
+        let _ = wire::rows(json.clone(), "contacts");
+        let masked = errors::mask(&words);
+        assert!(masked.chars().count() <= 300);
+        for status in [200, 400, 401, 404, 429, 503] {
+            for body in [json.to_string().into_bytes(), bytes.clone()] {
+                let answer = http::Response::builder().status(status).body(bytes::Bytes::from(body)).unwrap();
+                let _ = errors::classify(&answer, crate::http::Effect::Read);
+            }
+        }
+    }
+
+    #[test]
+    fn no_address_or_long_number_gets_through(before in "[a-z ,:'\"(]{0,8}", local in "[a-zA-Z0-9._+-]{1,12}", number in "[0-9]{6,15}") {
+        let masked = errors::mask(&format!("{before}{local}@example.com, {before} {number}"));
+        assert!(!masked.contains("@example"), "{masked}");
+        assert!(!masked.contains(&number), "{masked}");
+    }
+}
