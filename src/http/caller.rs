@@ -1,8 +1,8 @@
 //! [`Caller`]: a transport with pace (the governor) and retry around it. Both vendors' clients send through one.
 
-use super::governor::{Governor, GovernorOptions, Learned, TooLongAWait};
+use super::governor::{Governor, GovernorOptions, TooLongAWait};
 use super::retry::{Guard, Health, RetryPolicy, jittered, may_resend};
-use super::{Transport, TransportError};
+use super::{Learned, Transport, TransportError};
 use crate::doors::Doors;
 use crate::model::{Budget, ErrorKind, Priority, SideError, SideName};
 use bytes::Bytes;

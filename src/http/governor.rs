@@ -6,38 +6,14 @@
 //! account count too). It stays below a share of each published limit, keeps a tenth of it for live work, spreads
 //! backfill evenly, and holds a whole family back when the vendor says "too many".
 
+use super::window::{Learned, Window, WindowState};
 use crate::doors::Clock;
 use crate::model::{Budget, Priority};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
-
-/// So many requests in so long a time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    /// Requests.
-    pub limit: u64,
-    /// Duration.
-    pub per: Duration,
-    /// `true`: the vendor's figure, which headers correct and of which we take a share. `false`: our own ceiling, which
-    /// holds as it is.
-    pub published: bool,
-}
-
-impl Window {
-    /// A vendor's figure: where it begins, before any answer; headers correct it.
-    pub const fn published(limit: u64, per: Duration) -> Self {
-        Self { limit, per, published: true }
-    }
-
-    /// A ceiling of our own, which no header moves.
-    pub const fn ceiling(limit: u64, per: Duration) -> Self {
-        Self { limit, per, published: false }
-    }
-}
 
 /// A family of endpoints that share a budget.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,17 +48,6 @@ impl Family {
     }
 }
 
-/// What an answer's headers say about the budget.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Learned {
-    /// Requests allowed in the window.
-    pub limit: Option<u64>,
-    /// Requests left in it.
-    pub remaining: Option<u64>,
-    /// Until the window starts anew.
-    pub resets_in: Option<Duration>,
-}
-
 /// Reads a vendor's headers. The instant is the vendor's own (`Date`) where the answer has one, so that a reset given as
 /// a time of day survives a clock of ours that is wrong.
 pub type ReadHeaders = fn(&http::HeaderMap, DateTime<Utc>) -> Learned;
@@ -115,141 +80,8 @@ impl Default for GovernorOptions {
     }
 }
 
-/// A limit beyond this is a misread header.
-const LARGEST_LIMIT: u64 = 100_000_000;
-
-/// Into how many slots a window's sliding count is cut: its memory is bounded whatever the limit.
-const SLOTS: u32 = 50;
-
 /// Live work after a hold is spread like backfill, but never thinner than this.
 const WIDEST_LIVE_GAP: Duration = Duration::from_secs(1);
-
-/// One window's state.
-#[derive(Debug)]
-struct WindowState {
-    window: Window,
-    /// Begin of a slot and how many requests went out in it.
-    sent: VecDeque<(Instant, u64)>,
-    sent_total: u64,
-    /// What the vendor says is left, less what we sent since; and when that ceases to hold.
-    left: Option<(u64, Instant)>,
-}
-
-impl WindowState {
-    fn new(window: Window) -> Self {
-        Self { window, sent: VecDeque::new(), sent_total: 0, left: None }
-    }
-
-    fn slot(&self) -> Duration {
-        self.window.per / SLOTS
-    }
-
-    /// Forgets what has slid out, and rolls the vendor's window over.
-    fn advance(&mut self, now: Instant) {
-        let keep = self.window.per + self.slot(); // a slot is out when its last request is
-        while let Some(&(begin, count)) = self.sent.front() {
-            if now.saturating_duration_since(begin) < keep {
-                break;
-            }
-            self.sent_total -= count;
-            self.sent.pop_front();
-        }
-        if let Some((_, until)) = self.left
-            && until <= now
-        {
-            // A new window is taken as full until an answer says less; our own count bounds us meanwhile.
-            self.left = Some((self.window.limit, now + self.window.per));
-        }
-    }
-
-    fn usable(&self, share: f64) -> u64 {
-        if !self.window.published {
-            return self.window.limit.max(1);
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "bounded by LARGEST_LIMIT, share ≤ 1"
-        )]
-        let usable = (self.window.limit as f64 * share).floor() as u64;
-        usable.max(1)
-    }
-
-    /// What live work has for itself: a tenth, rounded up, unless there is only one.
-    fn reserve(&self, share: f64) -> u64 {
-        let usable = self.usable(share);
-        if usable < 2 { 0 } else { usable.div_ceil(10) }
-    }
-
-    /// How far apart requests are when spread evenly.
-    fn gap(&self, share: f64, now: Instant) -> Duration {
-        let usable = self.usable(share) - self.reserve(share);
-        let even = self.window.per.div_f64(usable.max(1) as f64);
-        match self.left {
-            // Others use the budget too: what is left has to last.
-            Some((left, until)) => {
-                let others = self.window.limit - self.usable(share).min(self.window.limit);
-                let ours = left.saturating_sub(others + self.reserve(share));
-                even.max(until.saturating_duration_since(now).div_f64(ours.max(1) as f64).min(self.window.per))
-            }
-            None => even,
-        }
-    }
-
-    /// When the next request may go by this window alone; `None`: now.
-    fn free_at(&self, share: f64, priority: Priority) -> Option<Instant> {
-        let reserve = match priority {
-            Priority::Live => 0,
-            Priority::Backfill => self.reserve(share),
-        };
-        let usable = self.usable(share);
-        if let Some((left, until)) = self.left {
-            let others = self.window.limit - usable.min(self.window.limit);
-            // With a limit of one, "the others' share" would be all of it.
-            if left <= (others + reserve).min(self.window.limit.saturating_sub(1)) {
-                return Some(until);
-            }
-        }
-        if self.sent_total < usable - reserve.min(usable - 1) {
-            return None;
-        }
-        // The oldest slots that must slide out.
-        let mut excess = self.sent_total - (usable - reserve.min(usable - 1)) + 1;
-        for &(begin, count) in &self.sent {
-            if excess <= count {
-                return Some(begin + self.window.per + self.slot());
-            }
-            excess -= count;
-        }
-        None
-    }
-
-    fn take(&mut self, now: Instant) {
-        match self.sent.back_mut() {
-            Some((begin, count)) if now.saturating_duration_since(*begin) < self.window.per / SLOTS => *count += 1,
-            _ => self.sent.push_back((now, 1)),
-        }
-        self.sent_total += 1;
-        if let Some((left, _)) = &mut self.left {
-            *left = left.saturating_sub(1);
-        }
-    }
-
-    fn learn(&mut self, learned: Learned, now: Instant, others_under_way: u64) {
-        if let Some(limit) = learned.limit.filter(|limit| (1..=LARGEST_LIMIT).contains(limit)) {
-            self.window.limit = limit;
-        }
-        if let Some(remaining) = learned.remaining {
-            let remaining = remaining.min(self.window.limit);
-            let until = now + learned.resets_in.unwrap_or(self.window.per).min(self.window.per);
-            self.left = Some(match self.left {
-                // Ours already counts what is under way; the vendor's counts what others sent.
-                Some((left, _)) => (left.min(remaining), until),
-                None => (remaining.saturating_sub(others_under_way), until),
-            });
-        }
-    }
-}
 
 /// One family's state.
 #[derive(Debug)]
@@ -582,6 +414,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_reset_in_whole_seconds_does_not_slow_a_window_of_one_second() {
+        let governor = governor(vec![Family::new("contacts", [Window::published(10, SECOND)])]);
+        let begin = Instant::now();
+        for _ in 0..80 {
+            let pass = governor.turn("contacts", Priority::Backfill).await.unwrap();
+            // As the vendor counts: a window of its own, from the first request on, its rest rounded up.
+            let remaining = 9 - u64::from(begin.elapsed().subsec_millis()) * 8 / 1000;
+            let said = headers(&[("limit", "10"), ("remaining", &remaining.to_string()), ("reset", "1")]);
+            governor.learn(&pass, &said, &SystemClock);
+        }
+        assert!(begin.elapsed() < SECOND * 12, "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_raised_limit_is_used_and_absurd_headers_are_survived() {
         let governor =
             governor(vec![Family::new("contacts", [Window::published(10, SECOND), Window::published(36_000, HOUR)])]);
@@ -653,6 +499,35 @@ mod tests {
         assert_eq!(retry_after(&date), Some(SECOND * 60));
         for absurd in ["-5", "NaN", "soon", "1e400", ""] {
             assert_eq!(retry_after(&headers(&[("retry-after", absurd)])), None, "{absurd}");
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+        /// Whatever headers say and whenever requests come, no window sees more than its limit, and nobody waits for ever.
+        #[test]
+        fn no_header_breaks_the_limit_or_the_flow(
+            steps in proptest::collection::vec((0..700_u64, proptest::option::of(0..15_u64), 0..4_000_u64, proptest::bool::ANY), 1..80),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let governor = governor(vec![Family::new("contacts", [Window::published(10, SECOND)])]);
+                let begin = Instant::now();
+                let mut sent = Vec::new();
+                for (pause, remaining, reset, live) in steps {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    let priority = if live { Priority::Live } else { Priority::Backfill };
+                    let asked = Instant::now();
+                    let pass = governor.turn("contacts", priority).await.unwrap();
+                    assert!(asked.elapsed() < SECOND * 5, "{:?}", asked.elapsed());
+                    sent.push(begin.elapsed().as_millis());
+                    if let Some(remaining) = remaining {
+                        let said = [("remaining", remaining.to_string()), ("reset", reset.to_string())];
+                        governor.learn(&pass, &headers(&[(said[0].0, &said[0].1), (said[1].0, &said[1].1)]), &SystemClock);
+                    }
+                }
+                assert!(most_within(&sent, 1000) <= 9, "{sent:?}");
+            });
         }
     }
 }

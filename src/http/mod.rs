@@ -4,10 +4,10 @@ mod caller;
 mod governor;
 mod retry;
 mod transport;
+mod window;
 
 pub use caller::{Call, Caller, CallerOptions, Classify, Effect};
-pub use governor::{
-    Family, Governor, GovernorOptions, Learned, Pass, ReadHeaders, TooLongAWait, Window, retry_after, server_time,
-};
+pub use governor::{Family, Governor, GovernorOptions, Pass, ReadHeaders, TooLongAWait, retry_after, server_time};
 pub use retry::RetryPolicy;
 pub use transport::{InProcess, Reqwest, Transport, TransportError};
+pub use window::{Learned, Window};
