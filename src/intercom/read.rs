@@ -3,7 +3,7 @@
 //! Intercom's cursors are stateless and continue only the very query that issued them, so a cursor of ours carries the
 //! query's parameters beside the vendor's: a sweep goes on after a restart exactly as it began.
 
-use super::client::{Ask, IntercomClient, OTHER, SCROLL, SEARCH, unreadable};
+use super::client::{APP, Ask, IntercomClient, SCROLL, SEARCH, unreadable};
 use super::errors::is_page_limit;
 use super::wire::{self, Next};
 use crate::model::{Cursor, ErrorKind, Observation, ReadPage, ReadRequest, Resource, Scope, SideError, SideName};
@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use std::time::Duration;
 
 /// The most that any search gives.
 const SEARCH_PAGE: u32 = 150;
@@ -20,6 +21,9 @@ const COMPANY_PAGE: u32 = 60;
 
 /// The company list ends here; beyond, only a scroll shows all.
 const COMPANY_LIST_CAP: u64 = 10_000;
+
+/// How long to leave a scroll alone that somebody else has open: it dies after a minute without a request.
+const SCROLL_IDLE: Duration = Duration::from_secs(60);
 
 /// How far past the vendor's clock a conversation sweep's upper bound lies. The bound only keeps a sweep from chasing
 /// what changes meanwhile; it must never lie before the first answer's `Date`, from which the next watermark is made.
@@ -201,10 +205,13 @@ impl IntercomClient {
         let now = match self.vendor_now() {
             Some(now) => now,
             None => {
-                self.read_account().await?.server_time.unwrap_or_else(|| self.doors.clock.now() + TimeDelta::days(1))
+                let own = || {
+                    self.doors.clock.now().checked_add_signed(TimeDelta::days(1)).unwrap_or(DateTime::<Utc>::MAX_UTC)
+                };
+                self.read_account().await?.server_time.unwrap_or_else(own)
             }
         };
-        Ok((now + UPPER_MARGIN).timestamp())
+        Ok(now.timestamp().saturating_add(UPPER_MARGIN.num_seconds()))
     }
 
     /// The company list. It is sorted by the last visit and has no filter by time, so any scope reads all of it, and it
@@ -216,7 +223,7 @@ impl IntercomClient {
             path: &["companies", "list"],
             query: &query,
             body: None,
-            family: OTHER,
+            family: APP,
             priority: request.priority,
             version: None,
         };
@@ -259,7 +266,7 @@ impl IntercomClient {
         let query: Vec<(&str, String)> = param.iter().map(|param| ("scroll_param", param.clone())).collect();
         let ask = Ask {
             query: &query,
-            family: if param.is_none() { SCROLL } else { OTHER },
+            family: if param.is_none() { SCROLL } else { APP },
             ..Ask::get(&["companies", "scroll"], request.priority)
         };
         let end = |server_time| ReadPage {
@@ -275,6 +282,11 @@ impl IntercomClient {
             Err(error) if error.kind == ErrorKind::NotFound && param.is_some() => {
                 let all = total.is_some_and(|total| seen >= total);
                 return if all || last < full { Ok(end(None)) } else { Err(lost("the company scroll expired")) };
+            }
+            // Not set where the caller sees it: only scrolls have to wait, not the whole API.
+            Err(mut error) if error.kind == ErrorKind::Busy => {
+                error.retry_after = Some(SCROLL_IDLE);
+                return Err(error);
             }
             Err(error) => return Err(error),
         };
@@ -377,3 +389,6 @@ fn conversation_plan(scope: Scope, upper: Option<i64>) -> SearchPlan {
     };
     SearchPlan { query, sort: "created_at", descending: false }
 }
+
+#[cfg(test)]
+mod tests;

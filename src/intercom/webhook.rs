@@ -596,3 +596,6 @@ fn company(company: &Object) -> Vec<Effect> {
         _ => vec![Effect::NeedsFetch(ToFetch::Company(id))],
     }
 }
+
+#[cfg(test)]
+mod tests;

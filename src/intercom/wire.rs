@@ -541,3 +541,6 @@ pub fn list(json: Json, keys: &[&str]) -> Result<List, WireError> {
         is_list,
     })
 }
+
+#[cfg(test)]
+mod tests;
