@@ -111,6 +111,8 @@ async fn decodes(exchange: &Exchange) -> bool {
             let account = client.account().await.unwrap_or_else(|error| panic!("{error}: {what}"));
             assert_eq!(account.id, exchange.response["app"]["id_code"].as_str().unwrap());
         }
+        // The SDK's generator fills some examples with the fields' own names; they show nothing of the wire.
+        ("GET", ["contacts"]) if exchange.response["data"][0]["id"] == "id" => return false,
         ("POST", ["contacts", "search"]) | ("GET", ["contacts"]) => {
             let page = read(Resource::Contacts, &["data"]).await;
             assert_eq!(page.total, exchange.response["total_count"].as_u64());
