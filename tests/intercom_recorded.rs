@@ -3,6 +3,13 @@
 //!
 //! The data is not ours to ship: `LINKSPAN_FIXTURES` names its folder, by default one beside the checkout.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "this whole file is a test; clippy only knows functions marked so"
+)]
+
 use bytes::Bytes;
 use linkspan::doors::Doors;
 use linkspan::http::InProcess;

@@ -338,10 +338,7 @@ impl Side for IntercomClient {
         };
         for page in 1..=MOST_SUBLIST_PAGES {
             let parsed = self.ask(Ask { query: &query, ..Ask::get(&path, priority) }).await?;
-            let list = wire::list(parsed.json, &keys).map_err(|error| unreadable(&error))?;
-            if !list.is_list {
-                return Err(unreadable(&format!("no list of {name}")));
-            }
+            let list = wire::list(parsed.json, &keys, name).map_err(|error| unreadable(&error))?;
             let before = ids.len();
             ids.extend(list.items.into_iter().filter_map(wire::id_of));
             let go_on = match list.next {

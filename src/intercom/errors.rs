@@ -60,24 +60,27 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
     let said = said.unwrap_or_default();
     let code = said.code.as_deref().unwrap_or_default();
     let words = said.message.to_lowercase();
-    let mut advice = String::new();
+    let mut advice = "";
     let kind = match status.as_u16() {
-        401 => ErrorKind::Auth(unauthorized(&words, &mut advice)),
+        401 => {
+            let (problem, remedy) = unauthorized(&words);
+            advice = remedy;
+            ErrorKind::Auth(problem)
+        }
         402 => {
-            advice = "the workspace's plan does not include this".to_owned();
+            advice = "the workspace's plan does not include this";
             ErrorKind::Auth(AuthProblem::Plan)
         }
         403 if html => {
-            advice = "not Intercom's own answer: a proxy or firewall on the way refuses the request".to_owned();
+            advice = "not Intercom's own answer: a proxy or firewall on the way refuses the request";
             ErrorKind::Unavailable
         }
         403 if code == "api_plan_restricted" || words.contains("active subscription") => {
-            advice = "the workspace's plan does not include this".to_owned();
+            advice = "the workspace's plan does not include this";
             ErrorKind::Auth(AuthProblem::Plan)
         }
         403 => {
-            advice = "give the app the missing permission in Intercom's Developer Hub (Configure > Authentication)"
-                .to_owned();
+            advice = "give the app the missing permission in Intercom's Developer Hub (Configure > Authentication)";
             ErrorKind::Auth(AuthProblem::MissingScope)
         }
         404 if html => ErrorKind::Unavailable,
@@ -97,7 +100,7 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
         425 | 429 => ErrorKind::Throttled,
         // A redirect is never followed, because it would carry the token to another host.
         300..=399 => {
-            advice = "redirected: check base_url and region".to_owned();
+            advice = "redirected: check base_url and region";
             ErrorKind::Malformed
         }
         400..=499 if html => ErrorKind::Malformed,
@@ -116,7 +119,7 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
     };
     if !advice.is_empty() {
         message.push_str(" (");
-        message.push_str(&advice);
+        message.push_str(advice);
         message.push(')');
     }
     let mut error = SideError::new(SideName::Intercom, kind, message);
@@ -159,15 +162,16 @@ fn unknown_outcome(write: bool) -> ErrorKind {
 
 /// Intercom answers 401 both for a bad token and, on some hosts, for a good one of another region's workspace; only
 /// rarely does it say so. Where it does not, both are named.
-fn unauthorized(words: &str, advice: &mut String) -> AuthProblem {
+fn unauthorized(words: &str) -> (AuthProblem, &'static str) {
     if words.contains("region") {
-        "set connectors.intercom.region to the workspace's region".clone_into(advice);
-        return AuthProblem::WrongRegion;
+        (AuthProblem::WrongRegion, "set connectors.intercom.region to the workspace's region")
+    } else {
+        (
+            AuthProblem::BadCredentials,
+            "the access token is wrong or revoked, or the workspace lives in another region: check access_token, then \
+             connectors.intercom.region (us, eu, au)",
+        )
     }
-    "the access token is wrong or revoked, or the workspace lives in another region: check access_token, then \
-     connectors.intercom.region (us, eu, au)"
-        .clone_into(advice);
-    AuthProblem::BadCredentials
 }
 
 /// A cursor lives only as long as the vendor likes, and says so only in words.

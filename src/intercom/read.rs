@@ -147,10 +147,7 @@ impl IntercomClient {
         };
         let parsed = self.ask(ask).await?;
         let keys: &[&str] = if contacts { &["data", "contacts"] } else { &["conversations", "data"] };
-        let list = wire::list(parsed.json, keys).map_err(|error| unreadable(&error))?;
-        if !list.is_list {
-            return Err(unreadable(&"no list of records"));
-        }
+        let list = wire::list(parsed.json, keys, request.resource.as_str()).map_err(|error| unreadable(&error))?;
 
         let (mut edge, mut ordered) = place.as_ref().map_or((None, true), |place| (place.edge, place.ordered));
         let mut observations = Vec::with_capacity(list.items.len());
@@ -202,15 +199,13 @@ impl IntercomClient {
 
     /// An upper bound by the vendor's clock; ours may be wrong.
     async fn upper_bound(&self) -> Result<i64, Box<SideError>> {
-        let now = match self.vendor_now() {
-            Some(now) => now,
-            None => {
-                let own = || {
-                    self.doors.clock.now().checked_add_signed(TimeDelta::days(1)).unwrap_or(DateTime::<Utc>::MAX_UTC)
-                };
-                self.read_account().await?.server_time.unwrap_or_else(own)
-            }
+        let said = match self.vendor_now() {
+            None => self.read_account().await?.server_time,
+            said => said,
         };
+        // No `Date` at all: a day past our own clock is late enough whatever it shows.
+        let own = || self.doors.clock.now().checked_add_signed(TimeDelta::days(1));
+        let now = said.or_else(own).unwrap_or(DateTime::<Utc>::MAX_UTC);
         Ok(now.timestamp().saturating_add(UPPER_MARGIN.num_seconds()))
     }
 
@@ -234,10 +229,7 @@ impl IntercomClient {
             Err(error) => return Err(error),
         };
         let server_time = parsed.server_time;
-        let list = wire::list(parsed.json, &["data", "companies"]).map_err(|error| unreadable(&error))?;
-        if !list.is_list {
-            return Err(unreadable(&"no list of companies"));
-        }
+        let list = wire::list(parsed.json, &["data", "companies"], "companies").map_err(|error| unreadable(&error))?;
         if list.total.is_some_and(|total| total > COMPANY_LIST_CAP) {
             return self.scroll(request, scroll(list.total)).await;
         }
@@ -291,10 +283,7 @@ impl IntercomClient {
             Err(error) => return Err(error),
         };
         let server_time = parsed.server_time;
-        let list = wire::list(parsed.json, &["data", "companies"]).map_err(|error| unreadable(&error))?;
-        if !list.is_list {
-            return Err(unreadable(&"no list of companies"));
-        }
+        let list = wire::list(parsed.json, &["data", "companies"], "companies").map_err(|error| unreadable(&error))?;
         if list.items.is_empty() {
             return Ok(end(server_time));
         }
@@ -319,10 +308,7 @@ impl IntercomClient {
     async fn tags(&self, request: &ReadRequest) -> Result<ReadPage, Box<SideError>> {
         let parsed = self.ask(Ask::get(&["tags"], request.priority)).await?;
         let server_time = parsed.server_time;
-        let list = wire::list(parsed.json, &["data", "tags"]).map_err(|error| unreadable(&error))?;
-        if !list.is_list {
-            return Err(unreadable(&"no list of tags"));
-        }
+        let list = wire::list(parsed.json, &["data", "tags"], "tags").map_err(|error| unreadable(&error))?;
         let observations = list
             .items
             .into_iter()

@@ -354,7 +354,8 @@ impl Notification {
     pub fn effects(&self) -> Vec<Effect> {
         use Topic as T;
         match &self.topic {
-            T::Ping | T::Unknown(_) => Vec::new(),
+            // Bodies are not kept, so a redaction changes nothing here.
+            T::Ping | T::Unknown(_) | T::ConversationPartRedacted => Vec::new(),
             T::ContactUserCreated
             | T::ContactUserUpdated
             | T::ContactLeadCreated
@@ -387,7 +388,6 @@ impl Notification {
                 effects
             }
             T::ConversationDeleted => self.conversation_gone(),
-            T::ConversationPartRedacted => Vec::new(),
             T::ConversationPartTagCreated | T::ConversationContactAttached | T::ConversationContactDetached => {
                 self.conversation_id().map(|id| Effect::NeedsFetch(ToFetch::Conversation(id))).into_iter().collect()
             }
