@@ -41,6 +41,8 @@ enum Place {
         scope: Scope,
         /// The page to ask for.
         page: u64,
+        /// How many companies there are, as the last page said.
+        total: Option<u64>,
     },
     /// In a company scroll.
     Scroll {
@@ -107,8 +109,8 @@ impl IntercomClient {
             (Resource::Contacts | Resource::Conversations, Some(Place::Search(place))) => {
                 self.search(request, Some(place)).await
             }
-            (Resource::Companies, None) => self.companies(request, 1).await,
-            (Resource::Companies, Some(Place::List { page, .. })) => self.companies(request, page).await,
+            (Resource::Companies, None) => self.companies(request, 1, None).await,
+            (Resource::Companies, Some(Place::List { page, total, .. })) => self.companies(request, page, total).await,
             (Resource::Companies, Some(place @ Place::Scroll { .. })) => self.scroll(request, place).await,
             (Resource::Tags, _) => self.tags(request).await,
             (Resource::Lists, _) => Err(super::client::unsupported("lists")),
@@ -145,7 +147,15 @@ impl IntercomClient {
             priority: request.priority,
             version: None,
         };
-        let parsed = self.ask(ask).await?;
+        let parsed = self.ask(ask).await.map_err(|mut error| {
+            // The same query was accepted without a cursor, so whatever is refused or missing now is the cursor.
+            let gone =
+                matches!(error.kind, ErrorKind::NotFound | ErrorKind::Merged { .. } | ErrorKind::Rejected { .. });
+            if place.is_some() && gone {
+                error.kind = ErrorKind::LostCursor;
+            }
+            error
+        })?;
         let keys: &[&str] = if contacts { &["data", "contacts"] } else { &["conversations", "data"] };
         let list = wire::list(parsed.json, keys, request.resource.as_str()).map_err(|error| unreadable(&error))?;
 
@@ -211,7 +221,12 @@ impl IntercomClient {
 
     /// The company list. It is sorted by the last visit and has no filter by time, so any scope reads all of it, and it
     /// is never stopped early.
-    async fn companies(&self, request: &ReadRequest, page: u64) -> Result<ReadPage, Box<SideError>> {
+    async fn companies(
+        &self,
+        request: &ReadRequest,
+        page: u64,
+        known: Option<u64>,
+    ) -> Result<ReadPage, Box<SideError>> {
         let query = [("page", page.to_string()), ("per_page", COMPANY_PAGE.to_string()), ("order", "desc".to_owned())];
         let ask = Ask {
             method: Method::POST,
@@ -225,7 +240,7 @@ impl IntercomClient {
         let scroll = |total| Place::Scroll { scope: request.scope, param: None, seen: 0, full: 0, last: 0, total };
         let parsed = match self.ask(ask).await {
             Ok(parsed) => parsed,
-            Err(error) if is_page_limit(&error) => return self.scroll(request, scroll(None)).await,
+            Err(error) if is_page_limit(&error) => return self.scroll(request, scroll(known)).await,
             Err(error) => return Err(error),
         };
         let server_time = parsed.server_time;
@@ -233,16 +248,20 @@ impl IntercomClient {
         if list.total.is_some_and(|total| total > COMPANY_LIST_CAP) {
             return self.scroll(request, scroll(list.total)).await;
         }
+        let more = list.total.is_some_and(|total| total > page.saturating_mul(COMPANY_PAGE.into()));
         let next = match list.next {
-            Next::End => None,
             _ if list.items.is_empty() => None,
+            Next::End if more => Some(page + 1),
+            Next::End => None,
             Next::Page(next) if next > page => Some(next),
             Next::Page(_) => return Err(unreadable(&"a next page that is not further on")),
             Next::After(_) | Next::Unsaid => Some(page + 1),
         };
         Ok(ReadPage {
             observations: company_observations(list.items)?,
-            next: next.map(|page| save(&Place::List { scope: request.scope, page })).transpose()?,
+            next: next
+                .map(|page| save(&Place::List { scope: request.scope, page, total: list.total.or(known) }))
+                .transpose()?,
             total: list.total,
             server_time,
             repeats_are_errors: true,

@@ -227,13 +227,20 @@ async fn a_cursor_continues_only_the_sweep_that_made_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cursor_that_the_vendor_forgot_is_lost() {
-    let (_, client) = client(|count, _| match count {
-        1 => page("data", &[contact("a", 1, 1)], Some("1")),
-        _ => error(400, "parameter_invalid", "The starting_after cursor is invalid"),
-    });
-    let lost = sweep(&client, request(Resource::Contacts, Scope::Full)).await.unwrap_err();
-    assert_eq!(lost.kind, ErrorKind::LostCursor);
+async fn a_cursor_that_the_vendor_forgot_is_lost_in_whatever_words_it_says_so() {
+    for (status, words) in
+        [(400, "The starting_after cursor is invalid"), (400, "bad request"), (404, "no"), (410, "no")]
+    {
+        let (_, forgets) = client(move |count, _| match count {
+            1 => page("data", &[contact("a", 1, 1)], Some("1")),
+            _ => error(status, "bad_request", words),
+        });
+        let lost = sweep(&forgets, request(Resource::Contacts, Scope::Full)).await.unwrap_err();
+        assert_eq!(lost.kind, ErrorKind::LostCursor, "{status} {words}");
+    }
+    let (_, refuses) = client(|_, _| error(400, "bad_request", "bad request"));
+    let refused = refuses.read(&request(Resource::Contacts, Scope::Full)).await.unwrap_err();
+    assert_eq!(refused.kind, ErrorKind::Rejected { field: None }, "without a cursor it is the query");
 }
 
 #[tokio::test(start_paused = true)]
@@ -272,6 +279,15 @@ async fn the_company_list_is_read_to_its_end_whatever_its_order() {
     let queries: Vec<String> = fake.all().into_iter().map(|got| got.query).collect();
     assert_eq!(queries[1], "page=2&per_page=60&order=desc");
     assert!(fake.all().iter().all(|got| got.method == "POST" && got.path == "/companies/list"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_company_list_that_says_it_ends_before_its_total_goes_on() {
+    let (_, client) = client(|count, _| {
+        let range = if count == 1 { 0..60 } else { 60..61 };
+        ok(json!({"data": companies(range), "total_count": 61, "pages": {"page": count, "next": null}}))
+    });
+    assert_eq!(sweep(&client, request(Resource::Companies, Scope::Full)).await.unwrap().concat().len(), 61);
 }
 
 fn scroll_page(range: std::ops::Range<u32>) -> Reply {

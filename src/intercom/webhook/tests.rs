@@ -200,3 +200,77 @@ fn debug_output_shows_nobody() {
     let text = format!("{:?}", notification("contact.user.created", user()));
     assert!(!text.contains("example.com") && text.contains("notif_1"), "{text}");
 }
+
+/// JSON with the keys that matter and anything at all behind them.
+fn anything() -> impl proptest::strategy::Strategy<Value = Json> {
+    use proptest::prelude::*;
+    let leaf = prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        any::<i64>().prop_map(Json::from),
+        any::<f64>().prop_map(Json::from),
+        "\\PC{0,12}".prop_map(Json::from),
+        Just(json!("2026-01-10T04:22:28.240+00:00")),
+        Just(json!("user")),
+    ];
+    let key = proptest::sample::select(vec![
+        "id",
+        "type",
+        "contact",
+        "conversation",
+        "company",
+        "created_at",
+        "updated_at",
+        "contacts",
+        "data",
+        "tags",
+        "state",
+        "open",
+        "source",
+        "author",
+        "email",
+        "role",
+        "plan",
+        "name",
+        "custom_attributes",
+        "conversation_rating",
+        "rating",
+        "statistics",
+        "last_close_at",
+        "snoozed_until",
+        "subscription_types",
+        "merged_from",
+        "conversation_id",
+        "item",
+        "unsubscribed_from_emails",
+        "companies",
+        "has_more",
+        "total_count",
+        "location",
+        "avatar",
+        "owner_id",
+        "topic",
+    ]);
+    leaf.prop_recursive(4, 64, 8, move |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Json::from),
+            proptest::collection::btree_map(key.clone().prop_map(str::to_owned), inner, 0..8)
+                .prop_map(|map| Json::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_payload_panics(topic in proptest::sample::select(Topic::ALL), item in anything()) {
+        let body = json!({"topic": topic.as_str(), "data": {"item": item.clone()}, "created_at": item.clone(), "id": item});
+        let notification = Notification::parse(body.to_string().as_bytes()).unwrap();
+        proptest::prop_assert!(notification.effects().len() <= 4);
+    }
+
+    #[test]
+    fn no_body_panics(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..64), header in "\\PC{0,50}") {
+        proptest::prop_assert!(Notification::parse(&body).is_err());
+        proptest::prop_assert!(!verify(&SecretString::from("s"), &body, &header));
+    }
+}
