@@ -36,6 +36,9 @@ const PUBLISHED: u64 = 1_666;
 /// deleted one.
 const MERGE_PROBE_VERSION: &str = "2.16";
 
+/// How often a read is sent whose answers arrive cut.
+const CUT_TRIES: u32 = 3;
+
 /// Intercom's sub-lists of a contact show at most sixty a page.
 const SUBLIST_PAGE: u32 = 60;
 
@@ -158,23 +161,33 @@ impl IntercomClient {
 
     /// Sends a read and parses its answer, once.
     pub(super) async fn ask(&self, ask: Ask<'_>) -> Result<Parsed, Box<SideError>> {
-        let call =
-            Call { request: self.request(&ask)?, family: ask.family, priority: ask.priority, effect: Effect::Read };
-        let answer = self.caller.call(call, &|answer| errors::classify(answer, false)).await?;
-        let server_time = crate::http::server_time(answer.headers());
-        self.hear(server_time);
-        let json = serde_json::from_slice(answer.body()).map_err(|error| {
-            let mut problem = SideError::new(
-                SideName::Intercom,
-                ErrorKind::Malformed,
-                // serde_json's words may quote the body, so only the place is given.
-                format!("an answer that is not whole JSON (line {}, column {})", error.line(), error.column()),
-            );
-            problem.status = Some(answer.status().as_u16());
-            problem.request_id = header(answer.headers(), "x-request-id").map(str::to_owned);
-            problem
-        })?;
-        Ok(Parsed { json, server_time })
+        let request = self.request(&ask)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (family, priority) = (ask.family, ask.priority);
+            let call = Call { request: request.clone(), family, priority, effect: Effect::Read };
+            let answer = self.caller.call(call, &|answer| errors::classify(answer, false)).await?;
+            let server_time = crate::http::server_time(answer.headers());
+            self.hear(server_time);
+            match serde_json::from_slice(answer.body()) {
+                Ok(json) => return Ok(Parsed { json, server_time }),
+                // A body that was cut shows only here: the caller looks at its first byte, so as not to parse twice.
+                Err(_) if tries < CUT_TRIES => tracing::debug!(family, tries, "the answer was cut, will ask again"),
+                Err(error) => {
+                    let mut problem = SideError::new(
+                        SideName::Intercom,
+                        ErrorKind::Malformed,
+                        // serde_json's words may quote the body, so only the place is given.
+                        format!("an answer that is not whole JSON (line {}, column {})", error.line(), error.column()),
+                    );
+                    problem.status = Some(answer.status().as_u16());
+                    problem.request_id = header(answer.headers(), "x-request-id").map(str::to_owned);
+                    problem.attempts = tries;
+                    return Err(problem);
+                }
+            }
+        }
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<http::Request<Bytes>, Box<SideError>> {
