@@ -1,4 +1,4 @@
-//! Our Intercom client against the sandbox's Intercom: two readings of the same facts that share no code.
+//! Our Intercom client against the sandbox's Intercom: two readings of one vendor that share no code.
 
 #![expect(
     clippy::unwrap_used,

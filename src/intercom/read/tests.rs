@@ -1,4 +1,4 @@
-//! Against routers that behave as the facts say Intercom does.
+//! Against routers that behave as Intercom is known to.
 
 use super::*;
 use crate::doors::Doors;
