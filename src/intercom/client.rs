@@ -3,7 +3,7 @@
 use super::errors::{self, header};
 use super::{wire, write};
 use crate::doors::Doors;
-use crate::http::{Call, Caller, Effect, Transport};
+use crate::http::{Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, Transport, Window};
 use crate::model::{
     AccountInfo, Answer, Attribute, Budget, ContactKey, ConversationId, ErrorKind, Fetched, Gone, ImportState,
     IntercomCompanyId, IntercomContactId, Observation, Priority, ProcessId, ReadPage, ReadRequest, Related, Side,
@@ -15,19 +15,29 @@ use chrono::{DateTime, Utc};
 use http::{Method, header as names};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value as Json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// Everything but what follows: one budget per app, whatever the endpoint.
-pub(super) const OTHER: &str = "other";
-/// Searches.
+/// The app's one budget, which every endpoint spends.
+pub(super) const APP: &str = "app";
+/// Searches: inside the app's budget, with a ceiling of their own under a plan.
 pub(super) const SEARCH: &str = "search";
-/// Beginning a company scroll.
+/// Beginning a company scroll: the same.
 pub(super) const SCROLL: &str = "scroll";
+
+/// Intercom counts in windows of ten seconds.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The published 10,000 a minute, per window; headers correct it with the first answer.
+const PUBLISHED: u64 = 1_666;
 
 /// From this version on a merged contact is answered 410 with its survivor; before, a merged contact is a 404 like a
 /// deleted one.
 const MERGE_PROBE_VERSION: &str = "2.16";
+
+/// How often a read is sent whose answers arrive cut.
+const CUT_TRIES: u32 = 3;
 
 /// Intercom's sub-lists of a contact show at most sixty a page.
 const SUBLIST_PAGE: u32 = 60;
@@ -48,13 +58,35 @@ pub enum Plan {
 
 impl Plan {
     /// Requests per window of ten seconds.
-    pub fn per_window(self) -> u32 {
+    pub fn per_window(self) -> u64 {
         match self {
             Self::Starter => 20,
             Self::Pro => 50,
             Self::Premium => 100,
         }
     }
+}
+
+/// The families, from the plan.
+fn families(plan: Option<Plan>) -> Vec<Family> {
+    let mut app = vec![Window::published(PUBLISHED, WINDOW)];
+    let (mut search, mut scroll) = (Vec::new(), Vec::new());
+    if let Some(plan) = plan {
+        app.push(Window::ceiling(plan.per_window(), WINDOW));
+        search.push(Window::ceiling(1, Duration::from_secs(1)));
+        scroll.push(Window::ceiling(1, Duration::from_secs(60)));
+    }
+    vec![Family::new(APP, app), Family::new(SEARCH, search).within(APP), Family::new(SCROLL, scroll).within(APP)]
+}
+
+/// `X-RateLimit-*`, any of which may be missing. The reset is a unix time, so it is read by the vendor's clock.
+fn read_headers(headers: &http::HeaderMap, vendor_now: DateTime<Utc>) -> Learned {
+    let number = |name: &str| header(headers, name).and_then(|text| text.parse::<u64>().ok());
+    let resets_in = number("x-ratelimit-reset")
+        .and_then(|reset| i64::try_from(reset).ok())
+        .and_then(|reset| u64::try_from(reset.saturating_sub(vendor_now.timestamp())).ok())
+        .map(Duration::from_secs);
+    Learned { limit: number("x-ratelimit-limit"), remaining: number("x-ratelimit-remaining"), resets_in }
 }
 
 /// How to reach a workspace.
@@ -77,15 +109,8 @@ pub struct IntercomClient {
     options: IntercomOptions,
     caller: Caller,
     pub(super) doors: Doors,
-    heard: Mutex<Heard>,
-}
-
-/// What the last answers said besides their bodies.
-#[derive(Debug, Default)]
-struct Heard {
-    budgets: BTreeMap<&'static str, Budget>,
-    /// The vendor's clock less ours.
-    ahead: Option<chrono::TimeDelta>,
+    /// The vendor's clock less ours, by its last answer.
+    ahead: Mutex<Option<chrono::TimeDelta>>,
 }
 
 /// A parsed answer.
@@ -110,7 +135,7 @@ pub(super) struct Ask<'a> {
 
 impl<'a> Ask<'a> {
     pub(super) fn get(path: &'a [&'a str], priority: Priority) -> Self {
-        Self { method: Method::GET, path, query: &[], body: None, family: OTHER, priority, version: None }
+        Self { method: Method::GET, path, query: &[], body: None, family: APP, priority, version: None }
     }
 }
 
@@ -123,34 +148,46 @@ impl std::fmt::Debug for IntercomClient {
 impl IntercomClient {
     /// A client; nothing is sent yet.
     pub fn new(options: IntercomOptions, transport: Arc<dyn Transport>, doors: Doors) -> Self {
-        let caller = Caller::new(SideName::Intercom, transport, doors.clone());
-        Self { options, caller, doors, heard: Mutex::default() }
+        let governor = GovernorOptions {
+            families: families(options.plan),
+            read_headers,
+            share: options.share,
+            ..GovernorOptions::default()
+        };
+        let caller_options = CallerOptions { governor, ..CallerOptions::default() };
+        let caller = Caller::new(SideName::Intercom, transport, doors.clone(), caller_options);
+        Self { options, caller, doors, ahead: Mutex::default() }
     }
 
     /// Sends a read and parses its answer, once.
     pub(super) async fn ask(&self, ask: Ask<'_>) -> Result<Parsed, Box<SideError>> {
-        let family = ask.family;
-        let call = Call { request: self.request(&ask)?, family, priority: ask.priority, effect: Effect::Read };
-        let answer = self
-            .caller
-            .call(call, &|answer| {
-                self.hear(family, answer.headers());
-                errors::classify(answer, false)
-            })
-            .await?;
-        let server_time = errors::server_time(answer.headers());
-        let json = serde_json::from_slice(answer.body()).map_err(|error| {
-            let mut problem = SideError::new(
-                SideName::Intercom,
-                ErrorKind::Malformed,
-                // serde_json's words may quote the body, so only the place is given.
-                format!("an answer that is not whole JSON (line {}, column {})", error.line(), error.column()),
-            );
-            problem.status = Some(answer.status().as_u16());
-            problem.request_id = header(answer.headers(), "x-request-id").map(str::to_owned);
-            problem
-        })?;
-        Ok(Parsed { json, server_time })
+        let request = self.request(&ask)?;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let (family, priority) = (ask.family, ask.priority);
+            let call = Call { request: request.clone(), family, priority, effect: Effect::Read };
+            let answer = self.caller.call(call, &|answer| errors::classify(answer, false)).await?;
+            let server_time = crate::http::server_time(answer.headers());
+            self.hear(server_time);
+            match serde_json::from_slice(answer.body()) {
+                Ok(json) => return Ok(Parsed { json, server_time }),
+                // A body that was cut shows only here: the caller looks at its first byte, so as not to parse twice.
+                Err(_) if tries < CUT_TRIES => tracing::debug!(family, tries, "the answer was cut, will ask again"),
+                Err(error) => {
+                    let mut problem = SideError::new(
+                        SideName::Intercom,
+                        ErrorKind::Malformed,
+                        // serde_json's words may quote the body, so only the place is given.
+                        format!("an answer that is not whole JSON (line {}, column {})", error.line(), error.column()),
+                    );
+                    problem.status = Some(answer.status().as_u16());
+                    problem.request_id = header(answer.headers(), "x-request-id").map(str::to_owned);
+                    problem.attempts = tries;
+                    return Err(problem);
+                }
+            }
+        }
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<http::Request<Bytes>, Box<SideError>> {
@@ -187,24 +224,17 @@ impl IntercomClient {
             .map_err(|_| unsendable("base_url or api_version cannot be sent in a request"))
     }
 
-    /// Keeps what the headers say. Any of them may be missing on any answer.
-    fn hear(&self, family: &'static str, headers: &http::HeaderMap) {
-        let number = |name: &str| header(headers, name).and_then(|text| text.parse::<u64>().ok());
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(time) = errors::server_time(headers) {
-            heard.ahead = Some(time - self.doors.clock.now());
-        }
-        if let (Some(limit), Some(remaining)) = (number("x-ratelimit-limit"), number("x-ratelimit-remaining")) {
-            let resets_at = number("x-ratelimit-reset")
-                .and_then(|seconds| i64::try_from(seconds).ok())
-                .and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-            heard.budgets.insert(family, Budget { family: family.to_owned(), limit, remaining, resets_at });
+    /// Keeps the vendor's clock.
+    fn hear(&self, server_time: Option<DateTime<Utc>>) {
+        if let Some(time) = server_time {
+            let ahead = time - self.doors.clock.now();
+            *self.ahead.lock().unwrap_or_else(PoisonError::into_inner) = Some(ahead);
         }
     }
 
     /// The vendor's clock now, as far as its answers let us know.
     pub(super) fn vendor_now(&self) -> Option<DateTime<Utc>> {
-        let ahead = self.heard.lock().unwrap_or_else(PoisonError::into_inner).ahead?;
+        let ahead = (*self.ahead.lock().unwrap_or_else(PoisonError::into_inner))?;
         self.doors.clock.now().checked_add_signed(ahead)
     }
 
@@ -321,10 +351,7 @@ impl Side for IntercomClient {
         };
         for page in 1..=MOST_SUBLIST_PAGES {
             let parsed = self.ask(Ask { query: &query, ..Ask::get(&path, priority) }).await?;
-            let list = wire::list(parsed.json, &keys).map_err(|error| unreadable(&error))?;
-            if !list.is_list {
-                return Err(unreadable(&format!("no list of {name}")));
-            }
+            let list = wire::list(parsed.json, &keys, name).map_err(|error| unreadable(&error))?;
             let before = ids.len();
             ids.extend(list.items.into_iter().filter_map(wire::id_of));
             let go_on = match list.next {
@@ -360,6 +387,6 @@ impl Side for IntercomClient {
     }
 
     fn budgets(&self) -> Vec<Budget> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner).budgets.values().cloned().collect()
+        self.caller.budgets()
     }
 }

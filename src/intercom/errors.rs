@@ -5,15 +5,11 @@
 
 use crate::model::{AuthProblem, ErrorKind, SideError, SideName};
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
 use serde_json::Value as Json;
 use std::time::Duration;
 
 /// The longest message that is kept.
 const LONGEST_MESSAGE: usize = 300;
-
-/// How long to leave a company scroll alone that somebody else has open: it dies after a minute without a request.
-const SCROLL_IDLE: Duration = Duration::from_secs(60);
 
 /// What the vendor says when paging by number goes beyond 10,000 companies.
 const PAGE_LIMIT: &str = "page limit reached";
@@ -64,24 +60,27 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
     let said = said.unwrap_or_default();
     let code = said.code.as_deref().unwrap_or_default();
     let words = said.message.to_lowercase();
-    let mut advice = String::new();
+    let mut advice = "";
     let kind = match status.as_u16() {
-        401 => ErrorKind::Auth(unauthorized(&words, &mut advice)),
+        401 => {
+            let (problem, remedy) = unauthorized(&words);
+            advice = remedy;
+            ErrorKind::Auth(problem)
+        }
         402 => {
-            advice = "the workspace's plan does not include this".to_owned();
+            advice = "the workspace's plan does not include this";
             ErrorKind::Auth(AuthProblem::Plan)
         }
         403 if html => {
-            advice = "not Intercom's own answer: a proxy or firewall on the way refuses the request".to_owned();
+            advice = "not Intercom's own answer: a proxy or firewall on the way refuses the request";
             ErrorKind::Unavailable
         }
         403 if code == "api_plan_restricted" || words.contains("active subscription") => {
-            advice = "the workspace's plan does not include this".to_owned();
+            advice = "the workspace's plan does not include this";
             ErrorKind::Auth(AuthProblem::Plan)
         }
         403 => {
-            advice = "give the app the missing permission in Intercom's Developer Hub (Configure > Authentication)"
-                .to_owned();
+            advice = "give the app the missing permission in Intercom's Developer Hub (Configure > Authentication)";
             ErrorKind::Auth(AuthProblem::MissingScope)
         }
         404 if html => ErrorKind::Unavailable,
@@ -101,7 +100,7 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
         425 | 429 => ErrorKind::Throttled,
         // A redirect is never followed, because it would carry the token to another host.
         300..=399 => {
-            advice = "redirected: check base_url and region".to_owned();
+            advice = "redirected: check base_url and region";
             ErrorKind::Malformed
         }
         400..=499 if html => ErrorKind::Malformed,
@@ -120,7 +119,7 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
     };
     if !advice.is_empty() {
         message.push_str(" (");
-        message.push_str(&advice);
+        message.push_str(advice);
         message.push(')');
     }
     let mut error = SideError::new(SideName::Intercom, kind, message);
@@ -129,7 +128,6 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
         ErrorKind::Throttled | ErrorKind::Unavailable => {
             retry_after(answer.headers(), error.kind == ErrorKind::Throttled)
         }
-        ErrorKind::Busy => Some(SCROLL_IDLE),
         _ => None,
     };
     error.code = said.code;
@@ -164,15 +162,16 @@ fn unknown_outcome(write: bool) -> ErrorKind {
 
 /// Intercom answers 401 both for a bad token and, on some hosts, for a good one of another region's workspace; only
 /// rarely does it say so. Where it does not, both are named.
-fn unauthorized(words: &str, advice: &mut String) -> AuthProblem {
+fn unauthorized(words: &str) -> (AuthProblem, &'static str) {
     if words.contains("region") {
-        "set connectors.intercom.region to the workspace's region".clone_into(advice);
-        return AuthProblem::WrongRegion;
+        (AuthProblem::WrongRegion, "set connectors.intercom.region to the workspace's region")
+    } else {
+        (
+            AuthProblem::BadCredentials,
+            "the access token is wrong or revoked, or the workspace lives in another region: check access_token, then \
+             connectors.intercom.region (us, eu, au)",
+        )
     }
-    "the access token is wrong or revoked, or the workspace lives in another region: check access_token, then \
-     connectors.intercom.region (us, eu, au)"
-        .clone_into(advice);
-    AuthProblem::BadCredentials
 }
 
 /// A cursor lives only as long as the vendor likes, and says so only in words.
@@ -218,48 +217,66 @@ pub(super) fn header<'h>(headers: &'h http::HeaderMap, name: &str) -> Option<&'h
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
-/// The vendor's clock.
-pub(super) fn server_time(headers: &http::HeaderMap) -> Option<DateTime<Utc>> {
-    DateTime::parse_from_rfc2822(header(headers, "date")?).ok().map(|date| date.to_utc())
-}
-
 /// `Retry-After` where given; else, when throttled, the time until `X-RateLimit-Reset`, both ends by the vendor's clock.
 fn retry_after(headers: &http::HeaderMap, throttled: bool) -> Option<Duration> {
-    const LONGEST: u64 = 3600;
-    if let Some(seconds) = header(headers, "retry-after").and_then(|text| text.parse::<u64>().ok()) {
-        return Some(Duration::from_secs(seconds.min(LONGEST)));
+    if let Some(wait) = crate::http::retry_after(headers) {
+        return Some(wait);
     }
     if !throttled {
         return None;
     }
     let reset: i64 = header(headers, "x-ratelimit-reset")?.parse().ok()?;
-    let left = reset.saturating_sub(server_time(headers)?.timestamp());
-    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0).min(LONGEST)))
+    let left = reset.saturating_sub(crate::http::server_time(headers)?.timestamp());
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
 }
 
-/// The vendor's words without addresses and numbers of people, and bounded.
+/// The vendor's words without addresses and numbers of people, and bounded. A run of digits counts as one number even
+/// with what people put between digits (`+33 6 12-34-56-78`); Intercom's own ids (24 hex digits) tell nothing about a
+/// person and stay, because its support asks for them.
 pub(super) fn masked(message: &str) -> String {
     const LONGEST_NUMBER: usize = 6;
     let mut out = String::new();
-    for (index, word) in message.split_whitespace().enumerate() {
-        if index > 0 {
-            out.push(' ');
+    let mut number: Vec<&str> = Vec::new();
+    let mut digits = 0;
+    let flush = |out: &mut String, number: &mut Vec<&str>, digits: &mut usize| {
+        if *digits > LONGEST_NUMBER {
+            out.push_str(" [number]");
+        } else {
+            for word in number.iter() {
+                out.push(' ');
+                out.push_str(word);
+            }
         }
+        number.clear();
+        *digits = 0;
+    };
+    for word in message.split_whitespace() {
+        let count = word.chars().filter(char::is_ascii_digit).count();
+        let numeric = count > 0 && !word.contains('@') && word.chars().all(|c| !c.is_alphabetic());
+        if numeric {
+            number.push(word);
+            digits += count;
+            continue;
+        }
+        flush(&mut out, &mut number, &mut digits);
+        out.push(' ');
         if word.contains('@') {
             out.push_str("[address]");
-        } else if !is_hex_id(word) && word.chars().filter(char::is_ascii_digit).count() > LONGEST_NUMBER {
+        } else if count > LONGEST_NUMBER && !is_hex_id(word) {
             out.push_str("[number]");
         } else {
             out.extend(word.chars().filter(|c| !c.is_control()));
         }
         if out.len() > LONGEST_MESSAGE {
-            let end = out.char_indices().map(|(at, _)| at).take_while(|at| *at <= LONGEST_MESSAGE).last().unwrap_or(0);
-            out.truncate(end);
-            out.push('…');
             break;
         }
     }
-    out
+    flush(&mut out, &mut number, &mut digits);
+    let out = out.trim_start();
+    match out.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{}…", out.get(..end).unwrap_or_default()),
+        None => out.to_owned(),
+    }
 }
 
 /// An id of Intercom's own (24 hex digits), which tells nothing about a person and helps its support.
@@ -267,3 +284,6 @@ fn is_hex_id(word: &str) -> bool {
     let word = word.trim_start_matches("id=").trim_end_matches(['.', ',', ')']);
     word.len() == 24 && word.chars().all(|c| c.is_ascii_hexdigit())
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Intercom's cursors are stateless and continue only the very query that issued them, so a cursor of ours carries the
 //! query's parameters beside the vendor's: a sweep goes on after a restart exactly as it began.
 
-use super::client::{Ask, IntercomClient, OTHER, SCROLL, SEARCH, unreadable};
+use super::client::{APP, Ask, IntercomClient, SCROLL, SEARCH, unreadable};
 use super::errors::is_page_limit;
 use super::wire::{self, Next};
 use crate::model::{Cursor, ErrorKind, Observation, ReadPage, ReadRequest, Resource, Scope, SideError, SideName};
@@ -11,6 +11,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
+use std::time::Duration;
 
 /// The most that any search gives.
 const SEARCH_PAGE: u32 = 150;
@@ -20,6 +21,9 @@ const COMPANY_PAGE: u32 = 60;
 
 /// The company list ends here; beyond, only a scroll shows all.
 const COMPANY_LIST_CAP: u64 = 10_000;
+
+/// How long to leave a scroll alone that somebody else has open: it dies after a minute without a request.
+const SCROLL_IDLE: Duration = Duration::from_secs(60);
 
 /// How far past the vendor's clock a conversation sweep's upper bound lies. The bound only keeps a sweep from chasing
 /// what changes meanwhile; it must never lie before the first answer's `Date`, from which the next watermark is made.
@@ -37,6 +41,8 @@ enum Place {
         scope: Scope,
         /// The page to ask for.
         page: u64,
+        /// How many companies there are, as the last page said.
+        total: Option<u64>,
     },
     /// In a company scroll.
     Scroll {
@@ -103,8 +109,8 @@ impl IntercomClient {
             (Resource::Contacts | Resource::Conversations, Some(Place::Search(place))) => {
                 self.search(request, Some(place)).await
             }
-            (Resource::Companies, None) => self.companies(request, 1).await,
-            (Resource::Companies, Some(Place::List { page, .. })) => self.companies(request, page).await,
+            (Resource::Companies, None) => self.companies(request, 1, None).await,
+            (Resource::Companies, Some(Place::List { page, total, .. })) => self.companies(request, page, total).await,
             (Resource::Companies, Some(place @ Place::Scroll { .. })) => self.scroll(request, place).await,
             (Resource::Tags, _) => self.tags(request).await,
             (Resource::Lists, _) => Err(super::client::unsupported("lists")),
@@ -141,12 +147,17 @@ impl IntercomClient {
             priority: request.priority,
             version: None,
         };
-        let parsed = self.ask(ask).await?;
+        let parsed = self.ask(ask).await.map_err(|mut error| {
+            // The same query was accepted without a cursor, so whatever is refused or missing now is the cursor.
+            let gone =
+                matches!(error.kind, ErrorKind::NotFound | ErrorKind::Merged { .. } | ErrorKind::Rejected { .. });
+            if place.is_some() && gone {
+                error.kind = ErrorKind::LostCursor;
+            }
+            error
+        })?;
         let keys: &[&str] = if contacts { &["data", "contacts"] } else { &["conversations", "data"] };
-        let list = wire::list(parsed.json, keys).map_err(|error| unreadable(&error))?;
-        if !list.is_list {
-            return Err(unreadable(&"no list of records"));
-        }
+        let list = wire::list(parsed.json, keys, request.resource.as_str()).map_err(|error| unreadable(&error))?;
 
         let (mut edge, mut ordered) = place.as_ref().map_or((None, true), |place| (place.edge, place.ordered));
         let mut observations = Vec::with_capacity(list.items.len());
@@ -198,52 +209,59 @@ impl IntercomClient {
 
     /// An upper bound by the vendor's clock; ours may be wrong.
     async fn upper_bound(&self) -> Result<i64, Box<SideError>> {
-        let now = match self.vendor_now() {
-            Some(now) => now,
-            None => {
-                self.read_account().await?.server_time.unwrap_or_else(|| self.doors.clock.now() + TimeDelta::days(1))
-            }
+        let said = match self.vendor_now() {
+            None => self.read_account().await?.server_time,
+            said => said,
         };
-        Ok((now + UPPER_MARGIN).timestamp())
+        // No `Date` at all: a day past our own clock is late enough whatever it shows.
+        let own = || self.doors.clock.now().checked_add_signed(TimeDelta::days(1));
+        let now = said.or_else(own).unwrap_or(DateTime::<Utc>::MAX_UTC);
+        Ok(now.timestamp().saturating_add(UPPER_MARGIN.num_seconds()))
     }
 
     /// The company list. It is sorted by the last visit and has no filter by time, so any scope reads all of it, and it
     /// is never stopped early.
-    async fn companies(&self, request: &ReadRequest, page: u64) -> Result<ReadPage, Box<SideError>> {
+    async fn companies(
+        &self,
+        request: &ReadRequest,
+        page: u64,
+        known: Option<u64>,
+    ) -> Result<ReadPage, Box<SideError>> {
         let query = [("page", page.to_string()), ("per_page", COMPANY_PAGE.to_string()), ("order", "desc".to_owned())];
         let ask = Ask {
             method: Method::POST,
             path: &["companies", "list"],
             query: &query,
             body: None,
-            family: OTHER,
+            family: APP,
             priority: request.priority,
             version: None,
         };
         let scroll = |total| Place::Scroll { scope: request.scope, param: None, seen: 0, full: 0, last: 0, total };
         let parsed = match self.ask(ask).await {
             Ok(parsed) => parsed,
-            Err(error) if is_page_limit(&error) => return self.scroll(request, scroll(None)).await,
+            Err(error) if is_page_limit(&error) => return self.scroll(request, scroll(known)).await,
             Err(error) => return Err(error),
         };
         let server_time = parsed.server_time;
-        let list = wire::list(parsed.json, &["data", "companies"]).map_err(|error| unreadable(&error))?;
-        if !list.is_list {
-            return Err(unreadable(&"no list of companies"));
-        }
+        let list = wire::list(parsed.json, &["data", "companies"], "companies").map_err(|error| unreadable(&error))?;
         if list.total.is_some_and(|total| total > COMPANY_LIST_CAP) {
             return self.scroll(request, scroll(list.total)).await;
         }
+        let more = list.total.is_some_and(|total| total > page.saturating_mul(COMPANY_PAGE.into()));
         let next = match list.next {
-            Next::End => None,
             _ if list.items.is_empty() => None,
+            Next::End if more => Some(page + 1),
+            Next::End => None,
             Next::Page(next) if next > page => Some(next),
             Next::Page(_) => return Err(unreadable(&"a next page that is not further on")),
             Next::After(_) | Next::Unsaid => Some(page + 1),
         };
         Ok(ReadPage {
             observations: company_observations(list.items)?,
-            next: next.map(|page| save(&Place::List { scope: request.scope, page })).transpose()?,
+            next: next
+                .map(|page| save(&Place::List { scope: request.scope, page, total: list.total.or(known) }))
+                .transpose()?,
             total: list.total,
             server_time,
             repeats_are_errors: true,
@@ -259,7 +277,7 @@ impl IntercomClient {
         let query: Vec<(&str, String)> = param.iter().map(|param| ("scroll_param", param.clone())).collect();
         let ask = Ask {
             query: &query,
-            family: if param.is_none() { SCROLL } else { OTHER },
+            family: if param.is_none() { SCROLL } else { APP },
             ..Ask::get(&["companies", "scroll"], request.priority)
         };
         let end = |server_time| ReadPage {
@@ -276,13 +294,15 @@ impl IntercomClient {
                 let all = total.is_some_and(|total| seen >= total);
                 return if all || last < full { Ok(end(None)) } else { Err(lost("the company scroll expired")) };
             }
+            // Not set where the caller sees it: only scrolls have to wait, not the whole API.
+            Err(mut error) if error.kind == ErrorKind::Busy => {
+                error.retry_after = Some(SCROLL_IDLE);
+                return Err(error);
+            }
             Err(error) => return Err(error),
         };
         let server_time = parsed.server_time;
-        let list = wire::list(parsed.json, &["data", "companies"]).map_err(|error| unreadable(&error))?;
-        if !list.is_list {
-            return Err(unreadable(&"no list of companies"));
-        }
+        let list = wire::list(parsed.json, &["data", "companies"], "companies").map_err(|error| unreadable(&error))?;
         if list.items.is_empty() {
             return Ok(end(server_time));
         }
@@ -307,10 +327,7 @@ impl IntercomClient {
     async fn tags(&self, request: &ReadRequest) -> Result<ReadPage, Box<SideError>> {
         let parsed = self.ask(Ask::get(&["tags"], request.priority)).await?;
         let server_time = parsed.server_time;
-        let list = wire::list(parsed.json, &["data", "tags"]).map_err(|error| unreadable(&error))?;
-        if !list.is_list {
-            return Err(unreadable(&"no list of tags"));
-        }
+        let list = wire::list(parsed.json, &["data", "tags"], "tags").map_err(|error| unreadable(&error))?;
         let observations = list
             .items
             .into_iter()
@@ -377,3 +394,6 @@ fn conversation_plan(scope: Scope, upper: Option<i64>) -> SearchPlan {
     };
     SearchPlan { query, sort: "created_at", descending: false }
 }
+
+#[cfg(test)]
+mod tests;

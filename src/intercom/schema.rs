@@ -25,10 +25,7 @@ impl IntercomClient {
     pub(super) async fn read_attributes(&self) -> Result<Vec<Attribute>, Box<SideError>> {
         let query = [("model", "contact".to_owned())];
         let parsed = self.ask(Ask { query: &query, ..Ask::get(&["data_attributes"], Priority::Live) }).await?;
-        let list = wire::list(parsed.json, &["data"]).map_err(|error| unreadable(&error))?;
-        if !list.is_list {
-            return Err(unreadable(&"no list of attributes"));
-        }
+        let list = wire::list(parsed.json, &["data"], "attributes").map_err(|error| unreadable(&error))?;
         Ok(list.items.iter().filter_map(attribute).collect())
     }
 }

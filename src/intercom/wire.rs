@@ -27,6 +27,9 @@ pub enum WireError {
     /// Without it, nothing can be said about anybody.
     #[error("a {0} without an id")]
     NoId(&'static str),
+    /// Not an empty list, but none: taken for an empty one, it would end a sweep in silence.
+    #[error("no list of {0}")]
+    NoList(&'static str),
 }
 
 /// Fields of a contact that are plain text.
@@ -232,9 +235,8 @@ pub fn contact(json: Json) -> Result<IntercomContact, WireError> {
     let external_id = take_text(&mut object, "external_id");
     let role = match object.get("role").and_then(Json::as_str) {
         Some("user") => Role::User,
-        Some(_) => Role::Lead,
         None if external_id.is_some() => Role::User,
-        None => Role::Lead,
+        _ => Role::Lead,
     };
     let raw_email = take_text(&mut object, "email");
     let email = raw_email.as_deref().and_then(|text| Email::parse(text).ok());
@@ -493,15 +495,18 @@ pub struct List {
     pub next: Next,
     /// The scroll's name.
     pub scroll: Option<String>,
-    /// Whether the envelope had a list in it at all.
-    pub is_list: bool,
 }
 
 /// Takes a list's envelope apart. `pages.next` is an object on cursor lists and a URL on others, and live endpoints have
 /// been seen to disagree with the description about which they are; on the last page it is `null` or absent.
-pub fn list(json: Json, keys: &[&str]) -> Result<List, WireError> {
-    let mut object = object(json, "list")?;
-    let is_list = keys.iter().any(|key| object.get(*key).is_some_and(Json::is_array));
+///
+/// # Errors
+/// If there is no list in it.
+pub fn list(json: Json, keys: &[&str], what: &'static str) -> Result<List, WireError> {
+    let mut object = object(json, what)?;
+    if !keys.iter().any(|key| object.get(*key).is_some_and(Json::is_array)) {
+        return Err(WireError::NoList(what));
+    }
     let pages = match object.remove("pages") {
         Some(Json::Object(pages)) => pages,
         _ => Object::new(),
@@ -538,6 +543,8 @@ pub fn list(json: Json, keys: &[&str]) -> Result<List, WireError> {
         scroll: take_text(&mut object, "scroll_param"),
         items: take_items(&mut object, keys),
         next,
-        is_list,
     })
 }
+
+#[cfg(test)]
+mod tests;
