@@ -171,6 +171,17 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// What is still to be read about one contact.
+    pub fn wants_of(&self, id: &IntercomContactId) -> Result<Option<Wants>> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT wants_tags, wants_companies, wants_fetch FROM intercom_contacts WHERE id = ?1")?
+            .query_row([id.as_str()], |row| {
+                Ok(Wants { id: id.clone(), tags: row.get(0)?, companies: row.get(1)?, fetch: row.get(2)? })
+            })
+            .optional()?)
+    }
+
     /// Asks for the contact itself, keeping what else was asked for.
     pub fn want_contact(&self, id: &IntercomContactId) -> Result<bool> {
         let known = self

@@ -1,0 +1,153 @@
+//! Reads by id: what pages and webhooks show only in part. Coalesced: however often a record was named, it is read once.
+
+use super::{Connection, EngineError};
+use crate::model::{
+    ContactKey, ConversationId, Fetched, IntercomCompanyId, IntercomContactId, IntercomTagId, Observation, Priority,
+    Related,
+};
+use crate::store::contacts::Wants;
+use crate::store::links::Dirty;
+use futures_util::StreamExt as _;
+use std::collections::BTreeSet;
+
+/// Records read in one go.
+const BATCH: usize = 100;
+/// Reads under way at once; the governor sets the pace.
+const AT_ONCE: usize = 8;
+
+impl Connection {
+    /// Reads everything that is wanted. How many requests that took.
+    pub(super) async fn hydrate(&self, priority: Priority) -> Result<u64, EngineError> {
+        let mut requests = 0;
+        loop {
+            let wants = self.store.read(|tx| tx.wants(BATCH)).await?;
+            if wants.is_empty() {
+                break;
+            }
+            let before = wants.clone();
+            let mut reads = futures_util::stream::iter(wants.into_iter().map(|wants| self.complete(wants, priority)))
+                .buffer_unordered(AT_ONCE);
+            while let Some(done) = reads.next().await {
+                requests += done?;
+            }
+            drop(reads);
+            // What could not be had stays wanted: it is left for the next cycle, not asked for in a circle.
+            if self.store.read(|tx| tx.wants(BATCH)).await? == before {
+                break;
+            }
+        }
+        loop {
+            let wanted = self.store.read(|tx| tx.wanted_conversations(BATCH)).await?;
+            if wanted.is_empty() {
+                return Ok(requests);
+            }
+            for id in wanted {
+                self.fetch_conversation(&id, priority).await?;
+                requests += 1;
+            }
+        }
+    }
+
+    async fn complete(&self, wants: Wants, priority: Priority) -> Result<u64, EngineError> {
+        let mut requests = 0;
+        let mut wants = wants;
+        if wants.fetch {
+            requests += 1;
+            self.confirm(ContactKey::Intercom(wants.id.clone()), 0, priority).await?;
+            let id = wants.id.clone();
+            let again = self
+                .store
+                .write(move |tx| {
+                    let left = tx.wants_of(&id)?;
+                    if let Some(left) = &left {
+                        tx.set_wants(&Wants { fetch: false, ..left.clone() })?;
+                    }
+                    Ok(left)
+                })
+                .await?;
+            let Some(again) = again else { return Ok(requests) };
+            wants = Wants { fetch: false, ..again };
+        }
+        let tags = if wants.tags {
+            requests += 1;
+            Some(self.intercom.related(&wants.id, Related::Tags, priority).await?)
+        } else {
+            None
+        };
+        let companies = if wants.companies {
+            requests += 1;
+            Some(self.intercom.related(&wants.id, Related::Companies, priority).await?)
+        } else {
+            None
+        };
+        if tags.is_none() && companies.is_none() {
+            return Ok(requests);
+        }
+        self.store
+            .write(move |tx| {
+                let Some(mut row) = tx.intercom_contact(&wants.id)? else { return Ok(()) };
+                if let Some(tags) = tags {
+                    row.contact.tags.items = tags.into_iter().map(IntercomTagId::new).collect::<BTreeSet<_>>();
+                    row.contact.tags.complete = true;
+                }
+                if let Some(companies) = companies {
+                    row.contact.companies.items = companies.into_iter().map(IntercomCompanyId::new).collect();
+                    row.contact.companies.complete = true;
+                    tx.set_contact_companies(&wants.id, &row.contact.companies.items)?;
+                }
+                tx.put_intercom_contact(&row.contact, 0)?;
+                tx.set_wants(&Wants { id: wants.id.clone(), tags: false, companies: false, fetch: false })?;
+                match row.link {
+                    Some(link) => tx.mark_dirty(link, Dirty::Live),
+                    None => Ok(()),
+                }
+            })
+            .await?;
+        Ok(requests)
+    }
+
+    /// Reads one conversation, which decides.
+    pub(super) async fn fetch_conversation(&self, id: &ConversationId, priority: Priority) -> Result<(), EngineError> {
+        let read_began = self.now();
+        let found = self.intercom.fetch_conversation(id, priority).await?;
+        let source = self.source(0, true, read_began, Dirty::Live)?;
+        let id = id.clone();
+        self.store
+            .write(move |tx| {
+                match found {
+                    Fetched::Found(observation, _) => source.apply(tx, &observation)?,
+                    Fetched::Gone(_) => source.apply(tx, &Observation::ConversationGone(id.clone()))?,
+                };
+                tx.unwant_conversation(&id)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Reads one company, which decides.
+    pub(super) async fn fetch_company(&self, id: &IntercomCompanyId, priority: Priority) -> Result<(), EngineError> {
+        let read_began = self.now();
+        let found = self.intercom.fetch_company(id, priority).await?;
+        let source = self.source(0, true, read_began, Dirty::Live)?;
+        let id = id.clone();
+        self.store
+            .write(move |tx| match found {
+                Fetched::Found(observation, _) => source.apply(tx, &observation),
+                Fetched::Gone(_) => source.apply(tx, &Observation::CompanyGone(id)),
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Reads contacts that nobody has seen yet.
+    pub(super) async fn fetch_contacts(
+        &self,
+        ids: BTreeSet<IntercomContactId>,
+        priority: Priority,
+    ) -> Result<(), EngineError> {
+        for id in ids {
+            self.confirm(ContactKey::Intercom(id), 0, priority).await?;
+        }
+        Ok(())
+    }
+}
