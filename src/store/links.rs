@@ -162,6 +162,14 @@ impl Tx<'_> {
             .transpose()
     }
 
+    /// A few links, for a look.
+    pub fn some_links(&self, limit: usize) -> Result<Vec<i64>> {
+        let mut statement =
+            self.0.prepare_cached("SELECT id FROM links WHERE state = 'active' ORDER BY id LIMIT ?1")?;
+        let ids = statement.query_map([limit], |row| row.get(0))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// A new link, to be planned.
     pub fn new_link(&self, email: Option<&Email>, brevo: Option<BrevoContactId>, dirty: Dirty) -> Result<i64> {
         self.0

@@ -1,0 +1,387 @@
+//! A whole run: read both sides, place, push, read back, until nothing is left to do.
+
+use super::pull::Swept;
+use super::push::Pushed;
+use super::{Connection, EngineError};
+use crate::model::{Priority, Resource, Scope, SideName};
+use crate::reconcile::person::PersonPlan;
+use crate::store::links::Dirty;
+use chrono::{DateTime, Utc};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a run is busy with, for progress bars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Finding out about the accounts.
+    Preparing,
+    /// Reading a side's resource.
+    Reading(SideName, Resource),
+    /// Reading what pages show only in part.
+    Completing,
+    /// Deciding who is who.
+    Placing,
+    /// Writing to Brevo.
+    Writing,
+    /// Waiting for imports and reading them back.
+    ReadingBack,
+    /// Sending events.
+    Events,
+}
+
+/// Told how far a run is.
+pub trait Progress: Send + Sync {
+    /// `done` of `total` (where known) of a stage.
+    fn stage(&self, stage: Stage, done: u64, total: Option<u64>);
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn stage(&self, _stage: Stage, _done: u64, _total: Option<u64>) {}
+}
+
+/// What `sync` is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SyncOptions {
+    /// Read everything, not only what changed.
+    pub full: bool,
+    /// Read only what was created at or after this.
+    pub since: Option<DateTime<Utc>>,
+    /// Which of Intercom's resources; empty: all that the config switches on.
+    pub resources: BTreeSet<Resource>,
+}
+
+/// What a run did.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// What was read, by side and resource.
+    pub read: BTreeMap<String, Swept>,
+    /// What was written.
+    pub written: Pushed,
+    /// Rows of imports that were read back.
+    pub read_back: u64,
+    /// Events accepted.
+    pub events: u64,
+    /// Resources that could not be read, and why. The others went on.
+    pub failed_reads: BTreeMap<String, String>,
+    /// Left to do: people that wait for another try, or a write whose outcome is being verified.
+    pub pending: u64,
+    /// Records and fields that are refused.
+    pub failed: u64,
+}
+
+impl Summary {
+    /// `ok`, `partial` (something could not be read or written), `failed` (nothing could).
+    pub fn outcome(&self) -> &'static str {
+        let accepted =
+            self.written.created + self.written.updated + self.written.listed + self.written.imported + self.events;
+        if self.written.failed > 0 && accepted == 0 {
+            "failed"
+        } else if !self.failed_reads.is_empty() && self.read.is_empty() {
+            "failed"
+        } else if !self.failed_reads.is_empty() || self.written.failed > 0 {
+            "partial"
+        } else {
+            "ok"
+        }
+    }
+}
+
+/// What `sync --dry-run` would do. No write was sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    /// Brevo contacts that would be made.
+    pub creates: u64,
+    /// Brevo contacts that would be changed.
+    pub updates: u64,
+    /// Opt-outs that would be written.
+    pub opt_outs: u64,
+    /// People that each list would gain (list automations mail them too).
+    pub joins: BTreeMap<String, u64>,
+    /// People that each list would lose.
+    pub leaves: BTreeMap<String, u64>,
+    /// How often each attribute would be set.
+    pub attributes: BTreeMap<String, u64>,
+    /// Values of Brevo's that would be replaced although nobody had agreed to them, by rule.
+    pub replaced: BTreeMap<String, u64>,
+    /// Fields that cannot be written, by rule.
+    pub problems: BTreeMap<String, u64>,
+    /// Attributes that would be made.
+    pub new_attributes: Vec<String>,
+    /// Lists that would be made.
+    pub new_lists: Vec<String>,
+    /// Notices by kind.
+    pub notices: BTreeMap<String, u64>,
+}
+
+/// Rounds of planning and pushing in one run; a person that needs more waits for the next.
+const MOST_ROUNDS: usize = 12;
+
+impl Connection {
+    /// One whole run. A resource that cannot be read does not keep the others from it.
+    ///
+    /// # Errors
+    /// If an account does not let us in, the state cannot be written, or nothing at all could be done.
+    pub async fn sync(&self, options: &SyncOptions, progress: &dyn Progress) -> Result<Summary, EngineError> {
+        let kind = if options.full || options.since.is_some() { "sync --full" } else { "sync" };
+        let began = self.now();
+        let run = self.store.write(move |tx| tx.begin_run(kind, began)).await?;
+        let result = self.sync_inner(options, progress).await;
+        let (outcome, text) = match &result {
+            Ok(summary) => (summary.outcome(), serde_json::to_string(summary).unwrap_or_default()),
+            Err(error) => ("failed", error.to_string()),
+        };
+        let ended = self.now();
+        self.store.write(move |tx| tx.end_run(run, outcome, &text, ended)).await?;
+        result
+    }
+
+    async fn sync_inner(&self, options: &SyncOptions, progress: &dyn Progress) -> Result<Summary, EngineError> {
+        progress.stage(Stage::Preparing, 0, None);
+        if self.ready().is_none() {
+            self.prepare(false).await?;
+        }
+        self.recover().await?;
+        let mut summary = Summary::default();
+        self.read_all(options, &mut summary, progress).await?;
+        if options.full {
+            // In a sweep, drift is restored.
+            self.store.write(|tx| tx.mark_all_for_sweep()).await?;
+        }
+        self.settle_everything(&mut summary, Priority::Backfill, true, progress).await?;
+        self.count(&mut summary).await?;
+        Ok(summary)
+    }
+
+    /// After a start: writes that had left without an answer may still land for a while.
+    pub(super) async fn recover(&self) -> Result<(), EngineError> {
+        let verify_after = self.late_landing();
+        let reopened = self.store.write(move |tx| tx.reopen_unanswered(verify_after)).await?;
+        if reopened > 0 {
+            tracing::info!(reopened, "writes without an answer from before: verified once they cannot land any more");
+        }
+        Ok(())
+    }
+
+    async fn count(&self, summary: &mut Summary) -> Result<(), EngineError> {
+        let counts = self.store.read(|tx| tx.counts()).await?;
+        summary.pending = counts.pending + counts.verifying;
+        summary.failed = counts.failed;
+        Ok(())
+    }
+
+    /// Intercom's resources that take part, in the order in which they are read: what a contact's plan needs first.
+    pub(super) fn resources(&self, asked: &BTreeSet<Resource>) -> Vec<Resource> {
+        let sync = self.settings().sync;
+        let ready = self.ready();
+        let uses_tags = ready.as_ref().is_some_and(|ready| ready.uses_tags);
+        let uses_companies = ready.as_ref().is_some_and(|ready| ready.uses_companies);
+        [
+            (Resource::Tags, sync.tags && uses_tags),
+            (Resource::Companies, sync.companies && uses_companies),
+            (Resource::Contacts, sync.contacts),
+            (Resource::Conversations, sync.conversations),
+        ]
+        .into_iter()
+        .filter(|(resource, on)| *on && (asked.is_empty() || asked.contains(resource)))
+        .map(|(resource, _)| resource)
+        .collect()
+    }
+
+    async fn read_all(
+        &self,
+        options: &SyncOptions,
+        summary: &mut Summary,
+        progress: &dyn Progress,
+    ) -> Result<(), EngineError> {
+        // Brevo first: who exists there decides who is made.
+        let scope = self.next_scope(SideName::Brevo, Resource::Contacts, options.full).await?;
+        let swept = self.sweep(SideName::Brevo, Resource::Contacts, scope, Priority::Backfill, progress).await?;
+        summary.read.insert("brevo contacts".to_owned(), swept);
+        for resource in self.resources(&options.resources) {
+            let scope = match options.since {
+                Some(since) if resource != Resource::Tags => Scope::CreatedSince(since),
+                _ => self.next_scope(SideName::Intercom, resource, options.full).await?,
+            };
+            let name = format!("intercom {}", resource.as_str());
+            match self.sweep(SideName::Intercom, resource, scope, Priority::Backfill, progress).await {
+                Ok(swept) => *summary.read.entry(name).or_default() += swept,
+                Err(error) if stops_everything(&error) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(resource = resource.as_str(), "could not be read: {error}");
+                    summary.failed_reads.insert(name, error.to_string());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans and writes until nothing is left that can be done now.
+    pub(super) async fn settle_everything(
+        &self,
+        summary: &mut Summary,
+        priority: Priority,
+        wait: bool,
+        progress: &dyn Progress,
+    ) -> Result<(), EngineError> {
+        for _ in 0..MOST_ROUNDS {
+            self.work_inbox(Priority::Live).await?;
+            progress.stage(Stage::Completing, 0, None);
+            self.hydrate(priority).await?;
+            progress.stage(Stage::Placing, 0, None);
+            self.place(Dirty::Backfill).await?;
+            self.verify_unanswered(priority).await?;
+            let pushed = self.push(Dirty::Backfill, priority, progress).await?;
+            summary.written += pushed;
+            progress.stage(Stage::ReadingBack, 0, None);
+            let read_back = self.finish_imports(wait, priority).await?;
+            summary.read_back += read_back;
+            if pushed.planned == 0 && read_back == 0 {
+                break;
+            }
+        }
+        progress.stage(Stage::Events, 0, None);
+        summary.events += self.send_events(priority).await?;
+        self.prune().await
+    }
+
+    /// Forgets what nobody needs any more.
+    async fn prune(&self) -> Result<(), EngineError> {
+        let now = self.now();
+        let inbox = now - chrono::TimeDelta::days(super::inbox::REMEMBERED_DAYS);
+        let changes = now - chrono::TimeDelta::days(90);
+        self.store
+            .write(move |tx| {
+                tx.prune_inbox(inbox)?;
+                tx.prune_changes(changes).map(drop)
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Reads as a run would, plans as a run would, and sends no write at all.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub async fn dry_run(&self, options: &SyncOptions, progress: &dyn Progress) -> Result<DryRun, EngineError> {
+        progress.stage(Stage::Preparing, 0, None);
+        let ready = self.prepare(true).await?;
+        let mut summary = Summary::default();
+        self.read_all(options, &mut summary, progress).await?;
+        self.hydrate(Priority::Backfill).await?;
+        self.place(Dirty::Backfill).await?;
+        let mut dry = DryRun {
+            new_attributes: ready.missing_attributes.clone(),
+            new_lists: ready.missing_lists.clone(),
+            ..DryRun::default()
+        };
+        let names: BTreeMap<crate::model::BrevoListId, String> = ready
+            .lists
+            .iter()
+            .map(|(rule, id)| (*id, rule.key.rsplit(" -> ").next().unwrap_or_default().to_owned()))
+            .collect();
+        let mut after = (i64::MAX, 0);
+        loop {
+            let (planning, now) = (Arc::clone(&ready), self.now());
+            let (last, plans) = self
+                .store
+                .write(move |tx| {
+                    let ids = tx.dirty_links(Dirty::Backfill, after, 500, now)?;
+                    let tags = super::people::Names::read(tx)?;
+                    let mut plans: Vec<(bool, PersonPlan)> = Vec::new();
+                    for (_, link) in &ids {
+                        if let Some(person) = super::people::gather(tx, *link, &planning, &tags)? {
+                            plans.push((person.brevo.is_none(), person.dry_plan(&planning)));
+                        }
+                    }
+                    Ok((ids.last().copied(), plans))
+                })
+                .await?;
+            let Some(last) = last else { break };
+            after = last;
+            for (creates, plan) in plans {
+                tally(&mut dry, creates, &plan, &names);
+            }
+        }
+        dry.notices = self.store.read(|tx| tx.counts()).await?.notices;
+        Ok(dry)
+    }
+
+    /// What would be written for one person, and why. Reads only the state.
+    ///
+    /// # Errors
+    /// If the state cannot be read, or [`Self::prepare`] has not run.
+    pub async fn preview(&self, email: Option<crate::model::Email>) -> Result<Vec<super::Preview>, EngineError> {
+        const MOST: usize = 5;
+        let ready = self.require_ready()?;
+        Ok(self
+            .store
+            .write(move |tx| {
+                let links = match &email {
+                    Some(email) => tx.link_by_email(email)?.map(|link| link.id).into_iter().collect(),
+                    None => tx.some_links(MOST)?,
+                };
+                let names = super::people::Names::read(tx)?;
+                let mut previews = Vec::new();
+                for link in links {
+                    if let Some(person) = super::people::gather(tx, link, &ready, &names)? {
+                        previews.push(person.preview(&ready));
+                    }
+                }
+                Ok(previews)
+            })
+            .await?)
+    }
+
+    /// How long until something that waits is due, at most `most`.
+    pub(super) async fn until_due(&self, most: Duration) -> Result<Duration, EngineError> {
+        let next = self.store.read(|tx| tx.next_due()).await?;
+        Ok(next.map_or(most, |at| (at - self.now()).to_std().unwrap_or_default().clamp(Duration::from_secs(1), most)))
+    }
+}
+
+/// An error after which there is no point in going on with the run.
+pub(super) fn stops_everything(error: &EngineError) -> bool {
+    match error {
+        EngineError::Side(error) => matches!(error.kind, crate::model::ErrorKind::Auth(problem)
+            if problem != crate::model::AuthProblem::MissingScope && problem != crate::model::AuthProblem::Plan),
+        EngineError::Sweep { .. } => false,
+        _ => true,
+    }
+}
+
+fn tally(
+    dry: &mut DryRun,
+    creates: bool,
+    plan: &PersonPlan,
+    names: &BTreeMap<crate::model::BrevoListId, String>,
+) {
+    let name = |list: &crate::model::BrevoListId| names.get(list).cloned().unwrap_or_else(|| list.to_string());
+    if creates {
+        dry.creates += 1;
+    } else if !plan.writes_nothing() {
+        dry.updates += 1;
+    }
+    dry.opt_outs += u64::from(plan.change.email_opted_out);
+    for list in &plan.change.join_lists {
+        *dry.joins.entry(name(list)).or_default() += 1;
+    }
+    for list in &plan.change.leave_lists {
+        *dry.leaves.entry(name(list)).or_default() += 1;
+    }
+    for attribute in plan.change.attributes.keys() {
+        *dry.attributes.entry(attribute.clone()).or_default() += 1;
+    }
+    for lost in &plan.lost {
+        *dry.replaced.entry(lost.field.clone()).or_default() += 1;
+    }
+    for rule in plan.problems.keys() {
+        *dry.problems.entry(rule.clone()).or_default() += 1;
+    }
+}

@@ -1,0 +1,323 @@
+//! `run`: the schedule, and live work beside it. Two loops share the store: one reads on schedule and pushes what that
+//! finds; the other acts on webhooks at once, so that a backfill never delays a person's edit.
+
+use super::cycle::{Silent, Summary, stops_everything};
+use super::{Connection, EngineError};
+use crate::config::{Every, ScheduleConfig};
+use crate::model::{Priority, Resource, Scope, SideName};
+use crate::store::links::Dirty;
+use crate::store::progress::JobTimes;
+use chrono::TimeDelta;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How long webhooks for one person are gathered before they are acted on.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+/// How long the loops sleep at most when nothing is due.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How long after a failure a loop tries again.
+const AFTER_FAILURE: Duration = Duration::from_secs(15);
+
+/// One thing that the schedule runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Job {
+    side: SideName,
+    resource: Resource,
+    full: bool,
+}
+
+impl Job {
+    const ALL: [Self; 7] = [
+        Self { side: SideName::Brevo, resource: Resource::Contacts, full: true },
+        Self { side: SideName::Brevo, resource: Resource::Contacts, full: false },
+        Self { side: SideName::Intercom, resource: Resource::Companies, full: true },
+        Self { side: SideName::Intercom, resource: Resource::Contacts, full: true },
+        Self { side: SideName::Intercom, resource: Resource::Contacts, full: false },
+        Self { side: SideName::Intercom, resource: Resource::Conversations, full: true },
+        Self { side: SideName::Intercom, resource: Resource::Conversations, full: false },
+    ];
+
+    fn name(self) -> String {
+        let depth = if self.full { "full" } else { "incremental" };
+        format!("{} {} {depth}", self.side.as_str(), self.resource.as_str())
+    }
+
+    fn every(self, schedule: &ScheduleConfig) -> &Every {
+        let resource = match (self.side, self.resource) {
+            (SideName::Brevo, _) => &schedule.brevo_contacts,
+            (_, Resource::Companies) => &schedule.companies,
+            (_, Resource::Conversations) => &schedule.conversations,
+            _ => &schedule.contacts,
+        };
+        if self.full { &resource.full } else { &resource.incremental }
+    }
+}
+
+/// A connection left running.
+pub struct Daemon {
+    connection: Arc<Connection>,
+    schedule: std::sync::Mutex<Arc<ScheduleConfig>>,
+}
+
+impl Daemon {
+    /// A daemon for a connection.
+    pub fn new(connection: Arc<Connection>, schedule: ScheduleConfig) -> Self {
+        Self { connection, schedule: std::sync::Mutex::new(Arc::new(schedule)) }
+    }
+
+    /// Runs until asked to stop. What is in flight is finished; what waits is in the store.
+    ///
+    /// # Errors
+    /// Only what makes going on pointless: the state cannot be used, or the accounts are not the state's.
+    pub async fn run(&self, stop: CancellationToken) -> Result<(), EngineError> {
+        self.start(&stop).await?;
+        if stop.is_cancelled() {
+            return Ok(());
+        }
+        let (live, scheduled) = tokio::join!(self.live(&stop), self.scheduled(&stop));
+        live.and(scheduled)
+    }
+
+    /// New settings and schedule after a reload. What the old ones had in flight is finished first.
+    ///
+    /// # Errors
+    /// If the new mapping does not fit the account; the old one stays then.
+    pub async fn reload(&self, settings: super::Settings, schedule: ScheduleConfig) -> Result<(), EngineError> {
+        let before = self.connection.settings();
+        self.connection.settings.store(Some(Arc::new(settings)));
+        if let Err(error) = self.connection.prepare(false).await {
+            self.connection.settings.store(Some(before));
+            return Err(error);
+        }
+        *self.schedule.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(schedule);
+        self.connection.bell.notify_one();
+        Ok(())
+    }
+
+    fn schedule(&self) -> Arc<ScheduleConfig> {
+        Arc::clone(&self.schedule.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Finds out about the accounts, trying again while a vendor is down. Webhooks are kept meanwhile.
+    async fn start(&self, stop: &CancellationToken) -> Result<(), EngineError> {
+        loop {
+            match self.connection.prepare(false).await {
+                Ok(_) => break,
+                Err(EngineError::Side(error)) if error.is_transient() => {
+                    tracing::warn!("not ready yet, trying again in {} s: {error}", AFTER_FAILURE.as_secs());
+                    tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return Ok(()),
+                        () = tokio::time::sleep(AFTER_FAILURE) => {}
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.connection.recover().await?;
+        self.connection.follow_up(Priority::Live).await
+    }
+
+    /// Webhooks, and whatever is more urgent than a sweep.
+    async fn live(&self, stop: &CancellationToken) -> Result<(), EngineError> {
+        let connection = &self.connection;
+        loop {
+            // Interest is registered before the store is asked, so that a webhook that comes meanwhile is not missed.
+            let rung = connection.bell.notified();
+            let outcome = self.live_once().await;
+            let pause = match outcome {
+                Ok(()) => connection.until_due(LONGEST_SLEEP).await.unwrap_or(AFTER_FAILURE),
+                Err(error) => {
+                    report("live work", &error);
+                    if matches!(error, EngineError::Stopped) {
+                        return Ok(());
+                    }
+                    AFTER_FAILURE
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = rung => tokio::time::sleep(DEBOUNCE).await,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn live_once(&self) -> Result<(), EngineError> {
+        let connection = &self.connection;
+        connection.work_inbox(Priority::Live).await?;
+        connection.hydrate(Priority::Live).await?;
+        connection.place(Dirty::Live).await?;
+        connection.verify_unanswered(Priority::Live).await?;
+        connection.push(Dirty::Live, Priority::Live, &Silent).await?;
+        connection.send_events(Priority::Live).await?;
+        connection.keep_budgets().await
+    }
+
+    /// Reads on schedule. One job at a time: a run of a resource never overlaps itself.
+    async fn scheduled(&self, stop: &CancellationToken) -> Result<(), EngineError> {
+        loop {
+            let mut next = LONGEST_SLEEP;
+            let due = self.due(&mut next).await?;
+            let work = async {
+                for job in &due {
+                    self.run_job(*job).await?;
+                }
+                self.push_backlog(!due.is_empty()).await
+            };
+            let outcome = tokio::select! {
+                biased;
+                () = self.stop_softly(stop) => return Ok(()),
+                outcome = work => outcome,
+            };
+            if let Err(error) = outcome {
+                report("scheduled work", &error);
+                next = AFTER_FAILURE;
+            } else if !due.is_empty() {
+                next = Duration::ZERO;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(next) => {}
+            }
+        }
+    }
+
+    /// What is in flight gets a few seconds to end; a sweep goes on later where its cursor stands.
+    async fn stop_softly(&self, stop: &CancellationToken) {
+        const GRACE: Duration = Duration::from_secs(6);
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    }
+
+    /// The jobs that are due now; how long until the next.
+    async fn due(&self, next: &mut Duration) -> Result<Vec<Job>, EngineError> {
+        let connection = &self.connection;
+        let (schedule, now) = (self.schedule(), connection.now());
+        let taking_part = connection.resources(&std::collections::BTreeSet::new());
+        let mut due = Vec::new();
+        for job in Job::ALL {
+            if job.side == SideName::Intercom && !taking_part.contains(&job.resource) {
+                continue;
+            }
+            let name = job.name();
+            let times = connection.store.read(move |tx| tx.job(&name)).await?;
+            let at = match (times.last_began, times.next_at) {
+                // Never run: a full read comes first, whatever the cron line says; the first incremental one follows.
+                (None, _) if job.full => Some(now),
+                (_, Some(at)) => Some(at),
+                (began, None) => {
+                    let chance = connection.doors.rng.unit();
+                    let at = job.every(&schedule).next_after(began.unwrap_or(now), schedule.jitter, chance);
+                    let (name, kept) = (job.name(), JobTimes { next_at: at, ..times });
+                    connection.store.write(move |tx| tx.put_job(&name, &kept)).await?;
+                    at
+                }
+            };
+            match at {
+                // Overdue after downtime: runs once.
+                Some(at) if at <= now => due.push(job),
+                Some(at) => *next = (*next).min((at - now).to_std().unwrap_or_default()),
+                None => {}
+            }
+        }
+        // A full read makes the incremental one of the same resource superfluous.
+        let fulls: Vec<Job> = due.iter().copied().filter(|job| job.full).collect();
+        due.retain(|job| {
+            job.full || !fulls.iter().any(|full| (full.side, full.resource) == (job.side, job.resource))
+        });
+        Ok(due)
+    }
+
+    async fn run_job(&self, job: Job) -> Result<(), EngineError> {
+        let connection = &self.connection;
+        let began = connection.now();
+        let name = job.name();
+        let kind = name.clone();
+        let run = connection.store.write(move |tx| tx.begin_run(&kind, began)).await?;
+        let result = self.read(job).await;
+        let ended = connection.now();
+        let (outcome, summary) = match &result {
+            Ok(words) => ("ok", words.clone()),
+            Err(error) => ("failed", error.to_string()),
+        };
+        let schedule = self.schedule();
+        let chance = connection.doors.rng.unit();
+        let next_at = match &result {
+            Ok(_) => job.every(&schedule).next_after(began, schedule.jitter, chance),
+            Err(_) => Some(ended + TimeDelta::from_std(AFTER_FAILURE).unwrap_or_default()),
+        };
+        connection
+            .store
+            .write(move |tx| {
+                tx.end_run(run, outcome, &summary, ended)?;
+                tx.put_job(&name, &JobTimes { last_began: Some(began), last_ended: Some(ended), next_at })
+            })
+            .await?;
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) if stops_everything(&error) => Err(error),
+            Err(error) => {
+                report("a scheduled read", &error);
+                Ok(())
+            }
+        }
+    }
+
+    async fn read(&self, job: Job) -> Result<String, EngineError> {
+        let connection = &self.connection;
+        let scope = connection.next_scope(job.side, job.resource, job.full).await?;
+        if job.side == SideName::Intercom && job.resource == Resource::Contacts {
+            let tags = connection.resources(&[Resource::Tags].into());
+            for resource in tags {
+                connection.sweep(SideName::Intercom, resource, Scope::Full, Priority::Live, &Silent).await?;
+            }
+        }
+        let priority = if matches!(scope, Scope::Full) { Priority::Backfill } else { Priority::Live };
+        let swept = connection.sweep(job.side, job.resource, scope, priority, &Silent).await?;
+        if job.full && job.resource == Resource::Contacts {
+            connection.store.write(|tx| tx.mark_all_for_sweep()).await?;
+        }
+        Ok(serde_json::to_string(&swept).unwrap_or_default())
+    }
+
+    /// Writes what the reads have found, and what waits from before.
+    async fn push_backlog(&self, read: bool) -> Result<(), EngineError> {
+        let connection = &self.connection;
+        let pending = connection.store.read(|tx| tx.counts()).await?.pending;
+        if !read && pending == 0 {
+            return Ok(());
+        }
+        // Before Brevo was read whole once, nobody is made there: they may exist.
+        let known = connection.store.read(|tx| tx.watermark(SideName::Brevo, Resource::Contacts)).await?;
+        if !matches!(known, Some((_, Some(_)))) {
+            return Ok(());
+        }
+        let mut summary = Summary::default();
+        connection.settle_everything(&mut summary, Priority::Backfill, true, &Silent).await?;
+        if summary.written.requests > 0 {
+            let (began, text) = (connection.now(), serde_json::to_string(&summary).unwrap_or_default());
+            let outcome = summary.outcome();
+            connection
+                .store
+                .write(move |tx| {
+                    let run = tx.begin_run("push", began)?;
+                    tx.end_run(run, outcome, &text, began)
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+fn report(what: &str, error: &EngineError) {
+    match error {
+        EngineError::Side(error) if error.is_transient() => {
+            tracing::warn!("{what}: {error}; it goes on by itself");
+        }
+        error => tracing::error!("{what}: {error}"),
+    }
+}
