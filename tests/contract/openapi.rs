@@ -3,6 +3,8 @@
 //! Schemas are translated to JSON Schema draft 4, which OpenAPI 3.0 grew out of (`exclusiveMinimum: true`, `$ref`
 //! without siblings), compiled when first needed and kept.
 
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -323,13 +325,9 @@ impl Spec {
         match &*compiled {
             Err(error) => report.add(part, at, format!("the description's schema cannot be compiled: {error}")),
             Ok(validator) => {
-                for error in validator.iter_errors(value) {
-                    let pointer = if part == Part::Query || part == Part::Path {
-                        at.to_owned()
-                    } else {
-                        error.instance_path().as_str().to_owned()
-                    };
-                    report.add(part, &pointer, shorten(&error.to_string()));
+                for (pointer, message) in validator.iter_errors(value).flat_map(|error| innermost(&error)) {
+                    let in_body = part == Part::Request || part == Part::Response;
+                    report.add(part, if in_body { &pointer } else { at }, message);
                 }
             }
         }
@@ -562,6 +560,21 @@ impl Report {
             message,
         });
     }
+}
+
+/// "Not valid under any of the schemas" helps nobody: tell what is wrong under the branch that fits best, if one went
+/// deeper into the value than the others. Pointer and message of each.
+fn innermost(error: &ValidationError<'_>) -> Vec<(String, String)> {
+    let depth = |error: &ValidationError<'_>| error.instance_path().as_str().matches('/').count();
+    if let ValidationErrorKind::AnyOf { context } = error.kind() {
+        let deepest = |branch: &Vec<ValidationError<'static>>| branch.iter().map(&depth).max().unwrap_or(0);
+        let best = context.iter().max_by_key(|branch| (deepest(branch), std::cmp::Reverse(branch.len())));
+        if let Some(best) = best.filter(|branch| deepest(branch) > depth(error)) {
+            // Recursion ends: a context is part of its error, which the validator has built already.
+            return best.iter().flat_map(innermost).collect();
+        }
+    }
+    vec![(error.instance_path().as_str().to_owned(), shorten(&error.to_string()))]
 }
 
 fn json_media_of(described: &Value) -> Option<&Value> {
