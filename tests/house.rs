@@ -2,9 +2,9 @@
 //!
 //! Rust has no word for "this module must not know that one" short of a crate for each, so this test reads the paths.
 //! `docs/architecture.md` says why the arrows point the way they do.
+#![expect(clippy::unwrap_used, reason = "a test may stop where a program may not")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -59,23 +59,22 @@ const LONGEST_FILE: usize = 900;
 
 #[test]
 fn every_arrow_between_rooms_is_allowed() {
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for file in source_files() {
         for found in arrows(&file) {
             if !allowed(&file.room, &found.to, found.in_test) {
-                let _ = writeln!(
-                    wrong,
+                wrong.push(format!(
                     "{}:{}: `{}` must not use `{}`; it may use: {}",
                     file.path.display(),
                     found.line,
                     file.room,
                     found.to,
-                    arrows_of(&file.room).join(", "),
-                );
+                    arrows_of(&file.room).join(", ")
+                ));
             }
         }
     }
-    assert!(wrong.is_empty(), "arrows that the house does not allow:\n{wrong}");
+    none(&wrong, "arrows that the house does not allow");
 }
 
 #[test]
@@ -92,16 +91,16 @@ fn every_room_is_known_here_and_in_lib_rs() {
 #[test]
 fn only_the_store_speaks_sql() {
     let keywords = ["SELECT ", "INSERT INTO", "UPDATE ", "DELETE FROM", "CREATE TABLE", "PRAGMA "];
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for file in source_files().iter().filter(|file| file.room != "store") {
         for (line, text) in &file.source.strings {
             // A sentence may well say "UPDATE "; only a text that starts with the keyword is a statement.
             if keywords.iter().any(|keyword| text.trim_start().starts_with(keyword)) {
-                let _ = writeln!(wrong, "{}:{line}: {text:?}", file.path.display());
+                wrong.push(format!("{}:{line}: {text:?}", file.path.display()));
             }
         }
     }
-    assert!(wrong.is_empty(), "SQL outside src/store/:\n{wrong}");
+    none(&wrong, "SQL outside src/store/");
 }
 
 #[test]
@@ -121,7 +120,7 @@ fn pure_rooms_do_nothing_but_compute() {
         "rusqlite",
         "tracing::",
     ];
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for file in source_files().iter().filter(|file| PURE.contains(&file.room.as_str())) {
         // The trait is how a pure room names what the impure ones do; it does nothing itself.
         if file.path.ends_with("model/side.rs") {
@@ -132,29 +131,29 @@ fn pure_rooms_do_nothing_but_compute() {
                 continue;
             }
             for word in banned.iter().filter(|word| line.contains(**word)) {
-                let _ = writeln!(wrong, "{}:{}: `{word}`", file.path.display(), number + 1);
+                wrong.push(format!("{}:{}: `{word}`", file.path.display(), number + 1));
             }
         }
     }
-    assert!(wrong.is_empty(), "the pure rooms do no I/O, know no clock and wait for nothing:\n{wrong}");
+    none(&wrong, "the pure rooms do no I/O, know no clock and wait for nothing");
 }
 
 #[test]
 fn no_source_file_outgrows_a_reader() {
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for file in source_files() {
         let lines = file.source.code.lines().count();
         if lines > LONGEST_FILE {
-            let _ = writeln!(wrong, "{}: {lines} lines", file.path.display());
+            wrong.push(format!("{}: {lines} lines", file.path.display()));
         }
     }
-    assert!(wrong.is_empty(), "files above {LONGEST_FILE} lines; cut them:\n{wrong}");
+    none(&wrong, &format!("files above {LONGEST_FILE} lines; cut them"));
 }
 
 #[test]
 fn nothing_but_a_test_looks_outside_the_repository() {
     let outside = concat!("..", "/shared");
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for path in files_below(&root(), &|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         name != "target" && name != ".git" && name != "state"
@@ -165,10 +164,14 @@ fn nothing_but_a_test_looks_outside_the_repository() {
         }
         let Ok(text) = fs::read_to_string(&path) else { continue };
         for (number, line) in text.lines().enumerate().filter(|(_, line)| line.contains(outside)) {
-            let _ = writeln!(wrong, "{}:{}: {}", relative.display(), number + 1, line.trim());
+            wrong.push(format!("{}:{}: {}", relative.display(), number + 1, line.trim()));
         }
     }
-    assert!(wrong.is_empty(), "the repository stands alone:\n{wrong}");
+    none(&wrong, "the repository stands alone");
+}
+
+fn none(wrong: &[String], what: &str) {
+    assert!(wrong.is_empty(), "{what}:\n{}", wrong.join("\n"));
 }
 
 fn arrows_of(room: &str) -> &'static [&'static str] {
@@ -441,7 +444,7 @@ fn super_chains(code: &str) -> Vec<(usize, usize)> {
     let mut at = 0;
     while let Some(found) = code[at..].find("super::") {
         let start = at + found;
-        let chain = code[start..].as_bytes().chunks(7).take_while(|part| *part == b"super::").count();
+        let chain = code.as_bytes()[start..].chunks(7).take_while(|part| *part == b"super::").count();
         chains.push((start, chain));
         at = start + chain * 7;
     }

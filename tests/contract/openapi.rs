@@ -56,8 +56,11 @@ pub struct Spec {
     /// Path prefixes of `servers` (`/v3`), which a concrete path may carry or not.
     prefixes: Vec<String>,
     templates: Vec<Template>,
-    compiled: Mutex<BTreeMap<(String, Mode), Arc<Result<jsonschema::Validator, String>>>>,
+    compiled: Mutex<BTreeMap<(String, Mode), Compiled>>,
 }
+
+/// A schema ready to judge, or why it cannot.
+type Compiled = Arc<Result<jsonschema::Validator, String>>;
 
 /// `/contacts/{id}`, cut at the slashes.
 struct Template {
@@ -333,7 +336,7 @@ impl Spec {
         }
     }
 
-    fn compile(&self, schema: &Value, mode: Mode) -> Arc<Result<jsonschema::Validator, String>> {
+    fn compile(&self, schema: &Value, mode: Mode) -> Compiled {
         let key = (schema.to_string(), mode);
         if let Some(compiled) = self.compiled.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Arc::clone(compiled);
@@ -467,7 +470,7 @@ impl Translator {
             match word.as_str() {
                 // Words that mean the same in both. What is malformed for draft 4 is left out: it asserts nothing.
                 "minimum" | "maximum" | "multipleOf" if value.is_number() => {
-                    _ = out.insert(word.clone(), value.clone())
+                    _ = out.insert(word.clone(), value.clone());
                 }
                 "minLength" | "maxLength" | "minItems" | "maxItems" | "minProperties" | "maxProperties"
                     if value.is_u64() =>
