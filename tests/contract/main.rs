@@ -11,5 +11,8 @@
 
 mod deviations;
 mod examples;
+mod exchange;
 mod openapi;
+mod sandbox_brevo;
+mod sandbox_intercom;
 mod validator_tests;

@@ -144,24 +144,53 @@ impl Spec {
         status: u16,
         response_body: Option<&Value>,
     ) -> Vec<Problem> {
+        let (operation, query, mut report) = match self.open(method, path_and_query, status) {
+            Ok(opened) => opened,
+            Err(problem) => return vec![*problem],
+        };
+        // A request that the vendor refuses may well not fit: then only the answer is judged.
+        if status != 400 && status != 422 {
+            self.check_parameters(&operation, query, &mut report);
+            self.check_request_body(&operation, request_body, &mut report);
+        }
+        self.check_response(&operation, response_body, &mut report);
+        report.problems
+    }
+
+    /// Everything in one request that does not fit, whatever was answered: what our own clients send has to.
+    pub fn check_request(&self, method: &str, path_and_query: &str, body: Option<&Value>) -> Vec<Problem> {
+        let (operation, query, mut report) = match self.open(method, path_and_query, 0) {
+            Ok(opened) => opened,
+            Err(problem) => return vec![*problem],
+        };
+        self.check_parameters(&operation, query, &mut report);
+        self.check_request_body(&operation, body, &mut report);
+        report.problems
+    }
+
+    /// Whether the description has the operation at all.
+    pub fn knows(&self, method: &str, path_and_query: &str) -> bool {
+        self.open(method, path_and_query, 0).is_ok()
+    }
+
+    fn open<'a, 'b>(
+        &'a self,
+        method: &str,
+        path_and_query: &'b str,
+        status: u16,
+    ) -> Result<(Operation<'a>, &'b str, Report), Box<Problem>> {
         let (path, query) = path_and_query.split_once('?').unwrap_or((path_and_query, ""));
         let Some(operation) = self.operation(method, path) else {
-            return vec![Problem {
+            return Err(Box::new(Problem {
                 operation: format!("{method} {path}"),
                 part: Part::Operation,
                 status,
                 pointer: String::new(),
                 message: "the description has no such operation".to_owned(),
-            }];
+            }));
         };
-        let mut report = Report { operation: operation.name.clone(), status, problems: Vec::new() };
-        // A request that the vendor refuses may well not fit: then only the answer is judged.
-        if status != 400 && status != 422 {
-            self.check_parameters(&operation, query, &mut report);
-            self.check_request(&operation, request_body, &mut report);
-        }
-        self.check_response(&operation, response_body, &mut report);
-        report.problems
+        let report = Report { operation: operation.name.clone(), status, problems: Vec::new() };
+        Ok((operation, query, report))
     }
 
     /// The template that fits, with the operation behind it: literal segments win over parameters, from the left.
@@ -269,7 +298,7 @@ impl Spec {
         values.last().map_or(Value::Null, |value| one(schema, value))
     }
 
-    fn check_request(&self, operation: &Operation<'_>, body: Option<&Value>, report: &mut Report) {
+    fn check_request_body(&self, operation: &Operation<'_>, body: Option<&Value>, report: &mut Report) {
         let described = operation.value.get("requestBody").map(|body| self.resolve(body));
         match (described, body) {
             (Some(described), Some(body)) => {
