@@ -99,9 +99,9 @@ impl Driver {
             "{method} {target} ({status}) is not JSON: {:?}",
             answer.body()
         );
-        let found = self.judge.judge(method, target, |spec| {
-            spec.check_exchange(method, target, body, status, answered.as_ref())
-        });
+        let found = self
+            .judge
+            .judge(method, target, |spec| spec.check_exchange(method, target, body, status, answered.as_ref()));
         self.problems.extend(self.reviewed.filter(found));
         self.exchanges += 1;
         (status, answered)

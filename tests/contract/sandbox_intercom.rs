@@ -1,0 +1,199 @@
+//! Every endpoint of the Intercom double, judged by Intercom's own description of the version that we pin.
+
+use crate::deviations::Deviation;
+use crate::exchange::{Driver, Judge};
+use linkspan::doors::SimulatedClock;
+use linkspan::sandbox::intercom::{IntercomOptions, IntercomSandbox};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const DESCRIPTIONS: &[&str] = &["intercom-2.11.yaml"];
+
+/// Where the description is wrong about the API.
+static REVIEWED: &[Deviation] = &[];
+
+fn sandbox() -> IntercomSandbox {
+    let start = "2026-11-20T09:00:00Z".parse().unwrap();
+    let clock = Arc::new(SimulatedClock::starting_at(start));
+    IntercomSandbox::new(IntercomOptions { seed: 7, clock, ..IntercomOptions::default() })
+}
+
+fn headers(token: &str) -> Vec<(&'static str, String)> {
+    vec![("authorization", format!("Bearer {token}")), ("intercom-version", "2.11".to_owned())]
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_exchange_with_the_intercom_sandbox_fits_the_description() {
+    let Some(judge) = Judge::load(DESCRIPTIONS) else { return };
+    let sandbox = sandbox();
+    sandbox.knobs(|knobs| knobs.unlimited = true);
+    let mut to = Driver::new(sandbox.router(), judge, "", headers(sandbox.access_token()), REVIEWED);
+
+    let admin = text(&to.expect(200, "GET", "/me", None).await["id"]);
+    to.expect(200, "GET", "/admins", None).await;
+    to.expect(200, "GET", &format!("/admins/{admin}"), None).await;
+
+    // Attributes of our own.
+    to.expect(200, "GET", "/data_attributes?model=contact", None).await;
+    let tier = json!({"name": "plan_tier", "model": "contact", "data_type": "string"});
+    let tier = to.expect(200, "POST", "/data_attributes", Some(tier)).await["id"].clone();
+    let change = json!({"description": "What they pay for"});
+    to.expect(200, "PUT", &format!("/data_attributes/{tier}"), Some(change)).await;
+    to.expect(200, "GET", "/data_attributes?model=contact&include_archived=true", None).await;
+
+    // Contacts: a user, a lead, a duplicate, changes.
+    let ann = json!({
+        "role": "user", "external_id": "u-77", "email": "ann@example.com", "name": "Ann Lee", "phone": "+33612345678",
+        "signed_up_at": 1_763_000_000, "custom_attributes": {"plan_tier": "gold"},
+    });
+    let ann_id = text(&to.expect(200, "POST", "/contacts", Some(ann.clone())).await["id"]);
+    to.expect(409, "POST", "/contacts", Some(ann)).await;
+    let lead = json!({"role": "lead", "email": "ann@example.com", "name": "Ann"});
+    let lead_id = text(&to.expect(200, "POST", "/contacts", Some(lead)).await["id"]);
+    let nameless = json!({"role": "lead"});
+    let nameless_id = text(&to.expect(200, "POST", "/contacts", Some(nameless)).await["id"]);
+    to.expect(200, "GET", &format!("/contacts/{ann_id}"), None).await;
+    to.expect(200, "GET", &format!("/contacts/{nameless_id}"), None).await;
+    to.expect(404, "GET", "/contacts/000000000000000000000000", None).await;
+    let change = json!({"unsubscribed_from_emails": true, "phone": null, "name": "Ann B. Lee"});
+    to.expect(200, "PUT", &format!("/contacts/{ann_id}"), Some(change)).await;
+
+    // Lists and searches, over more than one page.
+    tokio::time::sleep(Duration::from_secs(3600)).await; // paused time; the index has caught up
+    let page = to.expect(200, "GET", "/contacts?per_page=1", None).await;
+    let next = text(&page["pages"]["next"]["starting_after"]);
+    to.expect(200, "GET", &format!("/contacts?per_page=150&starting_after={next}"), None).await;
+    let search = json!({
+        "query": {"operator": "OR", "value": [
+            {"field": "updated_at", "operator": ">", "value": 1_763_000_000},
+            {"field": "updated_at", "operator": "=", "value": 1_763_000_000},
+        ]},
+        "pagination": {"per_page": 150},
+    });
+    to.expect(200, "POST", "/contacts/search", Some(search)).await;
+    let search = json!({
+        "query": {"field": "email", "operator": "=", "value": "ann@example.com"}, "pagination": {"per_page": 1},
+    });
+    to.expect(200, "POST", "/contacts/search", Some(search)).await;
+
+    // Tags of a contact.
+    let tag = text(&to.expect(200, "POST", "/tags", Some(json!({"name": "beta"}))).await["id"]);
+    to.expect(200, "GET", "/tags", None).await;
+    to.expect(200, "GET", &format!("/tags/{tag}"), None).await;
+    to.expect(200, "POST", &format!("/contacts/{ann_id}/tags"), Some(json!({"id": tag}))).await;
+    to.expect(200, "GET", &format!("/contacts/{ann_id}/tags"), None).await;
+    to.expect(200, "GET", &format!("/contacts/{ann_id}"), None).await;
+    to.expect(404, "POST", &format!("/contacts/{ann_id}/tags"), Some(json!({"id": "999"}))).await;
+
+    // Companies: by every way of reading.
+    let acme = json!({
+        "company_id": "c-1", "name": "Acme", "plan": "Pro", "size": 85, "website": "https://acme.example",
+        "industry": "Anvils", "remote_created_at": 1_700_000_000, "monthly_spend": 49,
+    });
+    let company = text(&to.expect(200, "POST", "/companies", Some(acme)).await["id"]);
+    to.expect(200, "POST", "/companies", Some(json!({"company_id": "c-2"}))).await;
+    to.expect(200, "POST", &format!("/contacts/{ann_id}/companies"), Some(json!({"id": company}))).await;
+    to.expect(200, "GET", &format!("/contacts/{ann_id}/companies"), None).await;
+    to.expect(200, "GET", &format!("/companies/{company}"), None).await;
+    to.expect(200, "PUT", &format!("/companies/{company}"), Some(json!({"name": "Acme Ltd"}))).await;
+    to.expect(404, "GET", "/companies/000000000000000000000000", None).await;
+    to.expect(200, "GET", "/companies?company_id=c-1", None).await;
+    to.expect(200, "GET", &format!("/companies/{company}/contacts"), None).await;
+    to.expect(200, "GET", &format!("/companies/{company}/segments"), None).await;
+    to.expect(200, "POST", "/companies/list?page=1&per_page=1&order=desc", None).await;
+    to.expect(200, "POST", "/companies/list?page=2&per_page=1&order=desc", None).await;
+    let scroll = to.expect(200, "GET", "/companies/scroll", None).await;
+    to.expect(400, "GET", "/companies/scroll", None).await;
+    let scroll = text(&scroll["scroll_param"]);
+    to.expect(200, "GET", &format!("/companies/scroll?scroll_param={scroll}"), None).await;
+    to.expect(200, "DELETE", &format!("/contacts/{ann_id}/companies/{company}"), None).await;
+
+    // Conversations: opened, answered, snoozed, closed, tagged.
+    let hello = json!({"from": {"type": "user", "id": ann_id}, "body": "Hello"});
+    let conversation = text(&to.expect(200, "POST", "/conversations", Some(hello)).await["conversation_id"]);
+    let path = format!("/conversations/{conversation}");
+    to.expect(200, "GET", &path, None).await;
+    let reply = json!({"message_type": "comment", "type": "admin", "admin_id": admin, "body": "Hi"});
+    to.expect(200, "POST", &format!("{path}/reply"), Some(reply)).await;
+    let reply = json!({"message_type": "comment", "type": "user", "intercom_user_id": ann_id, "body": "Thanks"});
+    to.expect(200, "POST", &format!("{path}/reply"), Some(reply)).await;
+    let snooze = json!({"message_type": "snoozed", "admin_id": admin, "snoozed_until": 1_795_000_000});
+    to.expect(200, "POST", &format!("{path}/parts"), Some(snooze)).await;
+    let open = json!({"message_type": "open", "admin_id": admin});
+    to.expect(200, "POST", &format!("{path}/parts"), Some(open)).await;
+    let assign = json!({"message_type": "assignment", "type": "admin", "admin_id": admin, "assignee_id": admin});
+    to.expect(200, "POST", &format!("{path}/parts"), Some(assign)).await;
+    let close = json!({"message_type": "close", "type": "admin", "admin_id": admin, "body": "Bye"});
+    to.expect(200, "POST", &format!("{path}/parts"), Some(close)).await;
+    to.expect(200, "POST", &format!("{path}/tags"), Some(json!({"id": tag, "admin_id": admin}))).await;
+    to.expect(200, "PUT", &path, Some(json!({"read": true}))).await;
+    to.expect(200, "GET", &format!("{path}?display_as=plaintext"), None).await;
+    to.expect(200, "DELETE", &format!("{path}/tags/{tag}"), Some(json!({"admin_id": admin}))).await;
+    to.expect(404, "GET", "/conversations/1", None).await;
+    to.expect(200, "GET", "/conversations?per_page=150", None).await;
+    let search = json!({
+        "query": {"operator": "AND", "value": [
+            {"field": "updated_at", "operator": ">", "value": "1763000000"},
+            {"field": "updated_at", "operator": "<", "value": "1795000000"},
+        ]},
+        "pagination": {"per_page": 150},
+    });
+    to.expect(200, "POST", "/conversations/search", Some(search)).await;
+
+    // Notes, subscriptions, segments, events.
+    let note = json!({"body": "Met at the fair", "contact_id": ann_id, "admin_id": admin});
+    let note = text(&to.expect(200, "POST", &format!("/contacts/{ann_id}/notes"), Some(note)).await["id"]);
+    to.expect(200, "GET", &format!("/contacts/{ann_id}/notes"), None).await;
+    to.expect(200, "GET", &format!("/notes/{note}"), None).await;
+    let kind = to.expect(200, "GET", "/subscription_types", None).await;
+    let kind = text(&kind["data"][0]["id"]);
+    let choice = json!({"id": kind, "consent_type": "opt_out"});
+    to.expect(200, "POST", &format!("/contacts/{ann_id}/subscriptions"), Some(choice)).await;
+    to.expect(200, "GET", &format!("/contacts/{ann_id}/subscriptions"), None).await;
+    to.expect(200, "DELETE", &format!("/contacts/{ann_id}/subscriptions/{kind}"), None).await;
+    to.expect(200, "GET", &format!("/contacts/{ann_id}/segments"), None).await;
+    to.expect(200, "GET", "/segments", None).await;
+    let event = json!({
+        "event_name": "invited-friend", "created_at": 1_763_600_000, "user_id": "u-77", "metadata": {"friend": "Bob"},
+    });
+    to.expect(202, "POST", "/events", Some(event)).await;
+    to.expect(200, "GET", "/events?type=user&user_id=u-77", None).await;
+
+    // Ends: tag off, merge, archive and back, delete.
+    to.expect(200, "DELETE", &format!("/contacts/{ann_id}/tags/{tag}"), None).await;
+    to.expect(200, "DELETE", &format!("/tags/{tag}"), None).await;
+    to.expect(200, "POST", "/contacts/merge", Some(json!({"from": lead_id, "into": ann_id}))).await;
+    to.expect(404, "GET", &format!("/contacts/{lead_id}"), None).await;
+    to.expect(200, "POST", &format!("/contacts/{ann_id}/archive"), None).await;
+    to.expect(200, "POST", &format!("/contacts/{ann_id}/unarchive"), None).await;
+    to.expect(200, "DELETE", &format!("/contacts/{ann_id}"), None).await;
+    to.expect(404, "GET", &format!("/contacts/{ann_id}"), None).await;
+    to.expect(200, "DELETE", &format!("/companies/{company}"), None).await;
+
+    to.finish(75);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_that_every_call_can_meet_fit_too() {
+    let Some(judge) = Judge::load(DESCRIPTIONS) else { return };
+    let sandbox = sandbox();
+    let mut stranger = Driver::new(sandbox.router(), judge, "", headers("wrong"), &[]);
+    stranger.expect(401, "GET", "/me", None).await;
+    stranger.expect(401, "GET", "/contacts?per_page=1", None).await;
+    stranger.finish(2);
+
+    let judge = Judge::load(DESCRIPTIONS).unwrap();
+    let sandbox = self::sandbox();
+    sandbox.knobs(|knobs| knobs.rate_limit = Some(3));
+    let mut eager = Driver::new(sandbox.router(), judge, "", headers(sandbox.access_token()), &[]);
+    for _ in 0..3 {
+        eager.expect(200, "GET", "/contacts?per_page=1", None).await;
+    }
+    eager.expect(429, "GET", "/contacts?per_page=1", None).await;
+    eager.finish(4);
+}
