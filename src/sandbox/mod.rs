@@ -2,6 +2,7 @@
 //!
 //! Shares no code with the clients it is there to test, wire structs included: else one misreading would hide in both.
 
+pub mod brevo;
 mod shared;
 
 pub use shared::{Fault, Knobs, LoggedRequest, OutgoingWebhook, RequestLog};
