@@ -8,22 +8,29 @@ use std::collections::BTreeSet;
 /// One reviewed disagreement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deviation {
-    /// `GET /contacts/{id}`; `*` for all.
+    /// `GET /contacts/{id}`; `*` for all; a last `*` for all that start so.
     pub operation: &'static str,
     /// Which part of the exchange.
     pub part: Part,
     /// JSON pointer in which `*` stands for one segment and a last `**` for any number of them; a query parameter's
     /// name for [`Part::Query`].
     pub pointer: &'static str,
+    /// A part of the validator's complaint, so that a row covers nothing else that goes wrong there.
+    pub complaint: &'static str,
     /// What the API really does, and how that is known.
     pub fact: &'static str,
 }
 
 impl Deviation {
     fn covers(&self, problem: &Problem) -> bool {
-        (self.operation == "*" || self.operation == problem.operation)
+        let operation_fits = match self.operation.strip_suffix('*') {
+            Some(start) => problem.operation.starts_with(start),
+            None => problem.operation == self.operation,
+        };
+        operation_fits
             && self.part == problem.part
             && pointer_fits(self.pointer, &problem.pointer)
+            && problem.message.contains(self.complaint)
     }
 }
 
@@ -81,15 +88,15 @@ fn pointers_fit_by_segment() {
 #[test]
 fn a_row_that_covers_nothing_is_reported() {
     static TABLE: &[Deviation] = &[
-        Deviation { operation: "*", part: Part::Response, pointer: "/a/*", fact: "seen live" },
-        Deviation { operation: "GET /b", part: Part::Response, pointer: "/a", fact: "seen live" },
+        Deviation { operation: "*", part: Part::Response, pointer: "/a/*", complaint: "null", fact: "seen live" },
+        Deviation { operation: "GET /b", part: Part::Response, pointer: "/a", complaint: "", fact: "seen live" },
     ];
     let problem = |operation: &str, pointer: &str| Problem {
         operation: operation.into(),
         part: Part::Response,
         status: 200,
         pointer: pointer.into(),
-        message: String::new(),
+        message: "null is not of type \"array\"".into(),
     };
     let mut reviewed = Reviewed::new(TABLE);
     let rest = reviewed.filter(vec![problem("GET /x", "/a/1"), problem("GET /x", "/a")]);

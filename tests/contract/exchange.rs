@@ -122,3 +122,30 @@ impl Driver {
 fn parse(bytes: &Bytes) -> Option<Value> {
     if bytes.is_empty() { None } else { serde_json::from_slice(bytes).ok() }
 }
+
+#[test]
+fn what_a_client_sent_is_judged_whatever_was_answered() {
+    let spec = r#"{"openapi": "3.0.1", "paths": {"/contacts": {"post": {
+        "parameters": [{"name": "dry", "in": "query", "schema": {"type": "boolean"}}],
+        "requestBody": {"content": {"application/json": {"schema": {"type": "object", "properties": {"email": {"type": "string"}}}}}},
+        "responses": {"201": {"description": "made"}}
+    }}}}"#;
+    let newer = spec.replace("email", "ext_id");
+    let judge = Judge(vec![Arc::new(Spec::parse(spec)), Arc::new(Spec::parse(&newer))]);
+    let sent = |target: &str, body: &'static str| LoggedRequest {
+        method: "POST".into(),
+        template: "/contacts".into(),
+        target: target.into(),
+        body: Bytes::from_static(body.as_bytes()),
+        status: 400,
+        write: true,
+    };
+    let problems = |log: &[LoggedRequest]| judge.problems_in(log, &mut Reviewed::new(&[]));
+    assert_eq!(
+        problems(&[sent("/contacts?dry=true", r#"{"email": "a"}"#), sent("/contacts", r#"{"ext_id": "a"}"#)]),
+        []
+    );
+    assert_eq!(problems(&[sent("/contacts", r#"{"emial": "a"}"#)]).len(), 1);
+    assert_eq!(problems(&[sent("/contacts?dry=maybe", r#"{"email": "a"}"#)]).len(), 1);
+    assert_eq!(problems(&[sent("/nowhere", "{}")]).len(), 1);
+}

@@ -2,6 +2,7 @@
 
 use crate::deviations::Deviation;
 use crate::exchange::{Driver, Judge};
+use crate::openapi::Part;
 use linkspan::doors::SimulatedClock;
 use linkspan::sandbox::intercom::{IntercomOptions, IntercomSandbox};
 use serde_json::{Value, json};
@@ -11,7 +12,211 @@ use std::time::Duration;
 const DESCRIPTIONS: &[&str] = &["intercom-2.11.yaml"];
 
 /// Where the description is wrong about the API.
-static REVIEWED: &[Deviation] = &[];
+static REVIEWED: &[Deviation] = &[
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/statistics/*",
+        complaint: "null is not of type",
+        fact: "null until it happened, as in the description's own examples",
+    },
+    Deviation {
+        operation: "GET /contacts*",
+        part: Part::Response,
+        pointer: "/email",
+        complaint: "null is not of type",
+        fact: "null for a lead without an address",
+    },
+    Deviation {
+        operation: "POST /contacts",
+        part: Part::Response,
+        pointer: "/email",
+        complaint: "null is not of type",
+        fact: "null, as in GET",
+    },
+    Deviation {
+        operation: "GET /contacts",
+        part: Part::Response,
+        pointer: "/data/*/email",
+        complaint: "null is not of type",
+        fact: "null, as for one contact",
+    },
+    Deviation {
+        operation: "POST /contacts/search",
+        part: Part::Response,
+        pointer: "/data/*/email",
+        complaint: "null is not of type",
+        fact: "null, as for one contact",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/ai_agent",
+        complaint: "null is not of type",
+        fact: "null where Fin took no part, as in the description's own examples",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/conversation_rating",
+        complaint: "null is not of type",
+        fact: "null where nobody rated, as in the description's own examples",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/sla_applied",
+        complaint: "null is not of type",
+        fact: "null where none applies, as in the description's own examples",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/conversation_parts/conversation_parts/*/assigned_to",
+        complaint: "null is not of type",
+        fact: "null where nobody is, as in the description's own examples",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/conversations/*/ai_agent",
+        complaint: "null is not of type",
+        fact: "as in one conversation",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/conversations/*/conversation_rating",
+        complaint: "null is not of type",
+        fact: "as in one conversation",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/conversations/*/sla_applied",
+        complaint: "null is not of type",
+        fact: "as in one conversation",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/conversations/*/statistics/*",
+        complaint: "null is not of type",
+        fact: "as in one conversation",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/last_request_at",
+        complaint: "null is not of type",
+        fact: "null for a company that was never seen, in recorded webhooks",
+    },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/data/*/last_request_at",
+        complaint: "null is not of type",
+        fact: "null, as for one company",
+    },
+    Deviation {
+        operation: "POST /companies",
+        part: Part::Response,
+        pointer: "/name",
+        complaint: "null is not of type",
+        fact: "null for a company without a name, in recorded webhooks",
+    },
+    Deviation {
+        operation: "POST /companies",
+        part: Part::Response,
+        pointer: "/remote_created_at",
+        complaint: "null is not of type",
+        fact: "null where it was not given, in recorded webhooks",
+    },
+    Deviation {
+        operation: "POST /companies",
+        part: Part::Response,
+        pointer: "",
+        complaint: "is a required property",
+        fact: "size, website and industry are absent where not given, as in the description's own examples",
+    },
+    Deviation {
+        operation: "GET /companies/scroll",
+        part: Part::Response,
+        pointer: "/pages",
+        complaint: "null is not of type",
+        fact: "always null, as in the description's own example",
+    },
+    Deviation {
+        operation: "GET /companies/{company_id}/contacts",
+        part: Part::Response,
+        pointer: "/pages/next",
+        complaint: "null is not of type",
+        fact: "null on the last page, as in the description's own example",
+    },
+    Deviation {
+        operation: "GET /companies",
+        part: Part::Response,
+        pointer: "/type",
+        complaint: "\"company\" is not one of",
+        fact: "with company_id the answer is the company itself, not a list of one",
+    },
+    Deviation {
+        operation: "GET /companies",
+        part: Part::Response,
+        pointer: "",
+        complaint: "is a required property",
+        fact: "with company_id the answer is the company itself, not a list of one",
+    },
+    Deviation {
+        operation: "GET /contacts/{contact_id}/companies",
+        part: Part::Response,
+        pointer: "",
+        complaint: "\"companies\" is a required property",
+        fact: "the key is `data`, as in the description's own example; the schema says `companies`",
+    },
+    Deviation {
+        operation: "GET /tags",
+        part: Part::Response,
+        pointer: "/data/*",
+        complaint: "is a required property",
+        fact: "applied_at and applied_by come only with a tag that hangs on something",
+    },
+    Deviation {
+        operation: "PUT /companies/{company_id}",
+        part: Part::Request,
+        pointer: "",
+        complaint: "knows no body",
+        fact: "the body is described from version 2.14 on; it was always taken",
+    },
+    Deviation {
+        operation: "GET /events",
+        part: Part::Query,
+        pointer: "*",
+        complaint: "",
+        fact: "the description writes `filter` for what is `user_id`, `email` or `intercom_user_id`",
+    },
+    Deviation {
+        operation: "GET /events",
+        part: Part::Response,
+        pointer: "/type",
+        complaint: "\"event.list\" is not one of",
+        fact: "the description has only the shape of summary=true here",
+    },
+    Deviation {
+        operation: "GET /events",
+        part: Part::Response,
+        pointer: "",
+        complaint: "is a required property",
+        fact: "the description has only the shape of summary=true here",
+    },
+    Deviation {
+        operation: "GET /events",
+        part: Part::Response,
+        pointer: "/events/*",
+        complaint: "is a required property",
+        fact: "the description has only the shape of summary=true here",
+    },
+];
 
 fn sandbox() -> IntercomSandbox {
     let start = "2026-11-20T09:00:00Z".parse().unwrap();
@@ -146,7 +351,7 @@ async fn every_exchange_with_the_intercom_sandbox_fits_the_description() {
     to.expect(200, "POST", "/conversations/search", Some(search)).await;
 
     // Notes, subscriptions, segments, events.
-    let note = json!({"body": "Met at the fair", "contact_id": ann_id, "admin_id": admin});
+    let note = json!({"body": "Met at the fair", "admin_id": admin});
     let note = text(&to.expect(200, "POST", &format!("/contacts/{ann_id}/notes"), Some(note)).await["id"]);
     to.expect(200, "GET", &format!("/contacts/{ann_id}/notes"), None).await;
     to.expect(200, "GET", &format!("/notes/{note}"), None).await;
