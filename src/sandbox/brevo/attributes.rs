@@ -114,14 +114,13 @@ impl Attribute {
         match (self.kind.as_deref().unwrap_or("text"), value) {
             ("text" | "user", Value::String(text)) => Taken::Set(Value::String(cut(text, text_limit))),
             ("text", Value::Number(number)) if reader == Reader::Import => Taken::Set(json!(number.to_string())),
-            ("float", Value::Number(_)) => Taken::Set(value.clone()),
             ("float", Value::String(text)) if reader == Reader::Import => match text.trim().parse::<f64>() {
                 Ok(number) if number.is_finite() => Taken::Set(json!(number)),
                 _ => Taken::Dropped,
             },
             // Reported for imports: an existing true stays true.
             ("boolean", Value::Bool(false)) if reader == Reader::Import => Taken::Dropped,
-            ("boolean", Value::Bool(_)) => Taken::Set(value.clone()),
+            ("float", Value::Number(_)) | ("boolean", Value::Bool(_)) => Taken::Set(value.clone()),
             ("boolean", Value::String(text)) if reader == Reader::Import => match text.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "1" => Taken::Set(json!(true)),
                 _ => Taken::Dropped,
@@ -214,6 +213,7 @@ impl State {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every handler has this shape")]
 pub(super) fn list(state: &mut State, _: &Call) -> Outcome {
     let shown: Vec<Value> = state.attributes.iter().map(Attribute::shown).collect();
     Ok(Reply::json(200, &json!({"attributes": shown})))
@@ -269,7 +269,7 @@ pub(super) fn create(state: &mut State, call: &Call) -> Outcome {
         _ => {}
     }
     state.attributes.push(made);
-    Ok(Reply::json(201, &json!({})))
+    Ok(Reply::empty(201))
 }
 
 /// Only options and formulas can change: no call changes a type or a name.

@@ -355,10 +355,11 @@ pub(super) fn list(state: &mut State, call: &Call) -> Outcome {
             && (lists.is_empty() || lists.iter().any(|list| contact.list_ids.contains(list)))
             && filter.as_ref().is_none_or(|filter| filter.fits(contact))
     };
+    let is_plain = created.is_none() && ids.is_empty() && lists.is_empty() && filter.is_none();
     let mut found: Vec<i64> = if let Some(since) = modified {
         let ids = state.contacts.modified_since(since);
-        ids.into_iter().filter(|id| state.contacts.get(*id).is_some_and(fits)).collect()
-    } else if created.is_none() && ids.is_empty() && lists.is_empty() && filter.is_none() {
+        if is_plain { ids } else { ids.into_iter().filter(|id| state.contacts.get(*id).is_some_and(fits)).collect() }
+    } else if is_plain {
         state.contacts.ids().collect()
     } else {
         state.contacts.all().filter(|contact| fits(contact)).map(|contact| contact.id).collect()

@@ -206,8 +206,9 @@ impl Directory {
 
     /// Who changed at or after that instant, in order of creation. Brevo cannot sort by change.
     pub(super) fn modified_since(&self, since: DateTime<Utc>) -> Vec<i64> {
-        let mut ids: Vec<i64> =
-            self.modified.range((since.timestamp_millis(), i64::MIN)..).map(|(_, id)| *id).collect();
+        let whole = since.timestamp_subsec_nanos().is_multiple_of(1_000_000);
+        let from = since.timestamp_millis().saturating_add(i64::from(!whole));
+        let mut ids: Vec<i64> = self.modified.range((from, i64::MIN)..).map(|(_, id)| *id).collect();
         ids.sort_unstable();
         ids
     }

@@ -16,6 +16,10 @@ mod lists;
 mod reply;
 mod serve;
 mod state;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_more;
 mod webhooks;
 mod world;
 
