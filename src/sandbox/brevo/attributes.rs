@@ -318,3 +318,34 @@ pub(super) fn delete_option(state: &mut State, call: &Call) -> Outcome {
     attribute.options.retain(|known| known != option);
     Ok(Reply::empty(204))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_phones_are_taken_as_brevo_takes_them() {
+        assert_eq!(email(" Élise.O'Neil+x@Exämple.CO ").as_deref(), Some("élise.o'neil+x@exämple.co"));
+        for bad in
+            ["", "a", "a@", "@b.co", "a@b", "a b@c.co", "a@b.com_old", "a@b..co", ".a@b.co", "a@b@c.co", "a@b.c1_"]
+        {
+            assert_eq!(email(bad), None, "{bad}");
+        }
+        for good in ["+33612345678", "0033612345678", "33612345678"] {
+            assert_eq!(phone(good).as_deref(), Some("33612345678"));
+        }
+        for bad in ["", "0612345678", "+33 6 12", "+1", "call me", "+1234567890123456"] {
+            assert_eq!(phone(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_import_reads_texts_and_displayed_dates() {
+        let read = |kind, value: Value| Attribute::normal("X", kind).take(&value, Reader::Import, None);
+        assert_eq!(read("float", json!("3.5")), Taken::Set(json!(3.5)));
+        assert_eq!(read("date", json!("11/02/1989")), Taken::Set(json!("1989-02-11")));
+        assert_eq!(read("boolean", json!("Yes")), Taken::Set(json!(true)));
+        assert_eq!(read("boolean", json!(false)), Taken::Dropped);
+        assert_eq!(read("text", json!("")), Taken::Clear);
+    }
+}

@@ -76,8 +76,8 @@ impl Contact {
         }
     }
 
-    /// As the API shows it.
-    pub(super) fn shown(&self, zone: FixedOffset) -> Shown<'_> {
+    /// As the API shows it: as live accounts do, or as the description says.
+    pub(super) fn shown(&self, zone: FixedOffset, described: bool) -> Shown<'_> {
         Shown {
             id: self.id,
             email: self.email.as_deref(),
@@ -88,7 +88,7 @@ impl Contact {
             modified_at: stamp(self.modified_at, zone),
             attributes: &self.attributes,
             list_ids: &self.list_ids,
-            list_unsubscribed: (!self.list_unsubscribed.is_empty()).then_some(&self.list_unsubscribed),
+            list_unsubscribed: (described || !self.list_unsubscribed.is_empty()).then_some(&self.list_unsubscribed),
             subscriptions: Nothing {},
         }
     }

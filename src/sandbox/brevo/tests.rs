@@ -352,6 +352,8 @@ async fn brevo_lets_anybody_put_people_back_on_a_list_they_left() {
     assert_eq!(call(&sandbox, "POST", "/v3/contacts/lists/2/contacts/add", json!({"ids": [1]})).await.status, 201);
     let shown = get(&sandbox, "/v3/contacts/1").await.json();
     assert_eq!((&shown["listIds"], &shown["listUnsubscribed"]), (&json!([2]), &Value::Null));
+    sandbox.knobs(|knobs| knobs.described_list_unsubscribed = true);
+    assert_eq!(get(&sandbox, "/v3/contacts/1").await.json()["listUnsubscribed"], json!([]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -360,6 +362,7 @@ async fn deletes_meet_the_owner_and_cloudflare() {
     post_contact(&sandbox, json!({"email": "owner@sandbox.example"})).await;
     post_contact(&sandbox, json!({"email": "a@b.zip"})).await;
     assert_eq!(call(&sandbox, "DELETE", "/v3/contacts/1?identifierType=contact_id", Value::Null).await.status, 405);
+    assert_eq!(call(&sandbox, "DELETE", "/v3/contacts/a%40b.com_old", Value::Null).await.status, 400);
     let stopped = call(&sandbox, "DELETE", "/v3/contacts/a%40b.zip", Value::Null).await;
     assert_eq!((stopped.status, stopped.header("content-type")), (403, "text/html"));
     assert_eq!(call(&sandbox, "DELETE", "/v3/contacts/2?identifierType=contact_id", Value::Null).await.status, 204);
@@ -419,7 +422,7 @@ async fn three_ways_to_be_unauthorized() {
 async fn faults_do_what_they_say() {
     use crate::sandbox::shared::Fault;
     let sandbox = sandbox();
-    let fault = |part: &str, fault: Fault| sandbox.knobs(|k| k.common.faults.push_back((part.to_owned(), fault)));
+    let fault = |part: &str, fault: Fault| sandbox.fail(part, fault);
     fault("/contacts", Fault::Status(503, Some(7)));
     assert_eq!(get(&sandbox, "/v3/account").await.status, 200);
     let failed = post_contact(&sandbox, json!({"email": "a@b.co"})).await;
