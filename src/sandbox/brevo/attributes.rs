@@ -114,14 +114,13 @@ impl Attribute {
         match (self.kind.as_deref().unwrap_or("text"), value) {
             ("text" | "user", Value::String(text)) => Taken::Set(Value::String(cut(text, text_limit))),
             ("text", Value::Number(number)) if reader == Reader::Import => Taken::Set(json!(number.to_string())),
-            ("float", Value::Number(_)) => Taken::Set(value.clone()),
             ("float", Value::String(text)) if reader == Reader::Import => match text.trim().parse::<f64>() {
                 Ok(number) if number.is_finite() => Taken::Set(json!(number)),
                 _ => Taken::Dropped,
             },
             // Reported for imports: an existing true stays true.
             ("boolean", Value::Bool(false)) if reader == Reader::Import => Taken::Dropped,
-            ("boolean", Value::Bool(_)) => Taken::Set(value.clone()),
+            ("float", Value::Number(_)) | ("boolean", Value::Bool(_)) => Taken::Set(value.clone()),
             ("boolean", Value::String(text)) if reader == Reader::Import => match text.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "1" => Taken::Set(json!(true)),
                 _ => Taken::Dropped,
@@ -214,6 +213,7 @@ impl State {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every handler has this shape")]
 pub(super) fn list(state: &mut State, _: &Call) -> Outcome {
     let shown: Vec<Value> = state.attributes.iter().map(Attribute::shown).collect();
     Ok(Reply::json(200, &json!({"attributes": shown})))
@@ -269,7 +269,7 @@ pub(super) fn create(state: &mut State, call: &Call) -> Outcome {
         _ => {}
     }
     state.attributes.push(made);
-    Ok(Reply::json(201, &json!({})))
+    Ok(Reply::empty(201))
 }
 
 /// Only options and formulas can change: no call changes a type or a name.
@@ -317,4 +317,35 @@ pub(super) fn delete_option(state: &mut State, call: &Call) -> Outcome {
     };
     attribute.options.retain(|known| known != option);
     Ok(Reply::empty(204))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_and_phones_are_taken_as_brevo_takes_them() {
+        assert_eq!(email(" Élise.O'Neil+x@Exämple.CO ").as_deref(), Some("élise.o'neil+x@exämple.co"));
+        for bad in
+            ["", "a", "a@", "@b.co", "a@b", "a b@c.co", "a@b.com_old", "a@b..co", ".a@b.co", "a@b@c.co", "a@b.c1_"]
+        {
+            assert_eq!(email(bad), None, "{bad}");
+        }
+        for good in ["+33612345678", "0033612345678", "33612345678"] {
+            assert_eq!(phone(good).as_deref(), Some("33612345678"));
+        }
+        for bad in ["", "0612345678", "+33 6 12", "+1", "call me", "+1234567890123456"] {
+            assert_eq!(phone(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_import_reads_texts_and_displayed_dates() {
+        let read = |kind, value: Value| Attribute::normal("X", kind).take(&value, Reader::Import, None);
+        assert_eq!(read("float", json!("3.5")), Taken::Set(json!(3.5)));
+        assert_eq!(read("date", json!("11/02/1989")), Taken::Set(json!("1989-02-11")));
+        assert_eq!(read("boolean", json!("Yes")), Taken::Set(json!(true)));
+        assert_eq!(read("boolean", json!(false)), Taken::Dropped);
+        assert_eq!(read("text", json!("")), Taken::Clear);
+    }
 }

@@ -236,7 +236,7 @@ pub(super) fn list(state: &mut State, call: &Call) -> Outcome {
     let (linked, wanted) = (call.numbers("linkedContactsIds")?, filters(call)?);
     let has = |company: &Company, (name, value): &(String, String)| match company.attributes.get(name) {
         Some(Value::String(text)) => text == value,
-        Some(other) => other.to_string() == *value,
+        Some(other) => other.to_string().as_str() == value,
         None => false,
     };
     let mut found: Vec<&Company> = state
@@ -287,6 +287,7 @@ pub(super) fn create_attribute(state: &mut State, call: &Call) -> Outcome {
     Ok(Reply::json(200, &json!({"id": id})))
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every handler has this shape")]
 pub(super) fn attributes(state: &mut State, _: &Call) -> Outcome {
     let shown: Vec<Value> = state
         .crm

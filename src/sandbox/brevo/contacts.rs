@@ -237,7 +237,9 @@ impl State {
             if !std::mem::take(&mut first) {
                 body.push(b',');
             }
-            if serde_json::to_writer(&mut body, &contact.shown(self.zone)).is_err() {
+            if serde_json::to_writer(&mut body, &contact.shown(self.zone, self.knobs.described_list_unsubscribed))
+                .is_err()
+            {
                 return Reply::error(500, "internal_error", "A contact cannot be shown");
             }
         }
@@ -326,7 +328,8 @@ pub(super) fn delete(state: &mut State, call: &Call) -> Outcome {
 pub(super) fn get(state: &mut State, call: &Call) -> Outcome {
     let id = state.identify(call)?;
     let Some(contact) = state.contacts.get(id) else { return Err(Reply::not_found("Contact does not exist")) };
-    let mut shown = serde_json::to_value(contact.shown(state.zone)).unwrap_or_default();
+    let mut shown =
+        serde_json::to_value(contact.shown(state.zone, state.knobs.described_list_unsubscribed)).unwrap_or_default();
     if let Some(shown) = shown.as_object_mut() {
         shown.insert("statistics".into(), json!({}));
     }
@@ -355,10 +358,11 @@ pub(super) fn list(state: &mut State, call: &Call) -> Outcome {
             && (lists.is_empty() || lists.iter().any(|list| contact.list_ids.contains(list)))
             && filter.as_ref().is_none_or(|filter| filter.fits(contact))
     };
+    let is_plain = created.is_none() && ids.is_empty() && lists.is_empty() && filter.is_none();
     let mut found: Vec<i64> = if let Some(since) = modified {
         let ids = state.contacts.modified_since(since);
-        ids.into_iter().filter(|id| state.contacts.get(*id).is_some_and(fits)).collect()
-    } else if created.is_none() && ids.is_empty() && lists.is_empty() && filter.is_none() {
+        if is_plain { ids } else { ids.into_iter().filter(|id| state.contacts.get(*id).is_some_and(fits)).collect() }
+    } else if is_plain {
         state.contacts.ids().collect()
     } else {
         state.contacts.all().filter(|contact| fits(contact)).map(|contact| contact.id).collect()

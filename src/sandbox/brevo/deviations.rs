@@ -45,4 +45,6 @@ pub const DEVIATIONS: &[(&str, &str, &str)] = &[
     ("POST /contacts/batch", "status 410", "deprecated since 2026-10-30; the description still has it"),
     ("GET /events", "(whole)", "newer than the description of 2026-02; in the one of 2026-10"),
     ("POST /events/batch", "(whole)", "newer than the description of 2026-02; in the one of 2026-10"),
+    ("*", "status 401", "a missing or wrong key, and an unknown address: seen everywhere, hardly described"),
+    ("*", "status 429", "every path is limited; described for few"),
 ];

@@ -76,8 +76,8 @@ impl Contact {
         }
     }
 
-    /// As the API shows it.
-    pub(super) fn shown(&self, zone: FixedOffset) -> Shown<'_> {
+    /// As the API shows it: as live accounts do, or as the description says.
+    pub(super) fn shown(&self, zone: FixedOffset, described: bool) -> Shown<'_> {
         Shown {
             id: self.id,
             email: self.email.as_deref(),
@@ -88,7 +88,7 @@ impl Contact {
             modified_at: stamp(self.modified_at, zone),
             attributes: &self.attributes,
             list_ids: &self.list_ids,
-            list_unsubscribed: (!self.list_unsubscribed.is_empty()).then_some(&self.list_unsubscribed),
+            list_unsubscribed: (described || !self.list_unsubscribed.is_empty()).then_some(&self.list_unsubscribed),
             subscriptions: Nothing {},
         }
     }
@@ -206,8 +206,9 @@ impl Directory {
 
     /// Who changed at or after that instant, in order of creation. Brevo cannot sort by change.
     pub(super) fn modified_since(&self, since: DateTime<Utc>) -> Vec<i64> {
-        let mut ids: Vec<i64> =
-            self.modified.range((since.timestamp_millis(), i64::MIN)..).map(|(_, id)| *id).collect();
+        let whole = since.timestamp_subsec_nanos().is_multiple_of(1_000_000);
+        let from = since.timestamp_millis().saturating_add(i64::from(!whole));
+        let mut ids: Vec<i64> = self.modified.range((from, i64::MIN)..).map(|(_, id)| *id).collect();
         ids.sort_unstable();
         ids
     }

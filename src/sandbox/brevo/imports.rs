@@ -103,7 +103,7 @@ pub(super) fn import(state: &mut State, call: &Call) -> Outcome {
         (None, None) => return Err(Reply::missing("One of fileUrl, fileBody or jsonBody is required")),
         _ => return Err(Reply::invalid("Exactly one of fileUrl, fileBody or jsonBody is allowed")),
     };
-    if !rows.iter().any(|row| row_names_somebody(row)) {
+    if !rows.iter().any(row_names_somebody) {
         return Err(Reply::invalid("could not find any valid email or SMS or Contact ID in the file"));
     }
     let mut lists = integers(&body, "listIds")?.unwrap_or_default();
@@ -144,6 +144,11 @@ fn row_names_somebody(row: &Map<String, Value>) -> bool {
     ["EMAIL", "SMS", "EXT_ID", "CONTACT_ID", "ID"]
         .into_iter()
         .any(|name| row.get(name).is_some_and(|value| !value.is_null() && value.as_str() != Some("")))
+}
+
+/// One line of a report.
+fn quoted(cell: &str) -> String {
+    format!("\"{}\"\n", cell.replace('"', "\"\""))
 }
 
 /// How a row went.
@@ -192,8 +197,7 @@ impl State {
         for row in &work.rows {
             if let Landing::Failed(report, named) = self.land_row(row, work) {
                 let csv = reports.entry(report).or_insert_with(|| "Identifier\n".to_owned());
-                // Cells that could break the line are quoted.
-                csv.push_str(&format!("\"{}\"\n", named.replace('"', "\"\"")));
+                csv.push_str(&quoted(&named));
             }
         }
         reports

@@ -20,7 +20,7 @@ pub(super) struct List {
 /// Lists and folders.
 #[derive(Debug)]
 pub(super) struct Lists {
-    lists: BTreeMap<i64, List>,
+    all: BTreeMap<i64, List>,
     folders: BTreeMap<i64, String>,
     last_list: i64,
     last_folder: i64,
@@ -31,7 +31,7 @@ impl Lists {
     pub(super) fn new(now: DateTime<Utc>) -> Self {
         let list = List { name: "Your first list".into(), folder: 1, created: now, members: BTreeSet::new() };
         Self {
-            lists: BTreeMap::from([(2, list)]),
+            all: BTreeMap::from([(2, list)]),
             folders: BTreeMap::from([(1, "Your first folder".into())]),
             last_list: 2,
             last_folder: 1,
@@ -39,21 +39,21 @@ impl Lists {
     }
 
     pub(super) fn has(&self, id: i64) -> bool {
-        self.lists.contains_key(&id)
+        self.all.contains_key(&id)
     }
 
     pub(super) fn get(&self, id: i64) -> Option<&List> {
-        self.lists.get(&id)
+        self.all.get(&id)
     }
 
     pub(super) fn join(&mut self, list: i64, contact: i64) {
-        if let Some(list) = self.lists.get_mut(&list) {
+        if let Some(list) = self.all.get_mut(&list) {
             list.members.insert(contact);
         }
     }
 
     pub(super) fn leave(&mut self, list: i64, contact: i64) {
-        if let Some(list) = self.lists.get_mut(&list) {
+        if let Some(list) = self.all.get_mut(&list) {
             list.members.remove(&contact);
         }
     }
@@ -65,18 +65,18 @@ impl Lists {
     pub(super) fn create(&mut self, name: &str, folder: i64, now: DateTime<Utc>) -> i64 {
         self.last_list += 1;
         let list = List { name: name.into(), folder, created: now, members: BTreeSet::new() };
-        self.lists.insert(self.last_list, list);
+        self.all.insert(self.last_list, list);
         self.last_list
     }
 
     pub(super) fn by_name(&self, name: &str) -> Option<i64> {
-        self.lists.iter().find(|(_, list)| list.name == name).map(|(id, _)| *id)
+        self.all.iter().find(|(_, list)| list.name == name).map(|(id, _)| *id)
     }
 
     /// A list by an id that config files name, in the first folder.
     pub(super) fn insert(&mut self, id: i64, name: &str, now: DateTime<Utc>) {
         let list = List { name: name.into(), folder: 1, created: now, members: BTreeSet::new() };
-        self.lists.entry(id).or_insert(list);
+        self.all.entry(id).or_insert(list);
         self.last_list = self.last_list.max(id);
     }
 }
@@ -109,7 +109,7 @@ fn window<T>(mut items: Vec<T>, call: &Call) -> Result<(usize, Vec<T>), Reply> {
 }
 
 pub(super) fn all(state: &mut State, call: &Call) -> Outcome {
-    let shown = state.lists.lists.iter().map(|(id, list)| list.shown(*id, true)).collect();
+    let shown = state.lists.all.iter().map(|(id, list)| list.shown(*id, true)).collect();
     let (count, lists) = window(shown, call)?;
     Ok(Reply::json(200, &json!({"count": count, "lists": lists})))
 }
@@ -151,7 +151,7 @@ pub(super) fn update(state: &mut State, call: &Call) -> Outcome {
     if folder.is_some_and(|id| !state.lists.has_folder(id)) {
         return Err(Reply::invalid("Folder does not exist"));
     }
-    let Some(list) = state.lists.lists.get_mut(&id) else { return Err(Reply::not_found("List ID does not exist")) };
+    let Some(list) = state.lists.all.get_mut(&id) else { return Err(Reply::not_found("List ID does not exist")) };
     match (name, folder) {
         (Some(name), None) => list.name = name,
         (None, Some(folder)) => list.folder = folder,
@@ -161,7 +161,7 @@ pub(super) fn update(state: &mut State, call: &Call) -> Outcome {
 }
 
 fn remove_list(state: &mut State, id: i64) {
-    let Some(list) = state.lists.lists.remove(&id) else { return };
+    let Some(list) = state.lists.all.remove(&id) else { return };
     for member in list.members {
         state.contacts.change(member, state.now, |contact| {
             contact.list_ids.remove(&id);
@@ -192,8 +192,11 @@ pub(super) fn contacts(state: &mut State, call: &Call) -> Outcome {
     Ok(state.page_of(&page, found.len()))
 }
 
+/// Somebody as a body names them, and who that is.
+type Named = (Value, Option<i64>);
+
 /// Those that a body names, each as it was named.
-fn targets(state: &State, call: &Call) -> Result<Option<Vec<(Value, Option<i64>)>>, Reply> {
+fn targets(state: &State, call: &Call) -> Result<Option<Vec<Named>>, Reply> {
     let body = call.object()?;
     let (emails, ids, ext_ids) = (texts(&body, "emails")?, integers(&body, "ids")?, texts(&body, "extIds")?);
     let all = flag(&body, "all")?.unwrap_or(false);
@@ -213,7 +216,7 @@ fn targets(state: &State, call: &Call) -> Result<Option<Vec<(Value, Option<i64>)
         let found = state.contacts.find(Key::ExtId, &ext_id);
         (json!(ext_id), found)
     };
-    let named: Vec<(Value, Option<i64>)> = emails
+    let named: Vec<Named> = emails
         .map(|emails| emails.into_iter().map(by_email).collect())
         .or_else(|| ids.map(|ids| ids.into_iter().map(by_id).collect()))
         .or_else(|| ext_ids.map(|ext_ids| ext_ids.into_iter().map(by_ext_id).collect()))
@@ -225,7 +228,7 @@ fn targets(state: &State, call: &Call) -> Result<Option<Vec<(Value, Option<i64>)
 }
 
 /// Moves those for whom it makes a difference; when it makes none for anybody, that is a 400.
-fn move_members(state: &mut State, list: i64, named: Vec<(Value, Option<i64>)>, joins: bool) -> Outcome {
+fn move_members(state: &mut State, list: i64, named: Vec<Named>, joins: bool) -> Outcome {
     let (mut success, mut failure) = (Vec::new(), Vec::new());
     for (name, id) in named {
         let is_member = |id: i64| state.lists.get(list).is_some_and(|list| list.members.contains(&id));
@@ -267,13 +270,12 @@ pub(super) fn remove(state: &mut State, call: &Call) -> Outcome {
     for member in &members {
         state.apply(*member, Change { unlink: vec![id], ..Change::default() }, Hand::Api);
     }
-    let process = state.instant_process("LIST_REMOVE");
+    let process = state.instant_process("LIST_EXPORT");
     Ok(Reply::json(201, &json!({"contacts": {"processId": process, "total": members.len()}})))
 }
 
 fn folder_shown(state: &State, id: i64, name: &str) -> Value {
-    let members: usize =
-        state.lists.lists.values().filter(|list| list.folder == id).map(|list| list.members.len()).sum();
+    let members: usize = state.lists.all.values().filter(|list| list.folder == id).map(|list| list.members.len()).sum();
     json!({"id": id, "name": name, "totalSubscribers": 0, "totalBlacklisted": 0, "uniqueSubscribers": members})
 }
 
@@ -315,7 +317,7 @@ pub(super) fn delete_folder(state: &mut State, call: &Call) -> Outcome {
     let id = named_folder(state, call)?;
     state.lists.folders.remove(&id);
     let inside: Vec<i64> =
-        state.lists.lists.iter().filter(|(_, list)| list.folder == id).map(|(list, _)| *list).collect();
+        state.lists.all.iter().filter(|(_, list)| list.folder == id).map(|(list, _)| *list).collect();
     for list in inside {
         remove_list(state, list);
     }
@@ -324,7 +326,7 @@ pub(super) fn delete_folder(state: &mut State, call: &Call) -> Outcome {
 
 pub(super) fn folder_lists(state: &mut State, call: &Call) -> Outcome {
     let folder = named_folder(state, call)?;
-    let inside = state.lists.lists.iter().filter(|(_, list)| list.folder == folder);
+    let inside = state.lists.all.iter().filter(|(_, list)| list.folder == folder);
     let (count, lists) = window(inside.map(|(id, list)| list.shown(*id, false)).collect(), call)?;
     Ok(Reply::json(200, &json!({"count": count, "lists": lists})))
 }

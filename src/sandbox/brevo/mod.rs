@@ -16,6 +16,10 @@ mod lists;
 mod reply;
 mod serve;
 mod state;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod tests_more;
 mod webhooks;
 mod world;
 
@@ -26,7 +30,7 @@ pub use hands::ContactSeed;
 pub use world::WorldShares;
 
 use crate::doors::Clock;
-use crate::sandbox::shared::{Knobs, OutgoingWebhook, RequestLog};
+use crate::sandbox::shared::{Fault, Knobs, OutgoingWebhook, RequestLog};
 use state::State;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -121,6 +125,8 @@ pub struct BrevoKnobs {
     /// Answer list additions and removals as `{"success", "failure"}` without the outer `contacts`, as the vendor's
     /// examples show.
     pub flat_list_answers: bool,
+    /// Show `listUnsubscribed: []`, as described, instead of the null that live accounts answer.
+    pub described_list_unsubscribed: bool,
     /// Imports fire webhooks too (with an empty `api_key_name`).
     pub import_webhooks: bool,
     /// Requests per second on contacts and on POST /events; `None`: the published 10.
@@ -140,6 +146,7 @@ impl Default for BrevoKnobs {
             too_early: 0,
             ip_blocked: false,
             flat_list_answers: false,
+            described_list_unsubscribed: false,
             import_webhooks: true,
             per_second: None,
             per_hour: None,
@@ -199,6 +206,11 @@ impl BrevoSandbox {
     /// Turns knobs.
     pub fn knobs<T>(&self, turn: impl FnOnce(&mut BrevoKnobs) -> T) -> T {
         self.with(|state| turn(&mut state.knobs))
+    }
+
+    /// The next request whose path and query contain `part` meets this fault.
+    pub fn fail(&self, part: &str, fault: Fault) {
+        self.knobs(|knobs| knobs.common.faults.push_back((part.to_owned(), fault)));
     }
 
     /// The webhooks that are due, in order, each one once.

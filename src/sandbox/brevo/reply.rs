@@ -135,8 +135,8 @@ impl Call {
         }
         match serde_json::from_slice(&self.body) {
             Ok(Value::Object(object)) => Ok(object),
-            Ok(_) => Err(Reply::error(400, "bad_request", "Input must be a JSON object")),
-            Err(_) => Err(Reply::error(400, "bad_request", "Input is not valid JSON")),
+            Ok(_) => Err(Reply::invalid("Input must be a JSON object")),
+            Err(_) => Err(Reply::invalid("Input is not valid JSON")),
         }
     }
 }

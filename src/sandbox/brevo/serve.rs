@@ -86,8 +86,15 @@ fn family(method: &str, path: &[String]) -> Family {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "every handler has this shape")]
 fn account(state: &mut State, _: &Call) -> Outcome {
     let options = &state.options;
+    let timezone = match options.utc_offset_minutes {
+        0 => "UTC".to_owned(),
+        60 | 120 => "Europe/Paris".to_owned(),
+        // These zones count westwards.
+        minutes => format!("Etc/GMT{:+}", -(minutes / 60)),
+    };
     let body = json!({
         "organization_id": options.organization_id,
         "user_id": 1,
@@ -97,7 +104,7 @@ fn account(state: &mut State, _: &Call) -> Outcome {
         "firstName": "Sam",
         "lastName": "Sandbox",
         "address": {"street": "1 rue du Bac", "city": "Paris", "zipCode": "75007", "country": "France"},
-        "dateTimePreferences": {"timezone": "Europe/Paris", "timeFormat": "24h", "dateFormat": "dd-mm-yyyy"},
+        "dateTimePreferences": {"timezone": timezone, "timeFormat": "24h", "dateFormat": "dd-mm-yyyy"},
         "plan": [{"type": "free", "credits": 300, "creditsType": "sendLimit"}],
         "planVerticals": [],
         "relay": {"enabled": false, "data": {"userName": options.owner_email, "relay": "smtp-relay.brevo.com", "port": 587}},

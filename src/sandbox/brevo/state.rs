@@ -9,7 +9,7 @@ use super::limits::Limits;
 use super::lists::Lists;
 use super::webhooks::Webhooks;
 use super::{BrevoKnobs, BrevoOptions};
-use chrono::{DateTime, FixedOffset, Offset as _, Utc};
+use chrono::{DateTime, FixedOffset, Offset as _, SubsecRound as _, Utc};
 use std::collections::BTreeMap;
 
 /// Whose hand made a change. It decides what webhooks say.
@@ -37,7 +37,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(options: &BrevoOptions) -> Self {
-        let now = options.clock.now();
+        let now = options.clock.now().trunc_subsecs(3);
         Self {
             now,
             zone: FixedOffset::east_opt(options.utc_offset_minutes.saturating_mul(60)).unwrap_or(Utc.fix()),
@@ -56,6 +56,8 @@ impl State {
 
     /// Time comes in: imports that are due land, in the order of their ids, each at its own instant.
     pub(super) fn set_time(&mut self, now: DateTime<Utc>) {
+        // Brevo keeps milliseconds, so that what it shows is what it compares with.
+        let now = now.trunc_subsecs(3);
         self.land_imports(now);
         self.now = now;
     }
