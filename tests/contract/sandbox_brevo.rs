@@ -4,7 +4,7 @@ use crate::deviations::Deviation;
 use crate::exchange::{Driver, Judge};
 use crate::openapi::Part;
 use linkspan::doors::SimulatedClock;
-use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox};
+use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox, WorldShares};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn driver() -> Option<(BrevoSandbox, Driver)> {
 
 #[tokio::test(start_paused = true)]
 async fn every_exchange_with_the_brevo_sandbox_fits_the_description() {
-    let Some((_sandbox, mut to)) = driver() else { return };
+    let Some((sandbox, mut to)) = driver() else { return };
 
     to.expect(200, "GET", "/account", None).await;
 
@@ -181,6 +181,16 @@ async fn every_exchange_with_the_brevo_sandbox_fits_the_description() {
     to.expect(204, "PUT", &format!("/webhooks/{hook}"), Some(change)).await;
     to.expect(204, "DELETE", &format!("/webhooks/{hook}"), None).await;
     to.expect(400, "GET", "/webhooks?type=marketing", None).await;
+
+    // A whole world with its odd ones, read as a sync reads it.
+    let people: Vec<(String, Option<String>)> =
+        (0..400).map(|n| (format!("p{n}@example.com"), (n % 3 == 0).then(|| format!("+3361200{n:04}")))).collect();
+    let made = sandbox.world(11, &people, &WorldShares { existing: 0.5, ..WorldShares::default() }, 1);
+    assert!(made.len() > 100, "only {} contacts", made.len());
+    to.expect(200, "GET", "/contacts?limit=1000&offset=0&sort=asc", None).await;
+    for contact in made.iter().step_by(7) {
+        to.expect(200, "GET", &format!("/contacts/{contact}?identifierType=contact_id"), None).await;
+    }
 
     to.expect(204, "DELETE", &format!("/contacts/{id}?identifierType=contact_id"), None).await;
     to.expect(404, "DELETE", &format!("/contacts/{id}?identifierType=contact_id"), None).await;

@@ -216,6 +216,27 @@ static REVIEWED: &[Deviation] = &[
         complaint: "is a required property",
         fact: "the description has only the shape of summary=true here",
     },
+    Deviation {
+        operation: "*",
+        part: Part::Response,
+        pointer: "/conversation_rating/*",
+        complaint: "null is not of type",
+        fact: "assumed, not seen: remark and teammate null where there was none, as Intercom does with the rest of a conversation",
+    },
+    Deviation {
+        operation: "POST /conversations/search",
+        part: Part::Response,
+        pointer: "/conversations/*/conversation_rating/*",
+        complaint: "null is not of type",
+        fact: "as in one conversation",
+    },
+    Deviation {
+        operation: "POST /companies/list",
+        part: Part::Response,
+        pointer: "/data/*/remote_created_at",
+        complaint: "null is not of type",
+        fact: "null, as for one company",
+    },
 ];
 
 fn sandbox() -> IntercomSandbox {
@@ -230,6 +251,20 @@ fn headers(token: &str) -> Vec<(&'static str, String)> {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
+}
+
+/// The ids of everything that a search finds, page by page.
+async fn walk(to: &mut Driver, target: &str, search: &Value, key: &str) -> Vec<String> {
+    let (mut search, mut ids) = (search.clone(), Vec::new());
+    for _ in 0..100 {
+        let page = to.expect(200, "POST", target, Some(search.clone())).await;
+        ids.extend(page[key].as_array().unwrap().iter().map(|record| text(&record["id"])));
+        match page["pages"]["next"]["starting_after"].as_str() {
+            Some(next) => search["pagination"]["starting_after"] = json!(next),
+            None => return ids,
+        }
+    }
+    panic!("{target} never ends");
 }
 
 #[tokio::test(start_paused = true)]
@@ -379,6 +414,26 @@ async fn every_exchange_with_the_intercom_sandbox_fits_the_description() {
     to.expect(200, "DELETE", &format!("/contacts/{ann_id}"), None).await;
     to.expect(404, "GET", &format!("/contacts/{ann_id}"), None).await;
     to.expect(200, "DELETE", &format!("/companies/{company}"), None).await;
+
+    // A whole world with its odd ones, read as a sync reads it.
+    sandbox.world(11, 400);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let everybody = json!({
+        "query": {"field": "created_at", "operator": ">", "value": 0}, "pagination": {"per_page": 150},
+    });
+    let contacts = walk(&mut to, "/contacts/search", &everybody, "data").await;
+    assert!(contacts.len() > 300, "only {} contacts", contacts.len());
+    let conversations = walk(&mut to, "/conversations/search", &everybody, "conversations").await;
+    assert!(conversations.len() > 20, "only {} conversations", conversations.len());
+    for contact in contacts.iter().step_by(7) {
+        for what in ["", "/tags", "/companies"] {
+            to.expect(200, "GET", &format!("/contacts/{contact}{what}"), None).await;
+        }
+    }
+    for conversation in conversations.iter().step_by(5) {
+        to.expect(200, "GET", &format!("/conversations/{conversation}"), None).await;
+    }
+    to.expect(200, "POST", "/companies/list?page=1&per_page=60&order=desc", None).await;
 
     to.finish(75);
 }
