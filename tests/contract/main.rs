@@ -10,6 +10,7 @@
     reason = "a test may stop where a program may not"
 )]
 
+mod clients;
 mod deviations;
 mod examples;
 mod exchange;
