@@ -5,7 +5,7 @@ use super::reply::{Call, Outcome, Reply, flag, text, texts};
 use super::state::{Hand, State};
 use crate::sandbox::shared::OutgoingWebhook;
 use bytes::Bytes;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,7 +29,13 @@ pub(super) struct Webhooks {
     registered: BTreeMap<i64, Registration>,
     last_id: i64,
     out: VecDeque<(String, OutgoingWebhook)>,
+    /// By registration: when its window closes, and what is in it.
+    batches: BTreeMap<i64, (DateTime<Utc>, Vec<Value>)>,
 }
+
+/// `batched: true` gathers five minutes, at most 500 events in one POST.
+const WINDOW: TimeDelta = TimeDelta::minutes(5);
+const LARGEST_BATCH: usize = 500;
 
 /// The most that waits: nobody may ever take them.
 const LONGEST_QUEUE: usize = 100_000;
@@ -53,6 +59,16 @@ const MARKETING: [&str; 14] = [
 ];
 
 impl Registration {
+    /// A POST to it.
+    fn request(&self, body: &Value, topic: &str) -> (String, OutgoingWebhook) {
+        let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
+        if let Some(token) = self.auth.as_ref().and_then(|auth| auth.get("token")).and_then(Value::as_str) {
+            headers.push(("authorization".to_owned(), format!("Bearer {token}")));
+        }
+        headers.extend(self.headers.iter().cloned());
+        (self.url.clone(), OutgoingWebhook { headers, body: Bytes::from(body.to_string()), topic: topic.to_owned() })
+    }
+
     fn shown(&self, id: i64, state: &State) -> Value {
         let headers: Vec<Value> = self.headers.iter().map(|(key, value)| json!({"key": key, "value": value})).collect();
         let mut shown = json!({
@@ -188,10 +204,19 @@ pub(super) fn delete(state: &mut State, call: &Call) -> Outcome {
 
 impl State {
     pub(super) fn has_deliveries(&self) -> bool {
-        !self.webhooks.out.is_empty()
+        !self.webhooks.out.is_empty() || self.webhooks.batches.values().any(|(due, _)| *due <= self.now)
     }
 
     pub(super) fn take_deliveries(&mut self) -> Vec<(String, OutgoingWebhook)> {
+        let due = |(due, _): &(DateTime<Utc>, Vec<Value>)| *due <= self.now;
+        let closed: Vec<i64> =
+            self.webhooks.batches.iter().filter(|(_, batch)| due(batch)).map(|(id, _)| *id).collect();
+        for id in closed {
+            let Some((_, bodies)) = self.webhooks.batches.remove(&id) else { continue };
+            let Some(webhook) = self.webhooks.registered.get(&id) else { continue };
+            let posts = bodies.chunks(LARGEST_BATCH).map(|bodies| webhook.request(&json!(bodies), "batch"));
+            self.webhooks.out.extend(posts);
+        }
         self.webhooks.out.drain(..).collect()
     }
 
@@ -201,18 +226,19 @@ impl State {
             if webhook.kind != "marketing" || !webhook.events.iter().any(|wanted| wanted == event) {
                 continue;
             }
+            let body = body(*id);
+            if webhook.batched {
+                let (_, bodies) = self.webhooks.batches.entry(*id).or_insert_with(|| (self.now + WINDOW, Vec::new()));
+                if bodies.len() < LONGEST_QUEUE {
+                    bodies.push(body);
+                }
+                continue;
+            }
             if self.webhooks.out.len() >= LONGEST_QUEUE {
                 self.webhooks.out.pop_front();
             }
-            let mut headers = vec![("content-type".to_owned(), "application/json".to_owned())];
-            if let Some(token) = webhook.auth.as_ref().and_then(|auth| auth.get("token")).and_then(Value::as_str) {
-                headers.push(("authorization".to_owned(), format!("Bearer {token}")));
-            }
-            headers.extend(webhook.headers.iter().cloned());
-            let body = body(*id);
-            let topic = body.get("event").and_then(Value::as_str).unwrap_or(event).to_owned();
-            let sent = OutgoingWebhook { headers, body: Bytes::from(body.to_string()), topic };
-            self.webhooks.out.push_back((webhook.url.clone(), sent));
+            let topic = body.get("event").and_then(Value::as_str).unwrap_or(event);
+            self.webhooks.out.push_back(webhook.request(&body, topic));
         }
     }
 

@@ -16,11 +16,22 @@ pub struct WorldShares {
     pub conflicting: f64,
     /// Of those: who left a list.
     pub left_list: f64,
+    /// Of those: who carries an `EXT_ID` from another tool.
+    pub foreign_ext_id: f64,
+    /// Of the people given: whose phone belongs to another, older contact in Brevo, so that writing it is refused.
+    pub phone_taken: f64,
 }
 
 impl Default for WorldShares {
     fn default() -> Self {
-        Self { existing: 0.5, blocklisted: 0.08, conflicting: 0.1, left_list: 0.05 }
+        Self {
+            existing: 0.5,
+            blocklisted: 0.08,
+            conflicting: 0.1,
+            left_list: 0.05,
+            foreign_ext_id: 0.02,
+            phone_taken: 0.01,
+        }
     }
 }
 
@@ -31,7 +42,7 @@ const LAST_NAMES: [&str; 10] =
 
 impl BrevoSandbox {
     /// Fills the account for these people (address, and perhaps a phone): the same seed and people make the same
-    /// contacts. Returns their ids. `left_from` is the list that some of them left.
+    /// contacts. Returns the ids of those who are in it. `left_from` is the list that some of them left.
     pub fn world(
         &self,
         seed: u64,
@@ -50,7 +61,15 @@ impl BrevoSandbox {
             for (email, phone) in people {
                 // The same number of draws for everybody, so that one person's fate does not move the others'.
                 let (exists, blocked, conflicts, left) = (rng.unit(), rng.unit(), rng.unit(), rng.unit());
+                let (foreign, taken) = (rng.unit(), rng.unit());
                 let (first_name, last_name) = (pick(&FIRST_NAMES), pick(&LAST_NAMES));
+                if phone.is_some() && taken < shares.phone_taken {
+                    state.plant(ContactSeed {
+                        email: Some(format!("former.{email}")),
+                        phone: phone.clone(),
+                        ..ContactSeed::default()
+                    });
+                }
                 if exists >= shares.existing {
                     continue;
                 }
@@ -64,6 +83,9 @@ impl BrevoSandbox {
                 if conflicts < shares.conflicting {
                     planted.attributes.insert(first.to_owned(), json!(first_name));
                     planted.attributes.insert(last.to_owned(), json!(last_name));
+                }
+                if foreign < shares.foreign_ext_id {
+                    planted.ext_id = Some(format!("legacy-{}", made.len() + 1));
                 }
                 if left < shares.left_list {
                     planted.list_unsubscribed = vec![left_from];
