@@ -1,1 +1,24 @@
-//! Not built yet.
+//! Brevo (API v3) behind [`crate::model::Side`].
+//!
+//! | file | what |
+//! |---|---|
+//! | `client` | [`BrevoClient`]: how requests are built, authenticated, paced and judged |
+//! | `wire` | Brevo's JSON → our records |
+//! | `read` | the account, pages, single contacts |
+//! | `write` | contacts, lists, events |
+//! | `import` | the asynchronous bulk write and its reports |
+//! | `schema` | contact attributes |
+//! | `errors` | Brevo's answers → [`crate::model::SideError`] |
+
+mod client;
+mod errors;
+pub mod import;
+mod read;
+mod schema;
+mod wire;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+pub use client::{BrevoClient, BrevoOptions};

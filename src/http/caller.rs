@@ -1,10 +1,13 @@
 //! [`Caller`]: a transport with pace (the governor) and retry around it. Both vendors' clients send through one.
 
-use super::{Transport, TransportError};
+use super::governor::{Governor, GovernorOptions, TooLongAWait};
+use super::retry::{Guard, Health, RetryPolicy, jittered, may_resend};
+use super::{Learned, Transport, TransportError};
 use crate::doors::Doors;
-use crate::model::{ErrorKind, Priority, SideError, SideName};
+use crate::model::{Budget, ErrorKind, Priority, SideError, SideName};
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What resending a request whose outcome is unknown would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,39 +33,296 @@ pub struct Call {
     pub effect: Effect,
 }
 
+/// A vendor's reading of an answer: an error if it is not a success, or a success that cannot be read.
+pub type Classify = dyn Fn(&http::Response<Bytes>) -> Result<(), Box<SideError>> + Send + Sync;
+
+/// How a vendor's requests are paced and retried.
+#[derive(Debug, Clone, Default)]
+pub struct CallerOptions {
+    /// Pace.
+    pub governor: GovernorOptions,
+    /// Retries.
+    pub retry: RetryPolicy,
+}
+
 /// Sends requests of one vendor.
 pub struct Caller {
     side: SideName,
     transport: Arc<dyn Transport>,
-    #[expect(dead_code, reason = "pace and retry come next")]
     doors: Doors,
+    governor: Governor,
+    policy: RetryPolicy,
+    guard: Guard,
 }
 
 impl Caller {
     /// A caller for `side` over `transport`.
-    pub fn new(side: SideName, transport: Arc<dyn Transport>, doors: Doors) -> Self {
-        Self { side, transport, doors }
+    pub fn new(side: SideName, transport: Arc<dyn Transport>, doors: Doors, options: CallerOptions) -> Self {
+        let guard = Guard::new(options.retry.clone());
+        Self { side, transport, doors, governor: Governor::new(options.governor), policy: options.retry, guard }
     }
 
-    /// Sends, waits for budget, retries what can succeed at once. `classify` is the vendor's: it turns an answer that
-    /// is not a success (or a success that cannot be read) into an error.
+    /// Sends, waits for budget, retries what can succeed at once.
     ///
     /// # Errors
     /// The last error, with the number of attempts.
-    pub async fn call(
-        &self,
-        call: Call,
-        classify: &(dyn Fn(&http::Response<Bytes>) -> Result<(), Box<SideError>> + Send + Sync),
-    ) -> Result<http::Response<Bytes>, Box<SideError>> {
-        let answer = self.transport.send(call.request).await.map_err(|error| {
-            let kind = match error {
-                TransportError::Connect(_) => ErrorKind::Unavailable,
-                TransportError::TooLong(_) => ErrorKind::Malformed,
-                TransportError::TimedOut(_) | TransportError::Broken(_) => ErrorKind::Ambiguous,
+    pub async fn call(&self, call: Call, classify: &Classify) -> Result<http::Response<Bytes>, Box<SideError>> {
+        let mut ceilings = self.policy.ceilings();
+        let mut attempts = 0;
+        let mut last: Option<Box<SideError>> = None;
+        loop {
+            // What the last attempt met says more than why the next one could not be made.
+            let give_up = |error: Box<SideError>| match &last {
+                Some(last) => Box::new(SideError { attempts, retry_after: error.retry_after, ..(**last).clone() }),
+                None => Box::new(SideError { attempts, ..*error }),
             };
-            SideError::new(self.side, kind, error.to_string())
-        })?;
-        classify(&answer)?;
-        Ok(answer)
+            let leave = match self.guard.leave() {
+                Ok(leave) => leave,
+                Err(wait) => return Err(give_up(self.left_alone(wait))),
+            };
+            let pass = match self.governor.turn(call.family, call.priority).await {
+                Ok(pass) => pass,
+                Err(TooLongAWait(wait)) => return Err(give_up(self.no_budget(call.family, wait))),
+            };
+            attempts += 1;
+            let mut learned = Learned::default();
+            let outcome = match self.transport.send(call.request.clone()).await {
+                Ok(answer) => {
+                    learned = self.governor.learn(&pass, answer.headers(), &*self.doors.clock);
+                    classify(&answer).map(|()| answer)
+                }
+                Err(error) => Err(self.unanswered(&error, call.effect)),
+            };
+            leave.report(Health::of(outcome.as_ref().map(|_| ()).map_err(|error| &**error)));
+            let mut error = match outcome {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            error.attempts = attempts;
+            error.retry_after = error.retry_after.map(|wait| self.governor.bounded(wait));
+            let delay = jittered(ceilings.next().unwrap_or(self.policy.longest_delay), &*self.doors.rng);
+            // A 429 is about the family, not about this request; so is any answer that names a time.
+            let family_wide = error.status == Some(429) || error.retry_after.is_some();
+            if family_wide {
+                self.governor.hold(&pass, error.retry_after.or(learned.resets_in).unwrap_or(delay));
+            }
+            drop(pass);
+            let again = may_resend(&error, call.effect) && attempts < self.policy.attempts(call.priority);
+            if !again || !self.guard.pay() {
+                return Err(match last {
+                    // A later "unavailable" does not undo that an earlier attempt may have landed.
+                    Some(earlier) if earlier.kind == ErrorKind::Ambiguous && error.is_transient() => {
+                        Box::new(SideError { attempts, ..*earlier })
+                    }
+                    _ => error,
+                });
+            }
+            tracing::debug!(side = %self.side, family = call.family, attempts, status = error.status, "will try again");
+            if !family_wide {
+                tokio::time::sleep(delay).await;
+            }
+            if !matches!(&last, Some(earlier) if earlier.kind == ErrorKind::Ambiguous) {
+                last = Some(error);
+            }
+        }
+    }
+
+    /// What is left of each budget.
+    pub fn budgets(&self) -> Vec<Budget> {
+        self.governor.budgets(&*self.doors.clock)
+    }
+
+    fn unanswered(&self, error: &TransportError, effect: Effect) -> Box<SideError> {
+        let kind = match (error, effect) {
+            (TransportError::TooLong(_), Effect::Read) => ErrorKind::Malformed,
+            (TransportError::Connect(_), _) | (_, Effect::Read) => ErrorKind::Unavailable,
+            (_, Effect::Idempotent | Effect::Creates) => ErrorKind::Ambiguous,
+        };
+        SideError::new(self.side, kind, error.to_string())
+    }
+
+    fn left_alone(&self, wait: Duration) -> Box<SideError> {
+        let words =
+            format!("not asked: it failed too often in a row and is left alone for {} s", wait.as_secs().max(1));
+        let mut error = SideError::new(self.side, ErrorKind::Unavailable, words);
+        error.retry_after = Some(wait);
+        error
+    }
+
+    fn no_budget(&self, family: &str, wait: Duration) -> Box<SideError> {
+        let words = format!("not asked: the budget of {family} requests is spent for {} s", wait.as_secs().max(1));
+        let mut error = SideError::new(self.side, ErrorKind::Throttled, words);
+        error.retry_after = Some(wait);
+        error
+    }
+}
+
+impl std::fmt::Debug for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Caller").field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doors::{NoCrash, SeededRng, SimulatedClock};
+    use crate::http::{Family, Window};
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use tokio::time::Instant;
+
+    type Step = Result<(u16, &'static [(&'static str, &'static str)]), TransportError>;
+
+    /// Answers what it is told, then 200, and remembers when it was asked.
+    #[derive(Default)]
+    struct Scripted {
+        steps: Mutex<VecDeque<Step>>,
+        asked: Mutex<Vec<Instant>>,
+    }
+
+    #[async_trait::async_trait]
+    impl Transport for Scripted {
+        async fn send(&self, _: http::Request<Bytes>) -> Result<http::Response<Bytes>, TransportError> {
+            self.asked.lock().unwrap().push(Instant::now());
+            let (status, headers) = self.steps.lock().unwrap().pop_front().unwrap_or(Ok((200, &[])))?;
+            let mut answer = http::Response::builder().status(status);
+            for (name, value) in headers {
+                answer = answer.header(*name, *value);
+            }
+            Ok(answer.body(Bytes::new()).unwrap())
+        }
+    }
+
+    fn classify(answer: &http::Response<Bytes>) -> Result<(), Box<SideError>> {
+        let kind = match answer.status().as_u16() {
+            200 => return Ok(()),
+            202 => ErrorKind::Malformed,
+            429 => ErrorKind::Throttled,
+            503 => ErrorKind::Unavailable,
+            500 => ErrorKind::Ambiguous,
+            _ => ErrorKind::Rejected { field: None },
+        };
+        let mut error = SideError::new(SideName::Brevo, kind, "no");
+        error.status = Some(answer.status().as_u16());
+        error.retry_after = crate::http::retry_after(answer.headers());
+        Err(error)
+    }
+
+    fn caller(steps: impl IntoIterator<Item = Step>) -> (Arc<Scripted>, Caller) {
+        let transport = Arc::new(Scripted { steps: Mutex::new(steps.into_iter().collect()), ..Scripted::default() });
+        let doors = Doors {
+            clock: Arc::new(SimulatedClock::starting_at(chrono::DateTime::UNIX_EPOCH)),
+            rng: Arc::new(SeededRng::new(1)),
+            crash: Arc::new(NoCrash),
+        };
+        let mut options = CallerOptions::default();
+        options.governor.families =
+            vec![Family::new("all", [Window::published(1000, Duration::from_secs(1))]), Family::new("rest", [])];
+        (transport.clone(), Caller::new(SideName::Brevo, transport, doors, options))
+    }
+
+    fn call(effect: Effect) -> Call {
+        let request = http::Request::get("https://x.test/").body(Bytes::new()).unwrap();
+        Call { request, family: "all", priority: Priority::Live, effect }
+    }
+
+    fn timed_out() -> Step {
+        Err(TransportError::TimedOut(Duration::from_secs(30)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_succeed_later_is_tried_again() {
+        for effect in [Effect::Read, Effect::Idempotent, Effect::Creates] {
+            let (transport, caller) = caller([Ok((503, &[][..])), Err(TransportError::Connect("x".into()))]);
+            assert_eq!(caller.call(call(effect), &classify).await.unwrap().status(), 200);
+            assert_eq!(transport.asked.lock().unwrap().len(), 3);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_outcome_is_resent_only_where_that_changes_nothing() {
+        for (effect, asked) in [(Effect::Read, 2), (Effect::Idempotent, 2), (Effect::Creates, 1)] {
+            let (transport, caller) = caller([timed_out()]);
+            let outcome = caller.call(call(effect), &classify).await;
+            assert_eq!(transport.asked.lock().unwrap().len(), asked, "{effect:?}");
+            if effect == Effect::Creates {
+                assert_eq!(outcome.unwrap_err().kind, ErrorKind::Ambiguous);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_outcome_stays_unknown_if_the_retries_fail_otherwise() {
+        let (_, caller) = caller([timed_out(), Ok((503, &[])), Ok((503, &[])), Ok((503, &[]))]);
+        let error = caller.call(call(Effect::Idempotent), &classify).await.unwrap_err();
+        assert_eq!((error.kind, error.attempts), (ErrorKind::Ambiguous, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_final_and_an_unreadable_write_is_not_repeated() {
+        for (status, effect) in [(400, Effect::Read), (202, Effect::Idempotent)] {
+            let (transport, caller) = caller([Ok((status, &[][..]))]);
+            assert_eq!(caller.call(call(effect), &classify).await.unwrap_err().attempts, 1);
+            assert_eq!(transport.asked.lock().unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_are_bounded_and_counted() {
+        let (transport, caller) = caller((0..9).map(|_| Ok((503, &[][..]))));
+        let error = caller.call(call(Effect::Read), &classify).await.unwrap_err();
+        assert_eq!((error.attempts, transport.asked.lock().unwrap().len()), (4, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_honoured_to_the_second() {
+        let (transport, caller) = caller([Ok((429, &[("retry-after", "17")][..]))]);
+        caller.call(call(Effect::Creates), &classify).await.unwrap();
+        let asked = transport.asked.lock().unwrap();
+        assert_eq!((asked[1] - asked[0]).as_secs(), 17);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_spends_the_retry_budget_then_opens_the_breaker_then_heals() {
+        let (transport, caller) = caller((0..40).map(|_| Ok((503, &[][..]))));
+        let mut words = String::new();
+        for _ in 0..20 {
+            words = caller.call(call(Effect::Read), &classify).await.unwrap_err().message;
+        }
+        assert!(words.contains("left alone"), "{words}");
+        let asked = transport.asked.lock().unwrap().len();
+        assert_eq!(asked, 10, "twenty calls did not become eighty requests");
+        transport.steps.lock().unwrap().clear();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        caller.call(call(Effect::Read), &classify).await.unwrap();
+        caller.call(call(Effect::Read), &classify).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_probe_closes_the_door_for_longer_and_a_cancelled_one_does_not_jam_it() {
+        let (transport, caller) = caller((0..11).map(|_| Ok((503, &[][..]))));
+        for _ in 0..5 {
+            caller.call(call(Effect::Read), &classify).await.unwrap_err();
+        }
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        caller.call(call(Effect::Read), &classify).await.unwrap_err();
+        assert_eq!(transport.asked.lock().unwrap().len(), 11, "one probe");
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        caller.call(call(Effect::Read), &classify).await.unwrap_err();
+        assert_eq!(transport.asked.lock().unwrap().len(), 11, "still open");
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        drop(caller.guard.leave().unwrap());
+        caller.call(call(Effect::Read), &classify).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_successes_the_retry_budget_runs_out() {
+        // Throttling never opens the breaker, so only the budget bounds the retries.
+        let (transport, caller) = caller((0..200).map(|_| Ok((429, &[][..]))));
+        for _ in 0..50 {
+            caller.call(call(Effect::Read), &classify).await.unwrap_err();
+        }
+        assert_eq!(transport.asked.lock().unwrap().len(), 50 + 20);
     }
 }

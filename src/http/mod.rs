@@ -1,7 +1,13 @@
 //! The seam to the network: one request → one whole response, with pace and retry around it.
 
 mod caller;
+mod governor;
+mod retry;
 mod transport;
+mod window;
 
-pub use caller::{Call, Caller, Effect};
+pub use caller::{Call, Caller, CallerOptions, Classify, Effect};
+pub use governor::{Family, Governor, GovernorOptions, Pass, ReadHeaders, TooLongAWait, retry_after, server_time};
+pub use retry::RetryPolicy;
 pub use transport::{InProcess, Reqwest, Transport, TransportError};
+pub use window::{Learned, Window};

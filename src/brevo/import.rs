@@ -1,0 +1,220 @@
+//! The asynchronous bulk write, `POST /contacts/import`, and what becomes of it.
+//!
+//! It is fast and dangerous: it drops unknown attributes and `false` without a word, has flags for all rows only, and
+//! calls itself completed with failed rows inside. So nothing in an import loosens a flag, and its reports are read.
+
+use super::client::{Ask, BrevoClient, OTHER};
+use super::{read, schema, wire, write};
+use crate::http::{Effect, server_time};
+use crate::model::{
+    Answer, AttributeKind, ErrorKind, ImportBatch, ImportRow, ImportState, Priority, ProcessId, SideError, SideName,
+    Value,
+};
+use http::Method;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
+
+/// Brevo takes 10 MB and recommends to stay near 8, because bodies grow while it parses them.
+const MOST_BYTES: usize = 8_000_000;
+
+/// Kept free for the flags and lists around the rows, and for types that lengthen a value.
+const ENVELOPE: usize = 200_000;
+
+/// Beyond this many rows one import's outcome takes too long to learn.
+const MOST_ROWS: usize = 50_000;
+
+/// The most rows that are taken from one report.
+const MOST_REPORTED: usize = 200_000;
+
+/// Cuts rows that share lists and flags into batches that one request each can carry, in order. A row too large for any
+/// batch goes alone, for Brevo to refuse.
+pub fn split(rows: Vec<ImportRow>) -> Vec<Vec<ImportRow>> {
+    let mut batches: Vec<Vec<ImportRow>> = Vec::new();
+    let mut bytes = 0;
+    for row in rows {
+        let size = row_to_wire(&row, &BTreeMap::new()).to_string().len() + 1;
+        match batches.last_mut() {
+            Some(batch) if bytes + size <= MOST_BYTES - ENVELOPE && batch.len() < MOST_ROWS => {
+                batch.push(row);
+                bytes += size;
+            }
+            _ => {
+                batches.push(vec![row]);
+                bytes = size;
+            }
+        }
+    }
+    batches
+}
+
+fn row_to_wire(row: &ImportRow, kinds: &BTreeMap<String, AttributeKind>) -> Json {
+    let mut attributes = schema::attributes_to_wire(&row.attributes, kinds);
+    // An import does not turn an existing `true` into `false`; for a newcomer, absent says the same.
+    attributes.retain(|name, _| row.attributes.get(name) != Some(&Value::Boolean(false)));
+    if let Some(ext_id) = &row.ext_id {
+        attributes.insert("EXT_ID".to_owned(), ext_id.as_str().into());
+    }
+    json!({ "email": row.email.as_str(), "attributes": attributes })
+}
+
+impl BrevoClient {
+    pub(super) async fn start_import(&self, batch: &ImportBatch, priority: Priority) -> Result<Answer, Box<SideError>> {
+        if batch.rows.is_empty() || batch.lists.is_empty() {
+            let words = "an import needs rows, and a list to put them on: Brevo refuses one without";
+            return Err(SideError::new(SideName::Brevo, ErrorKind::Rejected { field: None }, words));
+        }
+        let rows: Vec<Json> = self.with_kinds(|kinds| batch.rows.iter().map(|row| row_to_wire(row, kinds)).collect());
+        let mut body = json!({
+            "jsonBody": rows,
+            "listIds": batch.lists,
+            // Said though `true` is the default: `true` by accident overwrites contacts that we have not looked at.
+            "updateExistingContacts": batch.update_existing,
+            // Else every import e-mails the account's owner.
+            "disableNotification": true,
+        });
+        // Only when it tightens: with `false`, rows that exist and opted out might be subscribed again.
+        if batch.email_opted_out {
+            body["emailBlacklist"] = true.into();
+        }
+        let ask = Ask::write(Method::POST, "/contacts/import", body, Effect::Creates, priority);
+        let answer = self.send(ask).await?;
+        let process = ProcessId::new(write::made(&answer, "processId")?);
+        Ok(Answer::ImportStarted(process, server_time(answer.headers())))
+    }
+
+    pub(super) async fn read_import_state(&self, process: ProcessId) -> Result<ImportState, Box<SideError>> {
+        let answer = self.send(Ask::get(format!("/processes/{process}"), OTHER, Priority::Live)).await?;
+        Ok(state(&read::json(&answer)?))
+    }
+
+    pub(super) async fn read_import_report(&self, url: &str) -> Result<Vec<String>, Box<SideError>> {
+        let unsafe_url = || {
+            let words = "the address of an import's report is neither https nor on this machine";
+            SideError::new(SideName::Brevo, ErrorKind::Malformed, words)
+        };
+        let url = url::Url::parse(url).map_err(|_| unsafe_url())?;
+        let loopback = match url.host() {
+            Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+            Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => false,
+        };
+        if url.scheme() != "https" && !(url.scheme() == "http" && loopback) {
+            return Err(unsafe_url());
+        }
+        Ok(report(&self.download(&url).await?))
+    }
+}
+
+/// How an import is doing. States that came later count as still running: the engine bounds how long it asks.
+fn state(process: &Json) -> ImportState {
+    let completed = match wire::text(process, "status").unwrap_or_default() {
+        "completed" => true,
+        "failed" | "cancelled" | "canceled" => false,
+        _ => return ImportState::Running,
+    };
+    let reports = process.pointer("/info/import").and_then(Json::as_object).into_iter().flatten();
+    let reports = reports.filter_map(|(reason, url)| {
+        url.as_str().filter(|url| !url.trim().is_empty()).map(|url| (reason.clone(), url.to_owned()))
+    });
+    ImportState::Finished { completed, reports: reports.collect() }
+}
+
+/// Per row of a report, its first cell that looks like an address or else like a phone number. Headings have neither.
+fn report(csv: &[u8]) -> Vec<String> {
+    let first_line = csv.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let columns = |delimiter: u8| first_line.split(|byte| *byte == delimiter).count();
+    let delimiter = if columns(b';') >= columns(b',') { b';' } else { b',' };
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .flexible(true)
+        .delimiter(delimiter)
+        .trim(csv::Trim::All)
+        .from_reader(csv);
+    let mut found = Vec::new();
+    let mut record = csv::ByteRecord::new();
+    // A row that is not CSV ends the report: what follows it cannot be told apart.
+    while found.len() < MOST_REPORTED && reader.read_byte_record(&mut record).unwrap_or(false) {
+        let cells: Vec<String> = record.iter().map(|cell| String::from_utf8_lossy(cell).into_owned()).collect();
+        // Also malformed ones: those are what the report of invalid addresses lists.
+        let address = cells.iter().find(|cell| cell.contains('@'));
+        if let Some(cell) = address.or_else(|| cells.iter().find(|cell| looks_like_a_phone(cell))) {
+            found.push(cell.trim_start_matches('\u{feff}').to_owned());
+        }
+    }
+    found
+}
+
+fn looks_like_a_phone(cell: &str) -> bool {
+    let digits = cell.chars().filter(char::is_ascii_digit).count();
+    (7..=15).contains(&digits) && cell.chars().all(|c| c.is_ascii_digit() || "+ -.()".contains(c))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Email, Fields};
+
+    fn row(number: usize, filler: usize) -> ImportRow {
+        let text = Value::text("x".repeat(filler)).map(|value| ("NOTE".to_owned(), value));
+        ImportRow {
+            email: Email::parse(&format!("p{number}@example.com")).unwrap(),
+            ext_id: None,
+            attributes: text.into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn batches_stay_below_eight_megabytes_and_lose_no_row() {
+        let rows: Vec<_> = (0..900).map(|number| row(number, 20_000)).collect();
+        let batches = split(rows.clone());
+        assert_eq!(batches.len(), 3);
+        for batch in &batches {
+            let bytes: usize = batch.iter().map(|row| row_to_wire(row, &BTreeMap::new()).to_string().len() + 1).sum();
+            assert!(bytes <= MOST_BYTES, "{bytes}");
+        }
+        assert_eq!(batches.concat(), rows);
+        assert!(split(Vec::new()).is_empty());
+        assert_eq!(split(vec![row(1, 9_000_000), row(2, 1)]).len(), 2, "a giant goes alone");
+        assert_eq!(split((0..=MOST_ROWS).map(|number| row(number, 0)).collect()).len(), 2);
+    }
+
+    #[test]
+    fn a_row_carries_its_external_id_and_no_false() {
+        let attributes = Fields::from([
+            ("NEWSLETTER".to_owned(), Value::Boolean(false)),
+            ("VIP".to_owned(), Value::Boolean(true)),
+            ("EMAIL".to_owned(), Value::Text("other@example.com".to_owned())),
+        ]);
+        let row = ImportRow { attributes, ext_id: Some("u-1".to_owned()), ..row(1, 0) };
+        let wired = row_to_wire(&row, &BTreeMap::new());
+        assert_eq!(wired, json!({"email": "p1@example.com", "attributes": {"VIP": true, "EXT_ID": "u-1"}}));
+    }
+
+    #[test]
+    fn completed_may_mean_failed_rows_and_new_states_mean_wait() {
+        let process = json!({"id":217,"name":"IMPORTUSER","status":"completed","info":{"import":{"invalid_emails":"https://x.test/1.csv","duplicate_ext_id":null,"duplicate_phone_id":""}}});
+        let ImportState::Finished { completed: true, reports } = state(&process) else { panic!() };
+        assert_eq!(reports, BTreeMap::from([("invalid_emails".to_owned(), "https://x.test/1.csv".to_owned())]));
+        for running in ["queued", "in_process", "processing", "pondering"] {
+            assert_eq!(state(&json!({ "status": running })), ImportState::Running);
+        }
+        assert_eq!(state(&json!({})), ImportState::Running);
+        for over in ["failed", "cancelled"] {
+            assert!(matches!(
+                state(&json!({"status": over, "info": null})),
+                ImportState::Finished { completed: false, .. }
+            ));
+        }
+    }
+
+    #[test]
+    fn a_report_names_its_rows() {
+        assert_eq!(report(b"EMAIL;NAME\na@x.example;A\n\"b@@x\";B\n;C\n"), ["a@x.example", "b@@x"]);
+        assert_eq!(report(b"CONTACT ID,SMS,EMAIL\n12,33612345678,\n13,,c@x.example\n"), ["33612345678", "c@x.example"]);
+        assert_eq!(report("\u{feff}d@x.example\n".as_bytes()), ["d@x.example"]);
+        assert!(report(b"").is_empty());
+        assert!(report(b"\"never closed").is_empty());
+        assert!(report(&[0xff, 0xfe, 0x00, b'\n']).is_empty());
+    }
+}
