@@ -2,8 +2,8 @@
 //!
 //! Shares no code with the clients it is there to test, wire structs included: else one misreading would hide in both.
 
-mod deliver;
 pub mod brevo;
+mod deliver;
 pub mod intercom;
 mod serve;
 mod shared;
