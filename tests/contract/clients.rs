@@ -1,0 +1,219 @@
+//! What our own clients send, judged by the vendors' descriptions.
+
+use crate::deviations::{Deviation, Reviewed};
+use crate::exchange::Judge;
+use crate::openapi::Part;
+use linkspan::brevo::{BrevoClient, BrevoOptions};
+use linkspan::doors::{Doors, NoCrash, SeededRng, SimulatedClock};
+use linkspan::http::InProcess;
+use linkspan::intercom::{IntercomClient, IntercomOptions};
+use linkspan::model::{
+    Answer, Attribute, AttributeKind, AttributeSpec, ContactChange, ContactKey, Cursor, Email, ImportBatch, ImportRow,
+    NewContact, OutgoingEvent, Priority, ReadRequest, Related, Resource, Scope, Side, Value, Write,
+};
+use linkspan::sandbox::RequestLog;
+use linkspan::sandbox::{brevo as brevo_sandbox, intercom as intercom_sandbox};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+fn doors() -> Doors {
+    let start = "2026-11-20T09:00:00Z".parse().unwrap();
+    Doors {
+        clock: Arc::new(SimulatedClock::starting_at(start)),
+        rng: Arc::new(SeededRng::new(7)),
+        crash: Arc::new(NoCrash),
+    }
+}
+
+fn judged(names: &[&str], log: &RequestLog, table: &'static [Deviation], at_least: usize) {
+    let Some(judge) = Judge::load(names) else { return };
+    let mut reviewed = Reviewed::new(table);
+    let mut problems: Vec<String> =
+        judge.problems_in(&log.all(), &mut reviewed).iter().map(ToString::to_string).collect();
+    problems.sort();
+    problems.dedup();
+    assert!(problems.is_empty(), "{} problems in what was sent:\n{}", problems.len(), problems.join("\n"));
+    assert!(reviewed.unused().is_empty(), "reviewed deviations that no longer occur: {:#?}", reviewed.unused());
+    assert!(log.len() >= at_least, "only {} requests", log.len());
+}
+
+async fn sweep(side: &dyn Side, resource: Resource, scope: Scope) -> usize {
+    let (mut cursor, mut seen): (Option<Cursor>, usize) = (None, 0);
+    for _ in 0..50 {
+        let timezone = chrono_tz::Tz::America__Los_Angeles;
+        let request = ReadRequest { resource, scope, cursor, timezone, priority: Priority::Backfill };
+        let page = side.read(&request).await.unwrap();
+        seen += page.observations.len();
+        cursor = page.next;
+        if cursor.is_none() {
+            return seen;
+        }
+    }
+    panic!("{resource:?} never ends");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_brevo_client_sends_fits_the_description() {
+    let doors = doors();
+    let sandbox = brevo_sandbox::BrevoSandbox::new(brevo_sandbox::BrevoOptions::new(7, Arc::clone(&doors.clock)));
+    let people: Vec<(String, Option<String>)> = (0..50).map(|n| (format!("p{n}@example.com"), None)).collect();
+    sandbox.world(11, &people, &brevo_sandbox::WorldShares { existing: 1.0, ..Default::default() }, 1);
+    let options = BrevoOptions::new(sandbox.api_key().to_owned().into()).unwrap();
+    let client = BrevoClient::new(options, Arc::new(InProcess::new(sandbox.router())), doors);
+    let (live, now) = (Priority::Live, "2026-11-20T09:00:00.500Z".parse().unwrap());
+
+    client.account().await.unwrap();
+    for (name, kind, options) in [
+        ("COMPANY_NAME", AttributeKind::Text, vec![]),
+        ("SESSIONS", AttributeKind::Float, vec![]),
+        ("VIP", AttributeKind::Boolean, vec![]),
+        ("SIGNUP_DATE", AttributeKind::Date, vec![]),
+        ("ROLE", AttributeKind::Category, vec!["user".to_owned(), "lead".to_owned()]),
+        ("TAGS", AttributeKind::MultipleChoice, vec!["beta".to_owned()]),
+    ] {
+        let spec = AttributeSpec { name: name.to_owned(), kind, options };
+        client.write(&Write::CreateAttribute(spec), live).await.unwrap();
+    }
+    let attributes = client.attributes().await.unwrap();
+    for attribute in attributes.iter().filter(|attribute| ["ROLE", "TAGS"].contains(&attribute.name.as_str())) {
+        let mut more: Attribute = attribute.clone();
+        let key = if attribute.kind == AttributeKind::Category { "9" } else { "gold" };
+        more.options.push(("gold".to_owned(), key.to_owned()));
+        client.write(&Write::SetAttributeOptions(more), live).await.unwrap();
+    }
+    let Answer::ListCreated(list) = client.write(&Write::CreateList("All users".to_owned()), live).await.unwrap()
+    else {
+        panic!("no list");
+    };
+
+    let ann = Email::parse("ann@example.com").unwrap();
+    let new = NewContact {
+        email: Some(ann.clone()),
+        ext_id: Some("u-77".to_owned()),
+        attributes: BTreeMap::from([("FIRSTNAME".to_owned(), Value::Text("Ann".to_owned()))]),
+        lists: BTreeSet::from([list]),
+        email_opted_out: true,
+        sms_opted_out: true,
+    };
+    let Answer::ContactCreated(id) = client.write(&Write::CreateContact(new.clone()), live).await.unwrap() else {
+        panic!("no contact");
+    };
+    client.write(&Write::CreateContact(new), live).await.unwrap_err();
+    let change = ContactChange {
+        attributes: BTreeMap::from([
+            ("FIRSTNAME".to_owned(), None),
+            ("COMPANY_NAME".to_owned(), Some(Value::Text("Acme".to_owned()))),
+            ("VIP".to_owned(), Some(Value::Boolean(false))),
+        ]),
+        email: Some(Email::parse("ann.lee+x@example.com").unwrap()),
+        ext_id: Some("u-78".to_owned()),
+        join_lists: BTreeSet::new(),
+        leave_lists: BTreeSet::from([list]),
+        email_opted_out: true,
+        sms_opted_out: true,
+    };
+    client.write(&Write::UpdateContact(id, change), live).await.unwrap();
+    let keys = [
+        ContactKey::Brevo(id),
+        ContactKey::BrevoEmail(Email::parse("ann.lee+x@example.com").unwrap()),
+        ContactKey::BrevoEmail(ann),
+        ContactKey::BrevoExtId("u-78".to_owned()),
+        ContactKey::BrevoPhone("33612345678".to_owned()),
+    ];
+    for key in &keys {
+        client.fetch(key, live).await.unwrap();
+    }
+    client.write(&Write::AddToList(list, vec![id]), live).await.unwrap();
+    client.write(&Write::RemoveFromList(list, vec![id]), live).await.unwrap();
+    let event = OutgoingEvent {
+        key: "215:closed:1".to_owned(),
+        name: "intercom_conversation_closed".to_owned(),
+        happened_at: now,
+        contact: id,
+        properties: BTreeMap::from([("rating".to_owned(), serde_json::json!(5))]),
+    };
+    client.write(&Write::SendEvents(vec![event.clone()]), live).await.unwrap();
+    client.write(&Write::SendEvents(vec![event.clone(), event]), live).await.unwrap();
+    let rows = (0..3)
+        .map(|n| ImportRow {
+            email: Email::parse(&format!("new{n}@example.com")).unwrap(),
+            ext_id: Some(format!("n-{n}")),
+            attributes: BTreeMap::from([("FIRSTNAME".to_owned(), Value::Text("New".to_owned()))]),
+        })
+        .collect();
+    let batch = ImportBatch { rows, lists: BTreeSet::from([list]), update_existing: false, email_opted_out: true };
+    let Answer::ImportStarted(process, _) = client.write(&Write::Import(batch), live).await.unwrap() else {
+        panic!("no import");
+    };
+    client.import_state(process).await.unwrap();
+
+    for scope in [Scope::Full, Scope::Since(now), Scope::CreatedSince(now)] {
+        sweep(&client, Resource::Contacts, scope).await;
+    }
+    assert!(sweep(&client, Resource::Lists, Scope::Full).await > 0);
+
+    judged(&["brevo-2026-02.yaml", "brevo-2026-10.json"], &sandbox.log(), &[], 25);
+}
+
+/// Where the description does not know what the API takes.
+static INTERCOM: &[Deviation] = &[
+    Deviation {
+        operation: "POST /contacts/search",
+        part: Part::Request,
+        pointer: "",
+        complaint: "'sort' was unexpected",
+        fact: "described from version 2.16 on; the vendor's page on pagination has it for all",
+    },
+    Deviation {
+        operation: "POST /conversations/search",
+        part: Part::Request,
+        pointer: "",
+        complaint: "'sort' was unexpected",
+        fact: "not described; the vendor's page on pagination has it for all searches",
+    },
+];
+
+#[tokio::test(start_paused = true)]
+async fn what_the_intercom_client_sends_fits_the_description() {
+    let doors = doors();
+    let options = intercom_sandbox::IntercomOptions { seed: 7, clock: Arc::clone(&doors.clock), ..Default::default() };
+    let sandbox = intercom_sandbox::IntercomSandbox::new(options);
+    sandbox.world(11, 400);
+    let options = IntercomOptions {
+        base_url: url::Url::parse("https://api.intercom.io/").unwrap(),
+        access_token: sandbox.access_token().to_owned().into(),
+        api_version: "2.11".to_owned(),
+        share: 0.9,
+        plan: None,
+    };
+    let client = IntercomClient::new(options, Arc::new(InProcess::new(sandbox.router())), doors);
+    tokio::time::sleep(std::time::Duration::from_secs(600)).await; // paused time; the index has caught up
+    let live = Priority::Live;
+    let since = "2026-11-01T09:00:00Z".parse().unwrap();
+
+    client.account().await.unwrap();
+    client.attributes().await.unwrap();
+    for resource in [Resource::Contacts, Resource::Companies, Resource::Conversations, Resource::Tags] {
+        for scope in [Scope::Full, Scope::Since(since), Scope::CreatedSince(since)] {
+            sweep(&client, resource, scope).await;
+        }
+    }
+    for id in sandbox.contact_ids().iter().take(20) {
+        let id: linkspan::model::IntercomContactId = serde_json::from_value(serde_json::json!(id)).unwrap();
+        client.fetch(&ContactKey::Intercom(id.clone()), live).await.unwrap();
+        for what in [Related::Tags, Related::Companies] {
+            client.related(&id, what, live).await.unwrap();
+        }
+    }
+    for id in sandbox.conversation_ids().iter().take(5) {
+        let id = serde_json::from_value(serde_json::json!(id)).unwrap();
+        client.fetch_conversation(&id, live).await.unwrap();
+    }
+    for id in sandbox.company_ids().iter().take(5) {
+        let id = serde_json::from_value(serde_json::json!(id)).unwrap();
+        client.fetch_company(&id, live).await.unwrap();
+    }
+    assert_eq!(sandbox.log().writes().len(), 0, "Intercom is only read");
+
+    judged(&["intercom-2.11.yaml"], &sandbox.log(), INTERCOM, 60);
+}
