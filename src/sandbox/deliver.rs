@@ -251,7 +251,6 @@ mod tests {
         assert_eq!(deliverer.deliveries().accepted, 0);
     }
 
-    #[expect(clippy::disallowed_methods, reason = "paused time")]
     fn later() -> tokio::time::Instant {
         tokio::time::Instant::now()
     }

@@ -34,6 +34,8 @@ pub(super) struct Version(pub u32);
 
 impl Version {
     pub(super) const DEFAULT: Self = Self(11);
+    /// Finding a user by the customer's own id.
+    pub(super) const V2_13: Self = Self(13);
     /// 410 for merged contacts, ids of owners as text, checked sort orders.
     pub(super) const V2_16: Self = Self(16);
     /// Contact search to the second.

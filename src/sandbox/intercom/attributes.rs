@@ -93,7 +93,7 @@ fn value_of(attribute: &Attribute) -> Value {
     value
 }
 
-pub(super) fn list(state: &State, asked: &Asked) -> Reply {
+pub(super) fn list(state: &State, asked: &Asked) -> Answer {
     let archived = asked.param("include_archived") == Some("true");
     let model = asked.param("model");
     let data: Vec<Value> = state
@@ -103,7 +103,7 @@ pub(super) fn list(state: &State, asked: &Asked) -> Reply {
         .filter(|attribute| model.is_none_or(|model| attribute.model == model))
         .map(value_of)
         .collect();
-    Ok(ok(&json!({"type": "list", "data": data})))
+    ok(&json!({"type": "list", "data": data}))
 }
 
 /// Custom attributes allowed in a workspace.

@@ -83,7 +83,7 @@ pub(super) fn apply(state: &mut State, company: &mut Company, body: &Value) -> R
 pub(super) fn blank(state: &mut State, company_id: &str) -> Company {
     Company {
         id: state.object_id(state.now_ms),
-        company_id: company_id.to_owned(),
+        remote_id: company_id.to_owned(),
         name: None,
         plan: None,
         size: None,
@@ -233,11 +233,11 @@ pub(super) fn scroll(state: &mut State, asked: &Asked) -> Reply {
 
 pub(super) fn delete(state: &mut State, id: &str) -> Reply {
     let Some(company) = state.companies.remove(id) else { return Err(missing()) };
-    state.company_by_remote.remove(&company.company_id);
+    state.company_by_remote.remove(&company.remote_id);
     for slot in &company.members {
         state.change(*slot, |contact| contact.companies.retain(|own| own != id));
     }
-    let item = json!({"id": id, "type": "company", "company_id": company.company_id, "deleted": true});
+    let item = json!({"id": id, "type": "company", "company_id": company.remote_id, "deleted": true});
     webhooks::queue(state, "company.deleted", item);
     Ok(ok(&json!({"id": id, "object": "company", "deleted": true})))
 }

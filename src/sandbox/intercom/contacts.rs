@@ -234,20 +234,18 @@ pub(super) fn search(state: &mut State, asked: &Asked) -> Reply {
     let cursor = pagination.get("starting_after").and_then(Value::as_str).map(Cursor::decode).transpose()?;
     let sort = asked.body.get("sort").unwrap_or(&Value::Null);
     let order = match sort.get("field").and_then(Value::as_str) {
-        None => Order::Seen, // "last_request_at descending", a field that moves all the time
+        // Without a sort it is "last_request_at descending", a field that moves all the time.
+        None | Some("last_seen_at" | "last_request_at") => Order::Seen,
         Some("updated_at") => Order::Updated,
-        Some("created_at" | "signed_up_at") => Order::Created,
-        Some("last_seen_at" | "last_request_at") => Order::Seen,
         Some(_) => Order::Created,
     };
     let ascending = match sort.get("order").and_then(Value::as_str) {
         Some("ascending") => true,
-        None | Some("descending") => false,
-        Some(other) if asked.version >= Version::V2_16 => {
+        Some(other) if other != "descending" && asked.version >= Version::V2_16 => {
             let message = format!("Invalid sort order '{other}'. Must be one of: ascending, descending");
             return Err(error(400, "invalid_sort_order", &message));
         }
-        Some(_) => false,
+        _ => false,
     };
     let key = format!("{}{query}", asked.version.0);
     let cached = state.count_cache.as_ref().filter(|(version, of, _)| *version == state.version && *of == key);
@@ -329,6 +327,14 @@ pub(super) fn find(state: &State, id: &str, version: Version) -> Result<Slot, An
 
 pub(super) fn get(state: &State, asked: &Asked, id: &str) -> Reply {
     one(state, find(state, id, asked.version)?, asked.version)
+}
+
+/// A user by the customer's own id; leads are not found this way.
+pub(super) fn find_by_external(state: &State, asked: &Asked, external: &str) -> Reply {
+    let found = state.by_external.get(external).into_iter().flatten().copied();
+    let user =
+        |slot: &Slot| state.contact(*slot).is_some_and(|contact| contact.is_live() && contact.role == Role::User);
+    one(state, found.into_iter().find(user).ok_or_else(|| not_found("User Not Found"))?, asked.version)
 }
 
 /// Puts a request's fields on a contact, or says what is wrong with them. Only what may be written is looked at.
@@ -481,14 +487,14 @@ fn minimal(state: &State, slot: Slot, key: &str, value: bool) -> Map<String, Val
     map
 }
 
-fn minimal_reply(map: Map<String, Value>) -> Reply {
-    Ok(super::answer::ok(&Value::Object(map)))
+fn minimal_answer(map: Map<String, Value>) -> Answer {
+    super::answer::ok(&Value::Object(map))
 }
 
 pub(super) fn delete(state: &mut State, asked: &Asked, id: &str) -> Reply {
     let slot = find(state, id, asked.version)?;
     remove(state, slot);
-    minimal_reply(minimal(state, slot, "deleted", true))
+    Ok(minimal_answer(minimal(state, slot, "deleted", true)))
 }
 
 /// Deletes for good; the row stays as what `POST /contacts` will call an archived contact.
@@ -504,7 +510,7 @@ pub(super) fn remove(state: &mut State, slot: Slot) {
 pub(super) fn archive(state: &mut State, asked: &Asked, id: &str) -> Reply {
     let slot = find(state, id, asked.version)?;
     put_away(state, slot);
-    minimal_reply(minimal(state, slot, "archived", true))
+    Ok(minimal_answer(minimal(state, slot, "archived", true)))
 }
 
 pub(super) fn put_away(state: &mut State, slot: Slot) {
@@ -521,7 +527,7 @@ pub(super) fn unarchive(state: &mut State, id: &str) -> Reply {
     state.change(slot, |contact| contact.standing = Standing::Live);
     let item = minimal(state, slot, "archived", false);
     webhooks::queue(state, "contact.unarchive", Value::Object(item.clone()));
-    minimal_reply(item)
+    Ok(minimal_answer(item))
 }
 
 pub(super) fn merge(state: &mut State, asked: &Asked) -> Reply {

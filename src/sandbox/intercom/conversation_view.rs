@@ -137,7 +137,7 @@ pub(super) fn value(state: &State, conversation: &Conversation, style: Style) ->
     };
     let rating = conversation.rating.as_ref().map(|rating| {
         json!({
-            "rating": rating.rating,
+            "rating": rating.score,
             "remark": rating.remark,
             "created_at": rating.at,
             "contact": reference(state, rating.contact),

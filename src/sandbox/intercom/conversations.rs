@@ -113,7 +113,7 @@ fn field<'a>(state: &State, conversation: &'a Conversation, name: &str) -> Field
         ),
         "tag_ids" => Field::Ids(conversation.tags.iter().map(|tag| tag.id.clone()).collect()),
         "conversation_rating.score" => {
-            conversation.rating.as_ref().map_or(Field::Null, |rating| Field::Number(rating.rating as f64))
+            conversation.rating.as_ref().map_or(Field::Null, |rating| Field::Number(rating.score as f64))
         }
         "conversation_rating.replied_at" => date(conversation.rating.as_ref().map(|rating| rating.at)),
         "ai_agent_participated" => Field::Bool(conversation.ai_agent.is_some()),
@@ -224,6 +224,9 @@ pub(super) fn open(state: &mut State, slot: Slot, body: &str, by: Author, source
         parts: Vec::new(),
     });
     let topic = if by_contact { "conversation.user.created" } else { "conversation.admin.single.created" };
+    if by_contact {
+        state.change(slot, |contact| contact.last_replied = Some(now));
+    }
     webhooks::conversation(state, id, topic, 0);
     id
 }
@@ -349,8 +352,7 @@ pub(super) fn rate(state: &mut State, id: u64, score: i64, remark: Option<&str>)
     state.change_conversation(id, |conversation| {
         let Some(contact) = conversation.contacts.first().copied() else { return };
         let teammate = conversation.admin_assignee.or(Some(FIRST_ADMIN));
-        conversation.rating =
-            Some(Rating { rating: score, remark: remark.map(str::to_owned), at: now, contact, teammate });
+        conversation.rating = Some(Rating { score, remark: remark.map(str::to_owned), at: now, contact, teammate });
     });
     webhooks::conversation(state, id, "conversation.rating.added", 0);
 }

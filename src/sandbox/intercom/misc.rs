@@ -29,7 +29,7 @@ pub(super) fn admin_named(id: i64) -> (i64, &'static str, &'static str) {
     ADMINS.into_iter().find(|(own, ..)| *own == id).unwrap_or(ADMINS[0])
 }
 
-pub(super) fn me(state: &State) -> Reply {
+pub(super) fn me(state: &State) -> Answer {
     let (id, name, email) = ADMINS[0];
     let mut value = admin_value(id, name, email);
     if let Some(map) = value.as_object_mut() {
@@ -44,12 +44,12 @@ pub(super) fn me(state: &State) -> Reply {
         });
         map.insert("app".to_owned(), app);
     }
-    Ok(ok(&value))
+    ok(&value)
 }
 
-pub(super) fn admins() -> Reply {
+pub(super) fn admins() -> Answer {
     let admins: Vec<Value> = ADMINS.into_iter().map(|(id, name, email)| admin_value(id, name, email)).collect();
-    Ok(ok(&json!({"type": "admin.list", "admins": admins})))
+    ok(&json!({"type": "admin.list", "admins": admins}))
 }
 
 pub(super) fn admin(id: &str) -> Reply {
@@ -58,9 +58,9 @@ pub(super) fn admin(id: &str) -> Reply {
     Ok(ok(&admin_value(id, name, email)))
 }
 
-pub(super) fn tags(state: &State) -> Reply {
+pub(super) fn tags(state: &State) -> Answer {
     let data: Vec<Value> = state.tags.keys().map(|id| tag_basic(state, id)).collect();
-    Ok(ok(&json!({"type": "list", "data": data})))
+    ok(&json!({"type": "list", "data": data}))
 }
 
 fn tag_missing() -> Answer {
@@ -226,15 +226,15 @@ fn subscription_value(id: &str) -> Option<Value> {
     }))
 }
 
-pub(super) fn subscription_types() -> Reply {
+pub(super) fn subscription_types() -> Answer {
     let data: Vec<Value> = SUBSCRIPTIONS.iter().filter_map(|(id, ..)| subscription_value(id)).collect();
-    Ok(ok(&json!({"type": "list", "data": data})))
+    ok(&json!({"type": "list", "data": data}))
 }
 
-pub(super) fn subscriptions_of_contact(state: &State, slot: Slot) -> Reply {
+pub(super) fn subscriptions_of_contact(state: &State, slot: Slot) -> Answer {
     let chosen = state.contact(slot).map_or(&[][..], |contact| &contact.subscriptions);
     let data: Vec<Value> = chosen.iter().filter_map(|(id, _)| subscription_value(id)).collect();
-    Ok(ok(&json!({"type": "list", "data": data})))
+    ok(&json!({"type": "list", "data": data}))
 }
 
 pub(super) fn choose_subscription(state: &mut State, asked: &Asked, slot: Slot) -> Reply {

@@ -20,7 +20,7 @@ mod view;
 mod webhooks;
 mod world;
 
-pub use deviations::DEVIATIONS;
+pub use deviations::{DEVIATIONS, deviates};
 pub use hands::{ContactSeed, HandsError};
 pub use options::{IntercomOptions, WebhookGeneration};
 pub use world::{Truth, WorldOptions};

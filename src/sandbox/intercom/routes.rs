@@ -1,6 +1,6 @@
 //! Which path is whose.
 
-use super::answer::{Asked, Reply, decode, not_found};
+use super::answer::{Asked, Reply, Version, decode, not_found};
 use super::state::State;
 use super::{attributes, companies, contacts, conversations, misc};
 
@@ -15,6 +15,7 @@ pub(super) fn template(path: &str) -> &'static str {
         ["contacts", "search"] => "/contacts/search",
         ["contacts", "merge"] => "/contacts/merge",
         ["contacts", _] => "/contacts/{id}",
+        ["contacts", "find_by_external_id", _] => "/contacts/find_by_external_id/{external_id}",
         ["contacts", _, "archive"] => "/contacts/{id}/archive",
         ["contacts", _, "unarchive"] => "/contacts/{id}/unarchive",
         ["contacts", _, "tags"] => "/contacts/{id}/tags",
@@ -63,13 +64,16 @@ pub(super) fn route(state: &mut State, asked: &Asked) -> Reply {
     let method = asked.method.as_str();
     let list = |kind: &str, key: &str| Ok(super::answer::ok(&serde_json::json!({"type": kind, key: []})));
     match (method, parts.as_slice()) {
-        ("GET", ["me"]) => misc::me(state),
-        ("GET", ["admins"]) => misc::admins(),
+        ("GET", ["me"]) => Ok(misc::me(state)),
+        ("GET", ["admins"]) => Ok(misc::admins()),
         ("GET", ["admins", id]) => misc::admin(id),
         ("GET", ["contacts"]) => contacts::list(state, asked),
         ("POST", ["contacts"]) => contacts::create(state, asked),
         ("POST", ["contacts", "search"]) => contacts::search(state, asked),
         ("POST", ["contacts", "merge"]) => contacts::merge(state, asked),
+        ("GET", ["contacts", "find_by_external_id", id]) if asked.version >= Version::V2_13 => {
+            contacts::find_by_external(state, asked, id)
+        }
         ("GET", ["contacts", id]) => contacts::get(state, asked, id),
         ("PUT", ["contacts", id]) => contacts::update(state, asked, id),
         ("DELETE", ["contacts", id]) => contacts::delete(state, asked, id),
@@ -90,7 +94,7 @@ pub(super) fn route(state: &mut State, asked: &Asked) -> Reply {
                 ("GET", ["notes"]) => misc::notes_of_contact(state, asked, slot),
                 ("POST", ["notes"]) => misc::create_note(state, asked, slot),
                 ("GET", ["segments"]) => list("list", "data"),
-                ("GET", ["subscriptions"]) => misc::subscriptions_of_contact(state, slot),
+                ("GET", ["subscriptions"]) => Ok(misc::subscriptions_of_contact(state, slot)),
                 ("POST", ["subscriptions"]) => misc::choose_subscription(state, asked, slot),
                 ("DELETE", ["subscriptions", id]) => misc::drop_subscription(state, slot, id),
                 _ => Err(not_found("Resource Not Found")),
@@ -117,16 +121,16 @@ pub(super) fn route(state: &mut State, asked: &Asked) -> Reply {
         ("POST", ["conversations", id, "parts"]) => conversations::post_part(state, asked, id),
         ("POST", ["conversations", id, "tags"]) => conversations::attach_tag(state, asked, id),
         ("DELETE", ["conversations", id, "tags", tag]) => conversations::detach_tag(state, asked, id, tag),
-        ("GET", ["tags"]) => misc::tags(state),
+        ("GET", ["tags"]) => Ok(misc::tags(state)),
         ("POST", ["tags"]) => misc::post_tag(state, asked),
         ("GET", ["tags", id]) => misc::tag(state, id),
         ("DELETE", ["tags", id]) => misc::delete_tag(state, id),
         ("GET", ["notes", id]) => misc::note(state, id),
         ("GET", ["segments"]) => list("segment.list", "segments"),
-        ("GET", ["subscription_types"]) => misc::subscription_types(),
+        ("GET", ["subscription_types"]) => Ok(misc::subscription_types()),
         ("GET", ["events"]) => misc::events(state, asked),
         ("POST", ["events"]) => misc::event(state, asked),
-        ("GET", ["data_attributes"]) => attributes::list(state, asked),
+        ("GET", ["data_attributes"]) => Ok(attributes::list(state, asked)),
         ("POST", ["data_attributes"]) => attributes::create(state, asked),
         ("PUT", ["data_attributes", id]) => attributes::update(state, asked, id),
         _ => Err(not_found("The requested resource was not found")),

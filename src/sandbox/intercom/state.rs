@@ -133,7 +133,7 @@ impl Contact {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Company {
     pub id: String,
-    pub company_id: String,
+    pub remote_id: String,
     pub name: Option<String>,
     pub plan: Option<String>,
     pub size: Option<i64>,
@@ -177,7 +177,7 @@ pub(super) struct Part {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rating {
-    pub rating: i64,
+    pub score: i64,
     pub remark: Option<String>,
     pub at: i64,
     pub contact: Slot,

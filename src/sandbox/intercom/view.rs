@@ -287,7 +287,7 @@ pub(super) fn contact_value(state: &State, contact: &Contact, form: Form) -> Val
 pub(super) fn company_value(state: &State, company: &Company) -> Value {
     let mut value = json!({
         "type": "company",
-        "company_id": company.company_id,
+        "company_id": company.remote_id,
         "id": company.id,
         "app_id": state.options.app_id,
         "name": company.name,
@@ -341,7 +341,7 @@ pub(super) fn company_webhook(state: &State, company: &Company, attached: bool) 
         "name": company.name,
         "app_id": state.options.app_id,
         "plan": null,
-        "company_id": company.company_id,
+        "company_id": company.remote_id,
         "remote_created_at": company.remote_created.map(|at| iso(at.saturating_mul(1000))),
         "created_at": iso(company.created),
         "updated_at": iso(company.updated),

@@ -475,7 +475,7 @@ fn converse(state: &mut State, dice: &mut Dice, slot: Slot, contact_created: i64
         assigned_to: None,
     };
     let rating = (closed && dice.hits(0.4)).then(|| Rating {
-        rating: dice.between(1, 6),
+        score: dice.between(1, 6),
         remark: dice.hits(0.5).then(|| "Quick & friendly".to_owned()),
         at: last,
         contact: slot,
