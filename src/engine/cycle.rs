@@ -356,12 +356,7 @@ pub(super) fn stops_everything(error: &EngineError) -> bool {
     }
 }
 
-fn tally(
-    dry: &mut DryRun,
-    creates: bool,
-    plan: &PersonPlan,
-    names: &BTreeMap<crate::model::BrevoListId, String>,
-) {
+fn tally(dry: &mut DryRun, creates: bool, plan: &PersonPlan, names: &BTreeMap<crate::model::BrevoListId, String>) {
     let name = |list: &crate::model::BrevoListId| names.get(list).cloned().unwrap_or_else(|| list.to_string());
     if creates {
         dry.creates += 1;

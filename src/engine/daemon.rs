@@ -226,9 +226,7 @@ impl Daemon {
         }
         // A full read makes the incremental one of the same resource superfluous.
         let fulls: Vec<Job> = due.iter().copied().filter(|job| job.full).collect();
-        due.retain(|job| {
-            job.full || !fulls.iter().any(|full| (full.side, full.resource) == (job.side, job.resource))
-        });
+        due.retain(|job| job.full || !fulls.iter().any(|full| (full.side, full.resource) == (job.side, job.resource)));
         Ok(due)
     }
 

@@ -79,7 +79,11 @@ impl Buckets {
 
     /// All that is left.
     pub(super) fn take_all(self) -> Vec<(ImportBatch, Vec<Planned>)> {
-        self.0.into_iter().filter(|(_, bucket)| !bucket.rows.is_empty()).map(|(kind, bucket)| batch(kind, bucket)).collect()
+        self.0
+            .into_iter()
+            .filter(|(_, bucket)| !bucket.rows.is_empty())
+            .map(|(kind, bucket)| batch(kind, bucket))
+            .collect()
     }
 }
 
@@ -232,7 +236,10 @@ impl Connection {
                     Ok(ImportState::Running) => {}
                     Ok(ImportState::Finished { reports, completed }) => {
                         if !completed {
-                            tracing::warn!(process = process.get(), "Brevo gave an import up; what landed is read back");
+                            tracing::warn!(
+                                process = process.get(),
+                                "Brevo gave an import up; what landed is read back"
+                            );
                         }
                         next.stage = ImportStage::ReadingBack;
                         next.reports = reports;

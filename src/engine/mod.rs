@@ -32,6 +32,7 @@ mod settings;
 
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
+pub use inbox::{LONGEST_BODY, Received};
 pub use people::Preview;
 pub use prepare::Ready;
 pub use settings::Settings;
@@ -64,7 +65,9 @@ pub enum EngineError {
     #[error("the mapping does not fit the Brevo account:\n{}", .0.iter().map(|clash| format!("  {clash}\n    → {}", clash.help)).collect::<Vec<_>>().join("\n"))]
     Clashes(Vec<Clash>),
     /// A list that the config names by id is not there.
-    #[error("Brevo has no list {id}; the config names it for {used_for}. Lists can also be named by name, and are then made if missing")]
+    #[error(
+        "Brevo has no list {id}; the config names it for {used_for}. Lists can also be named by name, and are then made if missing"
+    )]
     NoSuchList {
         /// Its id.
         id: i64,

@@ -2,9 +2,7 @@
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
 use super::{Ready, Settings};
-use crate::model::{
-    BrevoContact, Company, Conversation, Gone, IntercomContact, IntercomContactId, Observation, Tag,
-};
+use crate::model::{BrevoContact, Company, Conversation, Gone, IntercomContact, IntercomContactId, Observation, Tag};
 use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
 use crate::store::contacts::{ContactState, Wants};

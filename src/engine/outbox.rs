@@ -63,9 +63,10 @@ impl Connection {
                     let mut sent = 0;
                     for (index, (row, _)) in due.iter().enumerate() {
                         let trouble = match &answer {
-                            Ok(Answer::EventsAccepted { failed }) => {
-                                failed.iter().find(|(place, _)| *place == index).map(|(_, words)| (words.clone(), false))
-                            }
+                            Ok(Answer::EventsAccepted { failed }) => failed
+                                .iter()
+                                .find(|(place, _)| *place == index)
+                                .map(|(_, words)| (words.clone(), false)),
                             Ok(_) => None,
                             Err(error) => Some((error.to_string(), error.is_transient())),
                         };

@@ -3,9 +3,7 @@
 use super::observe::{from_json, subject_of, to_json};
 use super::{Ready, Settings};
 use crate::mapping::FieldProblem;
-use crate::model::{
-    BrevoContact, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, Value,
-};
+use crate::model::{BrevoContact, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, Value};
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow};
@@ -100,8 +98,11 @@ pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Resu
         }
     }
     if ready.uses_companies {
-        let companies: Vec<Company> =
-            tx.contact_companies(&primary.contact.id)?.iter().filter_map(|id| tx.company(id).transpose()).collect::<Result<_>>()?;
+        let companies: Vec<Company> = tx
+            .contact_companies(&primary.contact.id)?
+            .iter()
+            .filter_map(|id| tx.company(id).transpose())
+            .collect::<Result<_>>()?;
         let picked = company::pick(&companies, link.company.as_ref());
         if picked.map(|company| &company.id) != link.company.as_ref() {
             tx.set_link_company(id, picked.map(|company| &company.id))?;
@@ -175,14 +176,21 @@ impl Person {
 
     /// Plans, claims the phone, notes what people should know, and keeps base where nothing is to be written.
     /// `None`: nothing to send.
-    pub(super) fn plan(self, tx: &Tx<'_>, ready: &Ready, settings: &Settings, now: DateTime<Utc>) -> Result<Option<Planned>> {
+    pub(super) fn plan(
+        self,
+        tx: &Tx<'_>,
+        ready: &Ready,
+        settings: &Settings,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Planned>> {
         let mut quarantined = self.link.quarantined.clone();
         let mut plan = self.plan_with(ready, &quarantined);
         // A phone that another contact has would make Brevo refuse the whole contact: it is written without.
         if let Some(Some(phone)) = plan.change.attributes.get("SMS")
             && !tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
         {
-            for rule in ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|target| target.attribute == "SMS"))
+            for rule in
+                ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|target| target.attribute == "SMS"))
             {
                 if let crate::mapping::Projection::Cells(cells) = rule.project(&self.record) {
                     quarantined.insert(rule.key.clone(), person::quarantine_key(&cells));
@@ -221,7 +229,13 @@ impl Person {
             return Ok(None);
         }
         let _ = settings;
-        Ok(Some(Planned { link: self.link.id, email: self.link.email, brevo: self.brevo, plan, tries: self.link.tries }))
+        Ok(Some(Planned {
+            link: self.link.id,
+            email: self.link.email,
+            brevo: self.brevo,
+            plan,
+            tries: self.link.tries,
+        }))
     }
 
     fn note(&self, tx: &Tx<'_>, plan: &PersonPlan, now: DateTime<Utc>) -> Result<()> {

@@ -244,9 +244,7 @@ fn moved(
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let others_stay = tx.members(link.id)?.iter().any(|member| {
-        member.state == ContactState::Live
-            && member.contact.id != row.contact.id
-            && member.contact.email == link.email
+        member.state == ContactState::Live && member.contact.id != row.contact.id && member.contact.email == link.email
     });
     let Some(new) = &row.contact.email else {
         // The address was taken away: the person stays linked, and Brevo keeps the address it has.
@@ -350,7 +348,8 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     tx.set_link_email(a.id, b.email.as_ref())?;
     tx.swap_brevo(a, b)?;
     for (link, partner) in [(a, b), (b, a)] {
-        let (own, theirs) = (from_json::<Base>("links.base", &link.base)?, from_json::<Base>("links.base", &partner.base)?);
+        let (own, theirs) =
+            (from_json::<Base>("links.base", &link.base)?, from_json::<Base>("links.base", &partner.base)?);
         // Consent stays with the address; the fields are planned afresh.
         let base = Base { consent: theirs.consent.or(own.consent), sms: theirs.sms, ..Base::default() };
         tx.settle(link.id, &to_json("links.base", &base)?, None)?;

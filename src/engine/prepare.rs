@@ -2,9 +2,7 @@
 
 use super::{Connection, EngineError};
 use crate::mapping::{ListName, ListRule, Mapping};
-use crate::model::{
-    Answer, BrevoListId, Cursor, Observation, Priority, ReadRequest, Resource, Scope, SideName, Write,
-};
+use crate::model::{Answer, BrevoListId, Cursor, Observation, Priority, ReadRequest, Resource, Scope, SideName, Write};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -103,10 +101,7 @@ impl Connection {
         let uses_tags = settings.sync.tags
             && (uses("tags")
                 || mapping.lists.iter().any(|rule| {
-                    matches!(
-                        rule.membership,
-                        crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_)
-                    )
+                    matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
                 }));
         let uses_companies = settings.sync.companies && uses("company");
         let fingerprint: String = mapping
@@ -212,7 +207,8 @@ impl Connection {
             return Ok(*id);
         }
         tracing::info!(list = name, "creating a Brevo list");
-        let Answer::ListCreated(id) = self.brevo.write(&Write::CreateList(name.to_owned()), Priority::Live).await? else {
+        let Answer::ListCreated(id) = self.brevo.write(&Write::CreateList(name.to_owned()), Priority::Live).await?
+        else {
             return Err(EngineError::NoSuchList { id: 0, used_for: name.to_owned() });
         };
         let kept = name.to_owned();

@@ -73,7 +73,12 @@ impl Connection {
     }
 
     /// The scope of the next read: what changed since the last, or everything.
-    pub(super) async fn next_scope(&self, side: SideName, resource: Resource, full: bool) -> Result<Scope, EngineError> {
+    pub(super) async fn next_scope(
+        &self,
+        side: SideName,
+        resource: Resource,
+        full: bool,
+    ) -> Result<Scope, EngineError> {
         let known = self.store.read(move |tx| tx.watermark(side, resource)).await?;
         Ok(match known {
             Some((watermark, Some(_))) if !full => Scope::Since(watermark),
@@ -124,13 +129,8 @@ impl Connection {
         let mut swept = Swept::default();
         progress.stage(stage, sweep.rows, sweep.total);
         loop {
-            let request = ReadRequest {
-                resource,
-                scope,
-                cursor: sweep.cursor.clone(),
-                timezone: ready.timezone,
-                priority,
-            };
+            let request =
+                ReadRequest { resource, scope, cursor: sweep.cursor.clone(), timezone: ready.timezone, priority };
             let page = match self.side(side).read(&request).await {
                 Ok(page) => page,
                 Err(error) => {

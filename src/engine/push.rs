@@ -95,8 +95,7 @@ impl Connection {
             after = (last_dirty, last);
             let claim = self.claim(ids.iter().map(|(_, link)| *link));
             let links: Vec<i64> = claim.claimed.iter().copied().collect();
-            let order: BTreeMap<i64, usize> =
-                ids.iter().enumerate().map(|(place, (_, link))| (*link, place)).collect();
+            let order: BTreeMap<i64, usize> = ids.iter().enumerate().map(|(place, (_, link))| (*link, place)).collect();
             pushed.planned += links.len() as u64;
             let mut planned = self
                 .store
@@ -146,7 +145,12 @@ impl Connection {
         self.ready().ok_or(EngineError::Stopped)
     }
 
-    async fn send_alone(&self, all: Vec<Planned>, ready: &Arc<Ready>, priority: Priority) -> Result<Pushed, EngineError> {
+    async fn send_alone(
+        &self,
+        all: Vec<Planned>,
+        ready: &Arc<Ready>,
+        priority: Priority,
+    ) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
         let mut queue = all.into_iter().peekable();
         while queue.peek().is_some() {
@@ -182,7 +186,8 @@ impl Connection {
             }
             drop(answers);
             self.doors.crash.reach("after_remote_write");
-            let lookups = done.iter().filter_map(|(planned, outcome)| needs_lookup(planned, outcome)).collect::<Vec<_>>();
+            let lookups =
+                done.iter().filter_map(|(planned, outcome)| needs_lookup(planned, outcome)).collect::<Vec<_>>();
             let fatal = done.iter().find_map(|(_, outcome)| match outcome {
                 Outcome::Failed(error) if matches!(error.kind, ErrorKind::Auth(_)) => Some(error.clone()),
                 _ => None,
@@ -236,22 +241,20 @@ impl Connection {
         let key = key.clone();
         Ok(self
             .store
-            .write(move |tx| {
-                match &found {
-                    Fetched::Found(observation, _) => {
-                        source.apply(tx, observation)?;
-                        if let (ContactKey::BrevoEmail(email), Observation::BrevoContact(contact)) = (&key, &**observation)
-                        {
-                            link_found(tx, email, contact)?;
-                        }
-                        Ok(true)
+            .write(move |tx| match &found {
+                Fetched::Found(observation, _) => {
+                    source.apply(tx, observation)?;
+                    if let (ContactKey::BrevoEmail(email), Observation::BrevoContact(contact)) = (&key, &**observation)
+                    {
+                        link_found(tx, email, contact)?;
                     }
-                    Fetched::Gone(_) => {
-                        if let ContactKey::Brevo(id) = key {
-                            source.apply(tx, &Observation::BrevoContactGone(id))?;
-                        }
-                        Ok(false)
+                    Ok(true)
+                }
+                Fetched::Gone(_) => {
+                    if let ContactKey::Brevo(id) = key {
+                        source.apply(tx, &Observation::BrevoContactGone(id))?;
                     }
+                    Ok(false)
                 }
             })
             .await?)
@@ -384,11 +387,8 @@ fn phone_of(flights: &Option<String>) -> Stored<Option<String>> {
 /// Nothing but list memberships changes for a contact that exists.
 fn only_lists(planned: &Planned) -> bool {
     let PersonPlan { change, .. } = &planned.plan;
-    let without_lists = crate::model::ContactChange {
-        join_lists: BTreeSet::new(),
-        leave_lists: BTreeSet::new(),
-        ..change.clone()
-    };
+    let without_lists =
+        crate::model::ContactChange { join_lists: BTreeSet::new(), leave_lists: BTreeSet::new(), ..change.clone() };
     planned.brevo.is_some() && without_lists.is_empty()
 }
 
@@ -465,7 +465,13 @@ pub(super) fn record(tx: &Tx<'_>, planned: &Planned, answer: &str, now: DateTime
             fields.insert(format!("list {list}"), word.to_owned());
         }
     }
-    tx.put_change(&Change { link: Some(planned.link), at: now, what: what.to_owned(), fields, answer: answer.to_owned() })
+    tx.put_change(&Change {
+        link: Some(planned.link),
+        at: now,
+        what: what.to_owned(),
+        fields,
+        answer: answer.to_owned(),
+    })
 }
 
 /// What to read before a refused write is planned again.
@@ -526,7 +532,8 @@ pub(super) fn refuse(
         }
         ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {
             earlier()?;
-            let wait = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(TimeDelta::seconds(30));
+            let wait =
+                error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(TimeDelta::seconds(30));
             return tx.postpone(link.id, now + wait, false);
         }
         ErrorKind::Auth(_) | ErrorKind::Unsupported => return earlier(),
@@ -548,7 +555,8 @@ pub(super) fn refuse(
             quarantined.insert("external_id".to_owned(), String::new());
             without.push("external_id".to_owned());
         }
-        for rule in ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|target| target.attribute == *attribute))
+        for rule in
+            ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|target| target.attribute == *attribute))
         {
             if let Some(flight) = planned.plan.flights.fields.get(&rule.key) {
                 quarantined.insert(rule.key.clone(), person::quarantine_key(&flight.sent));

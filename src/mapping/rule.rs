@@ -219,6 +219,11 @@ impl FieldRule {
             || self.steps.iter().any(|step| matches!(step, Step::Expression(expression) if expression.mentions(prefix)))
     }
 
+    /// Whether an expression of the rule may look at more of the record than its source.
+    pub fn reads_record(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Expression(expression) if expression.reads_record()))
+    }
+
     /// The canonical value on the Intercom side.
     pub fn source_value(&self, record: &Fields) -> Option<Value> {
         Some(convert::source(record.get(&self.source)?, self.source_kind))

@@ -50,11 +50,7 @@ pub fn decide(views: ConsentViews) -> ConsentStep {
     let restore = lifted && may_be_our_doing;
     let opt_out_in_brevo = !shown_out && (newly_out || restore || (brevo_out.is_none() && intercom_out));
     let brevo_out = shown_out || opt_out_in_brevo;
-    ConsentStep {
-        opt_out_in_brevo,
-        base: ConsentBase { intercom_out, brevo_out },
-        diverges: intercom_out != brevo_out,
-    }
+    ConsentStep { opt_out_in_brevo, base: ConsentBase { intercom_out, brevo_out }, diverges: intercom_out != brevo_out }
 }
 
 #[cfg(test)]

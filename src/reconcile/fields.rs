@@ -376,7 +376,8 @@ mod tests {
     #[test]
     fn a_server_is_judged_by_what_stands_there_afterwards() {
         let long = "x".repeat(150);
-        let write = InFlight { sent: vec![text(&long)], before: vec![text("old")], superseded: vec![vec![text("mid")]] };
+        let write =
+            InFlight { sent: vec![text(&long)], before: vec![text("old")], superseded: vec![vec![text("mid")]] };
         assert_eq!(judge(&write, &vec![text(&long)]), Verdict::Adopted);
         assert_eq!(judge(&write, &vec![text(&long[..100])]), Verdict::Adopted);
         assert_eq!(judge(&write, &vec![text(&long[..99])]), Verdict::Edited);

@@ -100,7 +100,9 @@ mod tests {
         for wanted in [false, true] {
             for member in [None, Some(false), Some(true)] {
                 for left in [false, true] {
-                    for base in [None, Some((false, false)), Some((false, true)), Some((true, false)), Some((true, true))] {
+                    for base in
+                        [None, Some((false, false)), Some((false, true)), Some((true, false)), Some((true, true))]
+                    {
                         let (base, member) = match decide(views(wanted, member, left, base)) {
                             ListStep::Remember(base) | ListStep::KeptOff(base) => (base, member.unwrap_or(false)),
                             ListStep::Join(base) => (base, true),

@@ -115,10 +115,8 @@ impl Tx<'_> {
 
     /// Asks for the conversation itself; `false` if it is not known.
     pub fn want_conversation(&self, id: &ConversationId) -> Result<bool> {
-        let known = self
-            .0
-            .prepare_cached("UPDATE conversations SET wants_fetch = 1 WHERE id = ?1")?
-            .execute([id.as_str()])?;
+        let known =
+            self.0.prepare_cached("UPDATE conversations SET wants_fetch = 1 WHERE id = ?1")?.execute([id.as_str()])?;
         Ok(known > 0)
     }
 
@@ -132,9 +130,7 @@ impl Tx<'_> {
 
     /// No longer to be fetched.
     pub fn unwant_conversation(&self, id: &ConversationId) -> Result<()> {
-        self.0
-            .prepare_cached("UPDATE conversations SET wants_fetch = 0 WHERE id = ?1")?
-            .execute([id.as_str()])?;
+        self.0.prepare_cached("UPDATE conversations SET wants_fetch = 0 WHERE id = ?1")?.execute([id.as_str()])?;
         Ok(())
     }
 

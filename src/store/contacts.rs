@@ -154,9 +154,9 @@ impl Tx<'_> {
 
     /// Contacts whose identity is to be decided, eldest first.
     pub fn unplaced(&self, limit: usize) -> Result<Vec<IntercomContactId>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT id FROM intercom_contacts WHERE unplaced = 1 ORDER BY created_at, id LIMIT ?1",
-        )?;
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT id FROM intercom_contacts WHERE unplaced = 1 ORDER BY created_at, id LIMIT ?1")?;
         let ids = statement.query_map([limit], |row| row.get::<_, String>(0))?;
         Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
     }
@@ -219,9 +219,9 @@ impl Tx<'_> {
 
     /// The members of a link, live or not.
     pub fn members(&self, link: i64) -> Result<Vec<IntercomRow>> {
-        let mut statement = self.0.prepare_cached(&format!(
-            "SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE link = ?1 ORDER BY id"
-        ))?;
+        let mut statement = self
+            .0
+            .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE link = ?1 ORDER BY id"))?;
         let rows = statement.query_map([link], intercom_row)?;
         rows.map(|columns| to_intercom(columns?)).collect()
     }
@@ -327,13 +327,11 @@ impl Tx<'_> {
             return Ok(false);
         }
         self.0.prepare_cached("DELETE FROM phones WHERE link = ?1 AND phone <> ?2")?.execute(params![link, phone])?;
-        self.0.prepare_cached("INSERT OR IGNORE INTO phones (phone, link) VALUES (?1, ?2)")?.execute(params![
-            phone, link
-        ])?;
-        let owner: i64 = self
-            .0
-            .prepare_cached("SELECT link FROM phones WHERE phone = ?1")?
-            .query_row([&phone], |row| row.get(0))?;
+        self.0
+            .prepare_cached("INSERT OR IGNORE INTO phones (phone, link) VALUES (?1, ?2)")?
+            .execute(params![phone, link])?;
+        let owner: i64 =
+            self.0.prepare_cached("SELECT link FROM phones WHERE phone = ?1")?.query_row([&phone], |row| row.get(0))?;
         Ok(owner == link)
     }
 }

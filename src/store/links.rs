@@ -172,9 +172,11 @@ impl Tx<'_> {
 
     /// A new link, to be planned.
     pub fn new_link(&self, email: Option<&Email>, brevo: Option<BrevoContactId>, dirty: Dirty) -> Result<i64> {
-        self.0
-            .prepare_cached("INSERT INTO links (email, brevo_id, dirty) VALUES (?1, ?2, ?3)")?
-            .execute(params![email.map(Email::as_str), brevo.map(BrevoContactId::get), dirty.as_int()])?;
+        self.0.prepare_cached("INSERT INTO links (email, brevo_id, dirty) VALUES (?1, ?2, ?3)")?.execute(params![
+            email.map(Email::as_str),
+            brevo.map(BrevoContactId::get),
+            dirty.as_int()
+        ])?;
         Ok(self.0.last_insert_rowid())
     }
 
@@ -208,10 +210,9 @@ impl Tx<'_> {
                AND (flights IS NULL OR answered = 1) AND (dirty < ?3 OR (dirty = ?3 AND id > ?4))
              ORDER BY dirty DESC, id LIMIT ?5",
         )?;
-        let ids =
-            statement.query_map(params![least.as_int(), millis(now), after.0, after.1, limit], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
+        let ids = statement.query_map(params![least.as_int(), millis(now), after.0, after.1, limit], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -295,9 +296,7 @@ impl Tx<'_> {
     /// Rules whose present value is not to be sent for this person.
     pub fn set_quarantined(&self, link: i64, quarantined: &BTreeMap<String, String>) -> Result<()> {
         let text = if quarantined.is_empty() { None } else { Some(encode("links.quarantined", quarantined)?) };
-        self.0
-            .prepare_cached("UPDATE links SET quarantined = ?2 WHERE id = ?1")?
-            .execute(params![link, text])?;
+        self.0.prepare_cached("UPDATE links SET quarantined = ?2 WHERE id = ?1")?.execute(params![link, text])?;
         Ok(())
     }
 
@@ -334,9 +333,7 @@ impl Tx<'_> {
 
     /// How the link is doing.
     pub fn set_link_state(&self, link: i64, state: LinkState) -> Result<()> {
-        self.0
-            .prepare_cached("UPDATE links SET state = ?2 WHERE id = ?1")?
-            .execute(params![link, state.as_str()])?;
+        self.0.prepare_cached("UPDATE links SET state = ?2 WHERE id = ?1")?.execute(params![link, state.as_str()])?;
         Ok(())
     }
 
@@ -384,9 +381,9 @@ impl Tx<'_> {
 
     /// The links of an import, in pages.
     pub fn links_of_import(&self, import: i64, after: i64, limit: usize) -> Result<Vec<LinkRow>> {
-        let mut statement = self
-            .0
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM links WHERE import = ?1 AND id > ?2 ORDER BY id LIMIT ?3"))?;
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM links WHERE import = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+        ))?;
         let rows = statement.query_map(params![import, after, limit], link_row)?;
         rows.map(|columns| finish(columns?)).collect()
     }

@@ -173,9 +173,7 @@ impl Tx<'_> {
 
     /// It is no longer so.
     pub fn clear_notice(&self, kind: &str, subject: &str) -> Result<()> {
-        self.0
-            .prepare_cached("DELETE FROM notices WHERE kind = ?1 AND subject = ?2")?
-            .execute([kind, subject])?;
+        self.0.prepare_cached("DELETE FROM notices WHERE kind = ?1 AND subject = ?2")?.execute([kind, subject])?;
         Ok(())
     }
 
@@ -191,7 +189,9 @@ impl Tx<'_> {
     /// Keeps a value that was replaced.
     pub fn put_conflict(&self, conflict: &Conflict) -> Result<()> {
         self.0
-            .prepare_cached("INSERT INTO conflicts (link, field, lost, kept, rule, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
+            .prepare_cached(
+                "INSERT INTO conflicts (link, field, lost, kept, rule, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
             .execute(params![
                 conflict.link,
                 conflict.field,
@@ -205,9 +205,9 @@ impl Tx<'_> {
 
     /// Values that were replaced, newest first.
     pub fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT link, field, lost, kept, rule, at FROM conflicts ORDER BY id DESC LIMIT ?1",
-        )?;
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT link, field, lost, kept, rule, at FROM conflicts ORDER BY id DESC LIMIT ?1")?;
         let rows = statement.query_map([limit], |row| {
             Ok(Conflict {
                 link: row.get(0)?,

@@ -38,7 +38,9 @@ pub enum StoreError {
     #[error("the state is damaged: {0}")]
     Corrupt(String),
     /// The file was written by a newer version.
-    #[error("the state was written by a newer version of linkspan (schema {found}, this one knows {known}); it was not touched")]
+    #[error(
+        "the state was written by a newer version of linkspan (schema {found}, this one knows {known}); it was not touched"
+    )]
     Newer {
         /// Schema version in the file.
         found: usize,

@@ -158,7 +158,11 @@ impl Tx<'_> {
     }
 
     /// From where the next incremental read starts, and when a full sweep ended last.
-    pub fn watermark(&self, side: SideName, resource: Resource) -> Result<Option<(DateTime<Utc>, Option<DateTime<Utc>>)>> {
+    pub fn watermark(
+        &self,
+        side: SideName,
+        resource: Resource,
+    ) -> Result<Option<(DateTime<Utc>, Option<DateTime<Utc>>)>> {
         Ok(self
             .0
             .prepare_cached("SELECT instant, full_at FROM watermarks WHERE side = ?1 AND resource = ?2")?
@@ -202,7 +206,9 @@ impl Tx<'_> {
     /// Keeps when a job ran and runs next.
     pub fn put_job(&self, job: &str, times: &JobTimes) -> Result<()> {
         self.0
-            .prepare_cached("INSERT OR REPLACE INTO schedule (job, last_began, last_ended, next_at) VALUES (?1, ?2, ?3, ?4)")?
+            .prepare_cached(
+                "INSERT OR REPLACE INTO schedule (job, last_began, last_ended, next_at) VALUES (?1, ?2, ?3, ?4)",
+            )?
             .execute(params![
                 job,
                 times.last_began.map(millis),
@@ -267,9 +273,8 @@ impl Tx<'_> {
     /// What was left of the budgets, and when.
     pub fn budgets(&self) -> Result<Vec<(String, Budget, DateTime<Utc>)>> {
         let mut statement = self.0.prepare_cached("SELECT side, budget, at FROM budgets ORDER BY side, family")?;
-        let rows = statement.query_map([], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?))
-        })?;
+        let rows = statement
+            .query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, i64>(2)?)))?;
         rows.map(|row| {
             let (side, budget, at) = row?;
             Ok((side, decode("budgets", &budget)?, instant(at)))

@@ -78,9 +78,8 @@ impl Tx<'_> {
 
     /// Webhooks that wait, in the order they came.
     pub fn open_inbox(&self, limit: usize) -> Result<Vec<InboxRow>> {
-        let mut statement = self
-            .0
-            .prepare_cached("SELECT seq, topic, body FROM inbox WHERE done_at IS NULL ORDER BY seq LIMIT ?1")?;
+        let mut statement =
+            self.0.prepare_cached("SELECT seq, topic, body FROM inbox WHERE done_at IS NULL ORDER BY seq LIMIT ?1")?;
         let rows = statement
             .query_map([limit], |row| Ok(InboxRow { seq: row.get(0)?, topic: row.get(1)?, body: row.get(2)? }))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -101,8 +100,10 @@ impl Tx<'_> {
 
     /// How many webhooks wait; when the last one came.
     pub fn inbox_state(&self) -> Result<(u64, Option<DateTime<Utc>>)> {
-        let open: i64 =
-            self.0.prepare_cached("SELECT count(*) FROM inbox WHERE done_at IS NULL")?.query_row([], |row| row.get(0))?;
+        let open: i64 = self
+            .0
+            .prepare_cached("SELECT count(*) FROM inbox WHERE done_at IS NULL")?
+            .query_row([], |row| row.get(0))?;
         let last: Option<i64> =
             self.0.prepare_cached("SELECT max(received_at) FROM inbox")?.query_row([], |row| row.get(0))?;
         Ok((open.unsigned_abs(), last.map(instant)))
