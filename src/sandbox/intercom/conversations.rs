@@ -323,6 +323,16 @@ pub(super) fn snooze(state: &mut State, id: u64, admin: i64, until: i64) {
     webhooks::conversation(state, id, "conversation.admin.snoozed", 1);
 }
 
+/// A snooze is over by itself: nobody calls, the conversation just opens.
+pub(super) fn unsnooze(state: &mut State, id: u64) {
+    add_part(state, id, "unsnoozed", None, Author::Bot, None);
+    state.change_conversation(id, |conversation| {
+        conversation.state = ConversationState::Open;
+        conversation.snoozed_until = None;
+    });
+    webhooks::conversation(state, id, "conversation.admin.unsnoozed", 1);
+}
+
 pub(super) fn reopen(state: &mut State, id: u64, admin: i64) {
     add_part(state, id, "open", None, Author::Admin(admin), None);
     state.change_conversation(id, |conversation| {

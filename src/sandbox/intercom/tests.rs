@@ -580,6 +580,21 @@ async fn conversations_live_and_are_searched_to_the_second() {
 }
 
 #[tokio::test]
+async fn a_snooze_ends_by_itself() {
+    let bench = Bench::new();
+    let person = bench.contact("s@example.com");
+    let id = bench.sandbox.open_conversation(&person, "Later, please").unwrap();
+    bench.sandbox.snooze(&id, bench.clock.now().timestamp() + 60).unwrap();
+    bench.sandbox.take_webhooks();
+    bench.clock.forward(59);
+    assert_eq!(bench.get(&format!("/conversations/{id}")).await.body["state"], "snoozed");
+    bench.clock.forward(1);
+    let got = bench.get(&format!("/conversations/{id}")).await.body;
+    assert_eq!((&got["state"], &got["snoozed_until"]), (&json!("open"), &Value::Null));
+    assert_eq!(bench.topics(), ["conversation.admin.unsnoozed"]);
+}
+
+#[tokio::test]
 async fn custom_attributes_must_be_defined_first() {
     let bench = Bench::new();
     let body = json!({"email": "a@example.com", "custom_attributes": {"plan_tier": "pro"}});
