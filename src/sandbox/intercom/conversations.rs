@@ -26,7 +26,7 @@ fn page_of(state: &State, ids: Vec<(i64, u64)>, total: usize, per_page: usize, c
     let page = cursor.map_or(1, |cursor| cursor.page);
     let more = ids.len() > per_page;
     let shown = &ids[..ids.len().min(per_page)];
-    let next = shown.last().filter(|_| more).map(|(at, id)| Cursor { at: *at, id: *id, page: page + 1 });
+    let next = shown.last().filter(|_| more).map(|(at, id)| Cursor { at: *at, id: *id, page: page.saturating_add(1) });
     let data: Vec<Value> = shown
         .iter()
         .filter_map(|(_, id)| state.conversations.get(id))

@@ -1,6 +1,7 @@
 //! Token, version, limits, faults, serving.
 
 use super::*;
+use base64::Engine as _;
 
 #[tokio::test]
 async fn tokens_versions_and_unknown_paths_are_refused_in_the_vendors_shape() {
@@ -88,4 +89,46 @@ fn deviations_are_found_by_the_end_of_their_pointer() {
     assert!(deviates("POST /contacts", "409").is_some());
     assert!(deviates("GET /contacts", "/data/3/id").is_none());
     assert!(deviates("GET /me", "/email").is_none());
+}
+
+#[tokio::test]
+async fn absurd_numbers_and_bodies_are_refused_not_fatal() {
+    let bench = Bench::new();
+    let id = bench.contact("a@example.com");
+    let company = bench.sandbox.create_company(&json!({"company_id": "c"})).unwrap();
+    let huge = u64::MAX;
+    for target in [
+        format!("/contacts/{id}/companies?page={huge}"),
+        format!("/contacts/{id}/notes?page={huge}"),
+        format!("/companies/{company}/contacts?page={huge}"),
+        format!("/contacts?per_page={huge}"),
+        "/contacts?per_page=0".to_owned(),
+        "/contacts?per_page=-1".to_owned(),
+        "/contacts?starting_after=%00".to_owned(),
+    ] {
+        assert_eq!(bench.get(&target).await.status, 400, "{target}");
+    }
+    let edge = base64::engine::general_purpose::STANDARD.encode(format!("[{},{huge},{huge}]", i64::MIN));
+    let query = json!({"field": "role", "operator": "=", "value": "user"});
+    for path in ["/contacts/search", "/conversations/search"] {
+        let query = if path.starts_with("/conv") {
+            json!({"field": "state", "operator": "=", "value": "open"})
+        } else {
+            query.clone()
+        };
+        let body = json!({"query": query, "pagination": {"starting_after": edge}});
+        assert_eq!(bench.post(path, body).await.status, 200);
+    }
+    for seconds in [i64::MIN, i64::MAX] {
+        for operator in ["=", "<", ">"] {
+            let got = bench.search(json!({"field": "updated_at", "operator": operator, "value": seconds})).await;
+            assert_eq!(got.status, 200);
+        }
+    }
+    let deep = format!("{}{}", "[".repeat(5_000), "]".repeat(5_000));
+    let request = axum::http::Request::post("/contacts/search")
+        .header("authorization", format!("Bearer {}", bench.sandbox.access_token()))
+        .body(Body::from(deep))
+        .unwrap();
+    assert_eq!(bench.sandbox.router().oneshot(request).await.unwrap().status(), 400);
 }
