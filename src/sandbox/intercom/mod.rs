@@ -14,6 +14,7 @@
 //! | May users share an e-mail? | if both have an `external_id`; leads always may |
 //! | An attribute that is not defined, or a value that does not fit it | 400 |
 //! | In which order is `GET /contacts`? | newest first, so that nobody is skipped by an update |
+//! | How does a scroll end? | with an empty page without a `scroll_param`, or with 404 (an option) |
 //! | What does a contact without an e-mail show? | null, or for some leads the empty text |
 
 mod answer;
