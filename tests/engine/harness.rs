@@ -36,8 +36,10 @@ impl World {
     pub fn new(yaml: &str) -> Self {
         let start: DateTime<Utc> = "2026-11-20T09:30:00Z".parse().unwrap();
         let clock = Arc::new(SimulatedClock::starting_at(start));
-        let intercom =
-            IntercomSandbox::new(double::IntercomOptions { clock: clock.clone(), ..double::IntercomOptions::default() });
+        let intercom = IntercomSandbox::new(double::IntercomOptions {
+            clock: clock.clone(),
+            ..double::IntercomOptions::default()
+        });
         let brevo = BrevoSandbox::new(BrevoOptions::new(1, clock.clone()));
         let doors = Doors { clock, rng: Arc::new(SeededRng::new(1)), crash: Arc::new(NoCrash) };
         let store = Store::in_memory().unwrap();

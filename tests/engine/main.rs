@@ -7,5 +7,6 @@
 )]
 #![allow(missing_docs)]
 
+mod edits;
 mod first_sync;
 mod harness;
