@@ -80,9 +80,9 @@ impl Summary {
     pub fn outcome(&self) -> &'static str {
         let accepted =
             self.written.created + self.written.updated + self.written.listed + self.written.imported + self.events;
-        if self.written.failed > 0 && accepted == 0 {
-            "failed"
-        } else if !self.failed_reads.is_empty() && self.read.is_empty() {
+        let nothing_written = self.written.failed > 0 && accepted == 0;
+        let nothing_read = !self.failed_reads.is_empty() && self.read.is_empty();
+        if nothing_written || nothing_read {
             "failed"
         } else if !self.failed_reads.is_empty() || self.written.failed > 0 {
             "partial"

@@ -291,7 +291,7 @@ impl Daemon {
         }
         // Before Brevo was read whole once, nobody is made there: they may exist.
         let known = connection.store.read(|tx| tx.watermark(SideName::Brevo, Resource::Contacts)).await?;
-        if !matches!(known, Some((_, Some(_)))) {
+        if known.is_none_or(|known| known.full_at.is_none()) {
             return Ok(());
         }
         let mut summary = Summary::default();
