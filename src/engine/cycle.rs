@@ -159,8 +159,12 @@ impl Connection {
         Ok(summary)
     }
 
-    /// After a start: writes that had left without an answer may still land for a while.
+    /// After a start: writes that had left without an answer may still land for a while, counted from now. Once a
+    /// process: its own writes count from their last attempt.
     pub(super) async fn recover(&self) -> Result<(), EngineError> {
+        if self.recovered.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            return Ok(());
+        }
         let verify_after = self.late_landing();
         let reopened = self.store.write(move |tx| tx.reopen_unanswered(verify_after)).await?;
         if reopened > 0 {
