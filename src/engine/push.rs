@@ -438,6 +438,11 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
         &to_json("links.flights", &plan.flights)?,
         verify_after,
     )?;
+    // The address is not watched like a field: what we hold of the contact takes it at once, so that whoever waits for
+    // the old address can have it.
+    if let (Some(contact), Some(email)) = (&planned.brevo, &plan.change.email) {
+        tx.put_brevo_contact(&BrevoContact { email: Some(email.clone()), ..contact.clone() }, 0, false)?;
+    }
     let mut kept: Vec<&str> = plan.problems.keys().map(String::as_str).collect();
     kept.push("SMS");
     tx.clear_failures(planned.link, &kept)?;

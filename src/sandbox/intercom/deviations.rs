@@ -31,11 +31,6 @@ pub const DEVIATIONS: &[(&str, &str, &str)] = &[
     ("POST /contacts/search", "422", "an operator that dates do not have; what production answers"),
     ("*", "406", "an Accept header without application/json"),
     ("*", "429", "limits hold for every endpoint"),
-    (
-        "GET /contacts/{contact_id}/companies",
-        "/companies",
-        "the description's own example has the companies under data",
-    ),
     ("GET /companies/{company_id}/contacts", "/pages/next", "a URL as text on some lists, an object on others"),
     ("GET /companies", "*", "with company_id or name a single company is given, not a list"),
     ("GET /companies", "/data/*/remote_created_at", NULL_COMPANY),
