@@ -2,8 +2,7 @@
 
 use super::{Connection, EngineError};
 use crate::model::{
-    ContactKey, ConversationId, Fetched, IntercomCompanyId, IntercomContactId, IntercomTagId, Observation, Priority,
-    Related,
+    ContactKey, ConversationId, Fetched, IntercomCompanyId, IntercomTagId, Observation, Priority, Related,
 };
 use crate::store::contacts::Wants;
 use crate::store::links::Dirty;
@@ -136,18 +135,6 @@ impl Connection {
                 Fetched::Gone(_) => source.apply(tx, &Observation::CompanyGone(id)),
             })
             .await?;
-        Ok(())
-    }
-
-    /// Reads contacts that nobody has seen yet.
-    pub(super) async fn fetch_contacts(
-        &self,
-        ids: BTreeSet<IntercomContactId>,
-        priority: Priority,
-    ) -> Result<(), EngineError> {
-        for id in ids {
-            self.confirm(ContactKey::Intercom(id), 0, priority).await?;
-        }
         Ok(())
     }
 }
