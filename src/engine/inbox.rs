@@ -214,6 +214,9 @@ fn act(
     }
     let mut applied = 0;
     let mut reads = 0;
+    if let Some(tag) = notification.tag() {
+        applied += u64::from(source.apply(tx, &Observation::Tag(tag))?);
+    }
     for effect in notification.effects() {
         match effect {
             Effect::Observed { observation, at } => {

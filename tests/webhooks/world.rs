@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use hmac::{KeyInit as _, Mac as _};
 use linkspan::brevo::{BrevoClient, BrevoOptions};
 use linkspan::config::Config;
-use linkspan::doors::{CrashPoints, Doors, NoCrash, SeededRng, SimulatedClock};
+use linkspan::doors::{Doors, NoCrash, SeededRng, SimulatedClock};
 use linkspan::engine::{Connection, Daemon, Settings, Silent, SyncOptions};
 use linkspan::http::InProcess;
 use linkspan::intercom::{IntercomClient, IntercomOptions};
@@ -75,6 +75,7 @@ impl World {
             ..intercom_sandbox::IntercomOptions::default()
         });
         let brevo = BrevoSandbox::new(brevo_sandbox::BrevoOptions::new(1, clock.clone()));
+        brevo.create_multiple_choice("INTERCOM_TAGS", &["vip", "beta"]);
         let env: BTreeMap<String, String> = [
             ("INTERCOM_ACCESS_TOKEN", intercom.access_token()),
             ("INTERCOM_CLIENT_SECRET", intercom.client_secret()),
@@ -96,12 +97,6 @@ impl World {
         self.kill();
         let (connection, router) = join(&self.intercom, &self.brevo, &self.config, &self.doors, store);
         (self.connection, self.router) = (connection, router);
-    }
-
-    /// As [`Self::restart`], and the next process crashes where `crash` says.
-    pub fn crash_at(&mut self, crash: Arc<dyn CrashPoints>, store: Store) {
-        self.doors.crash = crash;
-        self.restart(store);
     }
 
     /// A full sync, and whatever it led to is forgotten.
