@@ -32,6 +32,7 @@ connectors:
   intercom:
     access_token: "${INTERCOM_ACCESS_TOKEN}"
     client_secret: "${INTERCOM_CLIENT_SECRET}"
+    log_webhooks: true
     lists:
       all_users: Users
       leads: Leads
@@ -233,8 +234,7 @@ pub async fn send(router: &axum::Router, request: Request<Body>) -> (StatusCode,
 pub fn sign(secret: &str, body: &[u8]) -> String {
     let mut mac = hmac::Hmac::<sha1::Sha1>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body);
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha1={hex}")
+    mac.finalize().into_bytes().iter().fold("sha1=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 pub async fn pass(seconds: u64) {
