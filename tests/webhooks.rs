@@ -272,6 +272,9 @@ impl Log {
 async fn the_log_names_notifications_and_nobody() {
     let log = Log::default();
     let writer = log.clone();
+    // As long as there is one subscriber only, `tracing` asks the thread that comes by a log line first whether anybody
+    // wants it, for good; and the other tests' threads have none.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter("linkspan=trace")
         .with_ansi(false)
