@@ -147,8 +147,16 @@ impl Daemon {
 
     async fn live_once(&self) -> Result<(), EngineError> {
         let connection = &self.connection;
-        connection.work_inbox(Priority::Live).await?;
-        connection.hydrate(Priority::Live).await?;
+        let read = async {
+            connection.work_inbox(Priority::Live).await?;
+            connection.hydrate(Priority::Live).await.map(drop)
+        };
+        if let Err(error) = read.await {
+            // While Intercom is down, an opt-out that a webhook brought still reaches Brevo.
+            connection.place(Dirty::Live).await?;
+            connection.push(Dirty::Consent, Priority::Live, &Silent).await?;
+            return Err(error);
+        }
         connection.place(Dirty::Live).await?;
         connection.verify_unanswered(Priority::Live).await?;
         connection.push(Dirty::Live, Priority::Live, &Silent).await?;
