@@ -593,3 +593,89 @@ async fn many_at_once() {
     let reads = world.intercom.log().len();
     assert!(reads <= 50, "many doubtful payloads about one person are one read: {reads}");
 }
+
+/// About consent a payload is not believed, however new it says it is.
+#[tokio::test(start_paused = true)]
+async fn a_payload_does_not_lift_an_opt_out() {
+    let mut world = World::new();
+    let ada = world.intercom.create_contact(seed("ada@x.example", "Ada"));
+    world.sync().await;
+    world.run().await;
+    let before = world.intercom.contact(&ada).unwrap();
+    world.intercom.unsubscribe(&ada).unwrap();
+    world.deliver().await;
+    let out = || world.brevo.contact_by_email("ada@x.example").unwrap().email_blacklisted;
+    until("the opt-out", out).await;
+    let mut claim = before;
+    claim["updated_at"] = json!("2031-01-01T00:00:00.000+00:00");
+    claim["name"] = json!("Ada King");
+    for (n, topic) in ["contact.user.updated", "contact.email.updated", "contact.subscribed"].into_iter().enumerate() {
+        let claim = world.notification(&format!("notif_{n}"), topic, claim.clone());
+        assert_eq!(world.post_signed(claim.to_string()).await, StatusCode::OK);
+        pass(5).await;
+        assert!(out(), "{topic}");
+    }
+    assert_eq!(world.attribute("ada@x.example", "FULLNAME"), "Ada", "the read decided about the rest, too");
+}
+
+/// An opt-out of one type of subscription is not one of all e-mail.
+#[tokio::test(start_paused = true)]
+async fn one_type_of_subscription_is_not_all_of_them() {
+    let mut world = World::new();
+    let ada = world.intercom.create_contact(seed("ada@x.example", "Ada"));
+    world.sync().await;
+    world.run().await;
+    let contact = world.intercom.contact(&ada).unwrap();
+    let types = json!({"type": "list", "data": [{"type": "subscription", "id": "93", "consent_type": "opt_out"}]});
+    for (topic, kind) in
+        [("granular.unsubscribe", "granular_unsubscribe"), ("contact.unsubscribed", "contact_unsubscribe")]
+    {
+        let item = json!({"type": kind, "contact": contact, "subscription_types": types});
+        let hook = world.notification(&format!("notif_{kind}"), topic, item);
+        assert_eq!(world.post_signed(hook.to_string()).await, StatusCode::OK);
+    }
+    pass(5).await;
+    assert!(!world.brevo.contact_by_email("ada@x.example").unwrap().email_blacklisted);
+}
+
+struct CrashOnce(std::sync::atomic::AtomicBool);
+
+impl linkspan::doors::CrashPoints for CrashOnce {
+    fn reach(&self, name: &'static str) {
+        if name == "after_inbox" && self.0.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            std::panic::resume_unwind(Box::new("the power went"));
+        }
+    }
+}
+
+/// The webhooks are done with, but what they named is not read yet: the power goes just then.
+#[tokio::test(start_paused = true)]
+async fn what_a_webhook_named_is_read_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("linkspan.db");
+    let mut world = World::on(open(&path));
+    let ada = world.intercom.create_contact(seed("ada@x.example", "Ada"));
+    world.sync().await;
+    world.run().await;
+    let crash = std::sync::Arc::new(CrashOnce(false.into()));
+    world.crash_at(crash.clone(), open(&path));
+    world.run().await;
+    world.intercom.edit_contact(&ada, &json!({"name": "Ada King"})).unwrap();
+    let bo = world.intercom.create_contact(seed("bo@x.example", "Bo"));
+    world.intercom.take_webhooks();
+    // Both are only named, not shown: one that is known, one that is not.
+    crash.0.store(true, std::sync::atomic::Ordering::SeqCst);
+    for id in [&ada, &bo] {
+        let item = json!({"type": "contact_unsubscribe", "contact": {"type": "contact", "id": id},
+            "subscription_types": {"data": [{"id": "1"}]}});
+        let hook = world.notification(&format!("notif_{id}"), "contact.unsubscribed", item);
+        assert_eq!(world.post_signed(hook.to_string()).await, StatusCode::OK);
+    }
+    pass(60).await;
+    assert!(!crash.0.load(std::sync::atomic::Ordering::SeqCst), "it crashed");
+    assert!(world.brevo.contact_by_email("bo@x.example").is_none());
+    world.restart(open(&path));
+    world.run().await;
+    until("the known one", || world.attribute("ada@x.example", "FULLNAME") == "Ada King").await;
+    until("the new one", || world.attribute("bo@x.example", "FULLNAME") == "Bo").await;
+}

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use hmac::{KeyInit as _, Mac as _};
 use linkspan::brevo::{BrevoClient, BrevoOptions};
 use linkspan::config::Config;
-use linkspan::doors::{Doors, NoCrash, SeededRng, SimulatedClock};
+use linkspan::doors::{CrashPoints, Doors, NoCrash, SeededRng, SimulatedClock};
 use linkspan::engine::{Connection, Daemon, Settings, Silent, SyncOptions};
 use linkspan::http::InProcess;
 use linkspan::intercom::{IntercomClient, IntercomOptions};
@@ -98,6 +98,12 @@ impl World {
         self.kill();
         let (connection, router) = join(&self.intercom, &self.brevo, &self.config, &self.doors, store);
         (self.connection, self.router) = (connection, router);
+    }
+
+    /// As [`Self::restart`], and the next process crashes where `crash` says.
+    pub fn crash_at(&mut self, crash: Arc<dyn CrashPoints>, store: Store) {
+        self.doors.crash = crash;
+        self.restart(store);
     }
 
     /// A full sync, and whatever it led to is forgotten.
