@@ -115,14 +115,28 @@ impl World {
         self.intercom.take_webhooks();
     }
 
-    /// The daemon, once its first scheduled reads are over.
-    pub async fn run(&mut self) {
+    /// Starts the daemon.
+    pub fn begin(&mut self) {
         let daemon = Daemon::new(Arc::clone(&self.connection), self.config.schedule.clone());
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopped = stop.clone();
         tasks.spawn(async move { daemon.run(stopped).await.unwrap() });
         self.daemon = Some((stop, tasks));
+    }
+
+    /// Asks the daemon to stop; how long that takes.
+    pub async fn stop(&mut self) -> Duration {
+        let (stop, mut tasks) = self.daemon.take().unwrap();
+        let began = tokio::time::Instant::now();
+        stop.cancel();
+        tasks.join_next().await.unwrap().unwrap();
+        began.elapsed()
+    }
+
+    /// The daemon, once its first scheduled reads are over.
+    pub async fn run(&mut self) {
+        self.begin();
         pass(600).await;
         self.brevo.log().clear();
         self.intercom.log().clear();
