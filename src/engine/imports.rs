@@ -191,6 +191,8 @@ impl Connection {
         // Short at first, because most imports take seconds; then a minute, because progress comes out of the same 100
         // requests an hour as everything else.
         let mut pause = Duration::from_secs(2);
+        // How long after the last look the next one is due: as long as was slept, or each look would come too early.
+        let mut due = pause;
         let mut read_back = 0;
         loop {
             let open = self.store.read(|tx| tx.open_imports()).await?;
@@ -198,7 +200,7 @@ impl Connection {
                 return Ok(read_back);
             }
             for import in &open {
-                self.check_import(import, pause).await?;
+                self.check_import(import, due).await?;
             }
             let open = self.store.read(|tx| tx.open_imports()).await?;
             if open.iter().all(|import| import.stage == ImportStage::ReadingBack) {
@@ -209,6 +211,7 @@ impl Connection {
                 return Ok(read_back);
             }
             tokio::time::sleep(pause).await;
+            due = pause;
             pause = (pause * 2).min(Duration::from_secs(60));
         }
     }
