@@ -10,12 +10,15 @@ mod connect;
 mod errors;
 mod failed;
 pub mod logging;
+mod mapping;
 mod printer;
 mod progress;
+mod run;
 mod sandbox;
 mod signals;
 mod status;
 mod sync;
+mod test;
 
 pub use errors::CliError;
 pub use printer::Printer;
@@ -51,10 +54,17 @@ pub struct Cli {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
+    /// Run the daemon: on schedule, and on webhooks at once
+    Run,
     /// Read both sides and write what differs, once
     Sync(sync::Arguments),
     /// What the state knows, also while the daemon runs
     Status(status::Arguments),
+    /// Try both accounts: one line each, with the remedy
+    Test,
+    /// See what the mapping does
+    #[command(subcommand)]
+    Mapping(mapping::Command),
     /// Check the config, or print its JSON Schema
     #[command(subcommand)]
     Config(config::Command),
@@ -76,7 +86,7 @@ impl Command {
 
     /// Runs for long, and its log is what people look at.
     fn is_daemon(&self) -> bool {
-        false
+        matches!(self, Self::Run)
     }
 }
 
@@ -141,6 +151,9 @@ impl Context {
 /// Does what the command line asks for.
 pub async fn run(context: &Context) -> ExitCode {
     let done = match &context.command {
+        Command::Run => run::run(context).await,
+        Command::Test => test::run(context).await,
+        Command::Mapping(command) => mapping::run(context, command).await,
         Command::Sync(arguments) => sync::run(context, arguments).await,
         Command::Status(arguments) => status::run(context, arguments).await,
         Command::Config(command) => config::run(context, command),
