@@ -7,6 +7,7 @@ mod completions;
 mod config;
 mod conflicts;
 mod connect;
+mod demo;
 mod errors;
 mod failed;
 pub mod logging;
@@ -73,6 +74,8 @@ enum Command {
     Failed(failed::Command),
     /// Values that another replaced although nobody had agreed to that
     Conflicts(conflicts::Arguments),
+    /// Watch a whole workspace arrive, and live edits follow: no account, no network
+    Demo(demo::Arguments),
     /// Serve a filled Intercom and Brevo on this machine, to try things against
     Sandbox(sandbox::Arguments),
     /// Print shell completions
@@ -81,7 +84,7 @@ enum Command {
 
 impl Command {
     fn needs_config(&self) -> bool {
-        !matches!(self, Self::Completions(_) | Self::Sandbox(_) | Self::Config(config::Command::Schema))
+        !matches!(self, Self::Completions(_) | Self::Demo(_) | Self::Sandbox(_) | Self::Config(config::Command::Schema))
     }
 
     /// Runs for long, and its log is what people look at.
@@ -159,6 +162,7 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Config(command) => config::run(context, command),
         Command::Failed(command) => failed::run(context, command).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
+        Command::Demo(arguments) => demo::run(context, arguments).await,
         Command::Sandbox(arguments) => sandbox::run(context, arguments).await,
         Command::Completions(arguments) => completions::run(context, arguments),
     };
