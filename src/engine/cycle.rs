@@ -80,9 +80,9 @@ impl Summary {
     pub fn outcome(&self) -> &'static str {
         let accepted =
             self.written.created + self.written.updated + self.written.listed + self.written.imported + self.events;
-        if self.written.failed > 0 && accepted == 0 {
-            "failed"
-        } else if !self.failed_reads.is_empty() && self.read.is_empty() {
+        let nothing_written = self.written.failed > 0 && accepted == 0;
+        let nothing_read = !self.failed_reads.is_empty() && self.read.is_empty();
+        if nothing_written || nothing_read {
             "failed"
         } else if !self.failed_reads.is_empty() || self.written.failed > 0 {
             "partial"
@@ -159,8 +159,12 @@ impl Connection {
         Ok(summary)
     }
 
-    /// After a start: writes that had left without an answer may still land for a while.
+    /// After a start: writes that had left without an answer may still land for a while, counted from now. Once a
+    /// process: its own writes count from their last attempt.
     pub(super) async fn recover(&self) -> Result<(), EngineError> {
+        if self.recovered.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            return Ok(());
+        }
         let verify_after = self.late_landing();
         let reopened = self.store.write(move |tx| tx.reopen_unanswered(verify_after)).await?;
         if reopened > 0 {

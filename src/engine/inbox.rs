@@ -158,16 +158,19 @@ impl Connection {
 }
 
 /// A record that is refused for good (a missing scope, say) is left to the sweeps, which say what is wrong.
-fn unless_refused(what: &'static str, read: Result<(), EngineError>) -> Result<(), EngineError> {
+pub(super) fn unless_refused(what: &'static str, read: Result<(), EngineError>) -> Result<(), EngineError> {
     match read {
-        Err(EngineError::Side(error))
-            if !error.is_transient() && !stops_everything(&EngineError::Side(error.clone())) =>
-        {
+        Err(error) if is_refusal(&error) => {
             tracing::warn!("a {what} that a webhook named cannot be read: {error}");
             Ok(())
         }
         other => other,
     }
+}
+
+/// A vendor refuses this one record, now and later; it lets us in otherwise.
+pub(super) fn is_refusal(error: &EngineError) -> bool {
+    matches!(error, EngineError::Side(side) if !side.is_transient()) && !stops_everything(error)
 }
 
 impl Follow {

@@ -7,6 +7,7 @@ use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
 use crate::store::contacts::{ContactState, Wants};
 use crate::store::links::{Dirty, LinkRow};
+use crate::store::listings::NewFailure;
 use crate::store::{Result, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -232,7 +233,17 @@ pub(super) fn settle_now(
     for rule in &settled.refused {
         let message = "Brevo accepted the request but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";
-        tx.put_failure(Some(link.id), &subject_of(tx, link)?, rule, message, None, true, now)?;
+        tx.put_failure(
+            &NewFailure {
+                link: Some(link.id),
+                subject: &subject_of(tx, link)?,
+                field: rule,
+                message,
+                status: None,
+                dead: true,
+            },
+            now,
+        )?;
     }
     Ok(!answered || settled.base != base || !settled.flights.is_empty())
 }

@@ -8,6 +8,7 @@ use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonVi
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{LinkRow, LinkState};
+use crate::store::listings::NewFailure;
 use crate::store::{Result, Tx};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -252,7 +253,17 @@ impl Person {
             }
         }
         for (rule, problem) in &plan.problems {
-            tx.put_failure(Some(self.link.id), &subject, rule, &problem.message, None, true, now)?;
+            tx.put_failure(
+                &NewFailure {
+                    link: Some(self.link.id),
+                    subject: &subject,
+                    field: rule,
+                    message: &problem.message,
+                    status: None,
+                    dead: true,
+                },
+                now,
+            )?;
         }
         Ok(())
     }

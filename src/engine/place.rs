@@ -261,10 +261,9 @@ fn moved(
             elect(tx, link.id)?;
             tx.mark_dirty(link.id, dirty)?;
             return first_link(tx, &row.contact, settings, dirty, now);
-        } else {
-            tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
-            tx.mark_dirty(link.id, dirty)?;
         }
+        tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
+        tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     };
     let holder = holder(tx, new, link)?;
@@ -281,9 +280,14 @@ fn moved(
             elect(tx, link.id)?;
             tx.mark_dirty(link.id, dirty)?;
             let consent = link_consent(link)?;
-            let placed = first_link(tx, &row.contact, settings, dirty, now)?;
+            if !first_link(tx, &row.contact, settings, dirty, now)? {
+                // It waits: until then it stays where it is, and its consent with it.
+                tx.set_member(&row.contact.id, Some(link.id), false)?;
+                elect(tx, link.id)?;
+                return Ok(false);
+            }
             carry_consent(tx, &row.contact.id, consent)?;
-            return Ok(placed);
+            return Ok(true);
         }
         Rename::Conflict(other) => {
             let detail = format!("its new e-mail is that of a Brevo contact that is link {other}'s: nobody is renamed");

@@ -7,9 +7,10 @@ use crate::model::{
     ContactKey, ErrorKind, Fetched, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName,
 };
 use crate::store::links::Dirty;
-use crate::store::progress::Sweep;
+use crate::store::progress::{Sweep, Watermark};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// What one sweep saw.
@@ -81,7 +82,7 @@ impl Connection {
     ) -> Result<Scope, EngineError> {
         let known = self.store.read(move |tx| tx.watermark(side, resource)).await?;
         Ok(match known {
-            Some((watermark, Some(_))) if !full => Scope::Since(watermark),
+            Some(Watermark { at, full_at: Some(_) }) if !full => Scope::Since(at),
             _ => Scope::Full,
         })
     }
@@ -332,5 +333,9 @@ fn fingerprint(observations: &[Observation]) -> String {
         hash.update(id);
         hash.update("\n");
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

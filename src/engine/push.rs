@@ -16,6 +16,7 @@ use crate::model::{
 };
 use crate::reconcile::person::{self, PersonPlan};
 use crate::store::links::Dirty;
+use crate::store::listings::NewFailure;
 use crate::store::listings::{Change, Conflict};
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -333,7 +334,7 @@ impl Connection {
                 let key = match (link.brevo_id, &link.email) {
                     (Some(brevo), _) => ContactKey::Brevo(brevo),
                     (None, Some(email)) => ContactKey::BrevoEmail(email.clone()),
-                    (None, None) => match phone_of(&link.flights)? {
+                    (None, None) => match phone_of(link.flights.as_ref())? {
                         Some(phone) => ContactKey::BrevoPhone(phone),
                         None => continue,
                     },
@@ -375,7 +376,7 @@ impl Connection {
     }
 }
 
-fn phone_of(flights: &Option<String>) -> Stored<Option<String>> {
+fn phone_of(flights: Option<&String>) -> Stored<Option<String>> {
     let Some(flights) = flights else { return Ok(None) };
     let flights: person::Flights = from_json("links.flights", flights)?;
     Ok(flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, write)| {
@@ -497,22 +498,19 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
     if contact.email.as_ref() != Some(email) || tx.link_by_brevo(contact.id)?.is_some() {
         return Ok(());
     }
-    match link.brevo_id {
-        None => {
-            tx.set_brevo(link.id, Some(contact.id))?;
-            tx.settle(link.id, "{}", None)?;
-        }
-        Some(_) => {
-            // A rename ran into an unlinked holder: adopted, by first-link rules.
-            let base: person::Base = from_json("links.base", &link.base)?;
-            let out = base.consent.is_some_and(|consent| consent.brevo_out);
-            let flights = person::Flights { may_loosen: out, ..Default::default() };
-            let base = person::Base { consent: base.consent.filter(|_| out), ..Default::default() };
-            tx.set_brevo(link.id, Some(contact.id))?;
-            tx.set_rename(link.id, None)?;
-            let flights = out.then(|| to_json("links.flights", &flights)).transpose()?;
-            tx.settle(link.id, &to_json("links.base", &base)?, flights.as_deref())?;
-        }
+    if link.brevo_id.is_none() {
+        tx.set_brevo(link.id, Some(contact.id))?;
+        tx.settle(link.id, "{}", None)?;
+    } else {
+        // A rename ran into an unlinked holder: adopted, by first-link rules.
+        let base: person::Base = from_json("links.base", &link.base)?;
+        let out = base.consent.is_some_and(|consent| consent.brevo_out);
+        let flights = person::Flights { may_loosen: out, ..Default::default() };
+        let base = person::Base { consent: base.consent.filter(|_| out), ..Default::default() };
+        tx.set_brevo(link.id, Some(contact.id))?;
+        tx.set_rename(link.id, None)?;
+        let flights = out.then(|| to_json("links.flights", &flights)).transpose()?;
+        tx.settle(link.id, &to_json("links.base", &base)?, flights.as_deref())?;
     }
     tx.mark_dirty(link.id, Dirty::Live)
 }
@@ -573,7 +571,17 @@ pub(super) fn refuse(
     if without.is_empty() {
         let tries = link.tries + 1;
         let dead = tries >= MOST_TRIES;
-        tx.put_failure(Some(link.id), &subject, "", &error.message, error.status, dead, now)?;
+        tx.put_failure(
+            &NewFailure {
+                link: Some(link.id),
+                subject: &subject,
+                field: "",
+                message: &error.message,
+                status: error.status,
+                dead,
+            },
+            now,
+        )?;
         if dead {
             tx.give_up(link.id)?;
             return tx.postpone(link.id, now, true);
@@ -582,7 +590,17 @@ pub(super) fn refuse(
         return tx.postpone(link.id, now + wait, true);
     }
     for rule in &without {
-        tx.put_failure(Some(link.id), &subject, rule, &error.message, error.status, true, now)?;
+        tx.put_failure(
+            &NewFailure {
+                link: Some(link.id),
+                subject: &subject,
+                field: rule,
+                message: &error.message,
+                status: error.status,
+                dead: true,
+            },
+            now,
+        )?;
     }
     tx.set_quarantined(link.id, &quarantined)?;
     tx.mark_dirty(link.id, link.dirty.max(Dirty::Live))

@@ -47,7 +47,7 @@ pub(super) async fn read(mut body: Body, longest: usize, memory: &Semaphore) -> 
 /// Takes what still comes of a body that is refused, for a short while, and forgets it. A connection that is closed on
 /// unread bytes is reset, and the sender would not see why it was refused.
 pub(super) async fn discard(mut body: Body) {
-    const MOST: usize = 16 * 1024 * 1024;
+    const MOST: usize = 64 * 1024 * 1024;
     const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
     let drain = async {
         let mut seen = 0;

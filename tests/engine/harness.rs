@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use linkspan::brevo::{BrevoClient, BrevoOptions as BrevoClientOptions};
 use linkspan::config::Config;
-use linkspan::doors::{Doors, NoCrash, SeededRng, SimulatedClock};
+use linkspan::doors::{CrashPoints, Doors, NoCrash, SeededRng, SimulatedClock};
 use linkspan::engine::{Connection, Settings, Silent, Summary, SyncOptions};
 use linkspan::http::InProcess;
 use linkspan::intercom::{IntercomClient, IntercomOptions};
@@ -34,6 +34,10 @@ pub fn config(more: &str) -> Config {
 
 impl World {
     pub fn new(yaml: &str) -> Self {
+        Self::with_crashes(yaml, Arc::new(NoCrash))
+    }
+
+    pub fn with_crashes(yaml: &str, crash: Arc<dyn CrashPoints>) -> Self {
         let start: DateTime<Utc> = "2026-11-20T09:30:00Z".parse().unwrap();
         let clock = Arc::new(SimulatedClock::starting_at(start));
         let intercom = IntercomSandbox::new(double::IntercomOptions {
@@ -41,7 +45,7 @@ impl World {
             ..double::IntercomOptions::default()
         });
         let brevo = BrevoSandbox::new(BrevoOptions::new(1, clock.clone()));
-        let doors = Doors { clock, rng: Arc::new(SeededRng::new(1)), crash: Arc::new(NoCrash) };
+        let doors = Doors { clock, rng: Arc::new(SeededRng::new(1)), crash };
         let store = Store::in_memory().unwrap();
         let connection = connect(&intercom, &brevo, &doors, &store, yaml);
         Self { intercom, brevo, doors, store, connection, config: yaml.to_owned() }

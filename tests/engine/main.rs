@@ -7,6 +7,7 @@
 )]
 #![allow(missing_docs)]
 
+mod crashes;
 mod edits;
 mod first_sync;
 mod harness;
