@@ -164,7 +164,10 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
         Command::Demo(arguments) => demo::run(context, arguments).await,
         Command::Sandbox(arguments) => sandbox::run(context, arguments).await,
-        Command::Completions(arguments) => completions::run(context, arguments),
+        Command::Completions(arguments) => {
+            completions::run(context, arguments);
+            Ok(())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -82,6 +82,9 @@ field_mapping:
       list: {VIP}
 state:
   path: linkspan.db
+limits:
+  brevo:
+    import_threshold: 25
 "#
     )
 }
