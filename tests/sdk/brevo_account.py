@@ -28,7 +28,7 @@ def body(error):
 
 # Who we are, and who is not.
 account = client.account.get_account()
-assert account.organization_id and account.date_time_preferences.timezone, account
+assert account.organization_id and account.email and account.plan, account
 refused(401, lambda: Brevo(api_key="wrong", base_url=sandbox["base_url"]).account.get_account())
 
 # Attributes.

@@ -79,7 +79,7 @@ wanted=${1:-both}
 if [[ $wanted != node ]]; then
   if has_python; then
     start_sandbox
-    PYTHONPATH="$folder/python" python3 "$here/intercom.py"
+    PYTHONPATH="$folder/python" python3 "$here/intercom_workspace.py"
     PYTHONPATH="$folder/python" python3 "$here/brevo_account.py"
     stop_sandbox
   else

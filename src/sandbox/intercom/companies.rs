@@ -273,7 +273,8 @@ pub(super) fn of_contact(state: &State, asked: &Asked, slot: Slot) -> Reply {
         format!("https://api.intercom.io/contacts/{}/companies?per_page={per_page}&page={}", contact.id, page + 1)
     });
     let info = json!({"type": "pages", "page": page, "per_page": per_page, "total_pages": pages, "next": next});
-    Ok(ok(&json!({"type": "list", "data": data, "pages": info, "total_count": total})))
+    // The description's examples have `data`, its schema and Intercom's own SDKs `companies`: whoever comes finds theirs.
+    Ok(ok(&json!({"type": "list", "data": data, "companies": data, "pages": info, "total_count": total})))
 }
 
 /// Most companies of one contact.

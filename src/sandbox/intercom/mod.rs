@@ -6,7 +6,6 @@ mod companies;
 mod contacts;
 mod conversation_view;
 mod conversations;
-mod deviations;
 mod frame;
 mod hands;
 mod misc;
@@ -20,7 +19,6 @@ mod view;
 mod webhooks;
 mod world;
 
-pub use deviations::{DEVIATIONS, deviates};
 pub use hands::{ContactSeed, HandsError};
 pub use options::{IntercomOptions, WebhookGeneration};
 pub use world::{Truth, WorldOptions};
