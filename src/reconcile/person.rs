@@ -43,6 +43,9 @@ pub struct Flights {
     /// The write could lift a blocklisting: it renamed the contact, or was an import of existing contacts.
     #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
     pub may_loosen: bool,
+    /// The address with which it was to make a contact.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
     /// It set `emailBlacklisted`.
     #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
     pub opted_out: bool,
@@ -167,7 +170,7 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
     let mut plan = PersonPlan {
         change: ContactChange::default(),
         base: Base { email: views.base.email.clone(), ..Base::default() },
-        flights: Flights::default(),
+        flights: Flights { email: views.email.filter(|_| views.brevo.is_none()).cloned(), ..Flights::default() },
         lost: Vec::new(),
         problems: BTreeMap::new(),
         notices: BTreeSet::new(),
