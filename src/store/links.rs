@@ -242,7 +242,7 @@ impl Tx<'_> {
         let next: Option<i64> = self
             .0
             .prepare_cached(
-                "SELECT min(not_before) FROM links WHERE dirty >= 2 AND import IS NULL
+                "SELECT min(not_before) FROM links WHERE dirty > 0 AND dirty >= 2 AND import IS NULL
                    AND (flights IS NULL OR answered = 1)",
             )?
             .query_row([], |row| row.get(0))?;
@@ -388,9 +388,10 @@ impl Tx<'_> {
 
     /// Links with writes on their way that a read begun at `read_began` may settle.
     pub fn verifiable(&self, answered: bool, read_began: DateTime<Utc>, after: i64, limit: usize) -> Result<Vec<i64>> {
+        // The plus signs keep SQLite from walking all links in the order of their ids instead of the few that are watched.
         let mut statement = self.0.prepare_cached(
             "SELECT id FROM links WHERE flights IS NOT NULL AND import IS NULL AND answered = ?1 AND verify_after <= ?2
-               AND id > ?3 ORDER BY id LIMIT ?4",
+               AND +id > ?3 ORDER BY +id LIMIT ?4",
         )?;
         let ids = statement.query_map(params![answered, millis(read_began), after, limit], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)

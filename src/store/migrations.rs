@@ -198,6 +198,7 @@ const STEPS: &[M<'_>] = &[M::up(
         dead INTEGER NOT NULL DEFAULT 0,           -- given up until `failed retry`
         UNIQUE (subject, field)
     );
+    CREATE INDEX failures_link ON failures(link) WHERE link IS NOT NULL;
     CREATE TABLE notices (
         kind TEXT NOT NULL,
         subject TEXT NOT NULL,
