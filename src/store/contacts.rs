@@ -343,7 +343,11 @@ impl Tx<'_> {
         }
         self.0.prepare_cached("DELETE FROM phones WHERE link = ?1 AND phone <> ?2")?.execute(params![link, phone])?;
         self.0
-            .prepare_cached("INSERT OR IGNORE INTO phones (phone, link) VALUES (?1, ?2)")?
+            .prepare_cached(
+                // Who has left Intercom or Brevo does not keep a number from others.
+                "INSERT INTO phones (phone, link) VALUES (?1, ?2) ON CONFLICT (phone) DO UPDATE SET link = excluded.link
+                   WHERE NOT EXISTS (SELECT 1 FROM links WHERE id = phones.link AND state = 'active')",
+            )?
             .execute(params![phone, link])?;
         let owner: i64 =
             self.0.prepare_cached("SELECT link FROM phones WHERE phone = ?1")?.query_row([&phone], |row| row.get(0))?;
