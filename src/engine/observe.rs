@@ -212,6 +212,7 @@ impl Source {
             tx.clear_notice("brevo_contact_gone", &subject_of(tx, &link)?)?;
             tx.mark_dirty(link.id, self.dirty)?;
         }
+        let link = remember_opt_out(tx, link, contact)?;
         let settled = self.settle(tx, &link, contact)?;
         if changed || settled {
             tx.mark_dirty(link.id, self.dirty)?;
@@ -229,6 +230,24 @@ impl Source {
         let flights: Flights = from_json("links.flights", flights)?;
         settle_now(tx, link, &flights, link.answered, contact, &self.ready, self.now)
     }
+}
+
+/// An opt-out in Brevo is a fact from when it is seen: what a write of ours that is on its way lifts after that is put
+/// back.
+fn remember_opt_out(tx: &Tx<'_>, mut link: LinkRow, contact: &BrevoContact) -> Result<LinkRow> {
+    // Without a write on its way, the next plan sees it.
+    if !contact.consent.email_opted_out() || (link.flights.is_none() && link.import.is_none()) {
+        return Ok(link);
+    }
+    let mut base: Base = from_json("links.base", &link.base)?;
+    if let Some(consent) = &mut base.consent
+        && !consent.brevo_out
+    {
+        consent.brevo_out = true;
+        link.base = to_json("links.base", &base)?;
+        tx.set_base(link.id, &link.base)?;
+    }
+    Ok(link)
 }
 
 /// Settles a link's writes against what Brevo shows. `true` if something is to be planned again.

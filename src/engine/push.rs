@@ -491,13 +491,18 @@ fn provisional(id: BrevoContactId, planned: &Planned) -> BrevoContact {
 pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>, now: DateTime<Utc>) -> Stored<()> {
     let plan = &planned.plan;
     let before = planned.brevo.as_ref().map(|contact| contact.id);
-    if tx.link(planned.link)?.is_none_or(|link| link.brevo_id != before) {
+    let Some(link) = tx.link(planned.link)?.filter(|link| link.brevo_id == before) else {
         // Identity has given the link another contact meanwhile: what this one took says nothing about that one.
         return record(tx, planned, "accepted, but the person is another Brevo contact by now", now);
+    };
+    let mut base = plan.base.clone();
+    // An opt-out in Brevo that was seen while this was on its way.
+    if let (Some(consent), Some(contact)) = (&mut base.consent, before) {
+        consent.brevo_out |= tx.brevo_contact(contact)?.is_some_and(|contact| contact.consent.email_opted_out());
     }
     tx.accept_write(
         planned.link,
-        (&to_json("links.base", &plan.base)?, &to_json("links.flights", &plan.flights)?),
+        (&to_json("links.base", &base)?, &to_json("links.flights", &plan.flights)?),
         verify_after,
         planned.marks,
         planned.rename_to.as_ref(),
@@ -509,9 +514,11 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     {
         tx.put_brevo_contact(&BrevoContact { email: Some(email.clone()), ..contact }, 0, false)?;
     }
-    let mut kept: Vec<&str> = plan.problems.keys().map(String::as_str).collect();
-    kept.push("SMS");
-    tx.clear_failures(planned.link, &kept)?;
+    if planned.only_opt_out {
+        tx.mark_dirty(planned.link, Dirty::Live)?;
+    } else {
+        tx.clear_failures(planned.link, &people::still_failing(plan, &link.quarantined))?;
+    }
     record(tx, planned, "accepted", now)
 }
 
@@ -659,6 +666,12 @@ pub(super) fn refuse(
         }
     }
     let about_email = needs_lookup(planned, &Outcome::Failed(Box::new(error.clone()))).is_some();
+    if about_email && planned.plan.change.email.is_some() && link.tries > 0 {
+        // Somebody who is not to be adopted has the new address: everything else about the person goes on.
+        tx.set_rename(link.id, None)?;
+        let detail = "Brevo does not take its new e-mail: another contact has it";
+        tx.put_notice("identity_conflict", &subject, Some(detail), now)?;
+    }
     if without.is_empty() {
         let tries = link.tries + 1;
         let dead = tries >= MOST_TRIES;

@@ -144,6 +144,27 @@ impl PersonPlan {
         self.change.is_empty()
     }
 
+    /// Only what this says about consent, for a contact that Brevo refuses to change otherwise: an opt-out waits for
+    /// nothing else about the person.
+    pub fn only_opt_out(self, before: &Base, watched: &Flights) -> Self {
+        let Self { change, base, mut causes, flights, .. } = self;
+        causes.retain(|rule, _| rule == "consent");
+        Self {
+            change: ContactChange {
+                email_opted_out: change.email_opted_out,
+                sms_opted_out: change.sms_opted_out,
+                ..ContactChange::default()
+            },
+            base: Base { consent: base.consent, sms: base.sms, ..before.clone() },
+            flights: Flights { opted_out: flights.opted_out, ..watched.clone() },
+            lost: Vec::new(),
+            problems: BTreeMap::new(),
+            notices: BTreeSet::new(),
+            causes,
+            alone: true,
+        }
+    }
+
     /// The plan as a new contact.
     pub fn as_new_contact(&self, email: Option<Email>) -> NewContact {
         NewContact {

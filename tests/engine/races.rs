@@ -137,3 +137,36 @@ async fn a_conflict_that_somebody_resolves_in_brevo_is_linked_by_the_next_sweep(
     let counts = world.store.read(|tx| tx.counts()).await.unwrap();
     assert_eq!(counts.notices.get("identity_conflict"), None);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_does_not_wait_for_what_brevo_refuses_about_the_same_person() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.intercom.edit_contact(&jane, &json!({"name": "Refused"})).unwrap();
+    for _ in 0..3 {
+        world.brevo.fail("/contacts/1", Fault::Status(400, None));
+    }
+    for _ in 0..3 {
+        world.sync().await;
+        minutes(10).await;
+    }
+    assert_eq!(world.attribute("jane@example.com", "FIRSTNAME"), Some(json!("Jane")), "given up");
+    world.intercom.unsubscribe(&jane).unwrap();
+    minutes(10).await;
+    let before = world.brevo_writes();
+    world.sync().await;
+    let first =
+        world.brevo.log().writes()[before..].first().map(|write| String::from_utf8_lossy(&write.body).into_owned());
+    assert_eq!(first.as_deref(), Some(r#"{"emailBlacklisted":true}"#), "alone and first");
+    assert_eq!(world.attribute("jane@example.com", "FIRSTNAME"), Some(json!("Refused")), "and then the rest");
+    minutes(10).await;
+    world.sync().await;
+    let before = world.brevo_writes();
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(world.brevo_writes(), before);
+    assert_eq!(world.store.read(|tx| tx.counts()).await.unwrap().failed, 0, "the trouble is over");
+}
