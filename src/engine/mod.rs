@@ -109,6 +109,8 @@ pub struct Connection {
     busy: Mutex<BTreeSet<i64>>,
     /// Whether what an earlier process left without an answer has been looked after.
     recovered: std::sync::atomic::AtomicBool,
+    /// Held while events are being sent: an event that is on its way must not be taken for one that waits.
+    events: tokio::sync::Mutex<()>,
     /// Rung when a webhook has been kept.
     pub(crate) bell: Arc<Notify>,
 }
@@ -131,6 +133,7 @@ impl Connection {
             ready: ArcSwapOption::empty(),
             busy: Mutex::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
+            events: tokio::sync::Mutex::new(()),
             bell: Arc::new(Notify::new()),
         })
     }
