@@ -181,3 +181,25 @@ async fn a_company_that_is_deleted_leaves_its_people() {
     world.deliver().await;
     until("the other company", || world.attribute("ada@x.example", "COMPANY_NAME") == "Beta").await;
 }
+
+/// Many changes go by import, which lets people in again unless they are left out of it.
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_in_brevo_stands_when_many_change() {
+    let limits = "limits: { brevo: { import_threshold: 5 } }";
+    let mut world = World::with(limits, linkspan::store::Store::in_memory().unwrap());
+    let ids: Vec<String> =
+        (0..40).map(|n| world.intercom.create_contact(seed(Some(&format!("p{n}@x.example")), "Ann"))).collect();
+    world.sync().await;
+    world.run().await;
+    world.brevo.unsubscribe("p7@x.example");
+    for id in &ids {
+        world.intercom.edit_contact(id, &json!({"name": "Anna"})).unwrap();
+    }
+    world.deliver().await;
+    until("the names", || (0..40).all(|n| world.attribute(&format!("p{n}@x.example"), "FULLNAME") == "Anna")).await;
+    pass(300).await;
+    assert!(world.brevo.contact_by_email("p7@x.example").unwrap().email_blacklisted, "{:?}", world.writes());
+    let imports: Vec<_> = world.writes().into_iter().filter(|(template, _)| template == "/contacts/import").collect();
+    assert!(!imports.is_empty());
+    assert!(imports.iter().all(|(_, body)| !body.to_string().contains("p7@x.example")), "not for a moment");
+}
