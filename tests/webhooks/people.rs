@@ -95,7 +95,6 @@ async fn who_opted_out_and_was_deleted_comes_back_opted_out() {
 
 /// He opted out in Brevo, which no notification tells; what comes from Intercom does not let him in again.
 #[tokio::test(start_paused = true)]
-#[ignore = "a rename goes out without a fresh look at Brevo, which forgets the opt-out with the old address"]
 async fn an_opt_out_in_brevo_stands() {
     let mut world = World::new();
     let bo = world.intercom.create_contact(seed(Some("bo@x.example"), "Bo"));
@@ -202,4 +201,17 @@ async fn an_opt_out_in_brevo_stands_when_many_change() {
     let imports: Vec<_> = world.writes().into_iter().filter(|(template, _)| template == "/contacts/import").collect();
     assert!(!imports.is_empty());
     assert!(imports.iter().all(|(_, body)| !body.to_string().contains("p7@x.example")), "not for a moment");
+}
+
+/// A tag that Brevo has no option for is made there first: Brevo drops unknown options without a word.
+#[tokio::test(start_paused = true)]
+#[ignore = "options are made at the start only, and Brevo drops unknown ones without a word"]
+async fn a_tag_that_nobody_had_before_arrives() {
+    let mut world = World::new();
+    let ada = world.intercom.create_contact(seed(Some("ada@x.example"), "Ada"));
+    world.sync().await;
+    world.run().await;
+    world.intercom.tag(&ada, "brand new").unwrap();
+    world.deliver().await;
+    until("the tag", || world.attribute("ada@x.example", "INTERCOM_TAGS") == json!(["brand new"])).await;
 }
