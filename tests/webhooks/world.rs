@@ -69,6 +69,11 @@ impl World {
     }
 
     pub fn on(store: Store) -> Self {
+        Self::with("", store)
+    }
+
+    /// With more lines of config.
+    pub fn with(more: &str, store: Store) -> Self {
         let start: DateTime<Utc> = "2026-03-08T09:30:00Z".parse().unwrap();
         let clock = Arc::new(SimulatedClock::starting_at(start));
         let intercom = IntercomSandbox::new(intercom_sandbox::IntercomOptions {
@@ -84,7 +89,7 @@ impl World {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-        let config = match Config::parse(CONFIG, Path::new("config.yaml"), &env) {
+        let config = match Config::parse(&format!("{CONFIG}{more}"), Path::new("config.yaml"), &env) {
             Ok(config) => config,
             Err(errors) => panic!("{}", errors.render(false)),
         };
