@@ -8,6 +8,8 @@
 
 #[path = "webhooks/acted_on.rs"]
 mod acted_on;
+#[path = "webhooks/stops.rs"]
+mod stops;
 #[path = "webhooks/world.rs"]
 mod world;
 
@@ -226,4 +228,101 @@ async fn over_sockets() {
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     serving.join_next().await.unwrap().unwrap().unwrap();
     assert!(client.head(&url).send().await.is_err(), "nobody listens any more");
+}
+
+/// A sender that never finishes its first line is let go. (Paused time passes while the socket is silent.)
+#[tokio::test(start_paused = true)]
+async fn a_slow_head_is_cut_off() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let world = World::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let mut serving = tokio::task::JoinSet::new();
+    serving.spawn(Server::new(world.connection.clone(), None).serve(listener, stop.clone()));
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"POST /webhooks/intercom HTTP/1.1\r\nX-").await.unwrap();
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "the connection was closed");
+    stop.cancel();
+    serving.join_next().await.unwrap().unwrap().unwrap();
+}
+
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// With everything switched on: a line for each notification, field names at trace, and nobody's words anywhere.
+#[tokio::test(start_paused = true)]
+async fn the_log_names_notifications_and_nobody() {
+    let log = Log::default();
+    let writer = log.clone();
+    // As long as there is one subscriber only, `tracing` asks the thread that comes by a log line first whether anybody
+    // wants it, for good; and the other tests' threads have none.
+    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter("linkspan=trace")
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let mut world = World::new();
+    let ada = world.intercom.create_contact(linkspan::sandbox::intercom::ContactSeed {
+        email: Some("ada.lovelace@private.example".to_owned()),
+        name: Some("Ada Lovelace".to_owned()),
+        phone: Some("+353861234567".to_owned()),
+        ..Default::default()
+    });
+    world.sync().await;
+    world.run().await;
+    world.intercom.edit_contact(&ada, &json!({"name": "Augusta King"})).unwrap();
+    let talk = world.intercom.open_conversation(&ada, "my number is 12345").unwrap();
+    world.intercom.rate(&talk, 5, Some("lovely people")).unwrap();
+    let hooks = world.intercom.take_webhooks();
+    for hook in &hooks {
+        assert_eq!(world.post(hook).await, StatusCode::OK);
+    }
+    world::pass(30).await;
+    for body in ["{\"email\": \"ada.lovelace@private.example\"}", "{\"topic\": \"x\", \"name\": \"Augusta King\""] {
+        assert_eq!(world.post_signed(body).await, StatusCode::BAD_REQUEST);
+        assert_eq!(world.post_with(&[], body).await, StatusCode::UNAUTHORIZED);
+    }
+    let text = log.text();
+    for hook in &hooks {
+        let id = serde_json::from_slice::<serde_json::Value>(&hook.body).unwrap()["id"].as_str().unwrap().to_owned();
+        let line = text.lines().find(|line| line.contains(" INFO ") && line.contains(&id));
+        assert!(line.is_some_and(|line| line.contains(&hook.topic)), "one line for {}", hook.topic);
+    }
+    assert!(text.contains(r#""email":"text""#), "field names at trace");
+    assert_eq!(text.matches("webhook refused").count(), 2, "one line for each kind of refusal");
+    for secret in [
+        "lovelace",
+        "Lovelace",
+        "Augusta",
+        "353861234567",
+        "12345",
+        "lovely",
+        world.intercom.client_secret(),
+        world.brevo.api_key(),
+    ] {
+        let line = text.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret}: {line:?}");
+    }
 }

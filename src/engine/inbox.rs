@@ -150,10 +150,17 @@ impl Connection {
         Ok(())
     }
 
-    /// After a start: reads what webhooks had named when the program stopped.
+    /// After a start: reads what webhooks had named when the program stopped. What cannot be read now stays named, and
+    /// is no reason not to start.
     pub(super) async fn follow_up(&self, priority: Priority) -> Result<(), EngineError> {
         let follow = self.store.read(Follow::kept).await?;
-        self.follow(follow, priority).await
+        match self.follow(follow, priority).await {
+            Err(EngineError::Side(error)) if error.is_transient() => {
+                tracing::warn!("what webhooks had named cannot be read yet: {error}");
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 
@@ -217,6 +224,9 @@ fn act(
     }
     let mut applied = 0;
     let mut reads = 0;
+    if let Some(tag) = notification.tag() {
+        applied += u64::from(source.apply(tx, &Observation::Tag(tag))?);
+    }
     for effect in notification.effects() {
         match effect {
             Effect::Observed { observation, at } => {

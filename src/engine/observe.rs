@@ -279,6 +279,7 @@ pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -
     tx.set_link_state(link.id, crate::store::links::LinkState::BrevoGone)?;
     tx.settle(link.id, &link.base, None)?;
     tx.give_up(link.id)?;
+    tx.clear_failures(link.id, &[])?;
     tx.put_notice("brevo_contact_gone", &subject_of(tx, link)?, None, now)
 }
 

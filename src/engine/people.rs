@@ -32,6 +32,12 @@ pub(super) struct Planned {
     pub(super) brevo: Option<BrevoContact>,
     pub(super) plan: PersonPlan,
     pub(super) tries: u32,
+    /// The link's marks when this was planned.
+    pub(super) marks: i64,
+    /// The address that the Brevo contact was to take when this was planned.
+    pub(super) rename_to: Option<Email>,
+    /// The writes that were being watched already.
+    pub(super) watched: Option<String>,
 }
 
 /// What `mapping preview` shows about a person.
@@ -236,6 +242,9 @@ impl Person {
             brevo: self.brevo,
             plan,
             tries: self.link.tries,
+            marks: self.link.marks,
+            rename_to: self.link.rename_to,
+            watched: self.link.flights,
         }))
     }
 

@@ -10,7 +10,6 @@ use crate::store::links::Dirty;
 use crate::store::progress::{Sweep, Watermark};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// What one sweep saw.
@@ -99,6 +98,14 @@ impl Connection {
         let ready = self.require_ready()?;
         let began = self.now();
         let full = !matches!(scope, Scope::Since(_));
+        // A read of less than what has changed since the last one (the read-back of an import, `--since`) moves no
+        // watermark, and what it does not show may be stale.
+        let known = self.store.read(move |tx| tx.watermark(side, resource)).await?;
+        let covers = match scope {
+            Scope::Full => true,
+            Scope::Since(since) => known.is_some_and(|known| since <= known.at),
+            Scope::CreatedSince(_) => false,
+        };
         let stage = Stage::Reading(side, resource);
         let mut sweep = self
             .store
@@ -182,7 +189,7 @@ impl Connection {
                     if last {
                         tx.end_sweep(side, resource)?;
                         // By the vendor's clock; where it sent none, nothing is assumed and the next read is full.
-                        if let Some(started) = kept.started_at {
+                        if let Some(started) = kept.started_at.filter(|_| covers) {
                             let watermark = started - Self::overlap(side, resource);
                             let complete = matches!(kept.scope, Scope::Full);
                             tx.set_watermark(side, resource, watermark, complete.then_some(started))?;
@@ -204,7 +211,7 @@ impl Connection {
         if scope == Scope::Full {
             self.confirm_missing(side, resource, number, priority).await?;
         }
-        if side == SideName::Brevo && resource == Resource::Contacts {
+        if side == SideName::Brevo && resource == Resource::Contacts && covers && !full {
             self.settle_unshown(sweep.began_at).await?;
         }
         self.keep_budgets().await?;
@@ -334,8 +341,8 @@ fn fingerprint(observations: &[Observation]) -> String {
         hash.update("\n");
     }
     hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
         text
     })
 }

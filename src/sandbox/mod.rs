@@ -10,4 +10,4 @@ mod shared;
 
 pub use deliver::{Deliverer, Deliveries, DeliveryRules};
 pub use serve::{Serving, serve};
-pub use shared::{Fault, Knobs, LoggedRequest, OutgoingWebhook, RequestLog};
+pub use shared::{Count, Fault, Knobs, LoggedRequest, OutgoingWebhook, RequestLog};

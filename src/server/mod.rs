@@ -2,10 +2,10 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | [`mod@notifications`] | one notification: signed? ours to keep? kept, then acknowledged |
-//! | [`mod@body`] | request bodies within bounds of size, time and memory |
-//! | [`mod@complaints`] | log lines about refused requests, at most one now and then |
-//! | [`mod@listen`] | connections within bounds, and their end |
+//! | `notifications` | one notification: signed? ours to keep? kept, then acknowledged |
+//! | `body` | request bodies within bounds of size, time and memory |
+//! | `complaints` | log lines about refused requests, at most one now and then |
+//! | `listen` | connections within bounds, and their end |
 
 mod body;
 mod complaints;

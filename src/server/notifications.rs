@@ -87,7 +87,7 @@ impl Shared {
         })?;
         let topic = notification.topic.as_str().to_owned();
         if tracing::enabled!(tracing::Level::TRACE) && self.connection.settings().log_webhooks {
-            tracing::trace!(topic, id = notification.id, body = redacted(&held.bytes), "webhook received");
+            tracing::trace!(topic, id = notification.id, body = %redacted(&held.bytes), "webhook received");
         }
         let kept = self.connection.receive(notification.id, topic, held.bytes.clone());
         match tokio::time::timeout(KEEPING, kept).await {

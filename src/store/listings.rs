@@ -161,7 +161,7 @@ impl Tx<'_> {
     /// Tries refused records again: all, or one failure. How many links are planned again.
     pub fn retry_failures(&self, id: Option<i64>) -> Result<usize> {
         let links = self.0.execute(
-            "UPDATE links SET dirty = max(dirty, 2), not_before = 0, tries = 0, quarantined = NULL
+            "UPDATE links SET dirty = max(dirty, 2), marks = marks + 1, not_before = 0, tries = 0, quarantined = NULL
              WHERE id IN (SELECT link FROM failures WHERE ?1 IS NULL OR id = ?1)",
             [id],
         )?;

@@ -32,6 +32,7 @@ connectors:
   intercom:
     access_token: "${INTERCOM_ACCESS_TOKEN}"
     client_secret: "${INTERCOM_CLIENT_SECRET}"
+    log_webhooks: true
     lists:
       all_users: Users
       leads: Leads
@@ -75,6 +76,7 @@ impl World {
             ..intercom_sandbox::IntercomOptions::default()
         });
         let brevo = BrevoSandbox::new(brevo_sandbox::BrevoOptions::new(1, clock.clone()));
+        brevo.create_multiple_choice("INTERCOM_TAGS", &["vip", "beta"]);
         let env: BTreeMap<String, String> = [
             ("INTERCOM_ACCESS_TOKEN", intercom.access_token()),
             ("INTERCOM_CLIENT_SECRET", intercom.client_secret()),
@@ -113,14 +115,28 @@ impl World {
         self.intercom.take_webhooks();
     }
 
-    /// The daemon, once its first scheduled reads are over.
-    pub async fn run(&mut self) {
+    /// Starts the daemon.
+    pub fn begin(&mut self) {
         let daemon = Daemon::new(Arc::clone(&self.connection), self.config.schedule.clone());
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopped = stop.clone();
         tasks.spawn(async move { daemon.run(stopped).await.unwrap() });
         self.daemon = Some((stop, tasks));
+    }
+
+    /// Asks the daemon to stop; how long that takes.
+    pub async fn stop(&mut self) -> Duration {
+        let (stop, mut tasks) = self.daemon.take().unwrap();
+        let began = tokio::time::Instant::now();
+        stop.cancel();
+        tasks.join_next().await.unwrap().unwrap();
+        began.elapsed()
+    }
+
+    /// The daemon, once its first scheduled reads are over.
+    pub async fn run(&mut self) {
+        self.begin();
         pass(600).await;
         self.brevo.log().clear();
         self.intercom.log().clear();
@@ -238,8 +254,7 @@ pub async fn send(router: &axum::Router, request: Request<Body>) -> (StatusCode,
 pub fn sign(secret: &str, body: &[u8]) -> String {
     let mut mac = hmac::Hmac::<sha1::Sha1>::new_from_slice(secret.as_bytes()).unwrap();
     mac.update(body);
-    let hex: String = mac.finalize().into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha1={hex}")
+    mac.finalize().into_bytes().iter().fold("sha1=".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 pub async fn pass(seconds: u64) {

@@ -6,7 +6,6 @@
 mod attributes;
 mod companies;
 mod contacts;
-mod deviations;
 mod directory;
 mod events;
 mod hands;
@@ -23,7 +22,6 @@ mod tests_more;
 mod webhooks;
 mod world;
 
-pub use deviations::DEVIATIONS;
 pub use directory::Contact;
 pub use events::ReceivedEvent;
 pub use hands::ContactSeed;

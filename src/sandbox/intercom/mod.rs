@@ -23,7 +23,6 @@ mod companies;
 mod contacts;
 mod conversation_view;
 mod conversations;
-mod deviations;
 mod frame;
 mod hands;
 mod misc;
@@ -37,7 +36,6 @@ mod view;
 mod webhooks;
 mod world;
 
-pub use deviations::{DEVIATIONS, deviates};
 pub use hands::{ContactSeed, HandsError};
 pub use options::{IntercomOptions, WebhookGeneration};
 pub use world::{Truth, WorldOptions};
