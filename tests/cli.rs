@@ -401,7 +401,7 @@ impl Background {
                         return;
                     }
                 }
-                Err(_) => panic!("never said {words:?}:\n{}", self.log),
+                Err(error) => panic!("never said {words:?} ({error}):\n{}", self.log),
             }
         }
     }
@@ -440,6 +440,12 @@ fn the_daemon_runs_reloads_and_stops_when_asked() {
     let second = world.run(&["run"]);
     assert_eq!(second.code, 75, "{}", second.err);
     assert!(second.err.contains(&daemon.process.id().to_string()), "names the holder: {}", second.err);
+
+    for looks in [&["mapping", "preview"][..], &["sync", "--dry-run"]] {
+        let ran = world.run(looks);
+        assert_eq!(ran.code, 0, "beside the daemon, on a copy: {}", ran.err);
+        assert!(ran.err.contains("a copy of it"), "{}", ran.err);
+    }
 
     let path = world.folder.path().join("config.yaml");
     let good = std::fs::read_to_string(&path).unwrap();
