@@ -17,7 +17,7 @@ pub struct Ready {
     pub mapping: Mapping,
     /// List rules with their lists.
     pub lists: Vec<(ListRule, BrevoListId)>,
-    /// See [`TECHNICAL_LIST`].
+    /// The list that an import demands; nobody mails it.
     pub technical_list: BrevoListId,
     /// The workspace's timezone: Intercom's contact search counts days in it.
     pub timezone: chrono_tz::Tz,

@@ -2,7 +2,7 @@
 //!
 //! | file | tables |
 //! |---|---|
-//! | [`migrations`] | the schema |
+//! | `migrations` | the schema |
 //! | [`contacts`] | both sides' views of contacts |
 //! | [`links`] | who is whom, base, our writes on their way, what is to be planned |
 //! | [`activity`] | companies, conversations, tags |
