@@ -3,19 +3,19 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | [`prepare`] | which accounts these are, which attributes and lists exist, what must be made first |
-//! | [`pull`] | sweeps: page after page into the store, with a durable cursor |
-//! | [`observe`] | one observation → views, dirty marks, events, all in the page's transaction |
-//! | [`hydrate`] | reads by id: what pages and webhooks show only in part |
-//! | [`place`] | identity: new contacts and changed addresses → links |
-//! | [`people`] | one person's views, gathered from the store, and the plan for them |
-//! | [`options`] | options of categories and multiple choices, made before they are used |
-//! | [`push`] | plans → requests, by the cheapest route that keeps the promises |
-//! | [`imports`] | bulk writes: sent, watched, read back |
-//! | [`outbox`] | events |
-//! | [`inbox`] | webhooks |
-//! | [`cycle`] | a whole run: `sync` |
-//! | [`daemon`] | `run`: the schedule, and live work beside it |
+//! | `prepare` | which accounts these are, which attributes and lists exist, what must be made first |
+//! | `pull` | sweeps: page after page into the store, with a durable cursor |
+//! | `observe` | one observation → views, dirty marks, events, all in the page's transaction |
+//! | `hydrate` | reads by id: what pages and webhooks show only in part |
+//! | `place` | identity: new contacts and changed addresses → links |
+//! | `people` | one person's views, gathered from the store, and the plan for them |
+//! | `options` | options of categories and multiple choices, made before they are used |
+//! | `push` | plans → requests, by the cheapest route that keeps the promises |
+//! | `imports` | bulk writes: sent, watched, read back |
+//! | `outbox` | events |
+//! | `inbox` | webhooks |
+//! | `cycle` | a whole run: `sync` |
+//! | `daemon` | `run`: the schedule, and live work beside it |
 
 mod cycle;
 mod daemon;
