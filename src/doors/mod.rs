@@ -56,7 +56,6 @@ pub struct SimulatedClock {
 impl SimulatedClock {
     /// A clock that shows `start` now.
     pub fn starting_at(start: DateTime<Utc>) -> Self {
-        #[expect(clippy::disallowed_methods, reason = "tokio's clock is the simulation's")]
         let origin = tokio::time::Instant::now();
         Self { start, origin }
     }

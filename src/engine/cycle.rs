@@ -80,9 +80,9 @@ impl Summary {
     pub fn outcome(&self) -> &'static str {
         let accepted =
             self.written.created + self.written.updated + self.written.listed + self.written.imported + self.events;
-        if self.written.failed > 0 && accepted == 0 {
-            "failed"
-        } else if !self.failed_reads.is_empty() && self.read.is_empty() {
+        let nothing_written = self.written.failed > 0 && accepted == 0;
+        let nothing_read = !self.failed_reads.is_empty() && self.read.is_empty();
+        if nothing_written || nothing_read {
             "failed"
         } else if !self.failed_reads.is_empty() || self.written.failed > 0 {
             "partial"
@@ -138,7 +138,13 @@ impl Connection {
             Err(error) => ("failed", error.to_string()),
         };
         let ended = self.now();
-        self.store.write(move |tx| tx.end_run(run, outcome, &text, ended)).await?;
+        self.store
+            .write(move |tx| {
+                // Nothing of ours is in flight any more: the next start has nothing to wait for.
+                tx.set_meta("at_work", "no")?;
+                tx.end_run(run, outcome, &text, ended)
+            })
+            .await?;
         result
     }
 
@@ -159,10 +165,22 @@ impl Connection {
         Ok(summary)
     }
 
-    /// After a start: writes that had left without an answer may still land for a while.
+    /// After a start: if the last run did not end by itself, writes that had left without an answer may still land for a
+    /// while. A run that ended has waited for its answers: counting anew at each start would put the verifying read off
+    /// for ever. Once a process.
     pub(super) async fn recover(&self) -> Result<(), EngineError> {
+        if self.recovered.swap(true, std::sync::atomic::Ordering::SeqCst) {
+            return Ok(());
+        }
         let verify_after = self.late_landing();
-        let reopened = self.store.write(move |tx| tx.reopen_unanswered(verify_after)).await?;
+        let reopened = self
+            .store
+            .write(move |tx| {
+                let cut_off = tx.meta("at_work")?.as_deref() == Some("yes");
+                tx.set_meta("at_work", "yes")?;
+                if cut_off { tx.reopen_unanswered(verify_after) } else { Ok(0) }
+            })
+            .await?;
         if reopened > 0 {
             tracing::info!(reopened, "writes without an answer from before: verified once they cannot land any more");
         }

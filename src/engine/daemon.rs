@@ -147,8 +147,16 @@ impl Daemon {
 
     async fn live_once(&self) -> Result<(), EngineError> {
         let connection = &self.connection;
-        connection.work_inbox(Priority::Live).await?;
-        connection.hydrate(Priority::Live).await?;
+        let read = async {
+            connection.work_inbox(Priority::Live).await?;
+            connection.hydrate(Priority::Live).await.map(drop)
+        };
+        if let Err(error) = read.await {
+            // While Intercom is down, an opt-out that a webhook brought still reaches Brevo.
+            connection.place(Dirty::Live).await?;
+            connection.push(Dirty::Consent, Priority::Live, &Silent).await?;
+            return Err(error);
+        }
         connection.place(Dirty::Live).await?;
         connection.verify_unanswered(Priority::Live).await?;
         connection.push(Dirty::Live, Priority::Live, &Silent).await?;
@@ -291,7 +299,7 @@ impl Daemon {
         }
         // Before Brevo was read whole once, nobody is made there: they may exist.
         let known = connection.store.read(|tx| tx.watermark(SideName::Brevo, Resource::Contacts)).await?;
-        if !matches!(known, Some((_, Some(_)))) {
+        if known.is_none_or(|known| known.full_at.is_none()) {
             return Ok(());
         }
         let mut summary = Summary::default();

@@ -1,12 +1,13 @@
 //! Reads by id: what pages and webhooks show only in part. Coalesced: however often a record was named, it is read once.
 
+use super::inbox::{is_refusal, unless_refused};
 use super::{Connection, EngineError};
 use crate::model::{
-    ContactKey, ConversationId, Fetched, IntercomCompanyId, IntercomContactId, IntercomTagId, Observation, Priority,
-    Related,
+    ContactKey, ConversationId, Fetched, IntercomCompanyId, IntercomTagId, Observation, Priority, Related,
 };
 use crate::store::contacts::Wants;
 use crate::store::links::Dirty;
+use crate::store::listings::NewFailure;
 use futures_util::StreamExt as _;
 use std::collections::BTreeSet;
 
@@ -25,8 +26,9 @@ impl Connection {
                 break;
             }
             let before = wants.clone();
-            let mut reads = futures_util::stream::iter(wants.into_iter().map(|wants| self.complete(wants, priority)))
-                .buffer_unordered(AT_ONCE);
+            let mut reads =
+                futures_util::stream::iter(wants.into_iter().map(|wants| self.complete_or_note(wants, priority)))
+                    .buffer_unordered(AT_ONCE);
             while let Some(done) = reads.next().await {
                 requests += done?;
             }
@@ -42,9 +44,41 @@ impl Connection {
                 return Ok(requests);
             }
             for id in wanted {
-                self.fetch_conversation(&id, priority).await?;
                 requests += 1;
+                let read = self.fetch_conversation(&id, priority).await;
+                if read.is_err() {
+                    unless_refused("conversation", read)?;
+                    self.store.write(move |tx| tx.unwant_conversation(&id)).await?;
+                }
             }
+        }
+    }
+
+    /// One contact that cannot be read for good holds up nobody: it is listed, and the sweeps go on showing it.
+    async fn complete_or_note(&self, wants: Wants, priority: Priority) -> Result<u64, EngineError> {
+        let id = wants.id.clone();
+        match self.complete(wants, priority).await {
+            Err(error) if is_refusal(&error) => {
+                let (words, now) = (error.to_string(), self.now());
+                self.store
+                    .write(move |tx| {
+                        tx.set_wants(&Wants { id: id.clone(), tags: false, companies: false, fetch: false })?;
+                        let link = tx.intercom_contact(&id)?.and_then(|row| row.link);
+                        let subject = format!("contact {id}");
+                        let failure = NewFailure {
+                            link,
+                            subject: &subject,
+                            field: "read",
+                            message: &words,
+                            status: None,
+                            dead: true,
+                        };
+                        tx.put_failure(&failure, now)
+                    })
+                    .await?;
+                Ok(1)
+            }
+            done => done,
         }
     }
 
@@ -136,18 +170,6 @@ impl Connection {
                 Fetched::Gone(_) => source.apply(tx, &Observation::CompanyGone(id)),
             })
             .await?;
-        Ok(())
-    }
-
-    /// Reads contacts that nobody has seen yet.
-    pub(super) async fn fetch_contacts(
-        &self,
-        ids: BTreeSet<IntercomContactId>,
-        priority: Priority,
-    ) -> Result<(), EngineError> {
-        for id in ids {
-            self.confirm(ContactKey::Intercom(id), 0, priority).await?;
-        }
         Ok(())
     }
 }

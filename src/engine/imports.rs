@@ -1,9 +1,9 @@
 //! Bulk writes: filled, sent, watched, read back. Dangerous, and worth it (docs/decisions/0004): an import says
 //! "completed" with failed rows inside it, drops unknown attributes and `false`, and lands minutes later.
 
-use super::observe::{from_json, settle_now, subject_of, to_json};
+use super::observe::{from_json, settle_now, to_json};
 use super::people::Planned;
-use super::push::{Pushed, record};
+use super::push::{Pushed, hold_apart, is_current, record, rename_if_moved};
 use super::{Connection, EngineError, Ready};
 use crate::model::{
     Answer, BrevoContact, BrevoListId, ContactKey, Email, ErrorKind, ImportBatch, ImportRow, ImportState, Priority,
@@ -24,6 +24,8 @@ const FULL: usize = 7_800_000;
 const FULL_TOGETHER: usize = 24_000_000;
 /// Links settled in one transaction.
 const BATCH: usize = 500;
+/// How long an import that is over waits for the others, to be read back with them.
+const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
 /// What all rows of an import have in common.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +79,11 @@ impl Buckets {
         Some(batch(kind, bucket))
     }
 
+    /// Nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// All that is left.
     pub(super) fn take_all(self) -> Vec<(ImportBatch, Vec<Planned>)> {
         self.0
@@ -100,14 +107,28 @@ impl Connection {
         (batch, all): (ImportBatch, Vec<Planned>),
         priority: Priority,
     ) -> Result<Pushed, EngineError> {
-        let mut pushed = Pushed { requests: 1, ..Pushed::default() };
-        let now = self.now();
         let creates = !batch.update_existing;
-        let links: Vec<i64> = all.iter().map(|planned| planned.link).collect();
-        let count = all.len();
-        let (import, before) = self
+        if !creates {
+            // An import of existing contacts may lift a blocklisting: who opted out since the last read stays out of it.
+            let scope = self.next_scope(SideName::Brevo, Resource::Contacts, false).await?;
+            self.sweep(SideName::Brevo, Resource::Contacts, scope, priority, &super::Silent).await?;
+        }
+        let now = self.now();
+        let sent = self
             .store
             .write(move |tx| {
+                // Plans that something has overtaken since they were made stay behind and are made again.
+                let (mut current, mut rows) = (Vec::new(), Vec::new());
+                for (planned, row) in all.into_iter().zip(batch.rows) {
+                    if is_current(tx, &planned)? {
+                        current.push(planned);
+                        rows.push(row);
+                    }
+                }
+                let (all, batch) = (current, ImportBatch { rows, ..batch });
+                if all.is_empty() {
+                    return Ok(None);
+                }
                 let import = tx.new_import(creates, all.len(), now)?;
                 let mut before = BTreeMap::new();
                 for planned in &all {
@@ -125,9 +146,13 @@ impl Connection {
                     )?;
                     record(tx, planned, &format!("sent with import {import}"), now)?;
                 }
-                Ok((import, before))
+                Ok(Some((import, before, batch)))
             })
             .await?;
+        let Some((import, before, batch)) = sent else { return Ok(Pushed::default()) };
+        let mut pushed = Pushed { requests: 1, ..Pushed::default() };
+        let links: Vec<i64> = before.keys().copied().collect();
+        let count = links.len();
         self.doors.crash.reach("after_import_intent");
         let answer = self.brevo.write(&Write::Import(batch), priority).await;
         self.doors.crash.reach("after_import_sent");
@@ -197,12 +222,18 @@ impl Connection {
             if open.is_empty() {
                 return Ok(read_back);
             }
+            let running = open.iter().filter(|import| import.stage == ImportStage::Running).count();
             for import in &open {
-                self.check_import(import, pause).await?;
+                self.check_import(import, running).await?;
             }
+            let now = self.now();
             let open = self.store.read(|tx| tx.open_imports()).await?;
-            if open.iter().all(|import| import.stage == ImportStage::ReadingBack) {
-                read_back += self.read_back(&open, priority).await?;
+            let (over, at_work): (Vec<_>, Vec<_>) =
+                open.into_iter().partition(|import| import.stage == ImportStage::ReadingBack);
+            // One read for all, but one that is stuck does not hold up the others.
+            let waited = |import: &ImportRowState| now - import.checked_at.unwrap_or(import.sent_at) > PATIENCE;
+            if !over.is_empty() && (at_work.is_empty() || over.iter().any(waited)) {
+                read_back += self.read_back(&over, priority).await?;
                 continue;
             }
             if !wait {
@@ -213,7 +244,7 @@ impl Connection {
         }
     }
 
-    async fn check_import(&self, import: &ImportRowState, pause: Duration) -> Result<(), EngineError> {
+    async fn check_import(&self, import: &ImportRowState, running: usize) -> Result<(), EngineError> {
         let now = self.now();
         let mut next = import.clone();
         match (import.stage, import.process) {
@@ -226,9 +257,11 @@ impl Connection {
                 next.stage = ImportStage::ReadingBack;
             }
             (ImportStage::Running, Some(process)) => {
-                let pause = TimeDelta::from_std(pause).unwrap_or_default();
+                // Often at first, because most imports take seconds; then one request a minute for all of them.
+                let rare = TimeDelta::seconds(60 * i64::try_from(running).unwrap_or(60).clamp(1, 60));
+                let pause = ((now - import.sent_at) / 4).clamp(TimeDelta::seconds(2), rare);
                 let last = import.checked_at.unwrap_or(import.sent_at);
-                if now < last + pause.min(TimeDelta::seconds(60)) {
+                if now < last + pause {
                     return Ok(());
                 }
                 next.checked_at = Some(now);
@@ -275,7 +308,8 @@ impl Connection {
         let ready = self.require_ready()?;
         let mut rows = 0;
         let mut after = 0;
-        let mut missing: Vec<(i64, Email)> = Vec::new();
+        let mut missing: Vec<(i64, Option<Email>)> = Vec::new();
+        let mut landed = 0_u64;
         loop {
             let (id, state, ready, now) = (import.id, import.clone(), Arc::clone(&ready), self.now());
             let (count, last, lost) = self
@@ -284,29 +318,42 @@ impl Connection {
                     let links = tx.links_of_import(id, after, BATCH)?;
                     let mut lost = Vec::new();
                     for link in &links {
-                        if !settle_row(tx, link, &state, &ready, now)?
-                            && let Some(email) = &link.email
-                        {
-                            lost.push((link.id, email.clone()));
+                        if !settle_row(tx, link, &state, &ready, now)? {
+                            lost.push((link.id, sent_address(link)?));
                         }
                     }
                     Ok((links.len(), links.last().map(|link| link.id), lost))
                 })
                 .await?;
+            landed += (count - lost.len()) as u64;
             missing.extend(lost);
             rows += count as u64;
             let Some(last) = last else { break };
             after = last;
         }
         // A row that the read-back does not show is looked up once, never resent blindly.
+        // Where Brevo never said that it had the import, and the read-back shows nothing of it, it never arrived.
+        let arrived = import.process.is_some() || landed > 0;
         for (link, email) in missing {
-            let found = self.look_up(&ContactKey::BrevoEmail(email), priority).await?;
+            let found = match email.filter(|_| arrived).map(ContactKey::BrevoEmail) {
+                None => false,
+                Some(key) => match self.look_up(&key, priority).await {
+                    Ok(found) => found,
+                    // An address that Brevo will not even look for has not landed.
+                    Err(EngineError::Side(error))
+                        if !error.is_transient() && !matches!(error.kind, ErrorKind::Auth(_)) =>
+                    {
+                        false
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
             let (state, ready, now) = (import.clone(), Arc::clone(&ready), self.now());
             self.store
                 .write(move |tx| {
                     let Some(row) = tx.link(link)? else { return Ok(()) };
                     if row.import.is_some() && (!found || !settle_row(tx, &row, &state, &ready, now)?) {
-                        lose_row(tx, &row, now)?;
+                        lose_row(tx, &row, arrived, now)?;
                     }
                     Ok(())
                 })
@@ -319,13 +366,19 @@ impl Connection {
     }
 }
 
+/// The address that a row was sent with. The person may have moved to another meanwhile.
+fn sent_address(link: &LinkRow) -> Stored<Option<Email>> {
+    let base: Base = from_json("links.base", &link.base)?;
+    Ok(base.email.or_else(|| link.email.clone()))
+}
+
 /// Settles one row of an import against what was read back. `false`: the read-back does not show it.
 fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Ready, now: DateTime<Utc>) -> Stored<bool> {
     let flights: Flights = match &link.flights {
         Some(flights) => from_json("links.flights", flights)?,
         None => Flights::default(),
     };
-    let contact: Option<BrevoContact> = match (link.brevo_id, &link.email) {
+    let contact: Option<BrevoContact> = match (link.brevo_id, &sent_address(link)?) {
         (Some(id), _) => tx.brevo_contact(id)?,
         (None, Some(email)) => tx.brevo_contact_by_email(email)?,
         (None, None) => None,
@@ -333,15 +386,14 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
     let Some(contact) = contact else { return Ok(false) };
     if link.brevo_id.is_none() {
         if let Some(holder) = tx.link_by_brevo(contact.id)? {
-            let detail = format!("Brevo contact {} has its address, but is link {}'s", contact.id, holder.id);
-            tx.put_notice("identity_conflict", &subject_of(tx, link)?, Some(&detail), now)?;
-            tx.leave_import(link.id)?;
-            tx.settle(link.id, "{}", None)?;
-            tx.give_up(link.id)?;
+            hold_apart(tx, link.id, holder.id, now)?;
             return Ok(true);
         }
         tx.set_brevo(link.id, Some(contact.id))?;
-        let existed = import.started_at.is_some_and(|started| contact.created_at < started - TimeDelta::seconds(5));
+        rename_if_moved(tx, link.id, contact.email.as_ref())?;
+        // Without Brevo's clock, ours, with room for one that is off.
+        let started = import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10));
+        let existed = contact.created_at < started - TimeDelta::seconds(5);
         if existed {
             // It was there before: the import left it alone, and it is first-linked, not overwritten.
             tx.leave_import(link.id)?;
@@ -362,7 +414,7 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
 }
 
 /// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.
-fn lose_row(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -> Stored<()> {
+fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> Stored<()> {
     let base: Base = from_json("links.base", &link.base)?;
     let flights: Flights = match &link.flights {
         Some(flights) => from_json("links.flights", flights)?,
@@ -372,6 +424,6 @@ fn lose_row(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -> Stored<()> {
     tx.leave_import(link.id)?;
     tx.settle(link.id, &to_json("links.base", &base)?, None)?;
     tx.mark_dirty(link.id, Dirty::Backfill)?;
-    // The single request that follows names the field at fault.
-    tx.postpone(link.id, now, true)
+    // The single request that follows names the field at fault; an import that never arrived says nothing about it.
+    tx.postpone(link.id, now, arrived)
 }

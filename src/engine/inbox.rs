@@ -1,16 +1,23 @@
 //! Webhooks: kept before they are acknowledged, acted on afterwards. They are hints like any other read; where the
 //! payload cannot settle the matter, one coalesced read does.
 
-use super::observe::to_json;
+use super::cycle::stops_everything;
+use super::observe::{from_json, to_json};
 use super::{Connection, EngineError};
 use crate::intercom::webhook::{self, Effect, Notification, OptOut, ToFetch, Topic};
-use crate::model::{ConversationId, IntercomCompanyId, IntercomContactId, Observation, OptOutReason, Priority};
+use crate::model::{
+    ContactKey, ConversationId, IntercomCompanyId, IntercomContactId, Observation, OptOutReason, Priority,
+};
+use crate::store::contacts::ContactState;
 use crate::store::links::Dirty;
 use crate::store::{Result as Stored, StoreError, Tx};
 use std::collections::BTreeSet;
 
 /// Webhooks handled in one transaction.
 const BATCH: usize = 100;
+
+/// Where the store keeps what is named and not read yet.
+const KEPT: &str = "follow";
 
 /// What became of a webhook at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +56,7 @@ impl Connection {
         Ok(if new { Received::Kept } else { Received::Repeat })
     }
 
-    /// Acts on every webhook that waits. How many that were.
+    /// Acts on every webhook that waits, and reads what they and earlier ones named. How many that were.
     pub(super) async fn work_inbox(&self, priority: Priority) -> Result<u64, EngineError> {
         let mut handled = 0;
         loop {
@@ -59,15 +66,22 @@ impl Connection {
                 .store
                 .write(move |tx| {
                     let rows = tx.open_inbox(BATCH)?;
-                    let mut follow = Follow::default();
+                    // What an earlier read could not get, and what the other loop is about to read, must not be forgotten.
+                    let mut follow = Follow::kept(tx)?;
+                    if rows.is_empty() && follow.is_empty() {
+                        return Ok((0, follow));
+                    }
                     for row in &rows {
-                        let outcome = match Notification::parse(&row.body) {
-                            Ok(notification) => act(tx, &source, &notification, &mut follow)?,
-                            Err(error) => format!("unreadable: {error}"),
+                        let (id, outcome) = match Notification::parse(&row.body) {
+                            Ok(notification) => {
+                                let outcome = act(tx, &source, &notification, &mut follow)?;
+                                (notification.id, outcome)
+                            }
+                            Err(error) => (None, format!("unreadable: {error}")),
                         };
                         tx.count(&format!("webhook.{}", row.topic), 1)?;
                         if log {
-                            tracing::info!(topic = %row.topic, seq = row.seq, outcome = %outcome, "webhook");
+                            tracing::info!(topic = %row.topic, id, seq = row.seq, outcome = %outcome, "webhook");
                         }
                         tx.finish_inbox(row.seq, &outcome, source.now)?;
                     }
@@ -86,7 +100,7 @@ impl Connection {
                         }
                     }
                     follow.conversations = unknown;
-                    tx.set_meta("follow", &to_json("meta", &follow.as_lists())?)?;
+                    follow.keep(tx)?;
                     Ok((rows.len(), follow))
                 })
                 .await?;
@@ -99,42 +113,96 @@ impl Connection {
         }
     }
 
+    /// Reads what was named. What could not be read for now stays named; what is refused for good is given up, or it
+    /// would be asked for for ever and hold up everything behind it.
     async fn follow(&self, follow: Follow, priority: Priority) -> Result<(), EngineError> {
-        self.fetch_contacts(follow.contacts, priority).await?;
-        for id in &follow.companies {
-            self.fetch_company(id, priority).await?;
+        if follow.is_empty() {
+            return Ok(());
         }
-        for id in &follow.conversations {
-            self.fetch_conversation(id, priority).await?;
+        let mut done = Follow::default();
+        let outcome = self.read_named(follow, &mut done, priority).await;
+        self.store
+            .write(move |tx| {
+                let mut left = Follow::kept(tx)?;
+                left.contacts.retain(|id| !done.contacts.contains(id));
+                left.companies.retain(|id| !done.companies.contains(id));
+                left.conversations.retain(|id| !done.conversations.contains(id));
+                left.keep(tx)
+            })
+            .await?;
+        outcome
+    }
+
+    async fn read_named(&self, follow: Follow, done: &mut Follow, priority: Priority) -> Result<(), EngineError> {
+        for id in follow.contacts {
+            let key = ContactKey::Intercom(id.clone());
+            unless_refused("contact", self.confirm(key, 0, priority).await.map(drop))?;
+            done.contacts.insert(id);
         }
-        self.store.write(|tx| tx.set_meta("follow", "[[],[],[]]")).await?;
+        for id in follow.companies {
+            unless_refused("company", self.fetch_company(&id, priority).await)?;
+            done.companies.insert(id);
+        }
+        for id in follow.conversations {
+            unless_refused("conversation", self.fetch_conversation(&id, priority).await)?;
+            done.conversations.insert(id);
+        }
         Ok(())
     }
 
-    /// After a start: reads what webhooks had named when the program stopped.
+    /// After a start: reads what webhooks had named when the program stopped. What cannot be read now stays named, and
+    /// is no reason not to start.
     pub(super) async fn follow_up(&self, priority: Priority) -> Result<(), EngineError> {
-        let Some(text) = self.store.read(|tx| tx.meta("follow")).await? else { return Ok(()) };
-        let lists: [Vec<String>; 3] = super::observe::from_json("meta", &text)?;
-        let [contacts, companies, conversations] = lists;
-        self.follow(
-            Follow {
-                contacts: contacts.into_iter().map(IntercomContactId::new).collect(),
-                companies: companies.into_iter().map(IntercomCompanyId::new).collect(),
-                conversations: conversations.into_iter().map(ConversationId::new).collect(),
-            },
-            priority,
-        )
-        .await
+        let follow = self.store.read(Follow::kept).await?;
+        match self.follow(follow, priority).await {
+            Err(EngineError::Side(error)) if error.is_transient() => {
+                tracing::warn!("what webhooks had named cannot be read yet: {error}");
+                Ok(())
+            }
+            other => other,
+        }
     }
 }
 
+/// A record that is refused for good (a missing scope, say) is left to the sweeps, which say what is wrong.
+pub(super) fn unless_refused(what: &'static str, read: Result<(), EngineError>) -> Result<(), EngineError> {
+    match read {
+        Err(error) if is_refusal(&error) => {
+            tracing::warn!("a {what} that a webhook named cannot be read: {error}");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// A vendor refuses this one record, now and later; it lets us in otherwise.
+pub(super) fn is_refusal(error: &EngineError) -> bool {
+    matches!(error, EngineError::Side(side) if !side.is_transient()) && !stops_everything(error)
+}
+
 impl Follow {
-    fn as_lists(&self) -> [Vec<String>; 3] {
-        [
+    /// What is named and not read yet.
+    fn kept(tx: &Tx<'_>) -> Stored<Self> {
+        let Some(text) = tx.meta(KEPT)? else { return Ok(Self::default()) };
+        let [contacts, companies, conversations]: [Vec<String>; 3] = from_json("meta", &text)?;
+        Ok(Self {
+            contacts: contacts.into_iter().map(IntercomContactId::new).collect(),
+            companies: companies.into_iter().map(IntercomCompanyId::new).collect(),
+            conversations: conversations.into_iter().map(ConversationId::new).collect(),
+        })
+    }
+
+    fn keep(&self, tx: &Tx<'_>) -> Stored<()> {
+        let lists: [Vec<String>; 3] = [
             self.contacts.iter().map(ToString::to_string).collect(),
             self.companies.iter().map(ToString::to_string).collect(),
             self.conversations.iter().map(ToString::to_string).collect(),
-        ]
+        ];
+        tx.set_meta(KEPT, &to_json("meta", &lists)?)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.contacts.is_empty() && self.companies.is_empty() && self.conversations.is_empty()
     }
 }
 
@@ -156,11 +224,13 @@ fn act(
     }
     let mut applied = 0;
     let mut reads = 0;
+    if let Some(tag) = notification.tag() {
+        applied += u64::from(source.apply(tx, &Observation::Tag(tag))?);
+    }
     for effect in notification.effects() {
         match effect {
             Effect::Observed { observation, at } => {
-                // Equal to the second, the payload does not decide: which of the two is newer cannot be told.
-                match tie(tx, &observation, at)? {
+                match undecided(tx, source, &observation, at)? {
                     Some(fetch) => {
                         want(fetch, follow);
                         reads += 1;
@@ -199,13 +269,32 @@ fn want(fetch: ToFetch, follow: &mut Follow) {
     }
 }
 
-/// A record whose known time is the same second: the payload cannot be ordered against what is known.
-fn tie(tx: &Tx<'_>, observation: &Observation, at: chrono::DateTime<chrono::Utc>) -> Stored<Option<ToFetch>> {
+/// What has to be read because the payload does not settle the matter. Equal to the second, which of the two is newer
+/// cannot be told; and about consent, tags and being gone a payload is not believed, since it may be hours old.
+fn undecided(
+    tx: &Tx<'_>,
+    source: &super::observe::Source,
+    observation: &Observation,
+    at: chrono::DateTime<chrono::Utc>,
+) -> Stored<Option<ToFetch>> {
     Ok(match observation {
-        Observation::IntercomContact(contact) => tx
-            .intercom_contact(&contact.id)?
-            .filter(|known| known.contact.updated_at.timestamp() == at.timestamp() && known.contact != **contact)
-            .map(|known| ToFetch::Contact(known.contact.id)),
+        Observation::IntercomContact(shown) => {
+            let Some(known) = tx.intercom_contact(&shown.id)? else { return Ok(None) };
+            let tags = source.ready.uses_tags
+                && if shown.tags.complete {
+                    shown.tags.items != known.contact.tags.items
+                } else {
+                    !shown.tags.items.is_subset(&known.contact.tags.items)
+                };
+            let live = known.state == ContactState::Live;
+            let doubtful = if known.contact.updated_at.timestamp() == at.timestamp() {
+                known.contact != **shown || !live
+            } else {
+                // Of a contact that is gone, nothing is taken for granted: an old payload must not bring it back.
+                !live || (known.contact.updated_at < at && (shown.consent != known.contact.consent || tags))
+            };
+            doubtful.then_some(ToFetch::Contact(known.contact.id))
+        }
         Observation::Conversation(conversation) => tx
             .conversation(&conversation.id)?
             .filter(|known| known.updated_at.timestamp() == at.timestamp() && *known != **conversation)
@@ -226,6 +315,10 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut) -> Stored<bool> 
         return Ok(false);
     }
     tx.put_intercom_contact(&row.contact, 0)?;
+    if row.state != ContactState::Live {
+        // Keeping it made it live; what is gone stays gone.
+        tx.set_intercom_state(id, row.state, row.merged_into.as_ref())?;
+    }
     if let Some(link) = row.link {
         tx.mark_dirty(link, Dirty::Consent)?;
     }

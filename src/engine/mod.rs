@@ -105,6 +105,8 @@ pub struct Connection {
     ready: ArcSwapOption<Ready>,
     /// Links whose writes are being sent right now, so that live work and a sweep never write one person at once.
     busy: Mutex<BTreeSet<i64>>,
+    /// Whether what an earlier process left without an answer has been looked after.
+    recovered: std::sync::atomic::AtomicBool,
     /// Rung when a webhook has been kept.
     pub(crate) bell: Arc<Notify>,
 }
@@ -126,6 +128,7 @@ impl Connection {
             settings: ArcSwapOption::from_pointee(settings),
             ready: ArcSwapOption::empty(),
             busy: Mutex::default(),
+            recovered: std::sync::atomic::AtomicBool::new(false),
             bell: Arc::new(Notify::new()),
         })
     }

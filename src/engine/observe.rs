@@ -7,6 +7,7 @@ use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
 use crate::store::contacts::{ContactState, Wants};
 use crate::store::links::{Dirty, LinkRow};
+use crate::store::listings::NewFailure;
 use crate::store::{Result, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -232,7 +233,17 @@ pub(super) fn settle_now(
     for rule in &settled.refused {
         let message = "Brevo accepted the request but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";
-        tx.put_failure(Some(link.id), &subject_of(tx, link)?, rule, message, None, true, now)?;
+        tx.put_failure(
+            &NewFailure {
+                link: Some(link.id),
+                subject: &subject_of(tx, link)?,
+                field: rule,
+                message,
+                status: None,
+                dead: true,
+            },
+            now,
+        )?;
     }
     Ok(!answered || settled.base != base || !settled.flights.is_empty())
 }
@@ -268,6 +279,7 @@ pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -
     tx.set_link_state(link.id, crate::store::links::LinkState::BrevoGone)?;
     tx.settle(link.id, &link.base, None)?;
     tx.give_up(link.id)?;
+    tx.clear_failures(link.id, &[])?;
     tx.put_notice("brevo_contact_gone", &subject_of(tx, link)?, None, now)
 }
 

@@ -4,6 +4,7 @@
 use super::observe::{QueuedEvent, from_json};
 use super::{Connection, EngineError};
 use crate::model::{Answer, ErrorKind, OutgoingEvent, Priority, Write};
+use crate::store::listings::NewFailure;
 use crate::store::queues::OutboxRow;
 use chrono::TimeDelta;
 
@@ -80,7 +81,17 @@ impl Connection {
                                 let wait = TimeDelta::seconds(30 << row.tries.min(6));
                                 tx.set_outbox(&row.key, if dead { "dead" } else { "open" }, now + wait, true)?;
                                 if dead {
-                                    tx.put_failure(None, &format!("event {}", row.key), "", &words, None, true, now)?;
+                                    tx.put_failure(
+                                        &NewFailure {
+                                            link: None,
+                                            subject: &format!("event {}", row.key),
+                                            field: "",
+                                            message: &words,
+                                            status: None,
+                                            dead: true,
+                                        },
+                                        now,
+                                    )?;
                                 }
                             }
                         }

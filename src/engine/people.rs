@@ -8,6 +8,7 @@ use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonVi
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{LinkRow, LinkState};
+use crate::store::listings::NewFailure;
 use crate::store::{Result, Tx};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,12 @@ pub(super) struct Planned {
     pub(super) brevo: Option<BrevoContact>,
     pub(super) plan: PersonPlan,
     pub(super) tries: u32,
+    /// The link's marks when this was planned.
+    pub(super) marks: i64,
+    /// The address that the Brevo contact was to take when this was planned.
+    pub(super) rename_to: Option<Email>,
+    /// The writes that were being watched already.
+    pub(super) watched: Option<String>,
 }
 
 /// What `mapping preview` shows about a person.
@@ -235,6 +242,9 @@ impl Person {
             brevo: self.brevo,
             plan,
             tries: self.link.tries,
+            marks: self.link.marks,
+            rename_to: self.link.rename_to,
+            watched: self.link.flights,
         }))
     }
 
@@ -252,7 +262,17 @@ impl Person {
             }
         }
         for (rule, problem) in &plan.problems {
-            tx.put_failure(Some(self.link.id), &subject, rule, &problem.message, None, true, now)?;
+            tx.put_failure(
+                &NewFailure {
+                    link: Some(self.link.id),
+                    subject: &subject,
+                    field: rule,
+                    message: &problem.message,
+                    status: None,
+                    dead: true,
+                },
+                now,
+            )?;
         }
         Ok(())
     }

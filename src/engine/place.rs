@@ -71,10 +71,7 @@ fn place_one(
         Some(link) => tx.link(link)?,
         None => None,
     };
-    let Some(link) = link else {
-        first_link(tx, &row.contact, settings, dirty, now)?;
-        return Ok(true);
-    };
+    let Some(link) = link else { return first_link(tx, &row.contact, settings, dirty, now) };
     if link.email == row.contact.email {
         elect(tx, link.id)?;
         reopen(tx, &link)?;
@@ -89,21 +86,23 @@ fn reopen(tx: &Tx<'_>, link: &LinkRow) -> Result<()> {
     if link.state == LinkState::Left { tx.set_link_state(link.id, LinkState::Active) } else { Ok(()) }
 }
 
+/// `false`: it waits for another.
 fn first_link(
     tx: &Tx<'_>,
     contact: &IntercomContact,
     settings: &Settings,
     dirty: Dirty,
     now: DateTime<Utc>,
-) -> Result<()> {
+) -> Result<bool> {
     let subject = format!("contact {}", contact.id);
     for kind in PLACING_NOTICES {
         tx.clear_notice(kind, &subject)?;
     }
     let candidate = |found: Option<crate::model::BrevoContact>| -> Result<Option<Candidate>> {
         let Some(found) = found else { return Ok(None) };
-        let link = tx.link_by_brevo(found.id)?.map(|link| link.id);
-        Ok(Some(Candidate { contact: found.id, link }))
+        let link = tx.link_by_brevo(found.id)?;
+        let moving = link.as_ref().is_some_and(|link| is_moving(link, found.email.as_ref()));
+        Ok(Some(Candidate { contact: found.id, link: link.map(|link| link.id), moving }))
     };
     let phone = match (settings.without_email, &contact.email, contact.fields.get("phone")) {
         (WithoutEmail::ByPhone, None, Some(phone)) => {
@@ -132,7 +131,8 @@ fn first_link(
         identifiable: contact.email.is_some() || phone.is_some(),
     };
     match identity::first_link(&candidates) {
-        FirstLink::JoinGroup(link) => join(tx, &contact.id, link, dirty),
+        FirstLink::Wait => return Ok(false),
+        FirstLink::JoinGroup(link) => join(tx, &contact.id, link, dirty)?,
         FirstLink::LinkTo(brevo) => {
             let link = tx.new_link(contact.email.as_ref(), Some(brevo), dirty)?;
             let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
@@ -140,11 +140,11 @@ fn first_link(
                 // Found by external id under another address: Intercom's is the one that counts.
                 tx.set_rename(link, contact.email.as_ref())?;
             }
-            tx.set_member(&contact.id, Some(link), true)
+            tx.set_member(&contact.id, Some(link), true)?;
         }
         FirstLink::Create => {
             let link = tx.new_link(contact.email.as_ref(), None, dirty)?;
-            tx.set_member(&contact.id, Some(link), true)
+            tx.set_member(&contact.id, Some(link), true)?;
         }
         FirstLink::Conflict { by_external_id, other } => {
             let detail = match other {
@@ -153,13 +153,19 @@ fn first_link(
                 ),
                 None => format!("Brevo contact {by_external_id} has its external id, but is somebody else's"),
             };
-            tx.put_notice("identity_conflict", &subject, Some(&detail), now)
+            tx.put_notice("identity_conflict", &subject, Some(&detail), now)?;
         }
         FirstLink::Unidentifiable => {
             let kind = if contact.fields.contains_key("email") { "malformed_email" } else { "without_email" };
-            tx.put_notice(kind, &subject, None, now)
+            tx.put_notice(kind, &subject, None, now)?;
         }
     }
+    Ok(true)
+}
+
+/// Brevo shows an address that the link has left: the rename is on its way, or about to be.
+fn is_moving(link: &LinkRow, shown: Option<&crate::model::Email>) -> bool {
+    link.email.as_ref() != shown && (link.rename_to.is_some() || link.flights.is_some())
 }
 
 fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Result<()> {
@@ -174,13 +180,15 @@ fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Re
 /// Chooses the member that gives the fields. `false`: nobody is left.
 fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
     let rows = tx.members(link)?;
+    // Chosen once: but while nothing has been agreed on yet, members that the first read shows later still count.
+    let fresh = tx.link(link)?.is_some_and(|link| link.base == "{}" && link.flights.is_none());
     let members: Vec<Member> = rows
         .iter()
         .map(|row| Member {
             id: row.contact.id.clone(),
             role: row.contact.role,
             created_at: row.contact.created_at,
-            primary: row.is_primary,
+            primary: row.is_primary && !fresh,
             live: row.state == ContactState::Live,
         })
         .collect();
@@ -252,11 +260,10 @@ fn moved(
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
             tx.mark_dirty(link.id, dirty)?;
-            first_link(tx, &row.contact, settings, dirty, now)?;
-        } else {
-            tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
-            tx.mark_dirty(link.id, dirty)?;
+            return first_link(tx, &row.contact, settings, dirty, now);
         }
+        tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
+        tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     };
     let holder = holder(tx, new, link)?;
@@ -271,9 +278,20 @@ fn moved(
         Rename::LeaveGroup => {
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
+            tx.mark_dirty(link.id, dirty)?;
             let consent = link_consent(link)?;
-            first_link(tx, &row.contact, settings, dirty, now)?;
+            if !first_link(tx, &row.contact, settings, dirty, now)? {
+                // It waits: until then it stays where it is, and its consent with it.
+                tx.set_member(&row.contact.id, Some(link.id), false)?;
+                elect(tx, link.id)?;
+                return Ok(false);
+            }
             carry_consent(tx, &row.contact.id, consent)?;
+            return Ok(true);
+        }
+        Rename::Conflict(other) => {
+            let detail = format!("its new e-mail is that of a Brevo contact that is link {other}'s: nobody is renamed");
+            tx.put_notice("identity_conflict", &format!("contact {}", row.contact.id), Some(&detail), now)?;
         }
         Rename::Join(other) => {
             let consent = link_consent(link)?;
@@ -304,7 +322,10 @@ fn holder(tx: &Tx<'_>, email: &crate::model::Email, own: &LinkRow) -> Result<Hol
             Some(contact) if Some(contact.id) == own.brevo_id => return Ok(Holder::Free),
             Some(contact) => match tx.link_by_brevo(contact.id)? {
                 None => return Ok(Holder::Unlinked(contact.id)),
-                Some(link) => Some(link),
+                Some(link) if is_moving(&link, Some(email)) => {
+                    return Ok(Holder::Linked { link: link.id, moves_to: link.email });
+                }
+                Some(link) => return Ok(Holder::Stranger(link.id)),
             },
         },
     };

@@ -7,9 +7,10 @@ use crate::model::{
     ContactKey, ErrorKind, Fetched, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName,
 };
 use crate::store::links::Dirty;
-use crate::store::progress::Sweep;
+use crate::store::progress::{Sweep, Watermark};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// What one sweep saw.
@@ -81,7 +82,7 @@ impl Connection {
     ) -> Result<Scope, EngineError> {
         let known = self.store.read(move |tx| tx.watermark(side, resource)).await?;
         Ok(match known {
-            Some((watermark, Some(_))) if !full => Scope::Since(watermark),
+            Some(Watermark { at, full_at: Some(_) }) if !full => Scope::Since(at),
             _ => Scope::Full,
         })
     }
@@ -98,6 +99,14 @@ impl Connection {
         let ready = self.require_ready()?;
         let began = self.now();
         let full = !matches!(scope, Scope::Since(_));
+        // A read of less than what has changed since the last one (the read-back of an import, `--since`) moves no
+        // watermark, and what it does not show may be stale.
+        let known = self.store.read(move |tx| tx.watermark(side, resource)).await?;
+        let covers = match scope {
+            Scope::Full => true,
+            Scope::Since(since) => known.is_some_and(|known| since <= known.at),
+            Scope::CreatedSince(_) => false,
+        };
         let stage = Stage::Reading(side, resource);
         let mut sweep = self
             .store
@@ -181,7 +190,7 @@ impl Connection {
                     if last {
                         tx.end_sweep(side, resource)?;
                         // By the vendor's clock; where it sent none, nothing is assumed and the next read is full.
-                        if let Some(started) = kept.started_at {
+                        if let Some(started) = kept.started_at.filter(|_| covers) {
                             let watermark = started - Self::overlap(side, resource);
                             let complete = matches!(kept.scope, Scope::Full);
                             tx.set_watermark(side, resource, watermark, complete.then_some(started))?;
@@ -203,7 +212,7 @@ impl Connection {
         if scope == Scope::Full {
             self.confirm_missing(side, resource, number, priority).await?;
         }
-        if side == SideName::Brevo && resource == Resource::Contacts {
+        if side == SideName::Brevo && resource == Resource::Contacts && covers && !full {
             self.settle_unshown(sweep.began_at).await?;
         }
         self.keep_budgets().await?;
@@ -332,5 +341,9 @@ fn fingerprint(observations: &[Observation]) -> String {
         hash.update(id);
         hash.update("\n");
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -15,7 +15,8 @@ use crate::model::{
     SideError, Write,
 };
 use crate::reconcile::person::{self, PersonPlan};
-use crate::store::links::Dirty;
+use crate::store::links::{Dirty, LinkState};
+use crate::store::listings::NewFailure;
 use crate::store::listings::{Change, Conflict};
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -86,6 +87,8 @@ impl Connection {
         let bulk = backlog > settings.import_threshold;
         let mut pushed = Pushed::default();
         let mut buckets = Buckets::default();
+        // Rows that wait for their import are still ours: live work must not write them meanwhile.
+        let mut claims = Vec::new();
         let mut after = (i64::MAX, 0);
         progress.stage(super::Stage::Writing, 0, Some(backlog as u64));
         loop {
@@ -132,12 +135,15 @@ impl Connection {
             while let Some(bucket) = buckets.take_full() {
                 pushed += self.send_import(bucket, priority).await?;
             }
-            drop(claim);
+            if !buckets.is_empty() {
+                claims.push(claim);
+            }
             progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.max(1) as u64));
         }
         for bucket in buckets.take_all() {
             pushed += self.send_import(bucket, priority).await?;
         }
+        drop(claims);
         Ok(pushed)
     }
 
@@ -155,17 +161,13 @@ impl Connection {
         let mut queue = all.into_iter().peekable();
         while queue.peek().is_some() {
             let chunk: Vec<Planned> = queue.by_ref().take(CHUNK).collect();
-            // Intent before write: what each request will set is on disk before it leaves.
-            let intents: Vec<(i64, String)> = chunk
-                .iter()
-                .map(|planned| Ok((planned.link, to_json("links.flights", &planned.plan.flights)?)))
-                .collect::<Stored<_>>()?;
-            let verify_after = self.late_landing();
-            self.store
-                .write(move |tx| {
-                    intents.iter().try_for_each(|(link, flights)| tx.put_intent(*link, flights, verify_after))
-                })
-                .await?;
+            // Brevo re-subscribes a blocklisted contact whose address changes: the flag is read first, and sent along.
+            for contact in chunk.iter().filter(|planned| planned.plan.change.email.is_some()) {
+                if let Some(contact) = &contact.brevo {
+                    self.look_up(&ContactKey::Brevo(contact.id), priority).await?;
+                }
+            }
+            let chunk = self.put_intents(chunk).await?;
             self.doors.crash.reach("after_intent");
             let mut answers = futures_util::stream::iter(chunk.into_iter().map(|planned| async move {
                 let write = match &planned.brevo {
@@ -203,6 +205,25 @@ impl Connection {
         Ok(pushed)
     }
 
+    /// Intent before write: what each request will set is on disk before it leaves. Plans that something has overtaken
+    /// since they were made (an opt-out above all) stay behind and are made again.
+    async fn put_intents(&self, all: Vec<Planned>) -> Result<Vec<Planned>, EngineError> {
+        let verify_after = self.late_landing();
+        Ok(self
+            .store
+            .write(move |tx| {
+                let mut left = Vec::with_capacity(all.len());
+                for planned in all {
+                    if is_current(tx, &planned)? {
+                        tx.put_intent(planned.link, &to_json("links.flights", &planned.plan.flights)?, verify_after)?;
+                        left.push(planned);
+                    }
+                }
+                Ok(left)
+            })
+            .await?)
+    }
+
     async fn record_alone(&self, done: Vec<(Planned, Outcome)>, ready: &Arc<Ready>) -> Result<Pushed, EngineError> {
         let (now, verify_after, ready) = (self.now(), self.late_landing(), Arc::clone(ready));
         Ok(self
@@ -214,9 +235,15 @@ impl Connection {
                     match outcome {
                         Outcome::Created(id) => {
                             pushed.created += 1;
+                            tx.put_brevo_contact(&provisional(*id, planned), 0, true)?;
+                            if let Some(other) = tx.link_by_brevo(*id)?.filter(|other| other.id != planned.link) {
+                                // Identity was faster: the contact was seen and linked before our answer came.
+                                hold_apart(tx, planned.link, other.id, now)?;
+                                continue;
+                            }
                             accept(tx, planned, verify_after, now)?;
                             tx.set_brevo(planned.link, Some(*id))?;
-                            tx.put_brevo_contact(&provisional(*id, planned), 0, true)?;
+                            rename_if_moved(tx, planned.link, planned.email.as_ref())?;
                         }
                         Outcome::Updated => {
                             pushed.updated += 1;
@@ -262,6 +289,7 @@ impl Connection {
 
     async fn send_lists(&self, all: Vec<Planned>, priority: Priority) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
+        let all = self.put_intents(all).await?;
         let mut calls: BTreeMap<(BrevoListId, bool), Vec<(i64, BrevoContactId)>> = BTreeMap::new();
         for planned in &all {
             let Some(contact) = &planned.brevo else { continue };
@@ -272,17 +300,6 @@ impl Connection {
                 calls.entry((*list, false)).or_default().push((planned.link, contact.id));
             }
         }
-        if all.is_empty() {
-            return Ok(pushed);
-        }
-        let intents: Vec<(i64, String)> = all
-            .iter()
-            .map(|planned| Ok((planned.link, to_json("links.flights", &planned.plan.flights)?)))
-            .collect::<Stored<_>>()?;
-        let verify_after = self.late_landing();
-        self.store
-            .write(move |tx| intents.iter().try_for_each(|(link, flights)| tx.put_intent(*link, flights, verify_after)))
-            .await?;
         let mut failed: BTreeMap<i64, Box<SideError>> = BTreeMap::new();
         for ((list, join), people) in calls {
             for part in people.chunks(LIST_CALL) {
@@ -291,7 +308,11 @@ impl Connection {
                 pushed.requests += 1;
                 match self.brevo.write(&write, priority).await {
                     Ok(_) => pushed.listed += part.len() as u64,
-                    Err(error) => {
+                    Err(mut error) => {
+                        // It is the list that is not there: that says nothing about the people.
+                        if error.kind == ErrorKind::NotFound {
+                            error.kind = ErrorKind::Rejected { field: None };
+                        }
                         for (link, _) in part {
                             failed.insert(*link, error.clone());
                         }
@@ -333,7 +354,7 @@ impl Connection {
                 let key = match (link.brevo_id, &link.email) {
                     (Some(brevo), _) => ContactKey::Brevo(brevo),
                     (None, Some(email)) => ContactKey::BrevoEmail(email.clone()),
-                    (None, None) => match phone_of(&link.flights)? {
+                    (None, None) => match phone_of(link.flights.as_ref())? {
                         Some(phone) => ContactKey::BrevoPhone(phone),
                         None => continue,
                     },
@@ -375,7 +396,7 @@ impl Connection {
     }
 }
 
-fn phone_of(flights: &Option<String>) -> Stored<Option<String>> {
+fn phone_of(flights: Option<&String>) -> Stored<Option<String>> {
     let Some(flights) = flights else { return Ok(None) };
     let flights: person::Flights = from_json("links.flights", flights)?;
     Ok(flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, write)| {
@@ -432,12 +453,25 @@ fn provisional(id: BrevoContactId, planned: &Planned) -> BrevoContact {
 /// The write was accepted: base, history and conflict log, in one transaction with the answer.
 pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>, now: DateTime<Utc>) -> Stored<()> {
     let plan = &planned.plan;
+    let before = planned.brevo.as_ref().map(|contact| contact.id);
+    if tx.link(planned.link)?.is_none_or(|link| link.brevo_id != before) {
+        // Identity has given the link another contact meanwhile: what this one took says nothing about that one.
+        return record(tx, planned, "accepted, but the person is another Brevo contact by now", now);
+    }
     tx.accept_write(
         planned.link,
-        &to_json("links.base", &plan.base)?,
-        &to_json("links.flights", &plan.flights)?,
+        (&to_json("links.base", &plan.base)?, &to_json("links.flights", &plan.flights)?),
         verify_after,
+        planned.marks,
+        planned.rename_to.as_ref(),
     )?;
+    // The address is not watched like a field: what we hold of the contact takes it at once, so that whoever waits for
+    // the old address can have it.
+    if let (Some(before), Some(email)) = (before, &plan.change.email)
+        && let Some(contact) = tx.brevo_contact(before)?
+    {
+        tx.put_brevo_contact(&BrevoContact { email: Some(email.clone()), ..contact }, 0, false)?;
+    }
     let mut kept: Vec<&str> = plan.problems.keys().map(String::as_str).collect();
     kept.push("SMS");
     tx.clear_failures(planned.link, &kept)?;
@@ -474,9 +508,41 @@ pub(super) fn record(tx: &Tx<'_>, planned: &Planned, answer: &str, now: DateTime
     })
 }
 
+/// Nothing has happened to the person since this was planned.
+pub(super) fn is_current(tx: &Tx<'_>, planned: &Planned) -> Stored<bool> {
+    let before = planned.brevo.as_ref().map(|contact| contact.id);
+    Ok(tx
+        .link(planned.link)?
+        .is_some_and(|link| link.marks == planned.marks && link.state == LinkState::Active && link.brevo_id == before))
+}
+
+/// A contact that was made with `sent` for a person who has another address by now: renamed next.
+pub(super) fn rename_if_moved(tx: &Tx<'_>, link: i64, sent: Option<&Email>) -> Stored<()> {
+    let Some(link) = tx.link(link)? else { return Ok(()) };
+    if link.email.is_some() && link.email.as_ref() != sent {
+        tx.set_rename(link.id, link.email.as_ref())?;
+        tx.mark_dirty(link.id, Dirty::Live)?;
+    }
+    Ok(())
+}
+
+/// Two links for one Brevo contact: the one that has it keeps it, the other is listed.
+pub(super) fn hold_apart(tx: &Tx<'_>, link: i64, holder: i64, now: DateTime<Utc>) -> Stored<()> {
+    let Some(row) = tx.link(link)? else { return Ok(()) };
+    let detail = format!("the Brevo contact with its address is link {holder}'s");
+    tx.put_notice("identity_conflict", &subject_of(tx, &row)?, Some(&detail), now)?;
+    tx.leave_import(link)?;
+    tx.settle(link, "{}", None)?;
+    tx.give_up(link)
+}
+
 /// What to read before a refused write is planned again.
 fn needs_lookup(planned: &Planned, outcome: &Outcome) -> Option<ContactKey> {
     let Outcome::Failed(error) = outcome else { return None };
+    if let (ErrorKind::NotFound | ErrorKind::Merged { .. }, Some(contact)) = (&error.kind, &planned.brevo) {
+        // Gone, or was it a list that is not there? Never a deletion before it is confirmed by id.
+        return Some(ContactKey::Brevo(contact.id));
+    }
     let ErrorKind::Conflict { identifiers, .. } = &error.kind else { return None };
     let about_email = identifiers.is_empty() || identifiers.iter().any(|name| name.eq_ignore_ascii_case("email"));
     let address = match (&planned.brevo, &planned.plan.change.email) {
@@ -492,22 +558,19 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
     if contact.email.as_ref() != Some(email) || tx.link_by_brevo(contact.id)?.is_some() {
         return Ok(());
     }
-    match link.brevo_id {
-        None => {
-            tx.set_brevo(link.id, Some(contact.id))?;
-            tx.settle(link.id, "{}", None)?;
-        }
-        Some(_) => {
-            // A rename ran into an unlinked holder: adopted, by first-link rules.
-            let base: person::Base = from_json("links.base", &link.base)?;
-            let out = base.consent.is_some_and(|consent| consent.brevo_out);
-            let flights = person::Flights { may_loosen: out, ..Default::default() };
-            let base = person::Base { consent: base.consent.filter(|_| out), ..Default::default() };
-            tx.set_brevo(link.id, Some(contact.id))?;
-            tx.set_rename(link.id, None)?;
-            let flights = out.then(|| to_json("links.flights", &flights)).transpose()?;
-            tx.settle(link.id, &to_json("links.base", &base)?, flights.as_deref())?;
-        }
+    if link.brevo_id.is_none() {
+        tx.set_brevo(link.id, Some(contact.id))?;
+        tx.settle(link.id, "{}", None)?;
+    } else {
+        // A rename ran into an unlinked holder: adopted, by first-link rules.
+        let base: person::Base = from_json("links.base", &link.base)?;
+        let out = base.consent.is_some_and(|consent| consent.brevo_out);
+        let flights = person::Flights { may_loosen: out, ..Default::default() };
+        let base = person::Base { consent: base.consent.filter(|_| out), ..Default::default() };
+        tx.set_brevo(link.id, Some(contact.id))?;
+        tx.set_rename(link.id, None)?;
+        let flights = out.then(|| to_json("links.flights", &flights)).transpose()?;
+        tx.settle(link.id, &to_json("links.base", &base)?, flights.as_deref())?;
     }
     tx.mark_dirty(link.id, Dirty::Live)
 }
@@ -523,7 +586,7 @@ pub(super) fn refuse(
 ) -> Stored<()> {
     let Some(link) = tx.link(planned.link)? else { return Ok(()) };
     let subject = subject_of(tx, &link)?;
-    let earlier = || tx.drop_intent(link.id, None, true);
+    let earlier = || tx.drop_intent(link.id, planned.watched.as_deref(), true);
     match &error.kind {
         // It may have landed or may still land: nothing more is written until a later read shows what became of it.
         ErrorKind::Ambiguous | ErrorKind::Malformed => {
@@ -537,12 +600,6 @@ pub(super) fn refuse(
             return tx.postpone(link.id, now + wait, false);
         }
         ErrorKind::Auth(_) | ErrorKind::Unsupported => return earlier(),
-        ErrorKind::NotFound | ErrorKind::Merged { .. } if planned.brevo.is_some() => {
-            if let Some(contact) = &planned.brevo {
-                tx.set_brevo_gone(contact.id)?;
-            }
-            return mark_brevo_gone(tx, &link, now);
-        }
         ErrorKind::NotFound | ErrorKind::Merged { .. } | ErrorKind::Conflict { .. } | ErrorKind::Rejected { .. } => {}
     }
     earlier()?;
@@ -568,16 +625,36 @@ pub(super) fn refuse(
     if without.is_empty() {
         let tries = link.tries + 1;
         let dead = tries >= MOST_TRIES;
-        tx.put_failure(Some(link.id), &subject, "", &error.message, error.status, dead, now)?;
+        tx.put_failure(
+            &NewFailure {
+                link: Some(link.id),
+                subject: &subject,
+                field: "",
+                message: &error.message,
+                status: error.status,
+                dead,
+            },
+            now,
+        )?;
         if dead {
-            tx.give_up(link.id)?;
+            tx.give_up_at(link.id, planned.marks)?;
             return tx.postpone(link.id, now, true);
         }
         let wait = if about_email { TimeDelta::zero() } else { TimeDelta::seconds(5 << tries.min(6)) };
         return tx.postpone(link.id, now + wait, true);
     }
     for rule in &without {
-        tx.put_failure(Some(link.id), &subject, rule, &error.message, error.status, true, now)?;
+        tx.put_failure(
+            &NewFailure {
+                link: Some(link.id),
+                subject: &subject,
+                field: rule,
+                message: &error.message,
+                status: error.status,
+                dead: true,
+            },
+            now,
+        )?;
     }
     tx.set_quarantined(link.id, &quarantined)?;
     tx.mark_dirty(link.id, link.dirty.max(Dirty::Live))

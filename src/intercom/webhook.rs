@@ -11,6 +11,7 @@ pub use topic::Topic;
 use super::wire::{self, Object};
 use crate::model::{
     ConversationId, ConversationState, Gone, IntercomCompanyId, IntercomContactId, IntercomWorkspaceId, Observation,
+    Tag,
 };
 use chrono::{DateTime, Utc};
 use hmac::{KeyInit as _, Mac as _};
@@ -279,6 +280,12 @@ impl Notification {
             | T::ConversationCompanyUpdated
             | T::ConversationAdminRepliedTranslated => self.conversation(),
         }
+    }
+
+    /// The tag that a tag topic names. It may be a new one, whose name no read has shown yet; a contact shows ids only.
+    pub fn tag(&self) -> Option<Tag> {
+        let tag = self.item.get("tag").filter(|tag| tag.get("name").is_some_and(Json::is_string))?;
+        wire::tag(tag.clone()).ok()
     }
 
     /// The contact of the item, which is the item itself or within it.

@@ -13,6 +13,8 @@ pub struct Candidate {
     pub contact: BrevoContactId,
     /// The link that holds it already.
     pub link: Option<LinkId>,
+    /// That link is about to take it to another address.
+    pub moving: bool,
 }
 
 /// What the identifiers of an Intercom contact without a link point to.
@@ -48,6 +50,8 @@ pub enum FirstLink {
     },
     /// Nothing to find or make anybody by.
     Unidentifiable,
+    /// The contact that has the address is about to leave it: it goes first.
+    Wait,
 }
 
 /// Decides the first link: external id, then e-mail, then phone.
@@ -71,9 +75,18 @@ pub fn first_link(candidates: &Candidates) -> FirstLink {
     if let Some(group) = group {
         return FirstLink::JoinGroup(group);
     }
-    match by_email.or(by_phone) {
+    if let Some(held) = by_email {
+        return match held.link {
+            None => FirstLink::LinkTo(held.contact),
+            // Brevo still shows an address that its person has left in Intercom.
+            Some(_) if held.moving => FirstLink::Wait,
+            // Somebody gave a stranger's contact our address in Brevo: never join two strangers.
+            Some(_) => FirstLink::Conflict { by_external_id: held.contact, other: None },
+        };
+    }
+    match by_phone {
         Some(Candidate { link: Some(link), .. }) => FirstLink::JoinGroup(link),
-        Some(Candidate { contact, link: None }) => FirstLink::LinkTo(contact),
+        Some(Candidate { contact, link: None, .. }) => FirstLink::LinkTo(contact),
         None if identifiable => FirstLink::Create,
         None => FirstLink::Unidentifiable,
     }
@@ -112,6 +125,9 @@ pub enum Holder {
     Free,
     /// A Brevo contact that is linked to nobody.
     Unlinked(BrevoContactId),
+    /// A link whose own address is another and that is not about to change it in Brevo: somebody gave its contact this
+    /// address by hand.
+    Stranger(LinkId),
     /// Another link.
     Linked {
         /// Which link.
@@ -136,11 +152,14 @@ pub enum Rename {
     Swap(LinkId),
     /// Another group has the new address: join it.
     Join(LinkId),
+    /// A stranger's contact has it: nobody is renamed, both are listed.
+    Conflict(LinkId),
 }
 
 /// Decides about a changed address. `alone`: no other live member has the old address.
 pub fn rename(alone: bool, old: Option<&Email>, holder: &Holder) -> Rename {
     match holder {
+        Holder::Stranger(link) => Rename::Conflict(*link),
         Holder::Linked { link, moves_to: Some(moves_to) } if alone && Some(moves_to) == old => Rename::Swap(*link),
         Holder::Linked { link, moves_to: Some(_) } => Rename::WaitFor(*link),
         Holder::Linked { link, moves_to: None } => Rename::Join(*link),
@@ -155,7 +174,7 @@ mod tests {
     use super::*;
 
     fn at(contact: i64, link: Option<LinkId>) -> Option<Candidate> {
-        Some(Candidate { contact: BrevoContactId::new(contact), link })
+        Some(Candidate { contact: BrevoContactId::new(contact), link, moving: false })
     }
 
     fn email(text: &str) -> Email {
@@ -180,6 +199,10 @@ mod tests {
         assert!(matches!(first_link(&both), FirstLink::Conflict { .. }));
         let held = Candidates { by_external_id: at(1, Some(9)), identifiable: true, ..Default::default() };
         assert!(matches!(first_link(&held), FirstLink::Conflict { .. }), "never join two strangers");
+        let by_email = Candidates { by_email: at(1, Some(9)), identifiable: true, ..Default::default() };
+        assert!(matches!(first_link(&by_email), FirstLink::Conflict { .. }), "nor by an address that Brevo shows");
+        let moving = by_email.by_email.map(|held| Candidate { moving: true, ..held });
+        assert_eq!(first_link(&Candidates { by_email: moving, ..by_email }), FirstLink::Wait);
     }
 
     #[test]
@@ -221,5 +244,6 @@ mod tests {
         let chain = Holder::Linked { link: 2, moves_to: Some(other) };
         assert_eq!(rename(true, Some(&old), &chain), Rename::WaitFor(2));
         assert_eq!(rename(true, Some(&old), &Holder::Linked { link: 2, moves_to: None }), Rename::Join(2));
+        assert_eq!(rename(true, Some(&old), &Holder::Stranger(2)), Rename::Conflict(2));
     }
 }

@@ -50,9 +50,8 @@ pub fn decide(views: ListViews) -> ListStep {
     let remembered = ListBase { wanted, member: shown };
     match (wanted, shown) {
         (true, true) | (false, false) => ListStep::Remember(remembered),
-        (true, false) if left => ListStep::KeptOff(remembered),
-        // Wanted before already, and not on it now: a person or the vendor took them off.
-        (true, false) if was_wanted => ListStep::KeptOff(remembered),
+        // They left; or they were wanted before already and are not on it now: a person or the vendor took them off.
+        (true, false) if left || was_wanted => ListStep::KeptOff(remembered),
         (true, false) => ListStep::Join(ListBase { wanted, member: true }),
         // No longer wanted, and it was a rule that had put (or found) them there.
         (false, true) if was_wanted => ListStep::Leave(ListBase { wanted, member: false }),

@@ -71,7 +71,7 @@ impl Tx<'_> {
         Ok(self
             .0
             .prepare_cached(
-                "UPDATE links SET dirty = max(dirty, ?2) WHERE id IN
+                "UPDATE links SET dirty = max(dirty, ?2), marks = marks + 1 WHERE id IN
                    (SELECT c.link FROM contact_companies cc JOIN intercom_contacts c ON c.id = cc.contact
                     WHERE cc.company = ?1 AND c.link IS NOT NULL AND c.is_primary = 1)",
             )?
@@ -147,7 +147,7 @@ impl Tx<'_> {
         Ok(self
             .0
             .prepare_cached(
-                "UPDATE links SET dirty = max(dirty, ?2) WHERE id IN
+                "UPDATE links SET dirty = max(dirty, ?2), marks = marks + 1 WHERE id IN
                    (SELECT c.link FROM conversation_contacts cc JOIN intercom_contacts c ON c.id = cc.contact
                     WHERE cc.conversation = ?1 AND c.link IS NOT NULL)",
             )?

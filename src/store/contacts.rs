@@ -67,11 +67,13 @@ pub struct Wants {
 
 const INTERCOM_COLUMNS: &str = "record, state, merged_into, link, is_primary";
 
-fn intercom_row(row: &Row<'_>) -> rusqlite::Result<(String, String, Option<String>, Option<i64>, bool)> {
+type IntercomColumns = (String, String, Option<String>, Option<i64>, bool);
+
+fn intercom_row(row: &Row<'_>) -> rusqlite::Result<IntercomColumns> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
 }
 
-fn to_intercom(columns: (String, String, Option<String>, Option<i64>, bool)) -> Result<IntercomRow> {
+fn to_intercom(columns: IntercomColumns) -> Result<IntercomRow> {
     let (record, state, merged_into, link, is_primary) = columns;
     Ok(IntercomRow {
         contact: decode("intercom_contacts", &record)?,

@@ -91,6 +91,8 @@ pub struct LinkRow {
     pub import: Option<i64>,
     /// How urgent planning is.
     pub dirty: Dirty,
+    /// How often something about the person has changed. A plan made under another number is out of date.
+    pub marks: i64,
     /// Plan as in a sweep.
     pub sweep: bool,
     /// Identity has decided that the Brevo contact takes this address.
@@ -104,7 +106,7 @@ pub struct LinkRow {
 }
 
 const COLUMNS: &str = "id, email, brevo_id, state, base, flights, answered, verify_after, import, dirty, sweep, \
-                       rename_to, tries, quarantined, company";
+                       rename_to, tries, quarantined, company, marks";
 
 type Columns = (LinkRow, Option<String>);
 
@@ -121,6 +123,7 @@ fn link_row(row: &Row<'_>) -> rusqlite::Result<Columns> {
         verify_after: row.get::<_, Option<i64>>(7)?.map(instant),
         import: row.get(8)?,
         dirty: Dirty::parse(row.get(9)?),
+        marks: row.get(15)?,
         sweep: row.get(10)?,
         rename_to: email(row.get(11)?),
         tries: row.get(12)?,
@@ -183,7 +186,7 @@ impl Tx<'_> {
     /// Asks for a link to be planned. Never makes it less urgent; forgets a wait between tries if the cause is new.
     pub fn mark_dirty(&self, link: i64, dirty: Dirty) -> Result<()> {
         self.0
-            .prepare_cached("UPDATE links SET dirty = max(dirty, ?2), not_before = 0 WHERE id = ?1")?
+            .prepare_cached("UPDATE links SET dirty = max(dirty, ?2), marks = marks + 1, not_before = 0 WHERE id = ?1")?
             .execute(params![link, dirty.as_int()])?;
         Ok(())
     }
@@ -191,7 +194,7 @@ impl Tx<'_> {
     /// Asks for every link to be planned as in a sweep.
     pub fn mark_all_for_sweep(&self) -> Result<usize> {
         Ok(self.0.execute(
-            "UPDATE links SET dirty = max(dirty, 1), sweep = 1 WHERE state = 'active' AND import IS NULL",
+            "UPDATE links SET dirty = max(dirty, 1), marks = marks + 1, sweep = 1 WHERE state = 'active' AND import IS NULL",
             [],
         )?)
     }
@@ -224,11 +227,14 @@ impl Tx<'_> {
             .query_row([least.as_int()], |row| row.get(0))?)
     }
 
-    /// When the next link that waits between tries is due.
+    /// When the next link of those that are more urgent than a sweep is due.
     pub fn next_due(&self) -> Result<Option<DateTime<Utc>>> {
         let next: Option<i64> = self
             .0
-            .prepare_cached("SELECT min(not_before) FROM links WHERE dirty > 0 AND not_before > 0 AND import IS NULL")?
+            .prepare_cached(
+                "SELECT min(not_before) FROM links WHERE dirty >= 2 AND import IS NULL
+                   AND (flights IS NULL OR answered = 1)",
+            )?
             .query_row([], |row| row.get(0))?;
         Ok(next.map(instant))
     }
@@ -236,7 +242,9 @@ impl Tx<'_> {
     /// Settled: nothing is to be written; `base` is what both sides agree on now.
     pub fn keep_base(&self, link: i64, base: &str) -> Result<()> {
         self.0
-            .prepare_cached("UPDATE links SET base = ?2, dirty = 0, sweep = 0, tries = 0 WHERE id = ?1")?
+            .prepare_cached(
+                "UPDATE links SET base = ?2, dirty = 0, sweep = 0, tries = 0, rename_to = NULL WHERE id = ?1",
+            )?
             .execute(params![link, base])?;
         Ok(())
     }
@@ -250,14 +258,23 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// The write was accepted: base is what it set, watched until a verifying read.
-    pub fn accept_write(&self, link: i64, base: &str, flights: &str, verify_after: DateTime<Utc>) -> Result<()> {
+    /// The write was accepted: base is what it set, watched until a verifying read. What was marked after it was
+    /// planned (at `marks`) stays marked, and so does an address that came after `renamed`.
+    pub fn accept_write(
+        &self,
+        link: i64,
+        (base, flights): (&str, &str),
+        verify_after: DateTime<Utc>,
+        marks: i64,
+        renamed: Option<&Email>,
+    ) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE links SET base = ?2, flights = ?3, answered = 1, verify_after = ?4, dirty = 0, sweep = 0,
-                 tries = 0, rename_to = NULL WHERE id = ?1",
+                "UPDATE links SET base = ?2, flights = ?3, answered = 1, verify_after = ?4, tries = 0,
+                 dirty = CASE WHEN marks = ?5 THEN 0 ELSE dirty END, sweep = CASE WHEN marks = ?5 THEN 0 ELSE sweep END,
+                 rename_to = CASE WHEN rename_to IS ?6 THEN NULL ELSE rename_to END WHERE id = ?1",
             )?
-            .execute(params![link, base, flights, millis(verify_after)])?;
+            .execute(params![link, base, flights, millis(verify_after), marks, renamed.map(Email::as_str)])?;
         Ok(())
     }
 
@@ -284,6 +301,14 @@ impl Tx<'_> {
         self.0
             .prepare_cached("UPDATE links SET not_before = ?2, tries = tries + ?3 WHERE id = ?1")?
             .execute(params![link, millis(not_before), failed])?;
+        Ok(())
+    }
+
+    /// A plan made at `marks` came to nothing: not planned again, unless something has changed since.
+    pub fn give_up_at(&self, link: i64, marks: i64) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET dirty = 0, sweep = 0 WHERE id = ?1 AND marks = ?2")?
+            .execute([link, marks])?;
         Ok(())
     }
 

@@ -31,6 +31,23 @@ pub struct Failure {
     pub dead: bool,
 }
 
+/// Something that a vendor has just refused.
+#[derive(Debug, Clone, Copy)]
+pub struct NewFailure<'a> {
+    /// The link, if it is about one.
+    pub link: Option<i64>,
+    /// Which record, by id.
+    pub subject: &'a str,
+    /// Which field; empty: the whole record.
+    pub field: &'a str,
+    /// The vendor's words.
+    pub message: &'a str,
+    /// HTTP status.
+    pub status: Option<u16>,
+    /// Given up until `failed retry`.
+    pub dead: bool,
+}
+
 /// A value that another replaced although nobody had agreed to that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conflict {
@@ -91,16 +108,8 @@ pub struct Counts {
 
 impl Tx<'_> {
     /// Notes that something was refused.
-    pub fn put_failure(
-        &self,
-        link: Option<i64>,
-        subject: &str,
-        field: &str,
-        message: &str,
-        status: Option<u16>,
-        dead: bool,
-        now: DateTime<Utc>,
-    ) -> Result<()> {
+    pub fn put_failure(&self, failure: &NewFailure<'_>, now: DateTime<Utc>) -> Result<()> {
+        let NewFailure { link, subject, field, message, status, dead } = *failure;
         self.0
             .prepare_cached(
                 "INSERT INTO failures (link, subject, field, message, status, first_at, last_at, dead)
@@ -152,7 +161,7 @@ impl Tx<'_> {
     /// Tries refused records again: all, or one failure. How many links are planned again.
     pub fn retry_failures(&self, id: Option<i64>) -> Result<usize> {
         let links = self.0.execute(
-            "UPDATE links SET dirty = max(dirty, 2), not_before = 0, tries = 0, quarantined = NULL
+            "UPDATE links SET dirty = max(dirty, 2), marks = marks + 1, not_before = 0, tries = 0, quarantined = NULL
              WHERE id IN (SELECT link FROM failures WHERE ?1 IS NULL OR id = ?1)",
             [id],
         )?;

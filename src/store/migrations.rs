@@ -61,6 +61,8 @@ const STEPS: &[M<'_>] = &[M::up(
         verify_after INTEGER,                      -- our clock, ms: only a read that began later settles the flights
         import INTEGER,                            -- the unfinished import that holds this person
         dirty INTEGER NOT NULL DEFAULT 0,          -- 0 no, 1 backfill, 2 live, 3 consent
+        marks INTEGER NOT NULL DEFAULT 0,          -- how often something about the person has changed: an answer to an
+                                                   -- older plan does not clear a newer mark
         sweep INTEGER NOT NULL DEFAULT 0,          -- to be planned as in a sweep: drift is restored
         rename_to TEXT,                            -- identity has decided that the contact takes this address
         tries INTEGER NOT NULL DEFAULT 0,

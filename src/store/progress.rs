@@ -43,6 +43,15 @@ pub struct Run {
     pub summary: Option<String>,
 }
 
+/// From where the next incremental read starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watermark {
+    /// The vendor's instant.
+    pub at: DateTime<Utc>,
+    /// When a full sweep ended last; `None`: never, so that nothing incremental makes sense yet.
+    pub full_at: Option<DateTime<Utc>>,
+}
+
 /// When a job ran and runs next.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JobTimes {
@@ -158,16 +167,12 @@ impl Tx<'_> {
     }
 
     /// From where the next incremental read starts, and when a full sweep ended last.
-    pub fn watermark(
-        &self,
-        side: SideName,
-        resource: Resource,
-    ) -> Result<Option<(DateTime<Utc>, Option<DateTime<Utc>>)>> {
+    pub fn watermark(&self, side: SideName, resource: Resource) -> Result<Option<Watermark>> {
         Ok(self
             .0
             .prepare_cached("SELECT instant, full_at FROM watermarks WHERE side = ?1 AND resource = ?2")?
             .query_row([side.as_str(), resource.as_str()], |row| {
-                Ok((instant(row.get(0)?), row.get::<_, Option<i64>>(1)?.map(instant)))
+                Ok(Watermark { at: instant(row.get(0)?), full_at: row.get::<_, Option<i64>>(1)?.map(instant) })
             })
             .optional()?)
     }

@@ -49,6 +49,9 @@ impl Version {
     }
 }
 
+/// No list is longer; also keeps the arithmetic of pages in bounds.
+const LAST_PAGE: usize = 1_000_000;
+
 /// One request, read.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
@@ -80,7 +83,7 @@ impl Asked {
         match self.param("page") {
             None => Ok(1),
             Some(text) => match text.parse() {
-                Ok(page) if page >= 1 => Ok(page),
+                Ok(page @ 1..=LAST_PAGE) => Ok(page),
                 _ => Err(error(400, "parameter_invalid", "page is invalid")),
             },
         }

@@ -219,16 +219,15 @@ pub(super) fn scroll(state: &mut State, asked: &Asked) -> Reply {
         scroll.after.clone_from(&last.id);
     }
     scroll.last_used = now;
-    let param = scroll.param.clone();
-    if data.is_empty() {
-        // The end: it closes itself.
-        if state.options.scroll_ends_with_404 {
-            return Err(error(404, "not_found", "scroll parameter not found"));
-        }
-    } else {
+    let mut answer = json!({"type": "list", "data": data, "pages": null, "total_count": null});
+    if !data.is_empty() {
+        answer["scroll_param"] = scroll.param.clone().into();
         state.scroll = Some(scroll);
+    } else if state.options.scroll_ends_with_404 {
+        return Err(error(404, "not_found", "scroll parameter not found"));
     }
-    Ok(ok(&json!({"type": "list", "data": data, "pages": null, "total_count": null, "scroll_param": param})))
+    // The empty page is the end and closes the scroll. It names no scroll: the vendor's Node SDK walks on while one does.
+    Ok(ok(&answer))
 }
 
 pub(super) fn delete(state: &mut State, id: &str) -> Reply {
@@ -273,7 +272,7 @@ pub(super) fn of_contact(state: &State, asked: &Asked, slot: Slot) -> Reply {
         format!("https://api.intercom.io/contacts/{}/companies?per_page={per_page}&page={}", contact.id, page + 1)
     });
     let info = json!({"type": "pages", "page": page, "per_page": per_page, "total_pages": pages, "next": next});
-    // The description's examples have `data`, its schema and Intercom's own SDKs `companies`: whoever comes finds theirs.
+    // The description's schema says `companies` (and its SDKs read that), its example says `data`: both are given.
     Ok(ok(&json!({"type": "list", "data": data, "companies": data, "pages": info, "total_count": total})))
 }
 

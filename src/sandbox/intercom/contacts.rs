@@ -121,7 +121,7 @@ fn walk(
         last = Some(*place);
         slots.push(place.1);
     }
-    let page = cursor.map_or(1, |cursor| cursor.page) + 1;
+    let page = cursor.map_or(1, |cursor| cursor.page).saturating_add(1);
     let next = found.next().and(last).map(|(at, slot)| Cursor { at, id: u64::from(slot), page });
     (slots, next)
 }
@@ -280,7 +280,7 @@ pub(super) fn search(state: &mut State, asked: &Asked) -> Reply {
             let at = (cursor.at, Slot::try_from(cursor.id).unwrap_or(Slot::MAX));
             places.retain(|place| if ascending { *place > at } else { *place < at });
         }
-        let page = cursor.map_or(1, |cursor| cursor.page) + 1;
+        let page = cursor.map_or(1, |cursor| cursor.page).saturating_add(1);
         let more = places.len() > per_page;
         places.truncate(per_page);
         let last = places.last().filter(|_| more).map(|(at, slot)| Cursor { at: *at, id: u64::from(*slot), page });

@@ -26,7 +26,7 @@ fn page_of(state: &State, ids: Vec<(i64, u64)>, total: usize, per_page: usize, c
     let page = cursor.map_or(1, |cursor| cursor.page);
     let more = ids.len() > per_page;
     let shown = &ids[..ids.len().min(per_page)];
-    let next = shown.last().filter(|_| more).map(|(at, id)| Cursor { at: *at, id: *id, page: page + 1 });
+    let next = shown.last().filter(|_| more).map(|(at, id)| Cursor { at: *at, id: *id, page: page.saturating_add(1) });
     let data: Vec<Value> = shown
         .iter()
         .filter_map(|(_, id)| state.conversations.get(id))
@@ -321,6 +321,16 @@ pub(super) fn snooze(state: &mut State, id: u64, admin: i64, until: i64) {
         conversation.snoozed_until = Some(until);
     });
     webhooks::conversation(state, id, "conversation.admin.snoozed", 1);
+}
+
+/// A snooze is over by itself: nobody calls, the conversation just opens.
+pub(super) fn unsnooze(state: &mut State, id: u64) {
+    add_part(state, id, "unsnoozed", None, Author::Bot, None);
+    state.change_conversation(id, |conversation| {
+        conversation.state = ConversationState::Open;
+        conversation.snoozed_until = None;
+    });
+    webhooks::conversation(state, id, "conversation.admin.unsnoozed", 1);
 }
 
 pub(super) fn reopen(state: &mut State, id: u64, admin: i64) {

@@ -4,7 +4,7 @@
 
 use super::answer::Answer;
 use super::state::{AiAgent, Author, Contact, Role, Slot, State};
-use super::view::{Form, contact_value};
+use super::view::{Form, company_value, contact_value};
 use super::{IntercomSandbox, attributes, companies, contacts, conversation_view, conversations, misc, webhooks};
 use serde_json::{Map, Value, json};
 
@@ -417,6 +417,12 @@ impl IntercomSandbox {
         let state = self.lock();
         let found = state.conversations.get(&id.parse().ok()?)?;
         Some(conversation_view::full(&state, found, false))
+    }
+
+    /// A company as the API would show it now, for tests to compare with.
+    pub fn company(&self, id: &str) -> Option<Value> {
+        let state = self.lock();
+        state.companies.get(id).map(|company| company_value(&state, company))
     }
 
     /// The ids of all contacts that are there, in order of creation.

@@ -1,4 +1,21 @@
 //! A stateful, seeded Intercom (API 2.11), with the behaviour that hurts clients.
+//!
+//! Where the vendor's behaviour is known (pages, recordings, connectors' scars) this follows it; the contract tests list
+//! where that is not what the official description says. Where nobody outside knows, it takes the side that is harder
+//! on a client:
+//!
+//! | open question | here |
+//! |---|---|
+//! | Do writes with the own token come back as webhooks? | yes, all of them |
+//! | Which topics does a change send? | e-mail, consent and sign-up have their own; `updated` only if something else changed too |
+//! | Does `contact.merged` name the lead that is gone? | no |
+//! | Is `>` on a conversation's instant inclusive? | no |
+//! | Are archived contacts listed or readable? | no: in no list, 404 by id, 409 on create |
+//! | May users share an e-mail? | if both have an `external_id`; leads always may |
+//! | An attribute that is not defined, or a value that does not fit it | 400 |
+//! | In which order is `GET /contacts`? | newest first, so that nobody is skipped by an update |
+//! | How does a scroll end? | with an empty page without a `scroll_param`, or with 404 (an option) |
+//! | What does a contact without an e-mail show? | null, or for some leads the empty text |
 
 mod answer;
 mod attributes;

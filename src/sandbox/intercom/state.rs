@@ -299,6 +299,8 @@ pub(super) struct State {
     pub conversations: BTreeMap<u64, Conversation>,
     pub conversations_by_updated: BTreeSet<(i64, u64)>,
     pub conversations_of: BTreeMap<Slot, BTreeSet<u64>>,
+    /// When a snooze ends: (unix seconds, conversation).
+    pub snoozes: BTreeSet<(i64, u64)>,
     pub notes: BTreeMap<String, Note>,
     /// id → name.
     pub tags: BTreeMap<String, String>,
@@ -344,6 +346,13 @@ impl State {
             self.lagging.pop_front();
             self.lagging_slots.remove(&slot);
             self.version += 1;
+        }
+        while let Some((until, id)) = self.snoozes.first().copied().filter(|(until, _)| *until <= self.now()) {
+            self.snoozes.remove(&(until, id));
+            let due = self.conversations.get(&id).is_some_and(|found| found.snoozed_until == Some(until));
+            if due {
+                super::conversations::unsnooze(self, id);
+            }
         }
     }
 
@@ -474,6 +483,7 @@ impl State {
             self.conversations_of.entry(*slot).or_default().insert(conversation.id);
         }
         self.conversations_by_updated.insert((conversation.updated, conversation.id));
+        self.snoozes.extend(conversation.snoozed_until.map(|until| (until, conversation.id)));
         self.conversations.insert(conversation.id, conversation);
         self.version += 1;
     }
@@ -486,6 +496,7 @@ impl State {
             change(conversation);
             conversation.updated = now.max(conversation.created);
             self.conversations_by_updated.insert((conversation.updated, id));
+            self.snoozes.extend(conversation.snoozed_until.map(|until| (until, id)));
             self.version += 1;
         }
     }

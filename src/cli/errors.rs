@@ -1,0 +1,103 @@
+//! Why a command failed, what to do about it, and the exit code that says so.
+
+use crate::config::ConfigErrors;
+use crate::engine::EngineError;
+use crate::model::{AuthProblem, ErrorKind, SideError, SideName};
+use crate::store::StoreError;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The config is wrong, or lacks what the command needs.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The engine stopped.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The state cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The machine did not let us.
+    #[error("{what}: {error}")]
+    Io {
+        /// Doing what.
+        what: String,
+        /// Why not.
+        error: std::io::Error,
+    },
+    /// Anything else, in words.
+    #[error("{0}")]
+    Failed(String),
+    /// It has been said already.
+    #[error("failed")]
+    Said,
+}
+
+impl CliError {
+    pub(super) fn failed(words: impl Into<String>) -> Self {
+        Self::Failed(words.into())
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Engine(EngineError::Clashes(_) | EngineError::NoSuchList { .. }) => 78,
+            Self::Store(StoreError::Owned { .. }) | Self::Engine(EngineError::Store(StoreError::Owned { .. })) => 75,
+            _ => 1,
+        }
+    }
+
+    /// What to do, where that is known.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::Engine(EngineError::Side(error)) => remedy(error),
+            Self::Store(error) | Self::Engine(EngineError::Store(error)) => match error {
+                StoreError::Owned { .. } => Some(
+                    "One state has one owner. `linkspan status` shows what it is doing; stop it, or let it do the work."
+                        .to_owned(),
+                ),
+                StoreError::OtherPair { .. } => {
+                    Some("Name another `state.path` for this pair of accounts, or restore the credentials.".to_owned())
+                }
+                StoreError::Newer { .. } => Some("Use the linkspan that wrote it, or a newer one.".to_owned()),
+                StoreError::Full => Some("Make room on the disk; nothing that was acknowledged is lost.".to_owned()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// What helps against a vendor's refusal.
+pub(super) fn remedy(error: &SideError) -> Option<String> {
+    let intercom = error.side == SideName::Intercom;
+    let words = match &error.kind {
+        ErrorKind::Auth(AuthProblem::BadCredentials) if intercom => {
+            "The access token is wrong or revoked. Copy it anew from Intercom's Developer Hub (your app, Configure, \
+             Authentication) into connectors.intercom.access_token or INTERCOM_ACCESS_TOKEN."
+        }
+        ErrorKind::Auth(AuthProblem::BadCredentials) => {
+            "The API key is wrong or deleted. Make one in Brevo under SMTP & API, API keys (it begins with xkeysib-), and \
+             put it into connectors.brevo.api_key or BREVO_API_KEY."
+        }
+        ErrorKind::Auth(AuthProblem::WrongRegion) => {
+            "The workspace lives in another region: set connectors.intercom.region to us, eu or au."
+        }
+        ErrorKind::Auth(AuthProblem::MissingScope) => {
+            "The app lacks a permission: in Intercom's Developer Hub, your app, Configure, Authentication, allow it to read \
+             users and companies, conversations, and tags; then copy the new token."
+        }
+        ErrorKind::Auth(AuthProblem::BlockedIp) => {
+            "Brevo does not know the address that this machine calls from: allow it in Brevo under Security, Authorised IPs."
+        }
+        ErrorKind::Auth(AuthProblem::Plan) => "The account's plan does not include this.",
+        ErrorKind::Throttled => "The API's budget is used up; it goes on once the vendor lets us.",
+        ErrorKind::Unavailable => {
+            "Check the network and the vendor's status page; `base_url`, if the config names one. Trying again is safe."
+        }
+        ErrorKind::Malformed => "Something other than the API answered: check `base_url`, and for a proxy in between.",
+        ErrorKind::NotFound => "Check `base_url`: the address answers, but is not the API's.",
+        _ => return None,
+    };
+    Some(words.to_owned())
+}

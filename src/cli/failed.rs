@@ -1,0 +1,87 @@
+//! `failed`: what a vendor refused.
+
+use super::{CliError, Context};
+use crate::store::{Calling, Owner, Store};
+use serde_json::json;
+
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(super) enum Command {
+    /// Show them, newest first
+    List {
+        /// How many at most
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Try them again: all, or the one with this number
+    Retry {
+        /// Its number in the list
+        id: Option<i64>,
+    },
+}
+
+pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliError> {
+    let path = &context.config()?.state.path;
+    match command {
+        Command::List { limit } => list(context, &Store::open_read_only(path)?, *limit).await,
+        Command::Retry { id } => {
+            // Opened for reading first, so that no state is made or migrated here.
+            drop(Store::open_read_only(path)?);
+            retry(context, &Store::open(path, Calling::Blocking)?, *id, Owner::holder(path)).await
+        }
+    }
+}
+
+async fn list(context: &Context, store: &Store, limit: usize) -> Result<(), CliError> {
+    let printer = &context.printer;
+    let (failures, all) = store.read(move |tx| Ok((tx.failures(limit)?, tx.counts()?.failed))).await?;
+    if printer.is_json() {
+        printer.json(&failures);
+        return Ok(());
+    }
+    if failures.is_empty() {
+        printer.note("nothing was refused");
+        return Ok(());
+    }
+    let rows = failures.iter().map(|failure| {
+        [
+            failure.id.to_string(),
+            failure.subject.clone(),
+            if failure.field.is_empty() { "(whole record)".to_owned() } else { failure.field.clone() },
+            failure.status.map(|status| format!("{status} ")).unwrap_or_default() + &failure.message,
+            failure.tries.to_string(),
+            failure.last_at.format("%Y-%m-%d %H:%M").to_string(),
+        ]
+    });
+    printer.table(&["#", "record", "field", "why", "tries", "last"], rows);
+    if all > failures.len() as u64 {
+        printer.note(format!("{} of {all} shown; --limit shows more", failures.len()));
+    }
+    Ok(())
+}
+
+async fn retry(context: &Context, store: &Store, id: Option<i64>, holder: Option<String>) -> Result<(), CliError> {
+    let printer = &context.printer;
+    let links = store.write(move |tx| tx.retry_failures(id)).await?;
+    if printer.is_json() {
+        printer.json(&json!({"retried": links, "holder": holder}));
+        return Ok(());
+    }
+    match (links, id) {
+        (0, Some(id)) => {
+            return Err(CliError::failed(format!(
+                "there is nothing to retry under {id}; `linkspan failed list` shows the numbers"
+            )));
+        }
+        (0, None) => printer.note("nothing to retry"),
+        (links, _) => {
+            let people = if links == 1 { "1 person is".to_owned() } else { format!("{links} people are") };
+            // The order lies in the store, where whoever works next finds it.
+            let who = holder.map_or_else(
+                || "the next `linkspan sync` or `run`".to_owned(),
+                |holder| format!("{holder}, within half a minute"),
+            );
+            printer.data(format!("{people} written again by {who}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,234 @@
+//! `status`: what the state knows. Reads beside a running daemon and calls nobody.
+
+use super::progress::side_in_words;
+use super::{CliError, Context};
+use crate::config::Config;
+use crate::store::listings::Counts;
+use crate::store::progress::Run;
+use crate::store::{Owner, Store, StoreError};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Arguments {
+    /// Show it again every two seconds, until stopped
+    #[arg(long)]
+    watch: bool,
+}
+
+/// What is not built yet, said instead of kept quiet.
+const LATER: [&str; 2] =
+    ["custom events: come with a later version", "Brevo company objects: come with a later version"];
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    connected: bool,
+    intercom: Option<String>,
+    brevo: Option<String>,
+    /// Who holds the state: a daemon, or a sync.
+    holder: Option<String>,
+    last_sync: Option<DateTime<Utc>>,
+    contacts_synced: u64,
+    conversations_synced: u64,
+    companies_synced: u64,
+    pending: u64,
+    verifying: u64,
+    failed: u64,
+    next_run: Option<DateTime<Utc>>,
+    next_runs: BTreeMap<String, DateTime<Utc>>,
+    api_budget: Vec<Budget>,
+    notices: BTreeMap<String, u64>,
+    consent_divergences: u64,
+    conflicts: u64,
+    webhook_seen_at: Option<DateTime<Utc>>,
+    webhooks_waiting: u64,
+    last_run: Option<Run>,
+    later: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Budget {
+    side: String,
+    family: String,
+    limit: u64,
+    remaining: u64,
+    resets_at: Option<DateTime<Utc>>,
+    as_of: DateTime<Utc>,
+}
+
+pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), CliError> {
+    let config = context.config()?;
+    if !arguments.watch {
+        return show(context, config).await;
+    }
+    let clear = context.printer.has_terminal();
+    loop {
+        if clear {
+            context.printer.data("\u{1b}[2J\u{1b}[H");
+        }
+        show(context, config).await?;
+        tokio::select! {
+            () = super::signals::stop_asked() => return Ok(()),
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
+        }
+        if !clear && !context.printer.is_json() {
+            context.printer.data("");
+        }
+    }
+}
+
+async fn show(context: &Context, config: &Config) -> Result<(), CliError> {
+    let status = match gather(config).await? {
+        Some(status) => status,
+        None => {
+            context.printer.note(format!(
+                "there is no state yet at {}; `linkspan sync` or `linkspan run` makes it",
+                config.state.path.display()
+            ));
+            Status { later: LATER.to_vec(), ..Status::default() }
+        }
+    };
+    if context.printer.is_json() {
+        context.printer.json(&status);
+    } else {
+        print(context, &status);
+    }
+    Ok(())
+}
+
+/// `None`: there is no state yet.
+async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
+    let path = &config.state.path;
+    if !path.exists() {
+        return Ok(None);
+    }
+    let store = Store::open_read_only(path)?;
+    let mut status = store
+        .read(|tx| {
+            let counts = tx.counts()?;
+            let runs = tx.runs(100)?;
+            let (intercom, brevo) = (tx.meta("intercom")?, tx.meta("brevo")?);
+            let (webhooks_waiting, _) = tx.inbox_state()?;
+            let budgets = tx.budgets()?;
+            let next_runs = tx.jobs()?.into_iter().filter_map(|(job, times)| Some((job, times.next_at?))).collect();
+            Ok(Status {
+                webhook_seen_at: tx.meta("webhook_seen_at")?.and_then(|text| text.parse().ok()),
+                webhooks_waiting,
+                next_runs,
+                api_budget: budgets
+                    .into_iter()
+                    .map(|(side, budget, as_of)| Budget {
+                        side,
+                        family: budget.family,
+                        limit: budget.limit,
+                        remaining: budget.remaining,
+                        resets_at: budget.resets_at,
+                        as_of,
+                    })
+                    .collect(),
+                intercom,
+                brevo,
+                ..from(counts, &runs)
+            })
+        })
+        .await?;
+    status.holder = Owner::holder(path);
+    // The last run that ended tells whether the accounts let us in.
+    status.connected = status.intercom.is_some()
+        && status.brevo.is_some()
+        && status.last_run.as_ref().is_some_and(|run| run.outcome.as_deref() != Some("failed"));
+    // Without a daemon nothing is going to run.
+    if status.holder.is_none() {
+        status.next_runs.clear();
+    }
+    status.next_run = status.next_runs.values().min().copied();
+    Ok(Some(status))
+}
+
+fn from(counts: Counts, runs: &[Run]) -> Status {
+    let worked = |run: &&Run| matches!(run.outcome.as_deref(), Some("ok" | "partial"));
+    let last_run = runs.iter().find(|run| run.ended_at.is_some()).cloned().map(|run| Run {
+        // A run's own summary is for `sync`; here it only counts when it went wrong.
+        summary: run.summary.filter(|_| run.outcome.as_deref() == Some("failed")),
+        ..run
+    });
+    Status {
+        last_sync: runs.iter().filter(worked).filter_map(|run| run.ended_at).max(),
+        contacts_synced: counts.contacts_synced,
+        conversations_synced: counts.conversations_synced,
+        companies_synced: counts.companies_synced,
+        pending: counts.pending,
+        verifying: counts.verifying,
+        failed: counts.failed,
+        consent_divergences: counts.notices.get("consent_diverges").copied().unwrap_or(0),
+        notices: counts.notices,
+        conflicts: counts.conflicts,
+        last_run,
+        later: LATER.to_vec(),
+        ..Status::default()
+    }
+}
+
+fn print(context: &Context, status: &Status) {
+    let at = |instant: Option<DateTime<Utc>>| {
+        instant.map_or_else(|| "never".to_owned(), |instant| instant.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+    };
+    let connected = match (&status.intercom, &status.brevo) {
+        (Some(intercom), Some(brevo)) => {
+            let word = if status.connected { "yes" } else { "no" };
+            format!("{word} (Intercom {intercom}, Brevo {brevo})")
+        }
+        _ => "no: nothing has run yet".to_owned(),
+    };
+    let mut lines = vec![
+        ("connected", connected),
+        ("daemon", status.holder.clone().unwrap_or_else(|| "not running".to_owned())),
+        ("lastSync", at(status.last_sync)),
+        ("contactsSynced", status.contacts_synced.to_string()),
+        ("conversationsSynced", status.conversations_synced.to_string()),
+        ("companiesSynced", status.companies_synced.to_string()),
+        ("pending", status.pending.to_string()),
+        ("failed", status.failed.to_string()),
+        ("consent", format!("{} differ between the sides", status.consent_divergences)),
+        ("conflicts", status.conflicts.to_string()),
+        ("webhooks", format!("last seen {}, {} waiting", at(status.webhook_seen_at), status.webhooks_waiting)),
+    ];
+    if status.verifying > 0 {
+        lines.push(("verifying", format!("{} writes without an answer", status.verifying)));
+    }
+    if let Some(Run { kind, summary: Some(why), .. }) = &status.last_run {
+        lines.push(("last run", format!("{} failed: {why}", side_in_words(kind))));
+    }
+    if status.next_runs.is_empty() {
+        lines.push(("next run", "none is planned: no daemon runs".to_owned()));
+    }
+    let mut next: Vec<(&String, &DateTime<Utc>)> = status.next_runs.iter().collect();
+    next.sort_by_key(|(_, at)| **at);
+    for (place, (job, due)) in next.into_iter().enumerate() {
+        lines.push((if place == 0 { "next run" } else { "" }, format!("{}  {}", at(Some(*due)), side_in_words(job))));
+    }
+    for (place, budget) in status.api_budget.iter().enumerate() {
+        let text = format!(
+            "{} of {} left  {} ({})",
+            budget.remaining,
+            budget.limit,
+            side_in_words(&format!("{} {}", budget.side, budget.family)),
+            budget.as_of.format("%H:%M:%S"),
+        );
+        lines.push((if place == 0 { "API budget" } else { "" }, text));
+    }
+    if status.api_budget.is_empty() {
+        lines.push(("API budget", "not known yet".to_owned()));
+    }
+    for (place, (kind, count)) in status.notices.iter().enumerate() {
+        lines.push((if place == 0 { "notices" } else { "" }, format!("{count:>5}  {}", kind.replace('_', " "))));
+    }
+    for (place, words) in status.later.iter().enumerate() {
+        lines.push((if place == 0 { "not yet" } else { "" }, (*words).to_owned()));
+    }
+    context.printer.pairs(&lines);
+}

@@ -1,0 +1,169 @@
+//! `sync`: one whole run, or what it would do.
+
+use super::progress::{Stages, resource_named, side_in_words};
+use super::{CliError, Context, connect};
+use crate::engine::{DryRun, EngineError, Summary, SyncOptions};
+use crate::model::Resource;
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Arguments {
+    /// Read everything, not only what changed since last time
+    #[arg(long)]
+    full: bool,
+    /// Read only what was created since: 2023-01-01, or an instant such as 2023-01-01T12:00:00Z
+    #[arg(long, value_name = "DATE", value_parser = instant)]
+    since: Option<DateTime<Utc>>,
+    /// Only these, of what the config switches on: contacts, companies, conversations, tags
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = resource)]
+    resources: Vec<Resource>,
+    /// Say what would be written, and write nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+fn instant(text: &str) -> Result<DateTime<Utc>, String> {
+    if let Ok(day) = text.parse::<NaiveDate>() {
+        return Ok(day.and_time(NaiveTime::MIN).and_utc());
+    }
+    DateTime::parse_from_rfc3339(text)
+        .map(|instant| instant.to_utc())
+        .map_err(|_| "expected a day such as 2023-01-01 or an instant such as 2023-01-01T12:00:00Z".to_owned())
+}
+
+fn resource(text: &str) -> Result<Resource, String> {
+    resource_named(text.trim())
+        .ok_or_else(|| "expected some of contacts, companies, conversations, tags, with commas between".to_owned())
+}
+
+pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), CliError> {
+    let config = context.usable_config()?;
+    if !config.intercom.enabled {
+        return Err(CliError::failed("connectors.intercom.enabled is false: there is nothing to sync"));
+    }
+    let connected = connect::open(context, config, "sync")?;
+    let options = SyncOptions {
+        full: arguments.full,
+        since: arguments.since,
+        resources: arguments.resources.iter().copied().collect(),
+    };
+    let stages = Stages::new(&context.printer, context.doors.clock.clone());
+    let began = context.doors.clock.now();
+    if arguments.dry_run {
+        let dry = connected.connection.dry_run(&options, &stages).await;
+        stages.finish();
+        show_dry(context, &dry?);
+        return Ok(());
+    }
+    let summary = tokio::select! {
+        summary = connected.connection.sync(&options, &stages) => summary,
+        () = super::signals::stop_asked() => {
+            stages.finish();
+            return Err(CliError::failed("stopped; the next `linkspan sync` goes on where this one was"));
+        }
+    };
+    stages.finish();
+    let summary = summary?;
+    show(context, &summary, context.doors.clock.now() - began);
+    match summary.outcome() {
+        "failed" if summary.written.failed > 0 => Err(EngineError::EverythingFailed(summary.written.failed).into()),
+        _ if summary.failed_reads.is_empty() => Ok(()),
+        _ => Err(CliError::failed("not everything could be read")),
+    }
+}
+
+/// What a run did, in words.
+pub(super) fn show(context: &Context, summary: &Summary, took: TimeDelta) {
+    let printer = &context.printer;
+    if printer.is_json() {
+        let mut value = json!(summary);
+        if let Some(object) = value.as_object_mut() {
+            object.insert("outcome".to_owned(), json!(summary.outcome()));
+            object.insert("seconds".to_owned(), json!(took.as_seconds_f64()));
+        }
+        printer.json(&value);
+        return;
+    }
+    printer.data(format!("Sync {} in {:.1} s", summary.outcome(), took.as_seconds_f64()));
+    for (what, swept) in &summary.read {
+        let changed =
+            if swept.changed == 0 { "nothing new".to_owned() } else { format!("{} new or changed", swept.changed) };
+        printer.data(format!("  read     {:24} {:>7}  {changed}", side_in_words(what), swept.rows));
+    }
+    let written = &summary.written;
+    if written.imported > 0 {
+        printer.data(format!(
+            "  written  {:24} {:>7}  {} read back",
+            "Brevo contacts, imported", written.imported, summary.read_back
+        ));
+    }
+    for (what, count) in [
+        ("Brevo contacts, created", written.created),
+        ("Brevo contacts, changed", written.updated),
+        ("list memberships", written.listed),
+        ("events", summary.events),
+    ] {
+        if count > 0 {
+            printer.data(format!("  written  {what:24} {count:>7}"));
+        }
+    }
+    if written.imported + written.created + written.updated + written.listed + summary.events == 0 {
+        printer.data("  written  nothing: both sides are in step as far as the mapping goes");
+    }
+    for (what, why) in &summary.failed_reads {
+        printer.data(format!("  {} {}: {why}", printer.cross(), side_in_words(what)));
+    }
+    if summary.failed > 0 {
+        printer.data(format!("  refused  {} records or fields; `linkspan failed list` says why", summary.failed));
+    }
+    if summary.pending > 0 {
+        printer.data(format!("  pending  {}; the next run goes on with them", summary.pending));
+    }
+}
+
+fn show_dry(context: &Context, dry: &DryRun) {
+    let printer = &context.printer;
+    if printer.is_json() {
+        printer.json(dry);
+        return;
+    }
+    printer.data("Dry run: nothing was written. A sync would");
+    printer.data(format!("  create        {} Brevo contacts", dry.creates));
+    printer.data(format!("  change        {} Brevo contacts", dry.updates));
+    printer.data(format!("  opt out       {} of them", dry.opt_outs));
+    for name in &dry.new_attributes {
+        printer.data(format!("  make          the attribute {name}"));
+    }
+    for name in &dry.new_lists {
+        printer.data(format!("  make          the list “{name}”"));
+    }
+    let section = |title: &str, counts: &BTreeMap<String, u64>| {
+        for (what, count) in counts {
+            printer.data(format!("  {title:13} {what}: {count}"));
+        }
+    };
+    section("put on list", &dry.joins);
+    section("take off list", &dry.leaves);
+    section("set", &dry.attributes);
+    section("replace", &dry.replaced);
+    section("not write", &dry.problems);
+    section("notice", &dry.notices);
+    if dry.joins.values().any(|count| *count > 0) {
+        printer.note("note: automations that start when somebody joins a list start for these people too");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_and_instants_are_understood() {
+        assert_eq!(instant("2023-01-01").unwrap().to_rfc3339(), "2023-01-01T00:00:00+00:00");
+        assert_eq!(instant("2023-01-01T02:00:00+02:00").unwrap().to_rfc3339(), "2023-01-01T00:00:00+00:00");
+        instant("yesterday").unwrap_err();
+        resource("deals").unwrap_err();
+    }
+}

@@ -1,0 +1,396 @@
+//! What people do in Intercom after the first sync, and what becomes of it in Brevo.
+
+use crate::harness::World;
+use linkspan::sandbox::Fault;
+use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
+use linkspan::sandbox::intercom::ContactSeed;
+use serde_json::json;
+use std::time::Duration;
+
+const CONFIG: &str = "
+connectors:
+  intercom:
+    lists:
+      all_users: Users
+      leads: Leads
+      active_conversations: Active
+phone:
+  default_region: US
+";
+
+async fn minutes(minutes: u64) {
+    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
+}
+
+fn user(email: &str, name: &str) -> ContactSeed {
+    ContactSeed { email: Some(email.to_owned()), name: Some(name.to_owned()), ..ContactSeed::default() }
+}
+
+fn lead(email: &str, name: &str) -> ContactSeed {
+    ContactSeed { lead: true, ..user(email, name) }
+}
+
+async fn writes_nothing_more(world: &World) {
+    minutes(5).await;
+    world.sync().await;
+    let before = world.brevo_writes();
+    for full in [false, true] {
+        minutes(5).await;
+        let _ = if full { world.full().await } else { world.sync().await };
+        let more: Vec<String> = world.brevo.log().writes()[before..]
+            .iter()
+            .map(|write| format!("{} {} {}", write.method, write.target, String::from_utf8_lossy(&write.body)))
+            .collect();
+        assert!(more.is_empty(), "a quiet cycle (full: {full}) wrote\n{}", more.join("\n"));
+    }
+    assert_eq!(world.intercom.log().writes().len(), 0, "Intercom is only read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_follows_and_only_what_changed_is_sent() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Doe")));
+    minutes(10).await;
+    world.intercom.edit_contact(&jane, &json!({"name": "Jane Roe"})).unwrap();
+    let before = world.brevo_writes();
+    world.sync().await;
+    let writes = world.brevo.log().writes();
+    let bodies: Vec<String> =
+        writes[before..].iter().map(|write| String::from_utf8_lossy(&write.body).into_owned()).collect();
+    assert_eq!(bodies, [r#"{"attributes":{"LASTNAME":"Roe"}}"#]);
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_reaches_brevo_and_an_opt_in_stays_where_it_was_given() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    let joe = world.intercom.create_contact(user("joe@example.com", "Joe"));
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.intercom.unsubscribe(&jane).unwrap();
+    world.brevo.unsubscribe("joe@example.com");
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+    assert!(world.brevo.contact_by_email("joe@example.com").unwrap().email_blacklisted, "an opt-out in Brevo stands");
+    minutes(10).await;
+    world.sync().await;
+    let listed = world.store.read(|tx| tx.notices(Some("consent_diverges"), 10)).await.unwrap();
+    assert_eq!(listed.len(), 1, "and is listed: {listed:?}");
+    minutes(10).await;
+    // Both change their mind, each where they are: nothing is carried across, nothing is reverted.
+    world.intercom.resubscribe(&jane).unwrap();
+    world.intercom.edit_contact(&joe, &json!({"name": "Joe Bloggs"})).unwrap();
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+    assert!(world.brevo.contact_by_email("joe@example.com").unwrap().email_blacklisted);
+    world.brevo.resubscribe("jane@example.com");
+    minutes(10).await;
+    world.full().await;
+    assert!(!world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+    writes_nothing_more(&world).await;
+    assert!(!world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_address_takes_its_brevo_contact_along_and_stays_opted_out() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@old.example", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    let id = world.brevo.contact_by_email("jane@old.example").unwrap().id;
+    // Opted out in Brevo alone: Brevo would re-subscribe her when the address changes.
+    world.brevo.unsubscribe("jane@old.example");
+    minutes(10).await;
+    world.intercom.set_email(&jane, Some("jane@new.example")).unwrap();
+    world.sync().await;
+    let now = world.brevo.contact(id).unwrap();
+    assert_eq!(now.email.as_deref(), Some("jane@new.example"));
+    assert!(now.email_blacklisted, "re-subscribed by a rename");
+    assert_eq!(world.brevo.contact_count(), 1);
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_people_who_exchange_addresses_are_exchanged_and_nobody_is_renamed() {
+    let world = World::new(CONFIG);
+    let a = world.intercom.create_contact(user("a@example.com", "Ann Alpha"));
+    let b = world.intercom.create_contact(user("b@example.com", "Bob Beta"));
+    minutes(10).await;
+    world.sync().await;
+    let (contact_a, contact_b) = (
+        world.brevo.contact_by_email("a@example.com").unwrap().id,
+        world.brevo.contact_by_email("b@example.com").unwrap().id,
+    );
+    minutes(10).await;
+    world.intercom.set_email(&a, Some("c@example.com")).unwrap();
+    world.intercom.set_email(&b, Some("a@example.com")).unwrap();
+    world.intercom.set_email(&a, Some("b@example.com")).unwrap();
+    world.sync().await;
+    assert_eq!(world.brevo.contact_by_email("a@example.com").unwrap().id, contact_a);
+    assert_eq!(world.brevo.contact_by_email("b@example.com").unwrap().id, contact_b);
+    assert_eq!(world.attribute("a@example.com", "FIRSTNAME"), Some(json!("Bob")));
+    assert_eq!(world.attribute("b@example.com", "FIRSTNAME"), Some(json!("Ann")));
+    assert_eq!(world.brevo.contact_count(), 2);
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chain_of_renames_runs_from_its_free_end() {
+    let world = World::new(CONFIG);
+    let a = world.intercom.create_contact(user("a@example.com", "Ann"));
+    let b = world.intercom.create_contact(user("b@example.com", "Bob"));
+    minutes(10).await;
+    world.sync().await;
+    let ids = |world: &World| {
+        world.brevo.contacts().into_iter().map(|contact| (contact.id, contact.email.unwrap())).collect::<Vec<_>>()
+    };
+    minutes(10).await;
+    world.intercom.set_email(&b, Some("c@example.com")).unwrap();
+    world.intercom.set_email(&a, Some("b@example.com")).unwrap();
+    world.sync().await;
+    let after = ids(&world);
+    assert_eq!(after.iter().map(|(_, email)| email.as_str()).collect::<Vec<_>>(), ["b@example.com", "c@example.com"]);
+    assert_eq!(world.attribute("b@example.com", "FIRSTNAME"), Some(json!("Ann")));
+    assert_eq!(world.attribute("c@example.com", "FIRSTNAME"), Some(json!("Bob")));
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unlinked_holder_of_the_new_address_is_adopted_with_the_stricter_consent() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@old.example", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    world.brevo.unsubscribe("jane@old.example");
+    world.brevo.create_contact(BrevoSeed { email: Some("jane@new.example".into()), ..BrevoSeed::default() }).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.set_email(&jane, Some("jane@new.example")).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    let now = world.brevo.contact_by_email("jane@new.example").unwrap();
+    assert_eq!(now.attributes.get("LASTNAME"), Some(&json!("Doe")));
+    assert!(now.email_blacklisted, "the opt-out did not survive the address");
+    assert_eq!(world.brevo.contact_count(), 2, "the old contact is left alone");
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_contacts_on_one_address_are_one_brevo_contact() {
+    let world = World::new(CONFIG);
+    world.intercom.create_contact(lead("team@example.com", "A Lead"));
+    minutes(1).await;
+    let user_id = world.intercom.create_contact(user("Team@Example.com", "The User"));
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.brevo.contact_count(), 1);
+    assert_eq!(world.attribute("team@example.com", "FIRSTNAME"), Some(json!("The")), "user before lead");
+    // A member's deletion is not the Brevo contact's: the lead speaks for the address now.
+    minutes(10).await;
+    world.intercom.delete(&user_id).unwrap();
+    world.full().await;
+    assert_eq!(world.brevo.contact_count(), 1);
+    assert_eq!(world.attribute("team@example.com", "ROLE"), Some(json!("lead")));
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_merged_lead_leaves_its_link_to_the_user() {
+    let world = World::new(CONFIG);
+    let lead_id = world.intercom.create_contact(lead("lead@example.com", "Jane"));
+    minutes(10).await;
+    world.sync().await;
+    let id = world.brevo.contact_by_email("lead@example.com").unwrap().id;
+    world.brevo.unsubscribe("lead@example.com");
+    let user_id = world.intercom.create_contact(ContactSeed { email: None, ..user("x", "Jane Doe") });
+    minutes(10).await;
+    world.intercom.set_email(&user_id, Some("jane@example.com")).unwrap();
+    world.intercom.merge(&lead_id, &user_id).unwrap();
+    minutes(10).await;
+    world.full().await;
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.brevo.contact_count(), 1, "{:#?}", world.brevo.contacts());
+    let now = world.brevo.contact(id).unwrap();
+    assert_eq!(now.email.as_deref(), Some("jane@example.com"), "the survivor inherits the link");
+    assert!(now.email_blacklisted, "with the stricter consent");
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gone_is_marked_and_left_alone_or_never_made_again() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));
+    let joe = world.intercom.create_contact(user("joe@example.com", "Joe"));
+    world.intercom.create_contact(user("ann@example.com", "Ann"));
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.intercom.delete(&jane).unwrap();
+    world.intercom.archive(&joe).unwrap();
+    world.brevo.delete("ann@example.com");
+    world.full().await;
+    assert!(world.brevo.contact_by_email("jane@example.com").is_some(), "left alone in Brevo");
+    assert!(world.brevo.contact_by_email("joe@example.com").is_some());
+    assert!(world.brevo.contact_by_email("ann@example.com").is_none(), "never made again");
+    let counts = world.store.read(|tx| tx.counts()).await.unwrap();
+    // A read by id cannot tell archived from deleted; only the webhook can.
+    for (kind, people) in [("deleted_in_intercom", 2), ("brevo_contact_gone", 1)] {
+        assert_eq!(counts.notices.get(kind).copied(), Some(people), "{kind}: {:?}", counts.notices);
+    }
+    writes_nothing_more(&world).await;
+    assert!(world.brevo.contact_by_email("ann@example.com").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lead_that_signs_up_moves_and_nobody_is_put_back_on_a_list() {
+    let world = World::new(CONFIG);
+    let ann = world.intercom.create_contact(lead("ann@example.com", "Ann"));
+    let bob = world.intercom.create_contact(user("bob@example.com", "Bob"));
+    let cat = world.intercom.create_contact(user("cat@example.com", "Cat"));
+    minutes(10).await;
+    world.sync().await;
+    let (users, leads) = (world.brevo.list_id("Users").unwrap(), world.brevo.list_id("Leads").unwrap());
+    world.brevo.leave_list("bob@example.com", users);
+    world.brevo.remove_from_list("cat@example.com", users);
+    minutes(10).await;
+    world.intercom.sign_up(&ann, "ann-1").unwrap();
+    world.intercom.edit_contact(&bob, &json!({"name": "Bob B"})).unwrap();
+    world.intercom.edit_contact(&cat, &json!({"name": "Cat C"})).unwrap();
+    world.sync().await;
+    minutes(10).await;
+    world.full().await;
+    let members = |list| world.brevo.list_members(list);
+    let id = |email: &str| world.brevo.contact_by_email(email).unwrap().id;
+    assert!(members(users).contains(&id("ann@example.com")) && !members(leads).contains(&id("ann@example.com")));
+    assert!(!members(users).contains(&id("bob@example.com")), "left by his own hand");
+    assert!(!members(users).contains(&id("cat@example.com")), "taken off by somebody");
+    writes_nothing_more(&world).await;
+    assert!(!members(users).contains(&id("bob@example.com")) && !members(users).contains(&id("cat@example.com")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_in_brevo_of_a_one_way_field_is_restored_by_the_sweep_and_logged() {
+    let world = World::new(CONFIG);
+    world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    world.brevo.edit_attributes("jane@example.com", &[("LASTNAME", json!("Mine"))]);
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Mine")), "not before the sweep");
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Doe")));
+    let conflicts = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
+    assert!(conflicts.iter().any(|conflict| conflict.lost.contains("Mine")), "the losing value is kept: {conflicts:?}");
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_another_contact_has_does_not_hold_the_person_up() {
+    let world = World::new(CONFIG);
+    world
+        .brevo
+        .create_contact(BrevoSeed {
+            email: Some("old@example.com".into()),
+            phone: Some("12025550123".into()),
+            ..BrevoSeed::default()
+        })
+        .unwrap();
+    world
+        .intercom
+        .create_contact(ContactSeed { phone: Some("+1 202 555 0123".into()), ..user("jane@example.com", "Jane") });
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.attribute("jane@example.com", "FIRSTNAME"), Some(json!("Jane")));
+    assert_eq!(world.attribute("jane@example.com", "SMS"), None);
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert!(failures.iter().any(|failure| failure.message.contains("phone")), "{failures:?}");
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_is_verified_and_nobody_is_made_twice() {
+    for fault in [Fault::StatusAfterEffect(502), Fault::Truncated, Fault::Status(503, None)] {
+        let world = World::new(CONFIG);
+        world.sync().await;
+        let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+        minutes(10).await;
+        world.brevo.fail("/contacts", fault.clone());
+        // The first read of contacts gets it, then the write.
+        world.sync().await;
+        minutes(10).await;
+        world.sync().await;
+        assert_eq!(world.brevo.contact_count(), 1, "{fault:?}");
+        assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Doe")), "{fault:?}");
+        world.intercom.edit_contact(&jane, &json!({"name": "Jane Roe"})).unwrap();
+        minutes(10).await;
+        world.brevo.fail("/contacts/", fault.clone());
+        world.sync().await;
+        minutes(10).await;
+        world.sync().await;
+        assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Roe")), "{fault:?}");
+        writes_nothing_more(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn conversations_become_figures_events_and_a_list() {
+    let world = World::new(&format!(
+        "{CONFIG}
+field_mapping:
+  email: email
+  conversations.open_count: OPEN_CONVERSATIONS
+  conversations.last_state: LAST_STATE
+"
+    ));
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));
+    let old = world.intercom.open_conversation(&jane, "before we began").unwrap();
+    world.intercom.close_conversation(&old).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.brevo.events().len(), 0, "a backfill sends none");
+    minutes(10).await;
+    let id = world.intercom.open_conversation(&jane, "help").unwrap();
+    world.sync().await;
+    let active = world.brevo.list_id("Active").unwrap();
+    let contact = world.brevo.contact_by_email("jane@example.com").unwrap();
+    assert!(world.brevo.list_members(active).contains(&contact.id));
+    assert_eq!(world.attribute("jane@example.com", "OPEN_CONVERSATIONS"), Some(json!(1)));
+    minutes(10).await;
+    world.intercom.close_conversation(&id).unwrap();
+    minutes(1).await;
+    world.intercom.rate(&id, 5, Some("thanks")).unwrap();
+    world.sync().await;
+    assert_eq!(world.attribute("jane@example.com", "LAST_STATE"), Some(json!("closed")));
+    assert!(!world.brevo.list_members(active).contains(&contact.id));
+    writes_nothing_more(&world).await;
+    let mut names: Vec<String> = world.brevo.events().into_iter().map(|event| event.name).collect();
+    names.sort();
+    assert_eq!(
+        names,
+        ["intercom_conversation_closed", "intercom_conversation_created", "intercom_conversation_rated"],
+        "each once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_sends_no_write_at_all() {
+    let world = World::new(CONFIG);
+    world.intercom.world(7, 100);
+    let dry =
+        world.connection.dry_run(&linkspan::engine::SyncOptions::default(), &linkspan::engine::Silent).await.unwrap();
+    assert_eq!(world.brevo_writes(), 0);
+    assert_eq!(world.intercom.log().writes().len(), 0);
+    let summary = World::new(CONFIG);
+    summary.intercom.world(7, 100);
+    let real = summary.sync().await;
+    assert_eq!(dry.creates, real.written.created + real.written.imported, "it says what a real run does: {dry:#?}");
+    assert!(dry.joins.get("Users").is_some_and(|people| *people > 0), "{dry:#?}");
+}

@@ -1,0 +1,13 @@
+//! What a whole connection does, over both doubles, in process, under paused time.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "this whole file is a test; clippy only knows functions marked so"
+)]
+#![allow(missing_docs)]
+
+mod crashes;
+mod edits;
+mod first_sync;
+mod harness;
