@@ -2,7 +2,7 @@
 //!
 //! ```console
 //! $ cargo run --example one_cycle
-//! first:  read 120 contacts, made 83 in Brevo
+//! first:  read 40 contacts, made 33 in Brevo
 //! second: 0 writes
 //! ```
 
@@ -72,7 +72,7 @@ pub async fn two_cycles(intercom: &IntercomSandbox, brevo: &BrevoSandbox) -> any
 #[tokio::main(flavor = "current_thread")]
 pub async fn main() -> anyhow::Result<()> {
     let intercom = IntercomSandbox::new(linkspan::sandbox::intercom::IntercomOptions::default());
-    intercom.world(7, 120);
+    intercom.world(7, 40);
     let clock = Arc::new(linkspan::doors::SystemClock);
     let brevo = BrevoSandbox::new(linkspan::sandbox::brevo::BrevoOptions::new(7, clock));
     let (first, second) = two_cycles(&intercom, &brevo).await?;

@@ -2,7 +2,7 @@
 //!
 //! ```console
 //! $ cargo run --example read_contacts
-//! 500 contacts on 4 pages: 371 users, 129 leads; 18 opted out of e-mail
+//! 499 contacts on 4 pages: 365 users, 134 leads; 20 opted out of e-mail
 //! ```
 //!
 //! To read a real workspace, give the client `linkspan::http::Reqwest` as its transport, `https://api.intercom.io/` as

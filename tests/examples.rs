@@ -84,6 +84,7 @@ fn verify_webhook_takes_what_is_genuine_and_nothing_else() {
 #[test]
 fn the_examples_that_need_a_runtime_of_their_own_run_too() {
     read_contacts::main().unwrap();
+    one_cycle::main().unwrap();
 }
 
 #[test]
