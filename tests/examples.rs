@@ -1,11 +1,5 @@
 //! Every small program of `examples/` is run, so that none rots; and what it would print is checked.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "this whole file is a test; clippy only knows functions marked so"
-)]
-
 #[path = "../examples/map_a_contact.rs"]
 mod map_a_contact;
 #[path = "../examples/one_cycle.rs"]

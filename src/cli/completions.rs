@@ -1,6 +1,6 @@
 //! `completions`: for the shell.
 
-use super::{Cli, CliError, Context};
+use super::{Cli, Context};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
@@ -10,9 +10,8 @@ pub(super) struct Arguments {
     shell: Shell,
 }
 
-pub(super) fn run(context: &Context, arguments: &Arguments) -> Result<(), CliError> {
+pub(super) fn run(context: &Context, arguments: &Arguments) {
     let mut script = Vec::new();
     clap_complete::generate(arguments.shell, &mut Cli::command(), "linkspan", &mut script);
     context.printer.data(String::from_utf8_lossy(&script).trim_end());
-    Ok(())
 }

@@ -7,15 +7,19 @@ mod completions;
 mod config;
 mod conflicts;
 mod connect;
+mod demo;
 mod errors;
 mod failed;
 pub mod logging;
+mod mapping;
 mod printer;
 mod progress;
+mod run;
 mod sandbox;
 mod signals;
 mod status;
 mod sync;
+mod test;
 
 pub use errors::CliError;
 pub use printer::Printer;
@@ -51,10 +55,17 @@ pub struct Cli {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
+    /// Run the daemon: on schedule, and on webhooks at once
+    Run,
     /// Read both sides and write what differs, once
     Sync(sync::Arguments),
     /// What the state knows, also while the daemon runs
     Status(status::Arguments),
+    /// Try both accounts: one line each, with the remedy
+    Test,
+    /// See what the mapping does
+    #[command(subcommand)]
+    Mapping(mapping::Command),
     /// Check the config, or print its JSON Schema
     #[command(subcommand)]
     Config(config::Command),
@@ -63,6 +74,8 @@ enum Command {
     Failed(failed::Command),
     /// Values that another replaced although nobody had agreed to that
     Conflicts(conflicts::Arguments),
+    /// Watch a whole workspace arrive, and live edits follow: no account, no network
+    Demo(demo::Arguments),
     /// Serve a filled Intercom and Brevo on this machine, to try things against
     Sandbox(sandbox::Arguments),
     /// Print shell completions
@@ -71,12 +84,12 @@ enum Command {
 
 impl Command {
     fn needs_config(&self) -> bool {
-        !matches!(self, Self::Completions(_) | Self::Sandbox(_) | Self::Config(config::Command::Schema))
+        !matches!(self, Self::Completions(_) | Self::Demo(_) | Self::Sandbox(_) | Self::Config(config::Command::Schema))
     }
 
     /// Runs for long, and its log is what people look at.
     fn is_daemon(&self) -> bool {
-        false
+        matches!(self, Self::Run)
     }
 }
 
@@ -141,13 +154,20 @@ impl Context {
 /// Does what the command line asks for.
 pub async fn run(context: &Context) -> ExitCode {
     let done = match &context.command {
+        Command::Run => run::run(context).await,
+        Command::Test => test::run(context).await,
+        Command::Mapping(command) => mapping::run(context, command).await,
         Command::Sync(arguments) => sync::run(context, arguments).await,
         Command::Status(arguments) => status::run(context, arguments).await,
         Command::Config(command) => config::run(context, command),
         Command::Failed(command) => failed::run(context, command).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
+        Command::Demo(arguments) => demo::run(context, arguments).await,
         Command::Sandbox(arguments) => sandbox::run(context, arguments).await,
-        Command::Completions(arguments) => completions::run(context, arguments),
+        Command::Completions(arguments) => {
+            completions::run(context, arguments);
+            Ok(())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,8 +21,17 @@ pub(super) struct Stages {
 struct State {
     bars: BTreeMap<Stage, ProgressBar>,
     current: Option<Stage>,
-    /// The stage that a plain line was last written for, when, and how far it was.
-    said: Option<(Stage, DateTime<Utc>, u64)>,
+    /// Without a terminal: the stage that is on, when a line was last written for it, and how far it was then and is.
+    on: Option<On>,
+}
+
+#[derive(Clone, Copy)]
+struct On {
+    stage: Stage,
+    said_at: DateTime<Utc>,
+    said: Option<u64>,
+    done: u64,
+    total: Option<u64>,
 }
 
 /// What a stage is called. The short ones between (deciding, completing) are only a spinner's word.
@@ -54,8 +63,8 @@ impl Stages {
         for (stage, bar) in state.bars {
             if counts(stage) { bar.abandon() } else { bar.finish_and_clear() }
         }
-        if let (false, Some((stage, _, done))) = (self.printer.has_terminal(), state.said) {
-            self.say(stage, done, None);
+        if let Some(on) = state.on {
+            self.say_end(on);
         }
     }
 
@@ -97,27 +106,41 @@ impl Stages {
         }
     }
 
-    /// A line when a stage begins, and every few seconds while it lasts.
+    /// A line when a stage begins, every few seconds while it lasts, and when it ends.
     fn write(&self, state: &mut State, stage: Stage, done: u64, total: Option<u64>) {
+        const OFTEN_ENOUGH: TimeDelta = TimeDelta::seconds(5);
         let now = self.clock.now();
-        let fresh = match state.said {
-            Some((said, at, before)) => {
-                if said != stage && counts(said) && before > 0 {
-                    self.say(said, before, None);
+        match &mut state.on {
+            Some(on) if on.stage == stage => {
+                (on.done, on.total) = (done, total);
+                if now - on.said_at >= OFTEN_ENOUGH {
+                    (on.said_at, on.said) = (now, Some(done));
+                    self.say(stage, done, total);
                 }
-                said != stage || now - at >= TimeDelta::seconds(5)
             }
-            None => true,
-        };
-        if fresh {
-            // What only passes by is said once, not at every round.
-            let passing = !counts(stage) && stage != Stage::Preparing && done == 0;
-            if !passing {
-                self.say(stage, done, total);
+            before => {
+                let wrote = before.is_some_and(|on| on.stage == Stage::Writing && on.done > 0);
+                if let Some(on) = *before {
+                    self.say_end(on);
+                }
+                // The short stages of each round pass unsaid; waiting for imports may take minutes.
+                let worth_it = match stage {
+                    Stage::Preparing | Stage::Reading(..) => true,
+                    Stage::Writing => total.is_some_and(|total| total > 1),
+                    Stage::ReadingBack => wrote,
+                    _ => false,
+                };
+                if worth_it {
+                    self.say(stage, done, total);
+                }
+                *before = Some(On { stage, said_at: now, said: worth_it.then_some(done), done, total });
             }
-            state.said = Some((stage, now, done));
-        } else if let Some((_, _, before)) = &mut state.said {
-            *before = done;
+        }
+    }
+
+    fn say_end(&self, on: On) {
+        if counts(on.stage) && on.said != Some(on.done) {
+            self.say(on.stage, on.done, on.total);
         }
     }
 }

@@ -1,20 +1,25 @@
 //! What the operating system asks of a running program.
 
-/// Waits for Ctrl-C or SIGTERM. Where no handler can be had, it waits for ever: the system's own way of stopping stays.
-pub(super) async fn stop_asked() {
+/// Waits for Ctrl-C or SIGTERM, from the moment of the call on. Where no handler can be had, it waits for ever: the
+/// system's own way of stopping stays.
+pub(super) fn stop_asked() -> impl Future<Output = ()> {
     #[cfg(unix)]
-    {
+    let signals = {
         use tokio::signal::unix::{SignalKind, signal};
-        if let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        signal(SignalKind::terminate()).ok().zip(signal(SignalKind::interrupt()).ok())
+    };
+    async move {
+        #[cfg(unix)]
+        if let Some((mut term, mut interrupt)) = signals {
             tokio::select! {
                 _ = term.recv() => {}
                 _ = interrupt.recv() => {}
             }
             return;
         }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending::<()>().await;
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -82,16 +82,13 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
 }
 
 async fn show(context: &Context, config: &Config) -> Result<(), CliError> {
-    let status = match gather(config).await? {
-        Some(status) => status,
-        None => {
-            context.printer.note(format!(
-                "there is no state yet at {}; `linkspan sync` or `linkspan run` makes it",
-                config.state.path.display()
-            ));
-            Status { later: LATER.to_vec(), ..Status::default() }
-        }
-    };
+    let status = gather(config).await?.unwrap_or_else(|| {
+        context.printer.note(format!(
+            "there is no state yet at {}; `linkspan sync` or `linkspan run` makes it",
+            config.state.path.display()
+        ));
+        Status { later: LATER.to_vec(), ..Status::default() }
+    });
     if context.printer.is_json() {
         context.printer.json(&status);
     } else {

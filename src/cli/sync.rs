@@ -67,11 +67,16 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
     stages.finish();
     let summary = summary?;
     show(context, &summary, context.doors.clock.now() - began);
-    match summary.outcome() {
-        "failed" if summary.written.failed > 0 => Err(EngineError::EverythingFailed(summary.written.failed).into()),
-        _ if summary.failed_reads.is_empty() => Ok(()),
-        _ => Err(CliError::failed("not everything could be read")),
+    verdict(&summary)
+}
+
+/// Refused records are listed and the rest went on, which is a success; a run in which nothing went on is not, nor one
+/// that did not see everything it was to read.
+fn verdict(summary: &Summary) -> Result<(), CliError> {
+    if summary.outcome() == "failed" && summary.written.failed > 0 {
+        return Err(EngineError::EverythingFailed(summary.written.failed).into());
     }
+    if summary.failed_reads.is_empty() { Ok(()) } else { Err(CliError::failed("not everything could be read")) }
 }
 
 /// What a run did, in words.
@@ -158,6 +163,18 @@ fn show_dry(context: &Context, dry: &DryRun) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_in_which_every_write_failed_is_a_failed_run() {
+        let mut summary = Summary::default();
+        verdict(&summary).unwrap();
+        summary.written.failed = 3;
+        assert!(matches!(verdict(&summary), Err(CliError::Engine(EngineError::EverythingFailed(3)))));
+        summary.written.updated = 1;
+        verdict(&summary).unwrap();
+        summary.failed_reads.insert("intercom companies".to_owned(), "Intercom: busy".to_owned());
+        verdict(&summary).unwrap_err();
+    }
 
     #[test]
     fn days_and_instants_are_understood() {

@@ -9,6 +9,7 @@
 //! | [`hydrate`] | reads by id: what pages and webhooks show only in part |
 //! | [`place`] | identity: new contacts and changed addresses → links |
 //! | [`people`] | one person's views, gathered from the store, and the plan for them |
+//! | [`options`] | options of categories and multiple choices, made before they are used |
 //! | [`push`] | plans → requests, by the cheapest route that keeps the promises |
 //! | [`imports`] | bulk writes: sent, watched, read back |
 //! | [`outbox`] | events |
@@ -22,6 +23,7 @@ mod hydrate;
 mod imports;
 mod inbox;
 mod observe;
+mod options;
 mod outbox;
 mod people;
 mod place;

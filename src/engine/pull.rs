@@ -10,7 +10,6 @@ use crate::store::links::Dirty;
 use crate::store::progress::{Sweep, Watermark};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// What one sweep saw.
@@ -342,8 +341,8 @@ fn fingerprint(observations: &[Observation]) -> String {
         hash.update("\n");
     }
     hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
+        text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
+        text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));
         text
     })
 }

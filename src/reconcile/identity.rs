@@ -173,6 +173,7 @@ pub fn rename(alone: bool, old: Option<&Email>, holder: &Holder) -> Rename {
 mod tests {
     use super::*;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as the fields of `Candidates` want it")]
     fn at(contact: i64, link: Option<LinkId>) -> Option<Candidate> {
         Some(Candidate { contact: BrevoContactId::new(contact), link, moving: false })
     }

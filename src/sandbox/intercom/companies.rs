@@ -272,7 +272,7 @@ pub(super) fn of_contact(state: &State, asked: &Asked, slot: Slot) -> Reply {
         format!("https://api.intercom.io/contacts/{}/companies?per_page={per_page}&page={}", contact.id, page + 1)
     });
     let info = json!({"type": "pages", "page": page, "per_page": per_page, "total_pages": pages, "next": next});
-    // The description's schema says `companies` (and its SDKs read that), its example says `data`: both are given.
+    // The description's examples have `data`, its schema and Intercom's own SDKs `companies`: whoever comes finds theirs.
     Ok(ok(&json!({"type": "list", "data": data, "companies": data, "pages": info, "total_count": total})))
 }
 

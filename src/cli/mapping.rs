@@ -1,0 +1,117 @@
+//! `mapping preview` and `mapping test`.
+
+use super::{CliError, Context, connect};
+use crate::mapping::run_cases;
+use crate::model::{Email, Value};
+use serde_json::json;
+
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(super) enum Command {
+    /// Show both sides' values, what would be written, and why
+    Preview {
+        /// Whose; without it, a few people's
+        email: Option<String>,
+    },
+    /// Run the examples (`cases:`) that stand beside the mapping
+    Test,
+}
+
+pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliError> {
+    match command {
+        Command::Preview { email } => preview(context, email.as_deref()).await,
+        Command::Test => test(context),
+    }
+}
+
+async fn preview(context: &Context, email: Option<&str>) -> Result<(), CliError> {
+    let printer = &context.printer;
+    let email = email
+        .map(Email::parse)
+        .transpose()
+        .map_err(|error| CliError::failed(format!("the address cannot be used: {error}")))?;
+    let config = context.usable_config()?;
+    let connected = connect::open(context, config, "mapping preview")?;
+    connected.connection.prepare(true).await?;
+    let asked = email.is_some();
+    let previews = connected.connection.preview(email).await?;
+    if printer.is_json() {
+        printer.json(&previews);
+    }
+    if previews.is_empty() {
+        return Err(CliError::failed(if asked {
+            "the state knows nobody under this address; `linkspan sync --dry-run` reads both sides and writes nothing"
+        } else {
+            "the state knows nobody yet; `linkspan sync --dry-run` reads both sides and writes nothing"
+        }));
+    }
+    if printer.is_json() {
+        return Ok(());
+    }
+    for preview in previews {
+        let brevo = preview.brevo.map_or_else(|| "none yet".to_owned(), |id| id.to_string());
+        printer.data(format!("Intercom {} → Brevo {brevo}", preview.intercom));
+        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
+        let rows = preview
+            .fields
+            .into_iter()
+            .map(|field| [field.rule, or_dash(field.intercom), or_dash(field.brevo), or_dash(field.write), field.why]);
+        printer.table(&["rule", "Intercom", "Brevo", "would write", "why"], rows);
+        printer.data(format!("  consent: {}", preview.consent));
+        for list in &preview.lists {
+            printer.data(format!("  list: {list}"));
+        }
+        for notice in &preview.notices {
+            printer.data(format!("  notice: {notice}"));
+        }
+        printer.data("");
+    }
+    Ok(())
+}
+
+fn test(context: &Context) -> Result<(), CliError> {
+    let printer = &context.printer;
+    let config = context.config()?;
+    context.warn_about(config);
+    let results = run_cases(&config.mapping);
+    let shown =
+        |value: &Option<Value>| value.as_ref().map_or_else(|| "nothing".to_owned(), |value| format!("“{value}”"));
+    let failed = results.iter().filter(|result| !result.failures.is_empty()).count();
+    if printer.is_json() {
+        let cases: Vec<_> = results
+            .iter()
+            .map(|result| {
+                let failures: Vec<_> = result
+                    .failures
+                    .iter()
+                    .map(|failure| {
+                        json!({
+                            "attribute": failure.attribute,
+                            "expected": failure.expected.as_ref().map(ToString::to_string),
+                            "found": failure.found.as_ref().ok().and_then(Option::as_ref).map(ToString::to_string),
+                            "problem": failure.found.as_ref().err(),
+                        })
+                    })
+                    .collect();
+                json!({"name": result.name, "ok": failures.is_empty(), "failures": failures})
+            })
+            .collect();
+        printer.json(&json!({"ok": failed == 0, "cases": cases}));
+    } else {
+        for result in &results {
+            let mark = if result.failures.is_empty() { printer.tick() } else { printer.cross() };
+            printer.data(format!("{mark} {}", result.name));
+            for failure in &result.failures {
+                let found = match &failure.found {
+                    Ok(value) => shown(value),
+                    Err(problem) => problem.clone(),
+                };
+                printer.data(format!("    {}: expected {}, got {found}", failure.attribute, shown(&failure.expected)));
+            }
+        }
+        match results.len() {
+            0 => printer.note("the mapping has no `cases:` yet; mappings/README.md shows how they are written"),
+            all => printer.data(format!("{} of {all} examples hold", all - failed)),
+        }
+    }
+    if failed == 0 { Ok(()) } else { Err(CliError::Said) }
+}

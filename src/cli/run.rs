@@ -1,0 +1,132 @@
+//! `run`: the daemon. The engine works, the server listens, and signals stop or reload.
+
+use super::{CliError, Context, connect, signals};
+use crate::config::Config;
+use crate::engine::{Daemon, EngineError, Settings};
+use crate::server::Server;
+use secrecy::{ExposeSecret as _, SecretString};
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// From being asked to stop to being gone. What is not done by then is in the store.
+const LONGEST_STOP: Duration = Duration::from_secs(9);
+
+pub(super) async fn run(context: &Context) -> Result<(), CliError> {
+    let config = context.usable_config()?;
+    if !config.intercom.enabled {
+        return Err(CliError::failed("connectors.intercom.enabled is false: there is nothing to run"));
+    }
+    // Handlers first: a signal that comes during the start stops it in order, too.
+    let mut hangups = signals::Hangups::listen();
+    let stop_asked = signals::stop_asked();
+    let connected = connect::open(context, config, "run")?;
+    let connection = &connected.connection;
+    let listener = TcpListener::bind(config.server.listen).await.map_err(|error| CliError::Io {
+        what: format!("listening on {} (server.listen)", config.server.listen),
+        error,
+    })?;
+    let stop = CancellationToken::new();
+    let daemon = std::sync::Arc::new(Daemon::new(std::sync::Arc::clone(connection), config.schedule.clone()));
+    let server = Server::new(std::sync::Arc::clone(connection), config.intercom.client_secret.clone());
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %config.state.path.display(), "started");
+
+    let mut tasks: JoinSet<Result<(), CliError>> = JoinSet::new();
+    let (running, stopped) = (std::sync::Arc::clone(&daemon), stop.clone());
+    tasks.spawn(async move { Ok(running.run(stopped).await?) });
+    let stopped = stop.clone();
+    tasks.spawn(async move {
+        server
+            .serve(listener, stopped)
+            .await
+            .map_err(|error| CliError::Io { what: "receiving webhooks".to_owned(), error })
+    });
+
+    let outcome = {
+        let mut stop_asked = std::pin::pin!(stop_asked);
+        let mut current = config.clone();
+        loop {
+            tokio::select! {
+                () = &mut stop_asked => {
+                    tracing::info!("asked to stop: finishing what is in flight");
+                    break Ok(());
+                }
+                // Whichever ends by itself has failed: the other is of no use alone.
+                Some(ended) = tasks.join_next() => break flat(ended),
+                () = hangups.next() => reload(context, &daemon, &mut current).await,
+            }
+        }
+    };
+    stop.cancel();
+    let rest = async {
+        let mut outcome = outcome;
+        while let Some(ended) = tasks.join_next().await {
+            outcome = outcome.and(flat(ended));
+        }
+        outcome
+    };
+    let outcome = tokio::time::timeout(LONGEST_STOP, rest).await.unwrap_or_else(|_| {
+        tracing::warn!("some work did not end in time; it is in the state and goes on at the next start");
+        Ok(())
+    });
+    tracing::info!("stopped");
+    outcome
+}
+
+fn flat(ended: Result<Result<(), CliError>, tokio::task::JoinError>) -> Result<(), CliError> {
+    match ended {
+        Ok(Err(CliError::Engine(EngineError::Stopped))) => Ok(()),
+        Ok(result) => result,
+        Err(_) => Err(CliError::failed("a part of the daemon broke off; start it again, nothing is lost")),
+    }
+}
+
+/// A new config, if it can be used; else the old one stays, and the log says why.
+async fn reload(context: &Context, daemon: &Daemon, current: &mut Config) {
+    let new = match Config::load(&context.config_path, &context.environment) {
+        Ok(new) => new,
+        Err(errors) => {
+            tracing::error!(errors = errors.len(), "the new config is not used, the old one stays: {errors}");
+            return;
+        }
+    };
+    for warning in &new.warnings {
+        tracing::warn!("{warning}");
+    }
+    for key in needs_restart(current, &new) {
+        tracing::warn!(key, "`{key}` has changed, which takes effect at the next start only");
+    }
+    match daemon.reload(Settings::from_config(&new), new.schedule.clone()).await {
+        Ok(()) => {
+            tracing::info!("config and mapping reloaded");
+            *current = new;
+        }
+        Err(error) => tracing::error!("the new mapping is not used, the old one stays: {error}"),
+    }
+}
+
+/// What is fixed when the daemon starts.
+fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
+    let differ = |a: &Option<SecretString>, b: &Option<SecretString>| {
+        a.as_ref().map(|secret| secret.expose_secret()) != b.as_ref().map(|secret| secret.expose_secret())
+    };
+    let (a, b) = (&old.intercom, &new.intercom);
+    [
+        ("connectors.intercom.enabled", a.enabled != b.enabled),
+        ("connectors.intercom.access_token", differ(&a.access_token, &b.access_token)),
+        ("connectors.intercom.client_secret", differ(&a.client_secret, &b.client_secret)),
+        ("connectors.intercom.base_url", a.base_url != b.base_url),
+        ("connectors.intercom.api_version", a.api_version != b.api_version),
+        ("connectors.intercom.log_level", (a.log_level, a.debug) != (b.log_level, b.debug)),
+        ("connectors.brevo.api_key", differ(&old.brevo.api_key, &new.brevo.api_key)),
+        ("connectors.brevo.base_url", old.brevo.base_url != new.brevo.base_url),
+        ("server.listen", old.server != new.server),
+        ("state.path", old.state != new.state),
+        ("limits.intercom", old.limits.intercom != new.limits.intercom),
+        ("limits.brevo.share", (old.limits.brevo.share - new.limits.brevo.share).abs() > f64::EPSILON),
+    ]
+    .into_iter()
+    .filter_map(|(key, changed)| changed.then_some(key))
+    .collect()
+}

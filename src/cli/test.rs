@@ -1,0 +1,180 @@
+//! `test`: whether both accounts can be used, one line each, with the remedy beside what is wrong. Nothing is written.
+
+use super::errors::remedy;
+use super::{CliError, Context, connect};
+use crate::config::Config;
+use crate::model::{
+    AccountInfo, AuthProblem, ErrorKind, Priority, ReadRequest, Resource, Scope, Side, SideError, SideName,
+};
+use crate::store::Store;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+
+/// A clock that is off by more than this makes logs hard to compare with the vendors'. Nothing else hangs on it:
+/// watermarks are the vendors' own instants.
+const MOST_SKEW_SECONDS: i64 = 60;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    /// A sync works without it.
+    optional: bool,
+    detail: String,
+    remedy: Option<String>,
+}
+
+impl Check {
+    fn good(name: &'static str, detail: impl Into<String>) -> Self {
+        Self { name, ok: true, optional: false, detail: detail.into(), remedy: None }
+    }
+
+    fn bad(name: &'static str, detail: impl Into<String>, remedy: impl Into<Option<String>>) -> Self {
+        Self { name, ok: false, optional: false, detail: detail.into(), remedy: remedy.into() }
+    }
+
+    fn refused(name: &'static str, error: &SideError) -> Self {
+        Self::bad(name, error.to_string(), remedy(error))
+    }
+}
+
+pub(super) async fn run(context: &Context) -> Result<(), CliError> {
+    let config = context.usable_config()?;
+    let clients = connect::clients(config, &context.doors)?;
+    let (intercom, brevo) = (clients.intercom.as_ref(), clients.brevo.as_ref());
+    let mut checks = Vec::new();
+
+    let workspace = account(intercom, "Intercom API", &mut checks).await;
+    let organisation = account(brevo, "Brevo API", &mut checks).await;
+    if let Some(workspace) = &workspace {
+        let zone = workspace.timezone.as_deref().and_then(|name| name.parse().ok()).unwrap_or(chrono_tz::UTC);
+        for (name, resource) in [
+            ("Intercom contacts readable", Resource::Contacts),
+            ("Intercom conversations readable", Resource::Conversations),
+            ("Intercom companies readable", Resource::Companies),
+        ] {
+            checks.push(readable(intercom, name, resource, zone).await);
+        }
+    }
+    if organisation.is_some() {
+        checks.push(readable(brevo, "Brevo contacts readable", Resource::Contacts, chrono_tz::UTC).await);
+        // A key of Brevo's has no scopes: what it may read, it may write. A trial write could set off automations.
+        let inferred = "by reading; a Brevo key that may read may write, and nothing was written to try";
+        checks.push(match brevo.attributes().await {
+            Ok(attributes) => {
+                let writable = attributes.iter().filter(|attribute| attribute.writable).count();
+                Check::good("Brevo attributes writable", format!("{writable} there; {inferred}"))
+            }
+            Err(error) => Check::refused("Brevo attributes writable", &error),
+        });
+        let mut lists = readable(brevo, "Brevo lists writable", Resource::Lists, chrono_tz::UTC).await;
+        if lists.ok {
+            lists.detail = format!("{}; {inferred}", lists.detail);
+        }
+        checks.push(lists);
+    }
+    checks.push(webhooks(config).await);
+    checks.extend(skew(context, &[workspace, organisation]));
+    show(context, &checks)
+}
+
+async fn account(side: &dyn Side, name: &'static str, checks: &mut Vec<Check>) -> Option<AccountInfo> {
+    match side.account().await {
+        Ok(account) => {
+            let region = account.region.as_deref().map(|region| format!(", region {region}")).unwrap_or_default();
+            let title = account.name.as_deref().map(|name| format!("{name} ")).unwrap_or_default();
+            checks.push(Check::good(name, format!("{title}({}{region})", account.id)));
+            Some(account)
+        }
+        Err(error) => {
+            checks.push(Check::refused(name, &error));
+            None
+        }
+    }
+}
+
+async fn readable(side: &dyn Side, name: &'static str, resource: Resource, timezone: chrono_tz::Tz) -> Check {
+    let request = ReadRequest { resource, scope: Scope::Full, cursor: None, timezone, priority: Priority::Live };
+    match side.read(&request).await {
+        Ok(page) => {
+            let shown = page.observations.len() as u64;
+            let count = page.total.map_or_else(
+                || if page.next.is_some() { format!("more than {shown}") } else { shown.to_string() },
+                |total| total.to_string(),
+            );
+            Check::good(name, format!("{count} there"))
+        }
+        Err(error) => {
+            let mut check = Check::refused(name, &error);
+            if error.side == SideName::Intercom && error.kind == ErrorKind::Auth(AuthProblem::MissingScope) {
+                check.detail = format!("{}; what is missing: read access to {}", check.detail, resource.as_str());
+            }
+            check
+        }
+    }
+}
+
+async fn webhooks(config: &Config) -> Check {
+    let name = "Webhooks seen";
+    let optional = |check: Check| Check { optional: true, ..check };
+    if config.intercom.client_secret.is_none() {
+        return optional(Check::bad(
+            name,
+            "without the client secret none are received; changes arrive with the next scheduled read",
+            "Copy it from Intercom's Developer Hub (your app, Basic information) into connectors.intercom.client_secret \
+             or INTERCOM_CLIENT_SECRET."
+                .to_owned(),
+        ));
+    }
+    let seen: Option<DateTime<Utc>> = match Store::open_read_only(&config.state.path) {
+        Ok(store) => {
+            store.read(|tx| tx.meta("webhook_seen_at")).await.ok().flatten().and_then(|text| text.parse().ok())
+        }
+        Err(_) => None,
+    };
+    match seen {
+        Some(at) => optional(Check::good(name, format!("the last one at {}", at.format("%Y-%m-%d %H:%M:%S UTC")))),
+        None => optional(Check::bad(
+            name,
+            "none yet",
+            format!(
+                "While `linkspan run` listens on {}, make https://<your host>{} reach it, and set that address in \
+                 Intercom's Developer Hub (your app, Webhooks); Intercom's test request counts.",
+                config.server.listen,
+                crate::server::INTERCOM_PATH
+            ),
+        )),
+    }
+}
+
+fn skew(context: &Context, accounts: &[Option<AccountInfo>]) -> Option<Check> {
+    let times = accounts.iter().flatten().filter_map(|account| account.server_time);
+    let now = context.doors.clock.now();
+    let worst = times.map(|time| (now - time).num_seconds()).max_by_key(|seconds| seconds.abs())?;
+    let detail = format!("this machine is {} s {}", worst.abs(), if worst < 0 { "behind" } else { "ahead" });
+    let check = if worst.abs() <= MOST_SKEW_SECONDS {
+        Check::good("Clock", detail)
+    } else {
+        Check::bad("Clock", detail, "Let the system's time service (NTP) set the clock.".to_owned())
+    };
+    Some(Check { optional: true, ..check })
+}
+
+fn show(context: &Context, checks: &[Check]) -> Result<(), CliError> {
+    let printer = &context.printer;
+    let good = checks.iter().all(|check| check.ok || check.optional);
+    if printer.is_json() {
+        printer.json(&serde_json::json!({"ok": good, "checks": checks}));
+    } else {
+        for check in checks {
+            let mark = if check.ok { printer.tick() } else { printer.cross() };
+            let remedy = check.remedy.as_deref().map(|remedy| format!(" → {remedy}")).unwrap_or_default();
+            printer.data(format!("{mark} {}: {}{remedy}", check.name, check.detail));
+        }
+        if good && checks.iter().any(|check| !check.ok) {
+            printer.note("a sync works; what is marked ✗ makes it better");
+        }
+    }
+    if good { Ok(()) } else { Err(CliError::Said) }
+}

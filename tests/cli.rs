@@ -1,0 +1,452 @@
+//! The program as its users run it: the real binary, its output, its exit codes, against both sandboxes over sockets.
+
+#![expect(clippy::unwrap_used, reason = "this whole file is a test; clippy only knows functions marked so")]
+
+use assert_cmd::Command;
+use linkspan::doors::SystemClock;
+use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox};
+use linkspan::sandbox::intercom::{IntercomOptions, IntercomSandbox};
+use linkspan::sandbox::{Serving, serve};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The binary in a folder of its own, with an environment of its own.
+fn linkspan(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_linkspan"));
+    command.current_dir(folder).env_clear().timeout(Duration::from_secs(120));
+    command
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {:?}; {}", self.out, self.err))
+    }
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Ran {
+    let output = linkspan(folder).args(arguments).output().unwrap();
+    Ran {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn folder_with(config: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.yaml"), config).unwrap();
+    folder
+}
+
+const TOKEN: &str = "dG9rOnNlY3JldC10b2tlbi1vZi10aGUtdGVzdA==";
+const KEY: &str = "xkeysib-secret-key-of-the-test";
+
+/// Both doubles over sockets, on a runtime of their own, and a folder with a config for them.
+struct World {
+    runtime: tokio::runtime::Runtime,
+    intercom: IntercomSandbox,
+    brevo: BrevoSandbox,
+    folder: TempDir,
+    _serving: (Serving, Serving),
+}
+
+impl World {
+    fn new(contacts: usize, more: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let intercom =
+            IntercomSandbox::new(IntercomOptions { access_token: TOKEN.to_owned(), ..IntercomOptions::default() });
+        let brevo = BrevoSandbox::new(BrevoOptions {
+            api_key: KEY.to_owned(),
+            import_delay: Duration::from_millis(100),
+            ..BrevoOptions::new(1, Arc::new(SystemClock))
+        });
+        intercom.world(3, contacts);
+        intercom.webhooks_on(false);
+        let serving = runtime
+            .block_on(async { (serve(intercom.router(), 0).await.unwrap(), serve(brevo.router(), 0).await.unwrap()) });
+        let config = format!(
+            "connectors:\n  intercom:\n    base_url: {}\n    access_token: {TOKEN}\n    lists: {{all_users: Users}}\n  \
+             brevo:\n    base_url: {}/v3\n    api_key: {KEY}\nlimits:\n  brevo:\n    import_threshold: 5\nserver:\n  \
+             listen: 127.0.0.1:0\n{more}",
+            serving.0.base_url(),
+            serving.1.base_url(),
+        );
+        Self { runtime, intercom, brevo, folder: folder_with(&config), _serving: serving }
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        run(self.folder.path(), arguments)
+    }
+
+    fn writes(&self) -> usize {
+        self.brevo.log().writes().len() + self.intercom.log().writes().len()
+    }
+
+    /// Every secret and every address of this world.
+    fn private(&self) -> Vec<String> {
+        let contacts = self.intercom.contact_ids();
+        let contacts = contacts.iter().filter_map(|id| self.intercom.contact(id));
+        let emails = contacts.filter_map(|contact| Some(contact["email"].as_str()?.to_owned()));
+        emails.filter(|email| email.len() > 3).chain([TOKEN.to_owned(), KEY.to_owned()]).collect()
+    }
+
+    fn assert_tells_nothing(&self, ran: &Ran) {
+        for text in self.private() {
+            assert!(!ran.out.contains(&text), "{text} was printed");
+            assert!(!ran.err.contains(&text), "{text} was printed to standard error");
+        }
+    }
+}
+
+/// Without white space that nobody sees.
+fn trimmed(text: &str) -> String {
+    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+// ------------------------------------------------------------------------------------------------ the command line --
+
+#[test]
+fn every_command_explains_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = run(folder.path(), &["--help"]);
+    assert_eq!(help.code, 0);
+    insta::assert_snapshot!("help", trimmed(&help.out));
+    for command in ["run", "sync", "status", "test", "mapping", "config", "failed", "conflicts", "demo", "sandbox"] {
+        assert_eq!(run(folder.path(), &[command, "--help"]).code, 0, "{command}");
+    }
+}
+
+#[test]
+fn a_wrong_command_line_is_exit_code_2_and_nothing_is_printed_as_data() {
+    let folder = tempfile::tempdir().unwrap();
+    for wrong in [
+        &["snyc"][..],
+        &["sync", "--since", "yesterday"],
+        &["sync", "--resources", "contacts,deals"],
+        &["sandbox", "--intercom-port", "70000"],
+        &["failed", "retry", "all"],
+    ] {
+        let ran = run(folder.path(), wrong);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{wrong:?}: {}", ran.err);
+    }
+}
+
+#[test]
+fn completions_are_made_for_each_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let ran = run(folder.path(), &["completions", shell]);
+        assert_eq!(ran.code, 0, "{shell}");
+        assert!(ran.out.contains("linkspan") && ran.out.contains("sandbox"), "{shell}");
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------ the config --
+
+const WRONG: &str = "connectors:
+  intercom:
+    access_token: tok_abc
+    region: uk
+    acces_token: x
+  brevo:
+    api_key: xkeysib-1
+schedule:
+  contacts: {full: sometimes}
+";
+
+#[test]
+fn a_good_config_is_fine() {
+    let folder = folder_with("connectors:\n  intercom: {access_token: a}\n  brevo: {api_key: b}\n");
+    let ran = run(folder.path(), &["config", "check"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    insta::assert_snapshot!("config_good", trimmed(&ran.out));
+    let ran = run(folder.path(), &["config", "check", "--json"]);
+    assert_eq!((ran.code, ran.json()["ok"].as_bool()), (0, Some(true)));
+}
+
+#[test]
+fn a_bad_config_is_exit_code_78_with_every_mistake_and_nothing_is_written() {
+    let folder = folder_with(WRONG);
+    let ran = run(folder.path(), &["config", "check"]);
+    assert_eq!((ran.code, ran.out.as_str()), (78, ""));
+    insta::assert_snapshot!("config_bad", trimmed(&ran.err));
+    let ran = run(folder.path(), &["--json", "config", "check"]);
+    assert_eq!(ran.code, 78);
+    assert!(ran.json()["errors"].as_array().unwrap().len() >= 3);
+    for command in [&["sync"][..], &["run"], &["status"], &["test"], &["mapping", "test"], &["failed", "list"]] {
+        assert_eq!(run(folder.path(), command).code, 78, "{command:?}");
+    }
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["config.yaml"], "nothing was written");
+}
+
+#[test]
+fn the_config_is_found_by_option_by_variable_and_by_name() {
+    let folder = folder_with("connectors:\n  intercom: {access_token: a}\n  brevo: {api_key: b}\n");
+    let other = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    let named = run(other.path(), &["-c", path.to_str().unwrap(), "config", "check"]);
+    assert_eq!(named.code, 0);
+    let variable = linkspan(other.path()).env("LINKSPAN_CONFIG", &path).args(["config", "check"]).output().unwrap();
+    assert!(variable.status.success());
+    let nothing = run(other.path(), &["config", "check"]);
+    assert_eq!(nothing.code, 78);
+    assert!(nothing.err.contains("config.yaml") && nothing.err.contains("-c"), "{}", nothing.err);
+}
+
+#[test]
+fn missing_credentials_are_named_where_a_call_needs_them() {
+    let folder = folder_with("connectors: {}\n");
+    let ran = run(folder.path(), &["sync"]);
+    assert_eq!(ran.code, 78);
+    assert!(ran.err.contains("INTERCOM_ACCESS_TOKEN") && ran.err.contains("BREVO_API_KEY"), "{}", ran.err);
+    assert_eq!(run(folder.path(), &["config", "check"]).code, 0, "checking needs none");
+}
+
+#[test]
+fn the_schema_is_json_and_needs_no_config() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), &["config", "schema"]);
+    assert!(ran.json()["properties"]["connectors"].is_object());
+}
+
+#[test]
+fn the_examples_beside_a_mapping_are_run() {
+    let good = "cases:\n  - name: a name\n    given: {name: Ada Lovelace}\n    expect: {FIRSTNAME: Ada}\n";
+    let mapping = "field_mapping:\n  name: {to: [FIRSTNAME, LASTNAME], transform: split_name}\n";
+    let config = "connectors:\n  intercom: {access_token: a}\n  brevo: {api_key: b}\nmappings: [m.yaml]\n";
+    let folder = folder_with(config);
+    std::fs::write(folder.path().join("m.yaml"), format!("{mapping}{good}")).unwrap();
+    let ran = run(folder.path(), &["mapping", "test"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("✓ a name"), "{}", ran.out);
+    std::fs::write(
+        folder.path().join("m.yaml"),
+        format!("{mapping}{}", good.replace("FIRSTNAME: Ada", "FIRSTNAME: Bo")),
+    )
+    .unwrap();
+    let ran = run(folder.path(), &["mapping", "test"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.contains("expected “Bo”, got “Ada”"), "{}", ran.out);
+}
+
+// ------------------------------------------------------------------------------------------------------- the state --
+
+#[test]
+fn status_without_a_state_says_so_and_makes_none() {
+    let folder = folder_with("connectors:\n  intercom: {access_token: a}\n  brevo: {api_key: b}\n");
+    let ran = run(folder.path(), &["status"]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    insta::assert_snapshot!("status_without_a_state", trimmed(&ran.out));
+    let ran = run(folder.path(), &["status", "--json"]);
+    let status = ran.json();
+    for key in
+        ["connected", "lastSync", "contactsSynced", "conversationsSynced", "companiesSynced", "pending", "failed"]
+    {
+        assert!(status.get(key).is_some(), "{key}");
+    }
+    assert_eq!(status["connected"], false);
+    assert!(!folder.path().join("state").exists());
+    assert_eq!(run(folder.path(), &["failed", "list"]).code, 1);
+    assert_eq!(run(folder.path(), &["failed", "retry"]).code, 1);
+    assert!(!folder.path().join("state").exists());
+}
+
+// --------------------------------------------------------------------------------------------------- the sandboxes --
+
+#[test]
+fn a_dry_run_sends_no_write_and_a_sync_writes_once() {
+    let world = World::new(60, "");
+    let dry = world.run(&["sync", "--full", "--dry-run", "--json"]);
+    assert_eq!(dry.code, 0, "{}", dry.err);
+    assert_eq!(world.writes(), 0, "a dry run sends no write at all");
+    let truth = world.intercom.truth();
+    assert_eq!(dry.json()["creates"], truth.distinct_emails);
+    assert!(dry.json()["joins"]["Users"].as_u64().unwrap() > 0, "{}", dry.out);
+    world.assert_tells_nothing(&dry);
+
+    let preview = world.run(&["mapping", "preview"]);
+    assert_eq!(preview.code, 0, "{}", preview.err);
+    assert!(preview.out.contains("would write"), "{}", preview.out);
+    assert_eq!(world.writes(), 0, "nor does a preview");
+
+    let sync = world.run(&["sync"]);
+    assert_eq!(sync.code, 0, "{}{}", sync.out, sync.err);
+    assert!(sync.out.contains("Sync ok"), "{}", sync.out);
+    assert!(sync.err.contains("Reading Intercom contacts"), "plain lines without a terminal: {}", sync.err);
+    assert!(!sync.err.contains('\u{1b}') && !sync.out.contains('\u{1b}'), "no colour without a terminal");
+    world.assert_tells_nothing(&sync);
+    assert_eq!(world.brevo.contact_count(), truth.distinct_emails);
+    assert_eq!(world.intercom.log().writes().len(), 0, "Intercom is only read");
+
+    let before = world.writes();
+    let again = world.run(&["sync", "--full", "--json"]);
+    assert_eq!((again.code, again.json()["outcome"].as_str()), (0, Some("ok")));
+    assert_eq!(world.writes(), before, "in step, so nothing is written");
+
+    let status = world.run(&["status", "--json"]);
+    let seen = status.json();
+    assert_eq!(
+        (seen["connected"].as_bool(), seen["contactsSynced"].as_u64()),
+        (Some(true), Some(truth.distinct_emails as u64))
+    );
+    assert_eq!(seen["conversationsSynced"], truth.conversations);
+    assert!(seen["apiBudget"].as_array().is_some_and(|budgets| !budgets.is_empty()));
+    assert_eq!(seen["notices"]["without_email"], truth.without_email);
+    world.assert_tells_nothing(&status);
+    let words = world.run(&["status"]);
+    assert!(words.out.contains("custom events: come with a later version"), "{}", words.out);
+    world.assert_tells_nothing(&words);
+    assert_eq!(world.run(&["failed", "list", "--json"]).code, 0);
+    assert_eq!(world.run(&["conflicts", "--json"]).code, 0);
+}
+
+#[test]
+fn a_test_has_one_line_for_each_thing_and_writes_nothing() {
+    let world = World::new(20, "");
+    let ran = world.run(&["test"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let lines: Vec<&str> = ran.out.lines().map(|line| line.split(':').next().unwrap()).collect();
+    insta::assert_snapshot!("test_good", lines.join("\n"));
+    assert_eq!(world.writes(), 0);
+    world.assert_tells_nothing(&ran);
+}
+
+#[test]
+fn each_refusal_has_its_own_remedy() {
+    let world = World::new(20, "");
+    let path = world.folder.path().join("config.yaml");
+    let good = std::fs::read_to_string(&path).unwrap();
+
+    std::fs::write(&path, good.replace(TOKEN, "dG9rOndyb25n")).unwrap();
+    let ran = world.run(&["test"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.out.contains("✗ Intercom API") && ran.out.contains("access token is wrong"), "{}", ran.out);
+    assert!(ran.out.contains("✓ Brevo API"), "the other side is tried all the same: {}", ran.out);
+    let ran = world.run(&["sync"]);
+    assert_eq!(ran.code, 1);
+    assert!(ran.err.contains("help: The access token is wrong"), "{}", ran.err);
+
+    std::fs::write(&path, good.replace(KEY, "xkeysib-wrong")).unwrap();
+    let ran = world.run(&["test"]);
+    assert!(ran.out.contains("✗ Brevo API") && ran.out.contains("API key is wrong"), "{}", ran.out);
+
+    std::fs::write(&path, &good).unwrap();
+    world.brevo.knobs(|knobs| knobs.ip_blocked = true);
+    let ran = world.run(&["test"]);
+    assert!(ran.out.contains("✗ Brevo API") && ran.out.contains("Authorised IPs"), "{}", ran.out);
+    assert_eq!(world.writes(), 0);
+}
+
+#[test]
+fn a_second_one_on_a_state_is_told_who_holds_it() {
+    let world = World::new(20, "");
+    let state = world.folder.path().join("state/linkspan.db");
+    let owner = linkspan::store::Owner::acquire(&state, "`linkspan run` (process 4711)").unwrap();
+    for command in [&["run"][..], &["sync"]] {
+        let ran = world.run(command);
+        assert_eq!(ran.code, 75, "{command:?}: {}", ran.err);
+        assert!(ran.err.contains("process 4711"), "{}", ran.err);
+    }
+    assert_eq!(world.brevo.log().len() + world.intercom.log().len(), 0, "nobody was called");
+    drop(owner);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_daemon_runs_reloads_and_stops_when_asked() {
+    use std::io::Read as _;
+    let world = World::new(20, "");
+    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_linkspan"))
+        .current_dir(world.folder.path())
+        .env_clear()
+        .arg("run")
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args([name, &daemon.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    };
+    let until = |what: &str, done: &dyn Fn(&serde_json::Value) -> bool| {
+        for _ in 0..600 {
+            let status = world.run(&["status", "--json"]);
+            if status.code == 0 && done(&status.json()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("never: {what}");
+    };
+    let all = world.intercom.truth().distinct_emails as u64;
+    until("everybody in step", &|status| {
+        status["holder"].as_str().is_some_and(|who| who.contains("linkspan run"))
+            && status["contactsSynced"].as_u64() == Some(all)
+            && status["nextRun"].is_string()
+    });
+    let path = world.folder.path().join("config.yaml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{good}nonsense: 1\n")).unwrap();
+    signal("-HUP");
+    std::thread::sleep(Duration::from_millis(300));
+    std::fs::write(&path, &good).unwrap();
+    signal("-HUP");
+    std::thread::sleep(Duration::from_millis(700));
+    signal("-TERM");
+    let status = daemon.wait().unwrap();
+    let mut log = String::new();
+    daemon.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    assert!(status.success(), "{log}");
+    assert!(log.contains("client secret"), "says that webhooks are not received: {log}");
+    assert!(log.contains("the old one stays"), "{log}");
+    assert!(log.contains("config and mapping reloaded"), "{log}");
+    assert!(log.contains("stopped"), "{log}");
+    world.assert_tells_nothing(&Ran { code: 0, out: String::new(), err: log });
+    let _keep = &world.runtime;
+}
+
+#[test]
+fn the_demo_shows_everything_and_ends_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), &["demo", "--contacts", "80", "--json"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let shown = ran.json();
+    assert_eq!(shown["ok"], true, "{}", ran.out);
+    assert_eq!(shown["nextCycle"]["writes"], 0);
+    assert_eq!(shown["intercomWrites"], 0);
+    for edit in shown["edits"].as_array().unwrap() {
+        assert!(edit["milliseconds"].is_u64(), "{edit}");
+    }
+    assert!(shown["edits"].as_array().unwrap().len() >= 9);
+}
+
+#[test]
+fn the_sandbox_says_where_it_is() {
+    use std::io::{BufRead as _, BufReader};
+    let mut sandbox = std::process::Command::new(env!("CARGO_BIN_EXE_linkspan"))
+        .env_clear()
+        .args(["sandbox", "--contacts", "20", "--seed", "9", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(sandbox.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    sandbox.kill().unwrap();
+    sandbox.wait().unwrap();
+    let said: serde_json::Value = serde_json::from_str(&line).unwrap();
+    for (vendor, keys) in
+        [("intercom", &["base_url", "access_token", "client_secret"][..]), ("brevo", &["base_url", "api_key"])]
+    {
+        for key in keys {
+            assert!(said[vendor][key].as_str().is_some_and(|text| !text.is_empty()), "{vendor}.{key} in {line}");
+        }
+    }
+}
