@@ -125,7 +125,11 @@ impl Daemon {
         loop {
             // Interest is registered before the store is asked, so that a webhook that comes meanwhile is not missed.
             let rung = connection.bell.notified();
-            let outcome = self.live_once().await;
+            let outcome = tokio::select! {
+                biased;
+                () = self.stop_softly(stop) => return Ok(()),
+                outcome = self.live_once() => outcome,
+            };
             let pause = match outcome {
                 Ok(()) => connection.until_due(LONGEST_SLEEP).await.unwrap_or(AFTER_FAILURE),
                 Err(error) => {
@@ -168,7 +172,15 @@ impl Daemon {
     async fn scheduled(&self, stop: &CancellationToken) -> Result<(), EngineError> {
         loop {
             let mut next = LONGEST_SLEEP;
-            let due = self.due(&mut next).await?;
+            // A disk that is full or a database that is locked is no reason to stop the schedule for good.
+            let due = match self.due(&mut next).await {
+                Ok(due) => due,
+                Err(error) => {
+                    report("the schedule", &error);
+                    next = AFTER_FAILURE;
+                    Vec::new()
+                }
+            };
             let work = async {
                 for job in &due {
                     self.run_job(*job).await?;
