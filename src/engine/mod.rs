@@ -10,6 +10,7 @@
 //! | [`place`] | identity: new contacts and changed addresses → links |
 //! | [`people`] | one person's views, gathered from the store, and the plan for them |
 //! | [`push`] | plans → requests, by the cheapest route that keeps the promises |
+//! | [`options`] | new options of multiple-choice attributes |
 //! | [`imports`] | bulk writes: sent, watched, read back |
 //! | [`outbox`] | events |
 //! | [`inbox`] | webhooks |
@@ -22,6 +23,7 @@ mod hydrate;
 mod imports;
 mod inbox;
 mod observe;
+mod options;
 mod outbox;
 mod people;
 mod place;

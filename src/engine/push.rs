@@ -116,6 +116,7 @@ impl Connection {
                 .await?;
             // The most urgent first, as the store handed them out.
             planned.sort_by_key(|planned| order.get(&planned.link).copied().unwrap_or(usize::MAX));
+            self.make_options(&planned, priority).await?;
 
             let mut alone = Vec::new();
             let mut lists: Vec<Planned> = Vec::new();

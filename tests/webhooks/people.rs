@@ -205,11 +205,13 @@ async fn an_opt_out_in_brevo_stands_when_many_change() {
 
 /// A tag that Brevo has no option for is made there first: Brevo drops unknown options without a word.
 #[tokio::test(start_paused = true)]
-#[ignore = "options are made at the start only, and Brevo drops unknown ones without a word"]
 async fn a_tag_that_nobody_had_before_arrives() {
     let mut world = World::new();
     let ada = world.intercom.create_contact(seed(Some("ada@x.example"), "Ada"));
+    let bo = world.intercom.create_contact(seed(Some("bo@x.example"), "Bo"));
+    world.intercom.tag(&bo, "there from the start").unwrap();
     world.sync().await;
+    assert_eq!(world.attribute("bo@x.example", "INTERCOM_TAGS"), json!(["there from the start"]));
     world.run().await;
     world.intercom.tag(&ada, "brand new").unwrap();
     world.deliver().await;
