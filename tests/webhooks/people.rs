@@ -217,3 +217,27 @@ async fn a_tag_that_nobody_had_before_arrives() {
     world.deliver().await;
     until("the tag", || world.attribute("ada@x.example", "INTERCOM_TAGS") == json!(["brand new"])).await;
 }
+
+/// No topic tells that a tag was renamed: the next read of the tags does, and it shows on everybody who carries it.
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_is_renamed() {
+    use linkspan::engine::{Silent, SyncOptions};
+    let mut world = World::new();
+    let ada = world.intercom.create_contact(seed(Some("ada@x.example"), "Ada"));
+    world.intercom.tag(&ada, "vip").unwrap();
+    world.sync().await;
+    world.run().await;
+    // Nothing is left to do, so nothing else makes anybody look at her again.
+    world.connection.sync(&SyncOptions::default(), &Silent).await.unwrap();
+    let tag = world.intercom.contact(&ada).unwrap()["tags"]["data"][0]["id"].clone();
+    let request = axum::http::Request::post("https://api.intercom.test/tags")
+        .header("authorization", format!("Bearer {}", world.intercom.access_token()))
+        .header("content-type", "application/json")
+        .body(axum::body::Body::from(json!({"id": tag, "name": "gold"}).to_string()))
+        .unwrap();
+    let (status, _, answer) = crate::world::send(&world.intercom.router(), request).await;
+    assert_eq!(status, 200, "{answer}");
+    pass(60).await;
+    world.connection.sync(&SyncOptions::default(), &Silent).await.unwrap();
+    until("the new name", || world.attribute("ada@x.example", "INTERCOM_TAGS") == json!(["gold"])).await;
+}
