@@ -9,8 +9,8 @@
 //! | [`hydrate`] | reads by id: what pages and webhooks show only in part |
 //! | [`place`] | identity: new contacts and changed addresses → links |
 //! | [`people`] | one person's views, gathered from the store, and the plan for them |
+//! | [`options`] | options of categories and multiple choices, made before they are used |
 //! | [`push`] | plans → requests, by the cheapest route that keeps the promises |
-//! | [`options`] | new options of multiple-choice attributes |
 //! | [`imports`] | bulk writes: sent, watched, read back |
 //! | [`outbox`] | events |
 //! | [`inbox`] | webhooks |

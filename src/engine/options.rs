@@ -1,77 +1,79 @@
-//! Options of multiple-choice attributes that nobody had before: a tag made this morning, say. Brevo drops unknown
-//! options without a word, so they are made before the first value that needs them leaves.
+//! Options of categories and multiple choices: Brevo drops a value that is none of an attribute's options, so a new tag or
+//! a new plan is made an option before it is written.
 
-use super::people::Planned;
+use super::people::{self, Names};
 use super::{Connection, EngineError, Ready};
-use crate::model::{Attribute, AttributeKind, Priority, Value, Write};
+use crate::model::{Attribute, AttributeKind, Priority, Write};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Connection {
-    /// Makes the options that these plans need and Brevo lacks.
-    pub(super) async fn make_options(&self, planned: &[Planned], priority: Priority) -> Result<(), EngineError> {
-        // What is known now, not when the plans were made: the other loop may have made them meanwhile.
-        let ready = self.require_ready()?;
-        let missing = missing(planned, &ready);
-        if missing.is_empty() {
-            return Ok(());
+    /// Adds the options that these people need and that are missing. Returns what the connection knows afterwards.
+    pub(super) async fn ensure_options(
+        &self,
+        ready: Arc<Ready>,
+        links: &[i64],
+        priority: Priority,
+    ) -> Result<Arc<Ready>, EngineError> {
+        let chosen = |kind: &AttributeKind| matches!(kind, AttributeKind::Category | AttributeKind::MultipleChoice);
+        if !ready.mapping.rules.iter().any(|rule| rule.targets.iter().any(|target| chosen(&target.kind))) {
+            return Ok(ready);
         }
-        // All options are written at once, so those that people made by hand since the start must not be forgotten.
-        let existing = self.brevo.attributes().await?;
-        let mut made: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
-        for (name, labels) in missing {
-            let Some(found) = existing.iter().find(|attribute| attribute.name == name) else { continue };
-            let mut options = found.options.clone();
-            options.extend(
-                labels.into_iter().filter(|label| !has(&found.options, label)).map(|label| (label.clone(), label)),
-            );
-            if options.len() > found.options.len() {
-                tracing::info!(attribute = %name, count = options.len() - found.options.len(), "adding options to a Brevo attribute");
-                let attribute = Attribute { options: options.clone(), ..found.clone() };
-                match self.brevo.write(&Write::SetAttributeOptions(attribute), priority).await {
-                    Ok(_) => {}
-                    // The values are written without them, and listed as not taken.
-                    Err(error) if super::inbox::is_refusal(&EngineError::Side(error.clone())) => {
-                        tracing::warn!(attribute = %name, "Brevo refuses new options: {error}");
-                        continue;
+        let (links, asking) = (links.to_vec(), Arc::clone(&ready));
+        let missing: BTreeMap<String, BTreeSet<String>> = self
+            .store
+            .write(move |tx| {
+                let names = Names::read(tx)?;
+                let mut missing: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+                for link in links {
+                    let Some(person) = people::gather(tx, link, &asking, &names)? else { continue };
+                    for (attribute, label) in
+                        asking.mapping.rules.iter().flat_map(|rule| rule.missing_options(&person.record))
+                    {
+                        missing.entry(attribute).or_default().insert(label);
                     }
-                    Err(error) => return Err(error.into()),
                 }
-            }
-            made.insert(name, options);
+                Ok(missing)
+            })
+            .await?;
+        if missing.is_empty() {
+            return Ok(ready);
         }
-        let mut ready = Ready::clone(&ready);
-        for target in ready.mapping.rules.iter_mut().flat_map(|rule| &mut rule.targets) {
-            if let Some(options) = made.get(&target.attribute) {
-                target.options.clone_from(options);
+        let mut next = Ready::clone(&ready);
+        for (name, labels) in missing {
+            let targets = ready.mapping.rules.iter().flat_map(|rule| &rule.targets);
+            let Some(target) = targets.into_iter().find(|target| target.attribute == name) else { continue };
+            let mut options = target.options.clone();
+            for label in labels {
+                // A category's keys are numbers; a multiple choice's are its labels.
+                let key = match target.kind {
+                    AttributeKind::Category => {
+                        let used = options.iter().filter_map(|(_, key)| key.parse::<u64>().ok());
+                        (used.max().unwrap_or(0) + 1).to_string()
+                    }
+                    _ => label.clone(),
+                };
+                options.push((label, key));
+            }
+            let attribute =
+                Attribute { name: name.clone(), kind: target.kind.clone(), writable: true, options: options.clone() };
+            tracing::info!(attribute = %name, options = options.len(), "adding options to a Brevo attribute");
+            match self.brevo.write(&Write::SetAttributeOptions(attribute), priority).await {
+                Ok(_) => {
+                    let targets = next.mapping.rules.iter_mut().flat_map(|rule| &mut rule.targets);
+                    for target in targets.filter(|target| target.attribute == name) {
+                        target.options.clone_from(&options);
+                    }
+                }
+                // The people go on without: a value that Brevo drops is found by the verifying read, and listed.
+                Err(error) if !matches!(error.kind, crate::model::ErrorKind::Auth(_)) => {
+                    tracing::warn!(attribute = %name, "options could not be added: {error}");
+                }
+                Err(error) => return Err(error.into()),
             }
         }
-        self.ready.store(Some(Arc::new(ready)));
-        Ok(())
+        let next = Arc::new(next);
+        self.ready.store(Some(Arc::clone(&next)));
+        Ok(next)
     }
-}
-
-/// The labels that are to be written and are no options yet, by attribute.
-fn missing(planned: &[Planned], ready: &Ready) -> BTreeMap<String, BTreeSet<String>> {
-    let mut missing: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let open = ready
-        .mapping
-        .rules
-        .iter()
-        .flat_map(|rule| &rule.targets)
-        .filter(|target| target.kind == AttributeKind::MultipleChoice);
-    for target in open {
-        for planned in planned {
-            if let Some(Some(Value::List(labels))) = planned.plan.change.attributes.get(&target.attribute) {
-                let new = labels.iter().filter(|label| !has(&target.options, label)).cloned();
-                missing.entry(target.attribute.clone()).or_default().extend(new);
-            }
-        }
-    }
-    missing.retain(|_, labels| !labels.is_empty());
-    missing
-}
-
-fn has(options: &[(String, String)], label: &str) -> bool {
-    options.iter().any(|(known, _)| known == label)
 }

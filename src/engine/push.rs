@@ -81,7 +81,7 @@ impl Connection {
         priority: Priority,
         progress: &dyn super::Progress,
     ) -> Result<Pushed, EngineError> {
-        let ready = self.require_ready()?;
+        let mut ready = self.require_ready()?;
         let settings = self.settings();
         let backlog = self.store.read(move |tx| tx.count_dirty(least)).await?;
         let bulk = backlog > settings.import_threshold;
@@ -92,7 +92,7 @@ impl Connection {
         let mut after = (i64::MAX, 0);
         progress.stage(super::Stage::Writing, 0, Some(backlog as u64));
         loop {
-            let (planning, told, now) = (Arc::clone(&ready), Arc::clone(&settings), self.now());
+            let (told, now) = (Arc::clone(&settings), self.now());
             let ids = self.store.read(move |tx| tx.dirty_links(least, after, BATCH, now)).await?;
             let Some(&(last_dirty, last)) = ids.last() else { break };
             after = (last_dirty, last);
@@ -100,6 +100,8 @@ impl Connection {
             let links: Vec<i64> = claim.claimed.iter().copied().collect();
             let order: BTreeMap<i64, usize> = ids.iter().enumerate().map(|(place, (_, link))| (*link, place)).collect();
             pushed.planned += links.len() as u64;
+            ready = self.ensure_options(ready, &links, priority).await?;
+            let planning = Arc::clone(&ready);
             let mut planned = self
                 .store
                 .write(move |tx| {
@@ -116,7 +118,6 @@ impl Connection {
                 .await?;
             // The most urgent first, as the store handed them out.
             planned.sort_by_key(|planned| order.get(&planned.link).copied().unwrap_or(usize::MAX));
-            self.make_options(&planned, priority).await?;
 
             let mut alone = Vec::new();
             let mut lists: Vec<Planned> = Vec::new();

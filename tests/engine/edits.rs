@@ -394,3 +394,27 @@ async fn a_dry_run_sends_no_write_at_all() {
     assert_eq!(dry.creates, real.written.created + real.written.imported, "it says what a real run does: {dry:#?}");
     assert!(dry.joins.get("Users").is_some_and(|people| *people > 0), "{dry:#?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_new_tag_becomes_an_option_before_it_is_written() {
+    let world = World::new(
+        "
+field_mapping:
+  email: email
+  tags: {to: TAGS, type: multiple-choice}
+",
+    );
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));
+    world.intercom.tag(&jane, "VIP").unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.attribute("jane@example.com", "TAGS"), Some(json!(["VIP"])));
+    for number in 0..14 {
+        world.intercom.tag(&jane, &format!("tag {number}")).unwrap();
+    }
+    minutes(10).await;
+    world.sync().await;
+    let tags = world.attribute("jane@example.com", "TAGS").unwrap();
+    assert_eq!(tags.as_array().map(Vec::len), Some(15), "all of them, beyond the ten embedded: {tags}");
+    writes_nothing_more(&world).await;
+}
