@@ -1,6 +1,10 @@
 //! The program as its users run it: the real binary, its output, its exit codes, against both sandboxes over sockets.
 
-#![expect(clippy::unwrap_used, reason = "this whole file is a test; clippy only knows functions marked so")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "this whole file is a test; clippy only knows functions marked so"
+)]
 
 use assert_cmd::Command;
 use linkspan::doors::SystemClock;
@@ -360,57 +364,157 @@ fn a_second_one_on_a_state_is_told_who_holds_it() {
     drop(owner);
 }
 
+/// A daemon in the background. Its log is read as it is written.
+#[cfg(unix)]
+struct Background {
+    process: std::process::Child,
+    lines: std::sync::mpsc::Receiver<String>,
+    log: String,
+}
+
+#[cfg(unix)]
+impl Background {
+    fn start(folder: &Path) -> Self {
+        use std::io::{BufRead as _, BufReader};
+        let mut process = std::process::Command::new(env!("CARGO_BIN_EXE_linkspan"))
+            .current_dir(folder)
+            .env_clear()
+            .arg("run")
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = BufReader::new(process.stderr.take().unwrap());
+        let (sender, lines) = std::sync::mpsc::channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Self { process, lines, log: String::new() }
+    }
+
+    /// Waits for a line of the log.
+    fn says(&mut self, words: &str) {
+        loop {
+            match self.lines.recv_timeout(Duration::from_secs(60)) {
+                Ok(line) => {
+                    let found = line.contains(words);
+                    self.log += &line;
+                    self.log.push('\n');
+                    if found {
+                        return;
+                    }
+                }
+                Err(error) => panic!("never said {words:?} ({error}):\n{}", self.log),
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.process.id().to_string();
+        assert!(std::process::Command::new("kill").args([name, &id]).status().unwrap().success());
+    }
+}
+
+#[cfg(unix)]
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn the_daemon_runs_reloads_and_stops_when_asked() {
-    use std::io::Read as _;
     let world = World::new(20, "");
-    let mut daemon = std::process::Command::new(env!("CARGO_BIN_EXE_linkspan"))
-        .current_dir(world.folder.path())
-        .env_clear()
-        .arg("run")
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let signal = |name: &str| {
-        let sent = std::process::Command::new("kill").args([name, &daemon.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    };
-    let until = |what: &str, done: &dyn Fn(&serde_json::Value) -> bool| {
-        for _ in 0..600 {
-            let status = world.run(&["status", "--json"]);
-            if status.code == 0 && done(&status.json()) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        panic!("never: {what}");
-    };
+    let mut daemon = Background::start(world.folder.path());
+    daemon.says("no Intercom client secret");
     let all = world.intercom.truth().distinct_emails as u64;
-    until("everybody in step", &|status| {
-        status["holder"].as_str().is_some_and(|who| who.contains("linkspan run"))
+    let in_step = (0..2_000).any(|_| {
+        let status = world.run(&["status", "--json"]);
+        world.assert_tells_nothing(&status);
+        let status = status.json();
+        status["daemon"] == true
+            && status["holder"].as_str().is_some_and(|who| who.contains("linkspan run"))
             && status["contactsSynced"].as_u64() == Some(all)
             && status["nextRun"].is_string()
     });
+    assert!(in_step, "the daemon brings everybody over, and status shows it beside it");
+    let second = world.run(&["run"]);
+    assert_eq!(second.code, 75, "{}", second.err);
+    assert!(second.err.contains(&daemon.process.id().to_string()), "names the holder: {}", second.err);
+
+    for looks in [&["mapping", "preview"][..], &["sync", "--dry-run"]] {
+        let ran = world.run(looks);
+        assert_eq!(ran.code, 0, "beside the daemon, on a copy: {}", ran.err);
+        assert!(ran.err.contains("a copy of it"), "{}", ran.err);
+    }
+
     let path = world.folder.path().join("config.yaml");
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{good}nonsense: 1\n")).unwrap();
-    signal("-HUP");
-    std::thread::sleep(Duration::from_millis(300));
+    daemon.signal("-HUP");
+    daemon.says("the old one stays");
+    assert!(daemon.log.contains("nonsense"), "says why: {}", daemon.log);
     std::fs::write(&path, &good).unwrap();
-    signal("-HUP");
-    std::thread::sleep(Duration::from_millis(700));
-    signal("-TERM");
-    let status = daemon.wait().unwrap();
-    let mut log = String::new();
-    daemon.stderr.take().unwrap().read_to_string(&mut log).unwrap();
-    assert!(status.success(), "{log}");
-    assert!(log.contains("client secret"), "says that webhooks are not received: {log}");
-    assert!(log.contains("the old one stays"), "{log}");
-    assert!(log.contains("config and mapping reloaded"), "{log}");
-    assert!(log.contains("stopped"), "{log}");
-    world.assert_tells_nothing(&Ran { code: 0, out: String::new(), err: log });
-    let _keep = &world.runtime;
+    daemon.signal("-HUP");
+    daemon.says("config and mapping reloaded");
+    daemon.signal("-TERM");
+    daemon.says("stopped");
+    assert!(daemon.process.wait().unwrap().success());
+    world.assert_tells_nothing(&Ran { code: 0, out: String::new(), err: daemon.log.clone() });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_webhook_reaches_brevo_through_the_daemon() {
+    use linkspan::sandbox::{Deliverer, DeliveryRules};
+    let world = World::new(20, "");
+    let path = world.folder.path().join("config.yaml");
+    let with_secret = std::fs::read_to_string(&path).unwrap().replace(
+        "    lists:",
+        &format!("    client_secret: {}\n    log_webhooks: true\n    lists:", world.intercom.client_secret()),
+    );
+    std::fs::write(&path, with_secret).unwrap();
+    assert_eq!(world.run(&["sync"]).code, 0);
+    world.intercom.webhooks_on(true);
+    let mut daemon = Background::start(world.folder.path());
+    daemon.says("receiving Intercom's webhooks");
+    // The line names the address: the port was the system's choice.
+    let address = daemon.log.lines().last().unwrap().split("address=").nth(1).unwrap().trim().to_owned();
+    let url = format!("http://{address}/webhooks/intercom");
+    let deliverer =
+        Deliverer::to_url(&url, DeliveryRules::intercom(), tokio_util::sync::CancellationToken::new()).unwrap();
+    let (id, email) = (world.intercom.contact_ids().into_iter())
+        .find_map(|id| {
+            let email = world.intercom.contact(&id)?["email"].as_str()?.to_lowercase();
+            world.brevo.contact_by_email(&email).map(|_| (id, email))
+        })
+        .unwrap();
+    world.intercom.unsubscribe(&id).unwrap();
+    world.runtime.block_on(async {
+        deliverer.deliver(world.intercom.take_webhooks());
+        deliverer.idle().await;
+        for _ in 0..3_000 {
+            if world.brevo.contact_by_email(&email).is_some_and(|contact| contact.email_blacklisted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("the opt-out never arrived");
+    });
+    assert_eq!(deliverer.deliveries().failed_attempts, 0);
+    daemon.signal("-INT");
+    daemon.says("stopped");
+    assert!(daemon.process.wait().unwrap().success());
+    assert!(
+        daemon.log.contains("topic=contact.unsubscribed") || daemon.log.contains("topic=contact."),
+        "{}",
+        daemon.log
+    );
+    let private = world.private();
+    assert!(!private.iter().any(|text| daemon.log.contains(text)), "{}", daemon.log);
+    assert!(!daemon.log.contains(world.intercom.client_secret()), "{}", daemon.log);
+    let status = world.run(&["status", "--json"]).json();
+    assert!(status["webhookSeenAt"].is_string(), "{status}");
+    assert_eq!(status["daemon"], false);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `conflicts`: what was replaced.
 
 use super::{CliError, Context};
+use crate::model::Value;
 use crate::store::Store;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -25,12 +26,35 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
                 conflict.at.format("%Y-%m-%d %H:%M").to_string(),
                 conflict.link.to_string(),
                 conflict.field.clone(),
-                conflict.lost.clone(),
-                conflict.kept.clone(),
+                in_words(&conflict.lost),
+                in_words(&conflict.kept),
                 conflict.rule.clone(),
             ]
         });
         printer.table(&["when", "link", "field", "replaced", "by", "why"], rows);
     }
     Ok(())
+}
+
+/// The cells that the state keeps as JSON, as people write them.
+fn in_words(cells: &str) -> String {
+    match serde_json::from_str::<Vec<Option<Value>>>(cells) {
+        Ok(cells) => {
+            let cells = cells.iter().map(|cell| cell.as_ref().map_or_else(|| "–".to_owned(), ToString::to_string));
+            cells.collect::<Vec<_>>().join(" | ")
+        }
+        Err(_) => cells.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_are_shown_as_people_write_them() {
+        let cells = serde_json::to_string(&[Value::text("Ada"), None]).unwrap();
+        assert_eq!(in_words(&cells), "Ada | –");
+        assert_eq!(in_words("unreadable"), "unreadable");
+    }
 }

@@ -8,17 +8,17 @@ use crate::engine::{Connection, Settings};
 use crate::http::{Reqwest, Transport};
 use crate::intercom::{self, IntercomClient, IntercomOptions};
 use crate::model::Side;
-use crate::store::{Calling, Owner, Store};
+use crate::store::{Calling, Owner, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// How long a whole exchange may take. The engine's time in which a lost request can still land is reckoned from it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A connection, and the lock that makes the state ours while this lives.
+/// A connection, and the lock that makes the state ours while this lives (none on a copy).
 pub(super) struct Connected {
     pub(super) connection: Arc<Connection>,
-    pub(super) _owner: Owner,
+    pub(super) _owner: Option<Owner>,
 }
 
 /// Both vendors' clients.
@@ -62,11 +62,32 @@ pub(super) fn clients(config: &Config, doors: &Doors) -> Result<Clients, CliErro
 /// Takes the state (or names who has it), opens it, and builds the connection. `command` is what others are told.
 pub(super) fn open(context: &Context, config: &Config, command: &str) -> Result<Connected, CliError> {
     let clients = clients(config, &context.doors)?;
+    let owner = own(context, config, command)?;
+    let store = Store::open(&config.state.path, Calling::Blocking)?;
+    Ok(Connected { connection: connection(context, config, clients, store), _owner: Some(owner) })
+}
+
+/// The same for finding out what would happen: where somebody has the state, a copy of it serves.
+pub(super) fn open_to_look(context: &Context, config: &Config, command: &str) -> Result<Connected, CliError> {
+    let clients = clients(config, &context.doors)?;
+    let (owner, store) = match own(context, config, command) {
+        Ok(owner) => (Some(owner), Store::open(&config.state.path, Calling::Blocking)?),
+        Err(StoreError::Owned { holder }) => {
+            context.printer.note(format!("the state is in use by {holder}; this looks at a copy of it"));
+            (None, Store::copy_of(&config.state.path)?)
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Connected { connection: connection(context, config, clients, store), _owner: owner })
+}
+
+fn own(context: &Context, config: &Config, command: &str) -> Result<Owner, StoreError> {
     let now = context.doors.clock.now().format("%Y-%m-%d %H:%M:%S UTC");
     let who = format!("`linkspan {command}` (process {}, since {now})", std::process::id());
-    let owner = Owner::acquire(&config.state.path, &who)?;
-    let store = Store::open(&config.state.path, Calling::Blocking)?;
+    Owner::acquire(&config.state.path, &who)
+}
+
+fn connection(context: &Context, config: &Config, clients: Clients, store: Store) -> Arc<Connection> {
     let settings = Settings::from_config(config);
-    let connection = Connection::new(clients.intercom, clients.brevo, store, context.doors.clone(), settings);
-    Ok(Connected { connection, _owner: owner })
+    Connection::new(clients.intercom, clients.brevo, store, context.doors.clone(), settings)
 }

@@ -74,7 +74,8 @@ pub(super) fn remedy(error: &SideError) -> Option<String> {
     let words = match &error.kind {
         ErrorKind::Auth(AuthProblem::BadCredentials) if intercom => {
             "The access token is wrong or revoked. Copy it anew from Intercom's Developer Hub (your app, Configure, \
-             Authentication) into connectors.intercom.access_token or INTERCOM_ACCESS_TOKEN."
+             Authentication) into connectors.intercom.access_token or INTERCOM_ACCESS_TOKEN. A workspace in another region \
+             refuses it too: then set connectors.intercom.region."
         }
         ErrorKind::Auth(AuthProblem::BadCredentials) => {
             "The API key is wrong or deleted. Make one in Brevo under SMTP & API, API keys (it begins with xkeysib-), and \

@@ -30,7 +30,7 @@ async fn preview(context: &Context, email: Option<&str>) -> Result<(), CliError>
         .transpose()
         .map_err(|error| CliError::failed(format!("the address cannot be used: {error}")))?;
     let config = context.usable_config()?;
-    let connected = connect::open(context, config, "mapping preview")?;
+    let connected = connect::open_to_look(context, config, "mapping preview")?;
     connected.connection.prepare(true).await?;
     let asked = email.is_some();
     let previews = connected.connection.preview(email).await?;

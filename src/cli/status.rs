@@ -22,6 +22,9 @@ pub(super) struct Arguments {
 const LATER: [&str; 2] =
     ["custom events: come with a later version", "Brevo company objects: come with a later version"];
 
+/// The commands that hold a state and follow its schedule.
+const DAEMONS: [&str; 2] = ["`linkspan run`", "`linkspan demo`"];
+
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
@@ -30,6 +33,8 @@ struct Status {
     brevo: Option<String>,
     /// Who holds the state: a daemon, or a sync.
     holder: Option<String>,
+    /// Whether that is a daemon.
+    daemon: bool,
     last_sync: Option<DateTime<Utc>>,
     contacts_synced: u64,
     conversations_synced: u64,
@@ -138,8 +143,9 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
     status.connected = status.intercom.is_some()
         && status.brevo.is_some()
         && status.last_run.as_ref().is_some_and(|run| run.outcome.as_deref() != Some("failed"));
+    status.daemon = status.holder.as_deref().is_some_and(|who| DAEMONS.iter().any(|name| who.contains(name)));
     // Without a daemon nothing is going to run.
-    if status.holder.is_none() {
+    if !status.daemon {
         status.next_runs.clear();
     }
     status.next_run = status.next_runs.values().min().copied();
@@ -183,7 +189,7 @@ fn print(context: &Context, status: &Status) {
     };
     let mut lines = vec![
         ("connected", connected),
-        ("daemon", status.holder.clone().unwrap_or_else(|| "not running".to_owned())),
+        ("in use by", status.holder.clone().unwrap_or_else(|| "nobody: no daemon runs".to_owned())),
         ("lastSync", at(status.last_sync)),
         ("contactsSynced", status.contacts_synced.to_string()),
         ("conversationsSynced", status.conversations_synced.to_string()),

@@ -43,7 +43,11 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
     if !config.intercom.enabled {
         return Err(CliError::failed("connectors.intercom.enabled is false: there is nothing to sync"));
     }
-    let connected = connect::open(context, config, "sync")?;
+    let connected = if arguments.dry_run {
+        connect::open_to_look(context, config, "sync --dry-run")?
+    } else {
+        connect::open(context, config, "sync")?
+    };
     let options = SyncOptions {
         full: arguments.full,
         since: arguments.since,

@@ -251,7 +251,7 @@ impl Connection {
         for _ in 0..MOST_ROUNDS {
             self.work_inbox(Priority::Live).await?;
             progress.stage(Stage::Completing, 0, None);
-            self.hydrate(priority).await?;
+            self.hydrate(priority, true).await?;
             progress.stage(Stage::Placing, 0, None);
             self.place(Dirty::Backfill).await?;
             self.verify_unanswered(priority).await?;
@@ -292,7 +292,7 @@ impl Connection {
         let ready = self.prepare(true).await?;
         let mut summary = Summary::default();
         self.read_all(options, &mut summary, progress).await?;
-        self.hydrate(Priority::Backfill).await?;
+        self.hydrate(Priority::Backfill, true).await?;
         self.place(Dirty::Backfill).await?;
         let mut dry = DryRun {
             new_attributes: ready.missing_attributes.clone(),

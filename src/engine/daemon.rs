@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 const DEBOUNCE: Duration = Duration::from_millis(50);
 /// How long the loops sleep at most when nothing is due.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// How often unfinished imports are looked after.
+const IMPORT_LOOK: Duration = Duration::from_secs(2);
 /// How long after a failure a loop tries again.
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
@@ -153,9 +155,14 @@ impl Daemon {
         let connection = &self.connection;
         let read = async {
             connection.work_inbox(Priority::Live).await?;
-            connection.hydrate(Priority::Live).await.map(drop)
+            // A backfill's reads are the other loop's: they must not delay a person's edit.
+            connection.hydrate(Priority::Live, false).await.map(drop)
         };
-        if let Err(error) = read.await {
+        let read = read.await;
+        if !self.knows_brevo().await? {
+            return read;
+        }
+        if let Err(error) = read {
             // While Intercom is down, an opt-out that a webhook brought still reaches Brevo.
             connection.place(Dirty::Live).await?;
             connection.push(Dirty::Consent, Priority::Live, &Silent).await?;
@@ -172,7 +179,7 @@ impl Daemon {
     async fn scheduled(&self, stop: &CancellationToken) -> Result<(), EngineError> {
         loop {
             let mut next = LONGEST_SLEEP;
-            // A disk that is full or a database that is locked is no reason to stop the schedule for good.
+            // A full disk or a busy file passes: the schedule goes on then.
             let due = match self.due(&mut next).await {
                 Ok(due) => due,
                 Err(error) => {
@@ -197,6 +204,9 @@ impl Daemon {
                 next = AFTER_FAILURE;
             } else if !due.is_empty() {
                 next = Duration::ZERO;
+            } else if self.connection.has_imports().await.unwrap_or(false) {
+                // How often Brevo is asked about them is the imports' own affair.
+                next = next.min(IMPORT_LOOK);
             }
             tokio::select! {
                 biased;
@@ -302,20 +312,22 @@ impl Daemon {
         Ok(serde_json::to_string(&swept).unwrap_or_default())
     }
 
+    /// Before Brevo was read whole once, nobody is linked or made there: they may exist.
+    async fn knows_brevo(&self) -> Result<bool, EngineError> {
+        let known = self.connection.store.read(|tx| tx.watermark(SideName::Brevo, Resource::Contacts)).await?;
+        Ok(known.is_some_and(|known| known.full_at.is_some()))
+    }
+
     /// Writes what the reads have found, and what waits from before.
     async fn push_backlog(&self, read: bool) -> Result<(), EngineError> {
         let connection = &self.connection;
-        let pending = connection.store.read(|tx| tx.counts()).await?.pending;
-        if !read && pending == 0 {
-            return Ok(());
-        }
-        // Before Brevo was read whole once, nobody is made there: they may exist.
-        let known = connection.store.read(|tx| tx.watermark(SideName::Brevo, Resource::Contacts)).await?;
-        if known.is_none_or(|known| known.full_at.is_none()) {
+        let work = connection.store.read(|tx| tx.has_work()).await?;
+        if (!read && !work) || !self.knows_brevo().await? {
             return Ok(());
         }
         let mut summary = Summary::default();
-        connection.settle_everything(&mut summary, Priority::Backfill, true, &Silent).await?;
+        // An import that takes hours must not keep the schedule waiting.
+        connection.settle_everything(&mut summary, Priority::Backfill, false, &Silent).await?;
         if summary.written.requests > 0 {
             let (began, text) = (connection.now(), serde_json::to_string(&summary).unwrap_or_default());
             let outcome = summary.outcome();

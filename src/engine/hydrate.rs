@@ -3,7 +3,7 @@
 use super::inbox::{is_refusal, unless_refused};
 use super::{Connection, EngineError};
 use crate::model::{
-    ContactKey, ConversationId, Fetched, IntercomCompanyId, IntercomTagId, Observation, Priority, Related,
+    ContactKey, ConversationId, ErrorKind, Fetched, IntercomCompanyId, IntercomTagId, Observation, Priority, Related,
 };
 use crate::store::contacts::Wants;
 use crate::store::links::Dirty;
@@ -17,8 +17,9 @@ const BATCH: usize = 100;
 const AT_ONCE: usize = 8;
 
 impl Connection {
-    /// Reads everything that is wanted. How many requests that took.
-    pub(super) async fn hydrate(&self, priority: Priority) -> Result<u64, EngineError> {
+    /// Reads everything that is wanted, or a first batch of it (what webhooks named comes first). How many requests that
+    /// took.
+    pub(super) async fn hydrate(&self, priority: Priority, all: bool) -> Result<u64, EngineError> {
         let mut requests = 0;
         loop {
             let wants = self.store.read(|tx| tx.wants(BATCH)).await?;
@@ -34,7 +35,7 @@ impl Connection {
             }
             drop(reads);
             // What could not be had stays wanted: it is left for the next cycle, not asked for in a circle.
-            if self.store.read(|tx| tx.wants(BATCH)).await? == before {
+            if !all || self.store.read(|tx| tx.wants(BATCH)).await? == before {
                 break;
             }
         }
@@ -48,7 +49,8 @@ impl Connection {
                 let read = self.fetch_conversation(&id, priority).await;
                 if read.is_err() {
                     unless_refused("conversation", read)?;
-                    self.store.write(move |tx| tx.unwant_conversation(&id)).await?;
+                    let named = self.named(&id).await?;
+                    self.store.write(move |tx| tx.conversation_was_fetched(&id, named)).await?;
                 }
             }
         }
@@ -56,13 +58,20 @@ impl Connection {
 
     /// One contact that cannot be read for good holds up nobody: it is listed, and the sweeps go on showing it.
     async fn complete_or_note(&self, wants: Wants, priority: Priority) -> Result<u64, EngineError> {
-        let id = wants.id.clone();
+        let (id, named) = (wants.id.clone(), wants.fetch);
         match self.complete(wants, priority).await {
             Err(error) if is_refusal(&error) => {
+                let not_found = matches!(&error, EngineError::Side(error) if error.kind == ErrorKind::NotFound);
                 let (words, now) = (error.to_string(), self.now());
                 self.store
                     .write(move |tx| {
-                        tx.set_wants(&Wants { id: id.clone(), tags: false, companies: false, fetch: false })?;
+                        tx.set_wants(&id, false, false)?;
+                        tx.contact_was_fetched(&id, named)?;
+                        if not_found && named == 0 {
+                            // Its sets are not there: is it?
+                            tx.want_contact(&id)?;
+                            return Ok(());
+                        }
                         let link = tx.intercom_contact(&id)?.and_then(|row| row.link);
                         let subject = format!("contact {id}");
                         let failure = NewFailure {
@@ -85,22 +94,19 @@ impl Connection {
     async fn complete(&self, wants: Wants, priority: Priority) -> Result<u64, EngineError> {
         let mut requests = 0;
         let mut wants = wants;
-        if wants.fetch {
+        if wants.fetch > 0 {
             requests += 1;
             self.confirm(ContactKey::Intercom(wants.id.clone()), 0, priority).await?;
-            let id = wants.id.clone();
+            let (id, named) = (wants.id.clone(), wants.fetch);
             let again = self
                 .store
                 .write(move |tx| {
-                    let left = tx.wants_of(&id)?;
-                    if let Some(left) = &left {
-                        tx.set_wants(&Wants { fetch: false, ..left.clone() })?;
-                    }
-                    Ok(left)
+                    tx.contact_was_fetched(&id, named)?;
+                    tx.wants_of(&id)
                 })
                 .await?;
             let Some(again) = again else { return Ok(requests) };
-            wants = Wants { fetch: false, ..again };
+            wants = again;
         }
         let tags = if wants.tags {
             requests += 1;
@@ -130,7 +136,7 @@ impl Connection {
                     tx.set_contact_companies(&wants.id, &row.contact.companies.items)?;
                 }
                 tx.put_intercom_contact(&row.contact, 0)?;
-                tx.set_wants(&Wants { id: wants.id.clone(), tags: false, companies: false, fetch: false })?;
+                tx.set_wants(&wants.id, false, false)?;
                 match row.link {
                     Some(link) => tx.mark_dirty(link, Dirty::Live),
                     None => Ok(()),
@@ -143,6 +149,7 @@ impl Connection {
     /// Reads one conversation, which decides.
     pub(super) async fn fetch_conversation(&self, id: &ConversationId, priority: Priority) -> Result<(), EngineError> {
         let read_began = self.now();
+        let named = self.named(id).await?;
         let found = self.intercom.fetch_conversation(id, priority).await?;
         let source = self.source(0, true, read_began, Dirty::Live)?;
         let id = id.clone();
@@ -152,10 +159,15 @@ impl Connection {
                     Fetched::Found(observation, _) => source.apply(tx, &observation)?,
                     Fetched::Gone(_) => source.apply(tx, &Observation::ConversationGone(id.clone()))?,
                 };
-                tx.unwant_conversation(&id)
+                tx.conversation_was_fetched(&id, named)
             })
             .await?;
         Ok(())
+    }
+
+    async fn named(&self, id: &ConversationId) -> Result<i64, EngineError> {
+        let id = id.clone();
+        Ok(self.store.read(move |tx| tx.conversation_named(&id)).await?)
     }
 
     /// Reads one company, which decides.

@@ -244,6 +244,11 @@ impl Connection {
         }
     }
 
+    /// Whether an import is not over.
+    pub(super) async fn has_imports(&self) -> Result<bool, EngineError> {
+        Ok(!self.store.read(|tx| tx.open_imports()).await?.is_empty())
+    }
+
     async fn check_import(&self, import: &ImportRowState, running: usize) -> Result<(), EngineError> {
         let now = self.now();
         let mut next = import.clone();

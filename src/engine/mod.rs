@@ -3,19 +3,19 @@
 //!
 //! | file | does |
 //! |---|---|
-//! | [`prepare`] | which accounts these are, which attributes and lists exist, what must be made first |
-//! | [`pull`] | sweeps: page after page into the store, with a durable cursor |
-//! | [`observe`] | one observation → views, dirty marks, events, all in the page's transaction |
-//! | [`hydrate`] | reads by id: what pages and webhooks show only in part |
-//! | [`place`] | identity: new contacts and changed addresses → links |
-//! | [`people`] | one person's views, gathered from the store, and the plan for them |
-//! | [`options`] | options of categories and multiple choices, made before they are used |
-//! | [`push`] | plans → requests, by the cheapest route that keeps the promises |
-//! | [`imports`] | bulk writes: sent, watched, read back |
-//! | [`outbox`] | events |
-//! | [`inbox`] | webhooks |
-//! | [`cycle`] | a whole run: `sync` |
-//! | [`daemon`] | `run`: the schedule, and live work beside it |
+//! | `prepare` | which accounts these are, which attributes and lists exist, what must be made first |
+//! | `pull` | sweeps: page after page into the store, with a durable cursor |
+//! | `observe` | one observation → views, dirty marks, events, all in the page's transaction |
+//! | `hydrate` | reads by id: what pages and webhooks show only in part |
+//! | `place` | identity: new contacts and changed addresses → links |
+//! | `people` | one person's views, gathered from the store, and the plan for them |
+//! | `options` | options of categories and multiple choices, made before they are used |
+//! | `push` | plans → requests, by the cheapest route that keeps the promises |
+//! | `imports` | bulk writes: sent, watched, read back |
+//! | `outbox` | events |
+//! | `inbox` | webhooks |
+//! | `cycle` | a whole run: `sync` |
+//! | `daemon` | `run`: the schedule, and live work beside it |
 
 mod cycle;
 mod daemon;
@@ -109,6 +109,8 @@ pub struct Connection {
     busy: Mutex<BTreeSet<i64>>,
     /// Whether what an earlier process left without an answer has been looked after.
     recovered: std::sync::atomic::AtomicBool,
+    /// Held while events are being sent: an event that is on its way must not be taken for one that waits.
+    events: tokio::sync::Mutex<()>,
     /// Rung when a webhook has been kept.
     pub(crate) bell: Arc<Notify>,
 }
@@ -131,6 +133,7 @@ impl Connection {
             ready: ArcSwapOption::empty(),
             busy: Mutex::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
+            events: tokio::sync::Mutex::new(()),
             bell: Arc::new(Notify::new()),
         })
     }

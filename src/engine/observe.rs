@@ -5,8 +5,8 @@ use super::{Ready, Settings};
 use crate::model::{BrevoContact, Company, Conversation, Gone, IntercomContact, IntercomContactId, Observation};
 use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
-use crate::store::contacts::{ContactState, Wants};
-use crate::store::links::{Dirty, LinkRow};
+use crate::store::contacts::ContactState;
+use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::{Result, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -79,10 +79,15 @@ impl Source {
     fn intercom_contact(&self, tx: &Tx<'_>, seen: &IntercomContact) -> Result<bool> {
         let known = tx.intercom_contact(&seen.id)?;
         let mut contact = seen.clone();
-        let mut wants = Wants { id: seen.id.clone(), tags: false, companies: false, fetch: false };
         if let Some(known) = &known {
+            if known.state != ContactState::Live && !self.authoritative {
+                // A late webhook or a lagging index may still show what is gone: a read by id tells.
+                tx.touch_intercom_contact(&seen.id, self.sweep)?;
+                tx.want_contact(&seen.id)?;
+                return Ok(false);
+            }
             let newer = known.contact.updated_at > seen.updated_at;
-            if newer && !self.authoritative && known.state == ContactState::Live {
+            if newer && !self.authoritative {
                 tx.touch_intercom_contact(&seen.id, self.sweep)?;
                 return Ok(false);
             }
@@ -90,27 +95,32 @@ impl Source {
             let unmoved = known.contact.updated_at == seen.updated_at && !self.authoritative;
             if !contact.tags.complete && known.contact.tags.complete && unmoved {
                 contact.tags = known.contact.tags.clone();
+            } else if !contact.tags.complete {
+                // What was not embedded may still be there: until it is fetched, nothing counts as taken away.
+                contact.tags.items.extend(known.contact.tags.items.iter().cloned());
             }
             if !contact.companies.complete && known.contact.companies.complete && unmoved {
                 contact.companies = known.contact.companies.clone();
+            } else if !contact.companies.complete {
+                contact.companies.items.extend(known.contact.companies.items.iter().cloned());
             }
             if known.contact == contact && known.state == ContactState::Live {
                 tx.touch_intercom_contact(&seen.id, self.sweep)?;
-                if self.authoritative {
-                    tx.set_wants(&Wants {
-                        tags: !contact.tags.complete && self.ready.uses_tags,
-                        companies: !contact.companies.complete && self.ready.uses_companies,
-                        ..wants
-                    })?;
+                if !contact.tags.complete || !contact.companies.complete {
+                    tx.set_wants(
+                        &seen.id,
+                        !contact.tags.complete && self.ready.uses_tags,
+                        !contact.companies.complete && self.ready.uses_companies,
+                    )?;
                 }
                 return Ok(false);
             }
         }
-        wants.tags = !contact.tags.complete && self.ready.uses_tags;
-        wants.companies = !contact.companies.complete && self.ready.uses_companies;
+        let wants_tags = !contact.tags.complete && self.ready.uses_tags;
+        let wants_companies = !contact.companies.complete && self.ready.uses_companies;
         tx.put_intercom_contact(&contact, self.sweep)?;
-        if known.is_some() || wants.tags || wants.companies {
-            tx.set_wants(&wants)?;
+        if known.is_some() || wants_tags || wants_companies {
+            tx.set_wants(&contact.id, wants_tags, wants_companies)?;
         }
         tx.set_contact_companies(&contact.id, &contact.companies.items)?;
 
@@ -122,7 +132,7 @@ impl Source {
                 && known.contact.role == contact.role
         });
         if !placed {
-            tx.set_unplaced(&contact.id, true)?;
+            tx.set_unplaced(&contact.id, self.dirty)?;
         }
         if let Some(link) = known.as_ref().and_then(|known| known.link) {
             let newly_out = known.as_ref().is_some_and(|known| {
@@ -149,7 +159,6 @@ impl Source {
     fn conversation(&self, tx: &Tx<'_>, conversation: &Conversation) -> Result<bool> {
         let known = tx.conversation(&conversation.id)?;
         if known.as_ref() == Some(conversation) {
-            tx.unwant_conversation(&conversation.id)?;
             return Ok(false);
         }
         self.queue_events(tx, known.as_ref(), conversation)?;
@@ -204,6 +213,13 @@ impl Source {
             tx.put_brevo_contact(contact, self.sweep, false)?;
         }
         let Some(link) = tx.link_by_brevo(contact.id)? else { return Ok(changed) };
+        if link.state == LinkState::BrevoGone {
+            // It was not gone after all.
+            tx.set_link_state(link.id, LinkState::Active)?;
+            tx.clear_notice("brevo_contact_gone", &subject_of(tx, &link)?)?;
+            tx.mark_dirty(link.id, self.dirty)?;
+        }
+        let link = remember_opt_out(tx, link, contact)?;
         let settled = self.settle(tx, &link, contact)?;
         if changed || settled {
             tx.mark_dirty(link.id, self.dirty)?;
@@ -221,6 +237,24 @@ impl Source {
         let flights: Flights = from_json("links.flights", flights)?;
         settle_now(tx, link, &flights, link.answered, contact, &self.ready, self.now)
     }
+}
+
+/// An opt-out in Brevo is a fact from when it is seen: what a write of ours that is on its way lifts after that is put
+/// back.
+fn remember_opt_out(tx: &Tx<'_>, mut link: LinkRow, contact: &BrevoContact) -> Result<LinkRow> {
+    // Without a write on its way, the next plan sees it.
+    if !contact.consent.email_opted_out() || (link.flights.is_none() && link.import.is_none()) {
+        return Ok(link);
+    }
+    let mut base: Base = from_json("links.base", &link.base)?;
+    if let Some(consent) = &mut base.consent
+        && !consent.brevo_out
+    {
+        consent.brevo_out = true;
+        link.base = to_json("links.base", &base)?;
+        tx.set_base(link.id, &link.base)?;
+    }
+    Ok(link)
 }
 
 /// Settles a link's writes against what Brevo shows. `true` if something is to be planned again.
@@ -277,13 +311,13 @@ fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone) -> Res
         return Ok(false);
     }
     tx.set_intercom_state(id, state, into)?;
-    tx.set_unplaced(id, true)?;
+    tx.set_unplaced(id, Dirty::Live)?;
     Ok(true)
 }
 
 /// A linked Brevo contact is gone: counted and listed, never made again.
 pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -> Result<()> {
-    tx.set_link_state(link.id, crate::store::links::LinkState::BrevoGone)?;
+    tx.set_link_state(link.id, LinkState::BrevoGone)?;
     tx.settle(link.id, &link.base, None)?;
     tx.give_up(link.id)?;
     tx.clear_failures(link.id, &[])?;

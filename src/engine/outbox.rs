@@ -16,6 +16,8 @@ const MOST_TRIES: u32 = 5;
 impl Connection {
     /// Sends the events that are due. How many were accepted.
     pub(super) async fn send_events(&self, priority: Priority) -> Result<u64, EngineError> {
+        // Live work and a run may both come by: the second one leaves the events to the first.
+        let Ok(_ours) = self.events.try_lock() else { return Ok(0) };
         let mut sent = 0;
         loop {
             let now = self.now();

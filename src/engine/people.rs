@@ -31,6 +31,8 @@ pub(super) struct Planned {
     pub(super) email: Option<Email>,
     pub(super) brevo: Option<BrevoContact>,
     pub(super) plan: PersonPlan,
+    /// Only an opt-out is sent: the rest is planned afterwards.
+    pub(super) only_opt_out: bool,
     pub(super) tries: u32,
     /// The link's marks when this was planned.
     pub(super) marks: i64,
@@ -154,6 +156,14 @@ pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Resu
     }))
 }
 
+/// The fields whose trouble is not over with this plan.
+pub(super) fn still_failing<'a>(plan: &'a PersonPlan, quarantined: &'a BTreeMap<String, String>) -> Vec<&'a str> {
+    let refused = plan.base.fields.iter().filter(|(_, base)| base.refused.is_some()).map(|(key, _)| key.as_str());
+    let phone = (!quarantined.is_empty()).then_some("SMS");
+    let quarantined = quarantined.keys().map(String::as_str);
+    plan.problems.keys().map(String::as_str).chain(refused).chain(quarantined).chain(phone).collect()
+}
+
 impl Person {
     fn views<'a>(&'a self, quarantined: &'a BTreeMap<String, String>) -> PersonViews<'a> {
         PersonViews {
@@ -190,7 +200,7 @@ impl Person {
         settings: &Settings,
         now: DateTime<Utc>,
     ) -> Result<Option<Planned>> {
-        let mut quarantined = self.link.quarantined.clone();
+        let mut quarantined = self.still_quarantined(tx, ready)?;
         let mut plan = self.plan_with(ready, &quarantined);
         // A phone that another contact has would make Brevo refuse the whole contact: it is written without.
         if let Some(Some(phone)) = plan.change.attributes.get("SMS")
@@ -230,22 +240,53 @@ impl Person {
         // A contact that does not exist yet is made even if it has nothing but its address.
         if plan.writes_nothing() && self.brevo.is_some() {
             tx.keep_base(self.link.id, &to_json("links.base", &plan.base)?)?;
+            tx.clear_failures(self.link.id, &still_failing(&plan, &quarantined))?;
             if !self.flights.is_empty() && self.link.answered && self.link.verify_after.is_none() {
                 tx.drop_intent(self.link.id, None, true)?;
             }
             return Ok(None);
         }
         let _ = settings;
+        // Something of an earlier try was refused: the opt-out goes alone and first.
+        let opts_out = self.brevo.as_ref().is_some_and(|contact| {
+            let (shown, change) = (&contact.consent, &plan.change);
+            // A flag that merely rides along with a new address is no news.
+            (change.email_opted_out && !shown.email_opted_out() && !self.flights.opted_out)
+                || (change.sms_opted_out && !shown.sms_opted_out)
+        });
+        let only_opt_out = opts_out && self.link.tries > 0;
+        if only_opt_out {
+            plan = plan.only_opt_out(&self.base, &self.flights);
+        }
         Ok(Some(Planned {
+            only_opt_out,
             link: self.link.id,
             email: self.link.email,
             brevo: self.brevo,
             plan,
             tries: self.link.tries,
             marks: self.link.marks,
-            rename_to: self.link.rename_to,
+            rename_to: self.link.rename_to.filter(|_| !only_opt_out),
             watched: self.link.flights,
         }))
+    }
+
+    /// Values that Brevo refuses and that would still be sent; what the mapping makes of another value may be tried.
+    fn still_quarantined(&self, tx: &Tx<'_>, ready: &Ready) -> Result<BTreeMap<String, String>> {
+        let mut left = self.link.quarantined.clone();
+        left.retain(|key, refused| {
+            let Some(rule) = ready.mapping.rules.iter().find(|rule| rule.key == *key) else {
+                return key == "external_id";
+            };
+            match rule.project(&self.record) {
+                crate::mapping::Projection::Cells(cells) => person::quarantine_key(&cells) == *refused,
+                _ => true,
+            }
+        });
+        if left != self.link.quarantined {
+            tx.set_quarantined(self.link.id, &left)?;
+        }
+        Ok(left)
     }
 
     fn note(&self, tx: &Tx<'_>, plan: &PersonPlan, now: DateTime<Utc>) -> Result<()> {

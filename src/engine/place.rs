@@ -19,6 +19,9 @@ const BATCH: usize = 500;
 /// Notices about contacts that could not be placed; cleared when they are.
 const PLACING_NOTICES: [&str; 3] = ["without_email", "malformed_email", "identity_conflict"];
 
+/// Notices about contacts that went away or lost their address; cleared when they are back.
+const GONE_NOTICES: [&str; 4] = ["archived_in_intercom", "deleted_in_intercom", "email_removed", "identity_conflict"];
+
 impl Connection {
     /// Places every contact that waits for it.
     pub(super) async fn place(&self, dirty: Dirty) -> std::result::Result<u64, EngineError> {
@@ -29,25 +32,27 @@ impl Connection {
         loop {
             let (settings, now) = (Arc::clone(&settings), self.now());
             let known_waiting = waiting.clone();
-            let (done, still) = self
+            let (done, still, all) = self
                 .store
                 .write(move |tx| {
                     let mut done = 0;
                     let mut still = BTreeSet::new();
-                    for id in tx.unplaced(BATCH + known_waiting.len())? {
+                    let ids = tx.unplaced(dirty, BATCH + known_waiting.len())?;
+                    let all = ids.len() < BATCH + known_waiting.len();
+                    for id in ids {
                         if place_one(tx, &id, &settings, dirty, now)? {
-                            tx.set_unplaced(&id, false)?;
+                            tx.set_placed(&id)?;
                             done += 1;
                         } else {
                             still.insert(id);
                         }
                     }
-                    Ok((done, still))
+                    Ok((done, still, all))
                 })
                 .await?;
             placed += done;
             waiting = still;
-            if done == 0 {
+            if done == 0 && all {
                 return Ok(placed);
             }
         }
@@ -72,6 +77,9 @@ fn place_one(
         None => None,
     };
     let Some(link) = link else { return first_link(tx, &row.contact, settings, dirty, now) };
+    for kind in GONE_NOTICES {
+        tx.clear_notice(kind, &format!("contact {id}"))?;
+    }
     if link.email == row.contact.email {
         elect(tx, link.id)?;
         reopen(tx, &link)?;
@@ -238,7 +246,7 @@ fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Resu
         tx.give_up(own.id)?;
     }
     tx.set_member(&survivor.contact.id, Some(link), false)?;
-    tx.set_unplaced(&survivor.contact.id, true)?;
+    tx.set_unplaced(&survivor.contact.id, dirty)?;
     tx.mark_dirty(link, dirty)
 }
 
@@ -268,6 +276,12 @@ fn moved(
     };
     let holder = holder(tx, new, link)?;
     match identity::rename(!others_stay, link.email.as_ref(), &holder) {
+        Rename::WaitFor(other) if !others_stay && is_circle(tx, link, other)? => {
+            // Three or more exchange their addresses in a circle: it is undone one exchange at a time.
+            let Some(other) = tx.link(other)? else { return Ok(true) };
+            swap(tx, link, &other)?;
+            tx.mark_dirty(other.id, dirty)?;
+        }
         Rename::WaitFor(_) => return Ok(false),
         Rename::Rename => {
             tx.set_link_email(link.id, Some(new))?;
@@ -330,13 +344,32 @@ fn holder(tx: &Tx<'_>, email: &crate::model::Email, own: &LinkRow) -> Result<Hol
         },
     };
     let Some(held) = held else { return Ok(Holder::Free) };
-    let members = tx.members(held.id)?;
-    let live: Vec<&IntercomRow> = members.iter().filter(|member| member.state == ContactState::Live).collect();
-    // It moves as a whole if nobody of it has its address any more, and somebody has another.
-    let stays = live.iter().any(|member| member.contact.email == held.email);
-    let moves_to =
-        if stays { None } else { live.iter().find_map(|member| member.contact.email.clone()).filter(|to| to != email) };
+    let moves_to = moves_to(tx, &held)?.filter(|to| to != email);
     Ok(Holder::Linked { link: held.id, moves_to })
+}
+
+/// Where a link moves as a whole: nobody of it has its address any more, and somebody has another.
+fn moves_to(tx: &Tx<'_>, link: &LinkRow) -> Result<Option<crate::model::Email>> {
+    let members = tx.members(link.id)?;
+    let live: Vec<&IntercomRow> = members.iter().filter(|member| member.state == ContactState::Live).collect();
+    let stays = live.iter().any(|member| member.contact.email == link.email);
+    Ok(if stays { None } else { live.iter().find_map(|member| member.contact.email.clone()) })
+}
+
+/// Whether the links that wait for one another from `next` on come back to `link`.
+fn is_circle(tx: &Tx<'_>, link: &LinkRow, next: i64) -> Result<bool> {
+    const LONGEST: usize = 100;
+    let mut next = next;
+    for _ in 0..LONGEST {
+        let Some(there) = tx.link(next)? else { return Ok(false) };
+        let Some(to) = moves_to(tx, &there)? else { return Ok(false) };
+        match tx.link_by_email(&to)? {
+            Some(held) if held.id == link.id => return Ok(true),
+            Some(held) if held.id != there.id => next = held.id,
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
 }
 
 /// An unlinked contact holds the new address: it becomes the person's, by first-link rules, with the stricter consent

@@ -17,7 +17,7 @@ pub struct Ready {
     pub mapping: Mapping,
     /// List rules with their lists.
     pub lists: Vec<(ListRule, BrevoListId)>,
-    /// See [`TECHNICAL_LIST`].
+    /// The list that an import demands; nobody mails it.
     pub technical_list: BrevoListId,
     /// The workspace's timezone: Intercom's contact search counts days in it.
     pub timezone: chrono_tz::Tz,
@@ -56,6 +56,8 @@ impl Connection {
                 tx.claim_pair(&intercom_id, &brevo_id)?;
                 match tx.meta("first_start")?.and_then(|text| text.parse().ok()) {
                     Some(known) => Ok(known),
+                    // A dry run starts nothing: what happens until the first real run sends no events.
+                    None if dry_run => Ok(now),
                     None => tx.set_meta("first_start", &now.to_rfc3339()).map(|()| now),
                 }
             })

@@ -7,6 +7,7 @@
 //! | one request each | all else |
 
 use super::imports::Buckets;
+use super::inbox::is_refusal;
 use super::observe::{from_json, mark_brevo_gone, subject_of, to_json};
 use super::people::{self, Names, Planned};
 use super::{Connection, EngineError, LATE_LANDING, Ready};
@@ -351,60 +352,92 @@ impl Connection {
             let ids = self.store.read(move |tx| tx.verifiable(false, now, after, BATCH)).await?;
             let Some(last) = ids.last() else { return Ok(verified) };
             after = *last;
-            for id in ids {
-                let Some(link) = self.store.read(move |tx| tx.link(id)).await? else { continue };
-                let key = match (link.brevo_id, &link.email) {
-                    (Some(brevo), _) => ContactKey::Brevo(brevo),
-                    (None, Some(email)) => ContactKey::BrevoEmail(email.clone()),
-                    (None, None) => match phone_of(link.flights.as_ref())? {
-                        Some(phone) => ContactKey::BrevoPhone(phone),
-                        None => continue,
-                    },
-                };
-                let read_began = self.now();
-                let found = self.brevo.fetch(&key, priority).await?;
-                let (source, ready) = (self.source(0, true, read_began, Dirty::Live)?, Arc::clone(&ready));
-                self.store
-                    .write(move |tx| {
-                        match &found {
-                            Fetched::Found(observation, _) => {
-                                source.apply(tx, observation)?;
-                                if let (None, Observation::BrevoContact(contact)) = (link.brevo_id, &**observation) {
-                                    // Our create did land: it is the person's contact, and what it shows is judged.
-                                    if tx.link_by_brevo(contact.id)?.is_none() {
-                                        tx.set_brevo(link.id, Some(contact.id))?;
-                                        if let Some(link) = tx.link(link.id)?
-                                            && let Some(flights) = &link.flights
-                                        {
-                                            let flights = from_json("links.flights", flights)?;
-                                            super::observe::settle_now(
-                                                tx, &link, &flights, false, contact, &ready, source.now,
-                                            )?;
-                                        }
-                                    }
-                                }
-                            }
-                            Fetched::Gone(_) => match link.brevo_id {
-                                Some(_) => mark_brevo_gone(tx, &link, source.now)?,
-                                None => tx.drop_intent(link.id, None, true)?,
-                            },
-                        }
-                        tx.mark_dirty(link.id, Dirty::Live)
-                    })
-                    .await?;
-                verified += 1;
+            // A write that is still waiting for its turn is not of unknown outcome yet.
+            let claim = self.claim(ids);
+            for id in claim.claimed.iter().copied() {
+                match self.verify_one(id, priority, &ready).await {
+                    Ok(()) => verified += 1,
+                    // An address that Brevo will not even look for has not landed.
+                    Err(error) if is_refusal(&error) => {
+                        tracing::warn!(link = id, "a write of unknown outcome cannot be verified: {error}");
+                        self.store
+                            .write(move |tx| {
+                                tx.drop_intent(id, None, true)?;
+                                tx.mark_dirty(id, Dirty::Live)
+                            })
+                            .await?;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
     }
+
+    async fn verify_one(&self, id: i64, priority: Priority, ready: &Arc<Ready>) -> Result<(), EngineError> {
+        let read_began = self.now();
+        let Some((link, key)) = self
+            .store
+            .write(move |tx| {
+                let Some(link) = tx.link(id)?.filter(|link| !link.answered) else { return Ok(None) };
+                let Some(flights) = &link.flights else { return Ok(None) };
+                let flights: person::Flights = from_json("links.flights", flights)?;
+                // The address that the create was sent with: the person may have another by now.
+                let key = match (link.brevo_id, flights.email.as_ref().or(link.email.as_ref())) {
+                    (Some(brevo), _) => ContactKey::Brevo(brevo),
+                    (None, Some(email)) => ContactKey::BrevoEmail(email.clone()),
+                    (None, None) => match phone_of(&flights) {
+                        Some(phone) => ContactKey::BrevoPhone(phone),
+                        None => {
+                            tx.drop_intent(id, None, true)?;
+                            return Ok(None);
+                        }
+                    },
+                };
+                Ok(Some((link, key)))
+            })
+            .await?
+        else {
+            return Ok(());
+        };
+        let found = self.brevo.fetch(&key, priority).await?;
+        let (source, ready) = (self.source(0, true, read_began, Dirty::Live)?, Arc::clone(ready));
+        self.store
+            .write(move |tx| {
+                match &found {
+                    Fetched::Found(observation, _) => {
+                        source.apply(tx, observation)?;
+                        if let (None, Observation::BrevoContact(contact)) = (link.brevo_id, &**observation) {
+                            if let Some(holder) = tx.link_by_brevo(contact.id)?.filter(|holder| holder.id != link.id) {
+                                return hold_apart(tx, link.id, holder.id, source.now);
+                            }
+                            // Our create did land: it is the person's contact, and what it shows is judged.
+                            tx.set_brevo(link.id, Some(contact.id))?;
+                            rename_if_moved(tx, link.id, contact.email.as_ref())?;
+                            if let Some(link) = tx.link(link.id)?
+                                && let Some(flights) = &link.flights
+                            {
+                                let flights = from_json("links.flights", flights)?;
+                                super::observe::settle_now(tx, &link, &flights, false, contact, &ready, source.now)?;
+                            }
+                        }
+                    }
+                    Fetched::Gone(_) => match link.brevo_id {
+                        Some(_) => mark_brevo_gone(tx, &link, source.now)?,
+                        None => tx.drop_intent(link.id, None, true)?,
+                    },
+                }
+                tx.mark_dirty(link.id, Dirty::Live)
+            })
+            .await?;
+        Ok(())
+    }
 }
 
-fn phone_of(flights: Option<&String>) -> Stored<Option<String>> {
-    let Some(flights) = flights else { return Ok(None) };
-    let flights: person::Flights = from_json("links.flights", flights)?;
-    Ok(flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, write)| {
+fn phone_of(flights: &person::Flights) -> Option<String> {
+    flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, write)| {
         let phone = write.sent.first()?.as_ref()?.to_string();
         Some(phone.chars().filter(char::is_ascii_digit).collect())
-    }))
+    })
 }
 
 /// Nothing but list memberships changes for a contact that exists.
@@ -425,7 +458,9 @@ fn importable(planned: &Planned) -> bool {
         Some(contact) => {
             !contact.consent.email_opted_out()
                 && !contact.consent.sms_opted_out
-                && contact.email.is_some()
+                // An import finds its rows by address: under one that is no longer the contact's it makes a second one.
+                && contact.email == planned.email
+                && planned.watched.is_none()
                 && planned.plan.change.leave_lists.is_empty()
                 && !planned.plan.base.consent.is_some_and(|consent| consent.brevo_out)
         }
@@ -456,13 +491,18 @@ fn provisional(id: BrevoContactId, planned: &Planned) -> BrevoContact {
 pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>, now: DateTime<Utc>) -> Stored<()> {
     let plan = &planned.plan;
     let before = planned.brevo.as_ref().map(|contact| contact.id);
-    if tx.link(planned.link)?.is_none_or(|link| link.brevo_id != before) {
+    let Some(link) = tx.link(planned.link)?.filter(|link| link.brevo_id == before) else {
         // Identity has given the link another contact meanwhile: what this one took says nothing about that one.
         return record(tx, planned, "accepted, but the person is another Brevo contact by now", now);
+    };
+    let mut base = plan.base.clone();
+    // An opt-out in Brevo that was seen while this was on its way.
+    if let (Some(consent), Some(contact)) = (&mut base.consent, before) {
+        consent.brevo_out |= tx.brevo_contact(contact)?.is_some_and(|contact| contact.consent.email_opted_out());
     }
     tx.accept_write(
         planned.link,
-        (&to_json("links.base", &plan.base)?, &to_json("links.flights", &plan.flights)?),
+        (&to_json("links.base", &base)?, &to_json("links.flights", &plan.flights)?),
         verify_after,
         planned.marks,
         planned.rename_to.as_ref(),
@@ -474,9 +514,11 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     {
         tx.put_brevo_contact(&BrevoContact { email: Some(email.clone()), ..contact }, 0, false)?;
     }
-    let mut kept: Vec<&str> = plan.problems.keys().map(String::as_str).collect();
-    kept.push("SMS");
-    tx.clear_failures(planned.link, &kept)?;
+    if planned.only_opt_out {
+        tx.mark_dirty(planned.link, Dirty::Live)?;
+    } else {
+        tx.clear_failures(planned.link, &people::still_failing(plan, &link.quarantined))?;
+    }
     record(tx, planned, "accepted", now)
 }
 
@@ -624,6 +666,12 @@ pub(super) fn refuse(
         }
     }
     let about_email = needs_lookup(planned, &Outcome::Failed(Box::new(error.clone()))).is_some();
+    if about_email && planned.plan.change.email.is_some() && link.tries > 0 {
+        // Somebody who is not to be adopted has the new address: everything else about the person goes on.
+        tx.set_rename(link.id, None)?;
+        let detail = "Brevo does not take its new e-mail: another contact has it";
+        tx.put_notice("identity_conflict", &subject, Some(detail), now)?;
+    }
     if without.is_empty() {
         let tries = link.tries + 1;
         let dead = tries >= MOST_TRIES;

@@ -149,6 +149,17 @@ pub fn decide(views: &FieldViews<'_>) -> FieldStep {
     let target_changed = !same_cells(&base.brevo, shown);
     let lost = || (target_changed && !all_blank(shown)).then(|| shown.clone());
 
+    if let Some(refused) = &base.refused
+        && same_cells(refused, &views.desired)
+    {
+        // Refused: what really stands there is base, and nothing is resent until what would be sent changes. (Some
+        // sources move with every visit while the value made of them stays.)
+        return if target_changed || source_changed {
+            FieldStep::Remember(FieldBase { intercom: views.intercom.clone(), brevo: shown.clone(), ..base.clone() })
+        } else {
+            FieldStep::Nothing
+        };
+    }
     if source_changed {
         if all_blank(&views.desired) && views.clear == Clear::Keep {
             return FieldStep::Remember(agreed(shown));
@@ -157,16 +168,6 @@ pub fn decide(views: &FieldViews<'_>) -> FieldStep {
             return FieldStep::Remember(agreed(shown));
         }
         return write(views.desired.clone(), lost(), "changed in Intercom");
-    }
-    if let Some(refused) = &base.refused
-        && same_cells(refused, &views.desired)
-    {
-        // Refused: what really stands there is base, and nothing is resent until something changes.
-        return if target_changed {
-            FieldStep::Remember(FieldBase { brevo: shown.clone(), ..base.clone() })
-        } else {
-            FieldStep::Nothing
-        };
     }
     if target_changed {
         // Drift. A restore never blanks: an empty source leaves the target alone.
@@ -370,6 +371,9 @@ mod tests {
         let mut same = views("long", "old", Some(&refused));
         same.sweep = true;
         assert_eq!(decide(&same), FieldStep::Nothing);
+        // The source moved, but not to another value for Brevo: a time of which only the day is written.
+        same.intercom = text("longer");
+        assert!(matches!(decide(&same), FieldStep::Remember(base) if base.intercom == text("longer")));
         assert_eq!(written(&decide(&views("other", "old", Some(&refused)))), Some(&vec![text("other")]));
     }
 

@@ -43,6 +43,9 @@ pub struct Flights {
     /// The write could lift a blocklisting: it renamed the contact, or was an import of existing contacts.
     #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
     pub may_loosen: bool,
+    /// The address with which it was to make a contact.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<Email>,
     /// It set `emailBlacklisted`.
     #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
     pub opted_out: bool,
@@ -141,6 +144,27 @@ impl PersonPlan {
         self.change.is_empty()
     }
 
+    /// Only what this says about consent, for a contact that Brevo refuses to change otherwise: an opt-out waits for
+    /// nothing else about the person.
+    pub fn only_opt_out(self, before: &Base, watched: &Flights) -> Self {
+        let Self { change, base, mut causes, flights, .. } = self;
+        causes.retain(|rule, _| rule == "consent");
+        Self {
+            change: ContactChange {
+                email_opted_out: change.email_opted_out,
+                sms_opted_out: change.sms_opted_out,
+                ..ContactChange::default()
+            },
+            base: Base { consent: base.consent, sms: base.sms, ..before.clone() },
+            flights: Flights { opted_out: flights.opted_out, ..watched.clone() },
+            lost: Vec::new(),
+            problems: BTreeMap::new(),
+            notices: BTreeSet::new(),
+            causes,
+            alone: true,
+        }
+    }
+
     /// The plan as a new contact.
     pub fn as_new_contact(&self, email: Option<Email>) -> NewContact {
         NewContact {
@@ -167,7 +191,7 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
     let mut plan = PersonPlan {
         change: ContactChange::default(),
         base: Base { email: views.base.email.clone(), ..Base::default() },
-        flights: Flights::default(),
+        flights: Flights { email: views.email.filter(|_| views.brevo.is_none()).cloned(), ..Flights::default() },
         lost: Vec::new(),
         problems: BTreeMap::new(),
         notices: BTreeSet::new(),

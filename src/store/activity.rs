@@ -93,8 +93,7 @@ impl Tx<'_> {
         self.0
             .prepare_cached(
                 "INSERT INTO conversations (id, updated_at, record) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at, record = excluded.record, gone = 0,
-                     wants_fetch = 0",
+                 ON CONFLICT (id) DO UPDATE SET updated_at = excluded.updated_at, record = excluded.record, gone = 0",
             )?
             .execute(params![
                 conversation.id.as_str(),
@@ -115,22 +114,36 @@ impl Tx<'_> {
 
     /// Asks for the conversation itself; `false` if it is not known.
     pub fn want_conversation(&self, id: &ConversationId) -> Result<bool> {
-        let known =
-            self.0.prepare_cached("UPDATE conversations SET wants_fetch = 1 WHERE id = ?1")?.execute([id.as_str()])?;
+        let known = self
+            .0
+            .prepare_cached("UPDATE conversations SET wants_fetch = wants_fetch + 1 WHERE id = ?1")?
+            .execute([id.as_str()])?;
         Ok(known > 0)
     }
 
     /// Conversations that a webhook named.
     pub fn wanted_conversations(&self, limit: usize) -> Result<Vec<ConversationId>> {
         let mut statement =
-            self.0.prepare_cached("SELECT id FROM conversations WHERE wants_fetch = 1 ORDER BY id LIMIT ?1")?;
+            self.0.prepare_cached("SELECT id FROM conversations WHERE wants_fetch > 0 ORDER BY id LIMIT ?1")?;
         let ids = statement.query_map([limit], |row| row.get::<_, String>(0))?;
         Ok(ids.map(|id| id.map(ConversationId::new)).collect::<rusqlite::Result<_>>()?)
     }
 
-    /// No longer to be fetched.
-    pub fn unwant_conversation(&self, id: &ConversationId) -> Result<()> {
-        self.0.prepare_cached("UPDATE conversations SET wants_fetch = 0 WHERE id = ?1")?.execute([id.as_str()])?;
+    /// How often webhooks named a conversation since it was read by id.
+    pub fn conversation_named(&self, id: &ConversationId) -> Result<i64> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT wants_fetch FROM conversations WHERE id = ?1")?
+            .query_row([id.as_str()], |row| row.get(0))
+            .optional()?
+            .unwrap_or(0))
+    }
+
+    /// The conversation was read by id after it had been named `named` times; named once more since, it stays wanted.
+    pub fn conversation_was_fetched(&self, id: &ConversationId, named: i64) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE conversations SET wants_fetch = 0 WHERE id = ?1 AND wants_fetch = ?2")?
+            .execute(params![id.as_str(), named])?;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Both sides' views of contacts: what was last observed there.
 
-use super::{Result, Tx, decode, encode, millis};
+use super::{Result, Tx, decode, encode, links::Dirty, millis};
 use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId};
 use rusqlite::{OptionalExtension as _, Row, params};
 
@@ -61,8 +61,8 @@ pub struct Wants {
     pub tags: bool,
     /// Companies beyond the ten embedded.
     pub companies: bool,
-    /// The contact itself: a webhook named it.
-    pub fetch: bool,
+    /// How often webhooks named the contact since it was read by id; 0: it is not wanted.
+    pub fetch: i64,
 }
 
 const INTERCOM_COLUMNS: &str = "record, state, merged_into, link, is_primary";
@@ -147,29 +147,42 @@ impl Tx<'_> {
     }
 
     /// Asks for identity to be decided (again).
-    pub fn set_unplaced(&self, id: &IntercomContactId, unplaced: bool) -> Result<()> {
+    pub fn set_unplaced(&self, id: &IntercomContactId, urgency: Dirty) -> Result<()> {
         self.0
-            .prepare_cached("UPDATE intercom_contacts SET unplaced = ?2 WHERE id = ?1")?
-            .execute(params![id.as_str(), unplaced])?;
+            .prepare_cached("UPDATE intercom_contacts SET unplaced = max(unplaced, ?2) WHERE id = ?1")?
+            .execute(params![id.as_str(), urgency.as_int()])?;
+        Ok(())
+    }
+
+    /// Identity is decided.
+    pub fn set_placed(&self, id: &IntercomContactId) -> Result<()> {
+        self.0.prepare_cached("UPDATE intercom_contacts SET unplaced = 0 WHERE id = ?1")?.execute([id.as_str()])?;
         Ok(())
     }
 
     /// Contacts whose identity is to be decided, eldest first.
-    pub fn unplaced(&self, limit: usize) -> Result<Vec<IntercomContactId>> {
-        let mut statement = self
-            .0
-            .prepare_cached("SELECT id FROM intercom_contacts WHERE unplaced = 1 ORDER BY created_at, id LIMIT ?1")?;
-        let ids = statement.query_map([limit], |row| row.get::<_, String>(0))?;
+    pub fn unplaced(&self, least: Dirty, limit: usize) -> Result<Vec<IntercomContactId>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id FROM intercom_contacts WHERE unplaced > 0 AND unplaced >= ?1 ORDER BY created_at, id LIMIT ?2",
+        )?;
+        let ids = statement.query_map(params![least.as_int(), limit], |row| row.get::<_, String>(0))?;
         Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Asks for a set that was embedded only in part, or for the contact itself.
-    pub fn set_wants(&self, wants: &Wants) -> Result<()> {
+    /// Asks for sets that were embedded only in part. Whether the contact itself is wanted is another matter: a page
+    /// that shows it does not stand in for the read that a webhook asked for.
+    pub fn set_wants(&self, id: &IntercomContactId, tags: bool, companies: bool) -> Result<()> {
         self.0
-            .prepare_cached(
-                "UPDATE intercom_contacts SET wants_tags = ?2, wants_companies = ?3, wants_fetch = ?4 WHERE id = ?1",
-            )?
-            .execute(params![wants.id.as_str(), wants.tags, wants.companies, wants.fetch])?;
+            .prepare_cached("UPDATE intercom_contacts SET wants_tags = ?2, wants_companies = ?3 WHERE id = ?1")?
+            .execute(params![id.as_str(), tags, companies])?;
+        Ok(())
+    }
+
+    /// The contact was read by id after it had been named `named` times; named once more since, it stays wanted.
+    pub fn contact_was_fetched(&self, id: &IntercomContactId, named: i64) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE intercom_contacts SET wants_fetch = 0 WHERE id = ?1 AND wants_fetch = ?2")?
+            .execute(params![id.as_str(), named])?;
         Ok(())
     }
 
@@ -188,7 +201,7 @@ impl Tx<'_> {
     pub fn want_contact(&self, id: &IntercomContactId) -> Result<bool> {
         let known = self
             .0
-            .prepare_cached("UPDATE intercom_contacts SET wants_fetch = 1 WHERE id = ?1")?
+            .prepare_cached("UPDATE intercom_contacts SET wants_fetch = wants_fetch + 1 WHERE id = ?1")?
             .execute([id.as_str()])?;
         Ok(known > 0)
     }
@@ -197,7 +210,7 @@ impl Tx<'_> {
     pub fn wants(&self, limit: usize) -> Result<Vec<Wants>> {
         let mut statement = self.0.prepare_cached(
             "SELECT id, wants_tags, wants_companies, wants_fetch FROM intercom_contacts
-             WHERE wants_tags + wants_companies + wants_fetch > 0 ORDER BY wants_fetch DESC, id LIMIT ?1",
+             WHERE wants_tags + wants_companies + wants_fetch > 0 ORDER BY wants_fetch > 0 DESC, id LIMIT ?1",
         )?;
         let rows = statement.query_map([limit], |row| {
             Ok(Wants {
@@ -330,7 +343,11 @@ impl Tx<'_> {
         }
         self.0.prepare_cached("DELETE FROM phones WHERE link = ?1 AND phone <> ?2")?.execute(params![link, phone])?;
         self.0
-            .prepare_cached("INSERT OR IGNORE INTO phones (phone, link) VALUES (?1, ?2)")?
+            .prepare_cached(
+                // Who has left Intercom or Brevo does not keep a number from others.
+                "INSERT INTO phones (phone, link) VALUES (?1, ?2) ON CONFLICT (phone) DO UPDATE SET link = excluded.link
+                   WHERE NOT EXISTS (SELECT 1 FROM links WHERE id = phones.link AND state = 'active')",
+            )?
             .execute(params![phone, link])?;
         let owner: i64 =
             self.0.prepare_cached("SELECT link FROM phones WHERE phone = ?1")?.query_row([&phone], |row| row.get(0))?;

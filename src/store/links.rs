@@ -193,13 +193,20 @@ impl Tx<'_> {
 
     /// Asks for every link to be planned as in a sweep.
     pub fn mark_all_for_sweep(&self) -> Result<usize> {
+        // Who could not be linked, or not under the present address, is looked at again: Brevo may have changed since.
+        self.0.execute(
+            "UPDATE intercom_contacts SET unplaced = max(unplaced, 1) WHERE state = 'live' AND
+               (link IS NULL OR email IS NOT (SELECT l.email FROM links l WHERE l.id = intercom_contacts.link))",
+            [],
+        )?;
         Ok(self.0.execute(
             "UPDATE links SET dirty = max(dirty, 1), marks = marks + 1, sweep = 1 WHERE state = 'active' AND import IS NULL",
             [],
         )?)
     }
 
-    /// Links to plan, the most urgent first: due, in no unfinished import, with no write of unknown outcome on its way.
+    /// Links to plan, the most urgent first: with all their tags and companies (or somebody would be taken off a list
+    /// for a tag that was merely not embedded; an opt-out does not wait for that), due, in no unfinished import, with no write of unknown outcome on its way.
     /// `after`: the last row of the page before. Rows are urgency and link.
     pub fn dirty_links(
         &self,
@@ -210,7 +217,10 @@ impl Tx<'_> {
     ) -> Result<Vec<(i64, i64)>> {
         let mut statement = self.0.prepare_cached(
             "SELECT dirty, id FROM links WHERE dirty >= ?1 AND dirty > 0 AND not_before <= ?2 AND import IS NULL
-               AND (flights IS NULL OR answered = 1) AND (dirty < ?3 OR (dirty = ?3 AND id > ?4))
+               AND (flights IS NULL OR answered = 1)
+               AND (dirty = 3 OR NOT EXISTS (SELECT 1 FROM intercom_contacts c
+                      WHERE c.link = links.id AND c.wants_tags + c.wants_companies > 0))
+               AND (dirty < ?3 OR (dirty = ?3 AND id > ?4))
              ORDER BY dirty DESC, id LIMIT ?5",
         )?;
         let ids = statement.query_map(params![least.as_int(), millis(now), after.0, after.1, limit], |row| {
@@ -232,7 +242,7 @@ impl Tx<'_> {
         let next: Option<i64> = self
             .0
             .prepare_cached(
-                "SELECT min(not_before) FROM links WHERE dirty >= 2 AND import IS NULL
+                "SELECT min(not_before) FROM links WHERE dirty > 0 AND dirty >= 2 AND import IS NULL
                    AND (flights IS NULL OR answered = 1)",
             )?
             .query_row([], |row| row.get(0))?;
@@ -378,9 +388,10 @@ impl Tx<'_> {
 
     /// Links with writes on their way that a read begun at `read_began` may settle.
     pub fn verifiable(&self, answered: bool, read_began: DateTime<Utc>, after: i64, limit: usize) -> Result<Vec<i64>> {
+        // The plus signs keep SQLite from walking all links in the order of their ids instead of the few that are watched.
         let mut statement = self.0.prepare_cached(
             "SELECT id FROM links WHERE flights IS NOT NULL AND import IS NULL AND answered = ?1 AND verify_after <= ?2
-               AND id > ?3 ORDER BY id LIMIT ?4",
+               AND +id > ?3 ORDER BY +id LIMIT ?4",
         )?;
         let ids = statement.query_map(params![answered, millis(read_began), after, limit], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)

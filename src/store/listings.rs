@@ -285,6 +285,20 @@ impl Tx<'_> {
             .unwrap_or(0))
     }
 
+    /// Whether anything waits: cheap, because it is asked every few seconds.
+    pub fn has_work(&self) -> Result<bool> {
+        Ok(self
+            .0
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM links WHERE dirty > 0) OR EXISTS (SELECT 1 FROM imports WHERE state <> 'done')
+                   OR EXISTS (SELECT 1 FROM intercom_contacts WHERE unplaced > 0)
+                   OR EXISTS (SELECT 1 FROM intercom_contacts WHERE wants_tags + wants_companies + wants_fetch > 0)
+                   OR EXISTS (SELECT 1 FROM outbox WHERE state IN ('open', 'sending'))
+                   OR EXISTS (SELECT 1 FROM inbox WHERE done_at IS NULL)",
+            )?
+            .query_row([], |row| row.get(0))?)
+    }
+
     /// The state in numbers.
     pub fn counts(&self) -> Result<Counts> {
         let one = |sql: &str| -> Result<u64> {

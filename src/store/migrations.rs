@@ -25,13 +25,13 @@ const STEPS: &[M<'_>] = &[M::up(
         company TEXT,                              -- the company whose fields it shows
         wants_tags INTEGER NOT NULL DEFAULT 0,     -- embedded only in part: to be fetched
         wants_companies INTEGER NOT NULL DEFAULT 0,
-        wants_fetch INTEGER NOT NULL DEFAULT 0,    -- a webhook named it: one coalesced read decides
+        wants_fetch INTEGER NOT NULL DEFAULT 0,    -- how often webhooks named it: one coalesced read decides
         seen_in INTEGER NOT NULL DEFAULT 0,        -- the full sweep that showed it last
-        unplaced INTEGER NOT NULL DEFAULT 0        -- identity is to be decided (new, or its address changed)
+        unplaced INTEGER NOT NULL DEFAULT 0        -- identity is to be decided, as urgently as `links.dirty` says
     ) WITHOUT ROWID;
     CREATE INDEX intercom_contacts_email ON intercom_contacts(email) WHERE email IS NOT NULL;
     CREATE INDEX intercom_contacts_link ON intercom_contacts(link) WHERE link IS NOT NULL;
-    CREATE INDEX intercom_contacts_unplaced ON intercom_contacts(created_at, id) WHERE unplaced = 1;
+    CREATE INDEX intercom_contacts_unplaced ON intercom_contacts(created_at, id) WHERE unplaced > 0;
     CREATE INDEX intercom_contacts_wants ON intercom_contacts(id) WHERE wants_tags + wants_companies + wants_fetch > 0;
 
     -- Brevo's view of contacts.
@@ -100,7 +100,7 @@ const STEPS: &[M<'_>] = &[M::up(
         wants_fetch INTEGER NOT NULL DEFAULT 0,
         record TEXT NOT NULL
     ) WITHOUT ROWID;
-    CREATE INDEX conversations_wants ON conversations(id) WHERE wants_fetch = 1;
+    CREATE INDEX conversations_wants ON conversations(id) WHERE wants_fetch > 0;
     CREATE TABLE conversation_contacts (
         contact TEXT NOT NULL,
         conversation TEXT NOT NULL,
@@ -198,6 +198,7 @@ const STEPS: &[M<'_>] = &[M::up(
         dead INTEGER NOT NULL DEFAULT 0,           -- given up until `failed retry`
         UNIQUE (subject, field)
     );
+    CREATE INDEX failures_link ON failures(link) WHERE link IS NOT NULL;
     CREATE TABLE notices (
         kind TEXT NOT NULL,
         subject TEXT NOT NULL,

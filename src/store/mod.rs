@@ -2,7 +2,7 @@
 //!
 //! | file | tables |
 //! |---|---|
-//! | [`migrations`] | the schema |
+//! | `migrations` | the schema |
 //! | [`contacts`] | both sides' views of contacts |
 //! | [`links`] | who is whom, base, our writes on their way, what is to be planned |
 //! | [`activity`] | companies, conversations, tags |
@@ -151,6 +151,23 @@ impl Store {
         Ok(Self { connection: Arc::new(Mutex::new(connection)), calling: Calling::Inline })
     }
 
+    /// A copy in memory of the state at `path`, taken beside its owner: for finding out what would happen.
+    ///
+    /// # Errors
+    /// If there is none, or it cannot be read.
+    pub fn copy_of(path: &Path) -> Result<Self> {
+        let source = Self::open_read_only(path)?;
+        let mut copy = Connection::open_in_memory()?;
+        let source = source.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        // All pages in one step: between steps the owner could write, and the copy would begin anew.
+        rusqlite::backup::Backup::new(&source, &mut copy)?.run_to_completion(
+            std::ffi::c_int::MAX,
+            std::time::Duration::ZERO,
+            None,
+        )?;
+        Self::prepare(copy, Calling::Inline, false)
+    }
+
     /// A state in memory.
     ///
     /// # Errors
@@ -247,4 +264,22 @@ fn millis(instant: chrono::DateTime<chrono::Utc>) -> i64 {
 /// An instant from a column's milliseconds.
 fn instant(millis: i64) -> chrono::DateTime<chrono::Utc> {
     chrono::DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_is_taken_beside_the_owner_and_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let store = Store::open(&path, Calling::Inline).unwrap();
+        store.write(|tx| tx.set_meta("who", "the owner")).await.unwrap();
+        let copy = Store::copy_of(&path).unwrap();
+        assert_eq!(copy.read(|tx| tx.meta("who")).await.unwrap().as_deref(), Some("the owner"));
+        copy.write(|tx| tx.set_meta("who", "somebody else")).await.unwrap();
+        assert_eq!(store.read(|tx| tx.meta("who")).await.unwrap().as_deref(), Some("the owner"));
+        assert!(Store::copy_of(&folder.path().join("none.db")).is_err());
+    }
 }

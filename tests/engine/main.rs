@@ -11,3 +11,4 @@ mod crashes;
 mod edits;
 mod first_sync;
 mod harness;
+mod races;
