@@ -6,10 +6,12 @@ use super::people::Planned;
 use super::push::{Pushed, hold_apart, is_current, record, rename_if_moved};
 use super::{Connection, EngineError, Ready};
 use crate::model::{
-    Answer, BrevoContact, BrevoListId, ContactKey, Email, ErrorKind, ImportBatch, ImportRow, ImportState, Priority,
-    Resource, Scope, SideName, Write,
+    Answer, BrevoContact, BrevoContactId, BrevoListId, ContactChange, ContactKey, Email, ErrorKind, ImportBatch,
+    ImportRow, ImportState, Priority, Resource, Scope, SideName, Write,
 };
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::{self, Base, Flights};
+use crate::store::contacts::ContactState;
 use crate::store::links::{Dirty, LinkRow};
 use crate::store::queues::{ImportRowState, ImportStage};
 use crate::store::{Result as Stored, Tx};
@@ -211,6 +213,35 @@ impl Connection {
         }
     }
 
+    /// A contact in an unfinished import takes consent writes only, but those at once. What the import lifts when it
+    /// lands later is put back at its read-back.
+    pub(super) async fn opt_out_in_imports(&self, priority: Priority) -> Result<u64, EngineError> {
+        let ids = self.store.read(|tx| tx.urgent_in_imports(BATCH)).await?;
+        let claim = self.claim(ids);
+        let mut sent = 0;
+        for id in claim.claimed.iter().copied() {
+            let Some(contact) = self.store.read(move |tx| newly_out(tx, id)).await? else { continue };
+            let change = ContactChange { email_opted_out: true, ..ContactChange::default() };
+            match self.brevo.write(&Write::UpdateContact(contact, change), priority).await {
+                Ok(_) => {
+                    sent += 1;
+                    self.store
+                        .write(move |tx| {
+                            let Some(link) = tx.link(id)? else { return Ok(()) };
+                            let mut base: Base = from_json("links.base", &link.base)?;
+                            base.consent = Some(ConsentBase { intercom_out: true, brevo_out: true });
+                            tx.set_base(id, &to_json("links.base", &base)?)
+                        })
+                        .await?;
+                }
+                Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => return Err(error.into()),
+                // The plan that follows the import brings it again.
+                Err(error) => tracing::warn!(link = id, "an opt-out during an import did not get through: {error}"),
+            }
+        }
+        Ok(sent)
+    }
+
     /// Waits for all open imports and reads them back. `wait`: until they are over; else one look.
     pub(super) async fn finish_imports(&self, wait: bool, priority: Priority) -> Result<u64, EngineError> {
         // Short at first, because most imports take seconds; then a minute, because progress comes out of the same 100
@@ -369,6 +400,16 @@ impl Connection {
         tracing::info!(rows, process = process.map(crate::model::ProcessId::get), "import read back");
         Ok(rows)
     }
+}
+
+/// The Brevo contact of a link in an import whose person has opted out in Intercom since.
+fn newly_out(tx: &Tx<'_>, id: i64) -> Stored<Option<BrevoContactId>> {
+    let Some(link) = tx.link(id)?.filter(|link| link.import.is_some()) else { return Ok(None) };
+    let members = tx.members(id)?;
+    let out = members.iter().any(|row| row.state == ContactState::Live && row.contact.consent.email_opted_out());
+    let base: Base = from_json("links.base", &link.base)?;
+    let known = base.consent.is_some_and(|consent| consent.intercom_out || consent.brevo_out);
+    Ok(link.brevo_id.filter(|_| out && !known))
 }
 
 /// The address that a row was sent with. The person may have moved to another meanwhile.

@@ -19,7 +19,7 @@ use crate::reconcile::person::{self, PersonPlan};
 use crate::store::links::{Dirty, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::listings::{Change, Conflict};
-use crate::store::{Result as Stored, Tx};
+use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +87,9 @@ impl Connection {
         let backlog = self.store.read(move |tx| tx.count_dirty(least)).await?;
         let bulk = backlog > settings.import_threshold;
         let mut pushed = Pushed::default();
+        let opt_outs = self.opt_out_in_imports(priority).await?;
+        pushed.updated += opt_outs;
+        pushed.requests += opt_outs;
         let mut buckets = Buckets::default();
         // Rows that wait for their import are still ours: live work must not write them meanwhile.
         let mut claims = Vec::new();
@@ -109,9 +112,17 @@ impl Connection {
                     let names = Names::read(tx)?;
                     let mut all = Vec::new();
                     for link in links {
-                        let Some(person) = people::gather(tx, link, &planning, &names)? else { continue };
-                        if let Some(planned) = person.plan(tx, &planning, &told, now)? {
-                            all.push(planned);
+                        let planned = people::gather(tx, link, &planning, &names).and_then(|person| {
+                            person.map_or(Ok(None), |person| person.plan(tx, &planning, &told, now))
+                        });
+                        match planned {
+                            Ok(planned) => all.extend(planned),
+                            // One row that cannot be read holds up nobody.
+                            Err(StoreError::Decode { what, cause }) => {
+                                tracing::error!(link, what, "the state holds something unreadable: {cause}");
+                                tx.give_up(link)?;
+                            }
+                            Err(error) => return Err(error),
                         }
                     }
                     Ok(all)

@@ -415,6 +415,15 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Links with a Brevo contact in unfinished imports whose person has opted out since.
+    pub fn urgent_in_imports(&self, limit: usize) -> Result<Vec<i64>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id FROM links WHERE import IS NOT NULL AND dirty > 0 AND dirty = 3 AND brevo_id IS NOT NULL LIMIT ?1",
+        )?;
+        let ids = statement.query_map([limit], |row| row.get(0))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The links of an import, in pages.
     pub fn links_of_import(&self, import: i64, after: i64, limit: usize) -> Result<Vec<LinkRow>> {
         let mut statement = self.0.prepare_cached(&format!(
