@@ -277,6 +277,7 @@ impl Connection {
         self.store
             .write(move |tx| {
                 tx.prune_inbox(inbox)?;
+                tx.prune_outbox(changes)?;
                 tx.prune_changes(changes).map(drop)
             })
             .await?;

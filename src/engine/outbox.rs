@@ -4,6 +4,7 @@
 use super::observe::{QueuedEvent, from_json};
 use super::{Connection, EngineError};
 use crate::model::{Answer, ErrorKind, OutgoingEvent, Priority, Write};
+use crate::store::links::LinkState;
 use crate::store::listings::NewFailure;
 use crate::store::queues::OutboxRow;
 use chrono::TimeDelta;
@@ -12,6 +13,8 @@ use chrono::TimeDelta;
 const BATCH: usize = 50;
 /// Failed tries after which an event is given up and listed.
 const MOST_TRIES: u32 = 5;
+/// How long an event waits for its person to become a contact in Brevo.
+const LONGEST_WAIT: TimeDelta = TimeDelta::days(7);
 
 impl Connection {
     /// Sends the events that are due. How many were accepted.
@@ -29,7 +32,9 @@ impl Connection {
                     for row in tx.open_outbox(now, BATCH)? {
                         let link = tx.intercom_contact(&row.contact)?.and_then(|contact| contact.link);
                         let link = link.map(|link| tx.link(link)).transpose()?.flatten();
-                        match link.as_ref().and_then(|link| link.brevo_id.filter(|_| link.import.is_none())) {
+                        match link.as_ref().and_then(|link| {
+                            link.brevo_id.filter(|_| link.import.is_none() && link.state != LinkState::BrevoGone)
+                        }) {
                             Some(contact) => {
                                 let event: QueuedEvent = from_json("outbox", &row.event)?;
                                 tx.set_outbox(&row.key, "sending", now, false)?;
@@ -41,6 +46,21 @@ impl Connection {
                                     properties: event.properties,
                                 };
                                 due.push((row, event));
+                            }
+                            // Somebody without an address, perhaps for ever.
+                            None if now - row.queued_at > LONGEST_WAIT => {
+                                tx.set_outbox(&row.key, "dead", now, false)?;
+                                tx.put_failure(
+                                    &NewFailure {
+                                        link: None,
+                                        subject: &format!("event {}", row.key),
+                                        field: "",
+                                        message: "its person is no contact in Brevo",
+                                        status: None,
+                                        dead: true,
+                                    },
+                                    now,
+                                )?;
                             }
                             None => tx.set_outbox(&row.key, "open", now + TimeDelta::seconds(60), false)?,
                         }

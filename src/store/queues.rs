@@ -30,6 +30,8 @@ pub struct OutboxRow {
     pub uncertain: bool,
     /// Failed tries.
     pub tries: u32,
+    /// Since when it waits.
+    pub queued_at: DateTime<Utc>,
 }
 
 /// How far an import is.
@@ -121,7 +123,7 @@ impl Tx<'_> {
     /// Events that are due.
     pub fn open_outbox(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<OutboxRow>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT key, contact, event, state = 'sending', tries FROM outbox
+            "SELECT key, contact, event, state = 'sending', tries, queued_at FROM outbox
              WHERE state IN ('open', 'sending') AND not_before <= ?1 ORDER BY not_before, queued_at, key LIMIT ?2",
         )?;
         let rows = statement.query_map(params![millis(now), limit], |row| {
@@ -131,6 +133,7 @@ impl Tx<'_> {
                 event: row.get(2)?,
                 uncertain: row.get(3)?,
                 tries: row.get(4)?,
+                queued_at: instant(row.get(5)?),
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -145,6 +148,12 @@ impl Tx<'_> {
             )?
             .execute(params![key, state, millis(not_before), failed])?;
         Ok(())
+    }
+
+    /// Forgets events that were queued before `before` and are over. Their keys are not needed any more: nothing that old
+    /// is queued again.
+    pub fn prune_outbox(&self, before: DateTime<Utc>) -> Result<usize> {
+        Ok(self.0.execute("DELETE FROM outbox WHERE state IN ('sent', 'dead') AND queued_at < ?1", [millis(before)])?)
     }
 
     /// How many events wait.
