@@ -206,6 +206,7 @@ impl Source {
     fn brevo_contact(&self, tx: &Tx<'_>, contact: &BrevoContact) -> Result<bool> {
         let known = tx.brevo_contact(contact.id)?;
         if known.as_ref().is_some_and(|known| known.modified_at > contact.modified_at) && !self.authoritative {
+            tx.touch_brevo_contact(contact.id, self.sweep)?;
             return Ok(false);
         }
         let changed = known.as_ref() != Some(contact);

@@ -238,15 +238,12 @@ impl Connection {
                 let ids = self
                     .store
                     .write(move |tx| {
-                        let unseen = tx.unseen_brevo_contacts(number, MOST_CONFIRMED)?;
                         // Contacts that nobody is linked to are simply forgotten: a read that shows them brings them back.
-                        for (id, _) in unseen.iter().filter(|(_, linked)| !linked) {
-                            tx.set_brevo_gone(*id)?;
-                        }
-                        Ok(unseen)
+                        tx.forget_unseen_brevo_contacts(number)?;
+                        tx.unseen_brevo_contacts(number, MOST_CONFIRMED)
                     })
                     .await?;
-                ids.into_iter().filter(|(_, linked)| *linked).map(|(id, _)| ContactKey::Brevo(id)).collect()
+                ids.into_iter().map(ContactKey::Brevo).collect()
             }
         };
         for key in keys {

@@ -319,15 +319,32 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Contacts that the full sweep `number` did not show, and whether a link holds them.
-    pub fn unseen_brevo_contacts(&self, number: i64, limit: usize) -> Result<Vec<(BrevoContactId, bool)>> {
+    /// Linked contacts that the full sweep `number` did not show.
+    pub fn unseen_brevo_contacts(&self, number: i64, limit: usize) -> Result<Vec<BrevoContactId>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT b.id, l.id IS NOT NULL FROM brevo_contacts b LEFT JOIN links l ON l.brevo_id = b.id
+            "SELECT b.id FROM brevo_contacts b JOIN links l ON l.brevo_id = b.id
              WHERE b.gone = 0 AND b.seen_in < ?1 ORDER BY b.id LIMIT ?2",
         )?;
-        let rows = statement
-            .query_map(params![number, limit], |row| Ok((BrevoContactId::new(row.get(0)?), row.get::<_, bool>(1)?)))?;
+        let rows = statement.query_map(params![number, limit], |row| row.get(0).map(BrevoContactId::new))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Forgets contacts that the full sweep `number` did not show and that nobody is linked to, all of them: a first
+    /// link to one that is gone would count as a linked contact that is gone.
+    pub fn forget_unseen_brevo_contacts(&self, number: i64) -> Result<usize> {
+        Ok(self.0.execute(
+            "UPDATE brevo_contacts SET gone = 1 WHERE gone = 0 AND seen_in < ?1
+               AND NOT EXISTS (SELECT 1 FROM links WHERE brevo_id = brevo_contacts.id)",
+            [number],
+        )?)
+    }
+
+    /// Notes that a sweep showed the contact.
+    pub fn touch_brevo_contact(&self, id: BrevoContactId, seen_in: i64) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE brevo_contacts SET seen_in = max(seen_in, ?2) WHERE id = ?1")?
+            .execute(params![id.get(), seen_in])?;
+        Ok(())
     }
 
     /// Says who gets this phone: `link`, unless another link or another Brevo contact has it. `false`: somebody else.
