@@ -180,6 +180,17 @@ fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Re
     tx.set_member(contact, Some(link), false)?;
     if let Some(link) = tx.link(link)? {
         reopen(tx, &link)?;
+        let newcomer = tx.intercom_contact(contact)?;
+        if link.email.is_some() && newcomer.is_some_and(|row| row.contact.email == link.email) {
+            // Somebody whose address was taken away kept the link as long as nobody else had the address: now it is
+            // another person's.
+            for member in tx.members(link.id)? {
+                if member.state == ContactState::Live && member.contact.email.is_none() {
+                    tx.set_member(&member.contact.id, None, false)?;
+                    tx.set_unplaced(&member.contact.id, dirty)?;
+                }
+            }
+        }
     }
     elect(tx, link)?;
     tx.mark_dirty(link, dirty)

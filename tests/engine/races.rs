@@ -170,3 +170,23 @@ async fn an_opt_out_does_not_wait_for_what_brevo_refuses_about_the_same_person()
     assert_eq!(world.brevo_writes(), before);
     assert_eq!(world.store.read(|tx| tx.counts()).await.unwrap().failed, 0, "the trouble is over");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_goes_to_somebody_else_joins_no_strangers() {
+    let world = World::new(CONFIG);
+    let ann = world.intercom.create_contact(user("desk@example.com", "Ann"));
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.intercom.set_email(&ann, None).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.create_contact(user("desk@example.com", "Bob"));
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(world.attribute("desk@example.com", "FIRSTNAME"), Some(json!("Bob")));
+    let counts = world.store.read(|tx| tx.counts()).await.unwrap();
+    assert_eq!(counts.notices.get("without_email").copied(), Some(1), "{:?}", counts.notices);
+}
