@@ -396,13 +396,13 @@ impl Connection {
                 let key = match (link.brevo_id, flights.email.as_ref().or(link.email.as_ref())) {
                     (Some(brevo), _) => ContactKey::Brevo(brevo),
                     (None, Some(email)) => ContactKey::BrevoEmail(email.clone()),
-                    (None, None) => match phone_of(&flights) {
-                        Some(phone) => ContactKey::BrevoPhone(phone),
-                        None => {
+                    (None, None) => {
+                        let Some(phone) = phone_of(&flights) else {
                             tx.drop_intent(id, None, true)?;
                             return Ok(None);
-                        }
-                    },
+                        };
+                        ContactKey::BrevoPhone(phone)
+                    }
                 };
                 Ok(Some((link, key)))
             })
