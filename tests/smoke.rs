@@ -14,7 +14,6 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "this whole file is a test, which clippy only knows of functions marked so; it measures tokio's clock and \
               reads its environment"

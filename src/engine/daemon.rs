@@ -132,7 +132,11 @@ impl Daemon {
         loop {
             // Interest is registered before the store is asked, so that a webhook that comes meanwhile is not missed.
             let rung = connection.bell.notified();
-            let outcome = self.live_once().await;
+            let outcome = tokio::select! {
+                biased;
+                () = self.stop_softly(stop) => return Ok(()),
+                outcome = self.live_once() => outcome,
+            };
             let pause = match outcome {
                 Ok(()) => connection.until_due(LONGEST_SLEEP).await.unwrap_or(AFTER_FAILURE),
                 Err(error) => {

@@ -2,7 +2,7 @@
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
 use super::{Ready, Settings};
-use crate::model::{BrevoContact, Company, Conversation, Gone, IntercomContact, IntercomContactId, Observation, Tag};
+use crate::model::{BrevoContact, Company, Conversation, Gone, IntercomContact, IntercomContactId, Observation};
 use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
 use crate::store::contacts::ContactState;
@@ -56,7 +56,14 @@ impl Source {
                 tx.set_conversation_gone(id)?;
                 Ok(marked > 0)
             }
-            Observation::Tag(Tag { id, name }) => tx.put_tag(&Tag { id: id.clone(), name: name.clone() }),
+            Observation::Tag(tag) => {
+                let changed = tx.put_tag(tag)?;
+                if changed && self.ready.uses_tags {
+                    // Contacts show ids only: whoever carries it was planned without its name, or with the old one.
+                    tx.mark_tag_dirty(&tag.id, self.dirty)?;
+                }
+                Ok(changed)
+            }
             Observation::BrevoContact(contact) => self.brevo_contact(tx, contact),
             Observation::BrevoContactGone(id) => {
                 tx.set_brevo_gone(*id)?;

@@ -189,6 +189,18 @@ impl Tx<'_> {
         Ok(changed > 0)
     }
 
+    /// Asks for the links of a tag's contacts to be planned. Rare (a tag is new or was renamed), so no index serves it.
+    pub fn mark_tag_dirty(&self, tag: &IntercomTagId, dirty: Dirty) -> Result<usize> {
+        Ok(self
+            .0
+            .prepare_cached(
+                "UPDATE links SET dirty = max(dirty, ?2), marks = marks + 1 WHERE id IN
+                   (SELECT c.link FROM intercom_contacts c, json_each(c.record, '$.tags.items') t
+                    WHERE c.link IS NOT NULL AND t.value = ?1)",
+            )?
+            .execute(params![tag.as_str(), dirty.as_int()])?)
+    }
+
     /// All tags by id.
     pub fn tags(&self) -> Result<BTreeMap<IntercomTagId, String>> {
         let mut statement = self.0.prepare_cached("SELECT id, name FROM tags")?;

@@ -49,17 +49,10 @@ has_node() {
     >"$folder/node.log" 2>&1
 }
 
-# The program's own sandbox, once it has one; else the example that serves the same.
 start_sandbox() {
-  if cargo run --quiet -- sandbox --help 2>/dev/null | grep -q -- --json; then
-    cargo build --quiet
-    command=(cargo run --quiet -- sandbox --json --contacts 400 --intercom-port 0 --brevo-port 0)
-  else
-    cargo build --quiet --example serve_sandbox
-    command=(cargo run --quiet --example serve_sandbox)
-  fi
   : >"$folder/sandbox.json"
-  "${command[@]}" >"$folder/sandbox.json" 2>"$folder/sandbox.log" &
+  "${CARGO_TARGET_DIR:-target}/debug/linkspan" sandbox --json --contacts 400 --intercom-port 0 --brevo-port 0 \
+    >"$folder/sandbox.json" 2>"$folder/sandbox.log" &
   sandbox=$!
   for _ in $(seq 100); do
     [[ -s $folder/sandbox.json ]] && break
@@ -76,6 +69,7 @@ stop_sandbox() {
 }
 
 wanted=${1:-both}
+cargo build --quiet
 if [[ $wanted != node ]]; then
   if has_python; then
     start_sandbox

@@ -60,13 +60,11 @@ pub async fn sweep(side: &dyn Side, resource: Resource, scope: Scope, most_pages
             repeated += usize::from(swept.seen.insert(id(&observation), observation).is_some());
         }
         cursor = page.next;
-        match &cursor {
-            Some(next) => assert!(cursors.insert(next.clone()), "a cursor that comes twice leads round in circles"),
-            None => {
-                swept.ended = true;
-                break;
-            }
-        }
+        let Some(next) = &cursor else {
+            swept.ended = true;
+            break;
+        };
+        assert!(cursors.insert(next.clone()), "a cursor that comes twice leads round in circles");
     }
     if scope == Scope::Full {
         assert_eq!(repeated, 0, "{resource:?}: full sweeps go by an order in which nothing moves");

@@ -205,13 +205,39 @@ async fn an_opt_out_in_brevo_stands_when_many_change() {
 
 /// A tag that Brevo has no option for is made there first: Brevo drops unknown options without a word.
 #[tokio::test(start_paused = true)]
-#[ignore = "options are made at the start only, and Brevo drops unknown ones without a word"]
 async fn a_tag_that_nobody_had_before_arrives() {
     let mut world = World::new();
     let ada = world.intercom.create_contact(seed(Some("ada@x.example"), "Ada"));
+    let bo = world.intercom.create_contact(seed(Some("bo@x.example"), "Bo"));
+    world.intercom.tag(&bo, "there from the start").unwrap();
     world.sync().await;
+    assert_eq!(world.attribute("bo@x.example", "INTERCOM_TAGS"), json!(["there from the start"]));
     world.run().await;
     world.intercom.tag(&ada, "brand new").unwrap();
     world.deliver().await;
     until("the tag", || world.attribute("ada@x.example", "INTERCOM_TAGS") == json!(["brand new"])).await;
+}
+
+/// No topic tells that a tag was renamed: the next read of the tags does, and it shows on everybody who carries it.
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_is_renamed() {
+    use linkspan::engine::{Silent, SyncOptions};
+    let mut world = World::new();
+    let ada = world.intercom.create_contact(seed(Some("ada@x.example"), "Ada"));
+    world.intercom.tag(&ada, "vip").unwrap();
+    world.sync().await;
+    world.run().await;
+    // Nothing is left to do, so nothing else makes anybody look at her again.
+    world.connection.sync(&SyncOptions::default(), &Silent).await.unwrap();
+    let tag = world.intercom.contact(&ada).unwrap()["tags"]["data"][0]["id"].clone();
+    let request = axum::http::Request::post("https://api.intercom.test/tags")
+        .header("authorization", format!("Bearer {}", world.intercom.access_token()))
+        .header("content-type", "application/json")
+        .body(axum::body::Body::from(json!({"id": tag, "name": "gold"}).to_string()))
+        .unwrap();
+    let (status, _, answer) = crate::world::send(&world.intercom.router(), request).await;
+    assert_eq!(status, 200, "{answer}");
+    pass(60).await;
+    world.connection.sync(&SyncOptions::default(), &Silent).await.unwrap();
+    until("the new name", || world.attribute("ada@x.example", "INTERCOM_TAGS") == json!(["gold"])).await;
 }

@@ -81,7 +81,6 @@ impl World {
             ..intercom_sandbox::IntercomOptions::default()
         });
         let brevo = BrevoSandbox::new(brevo_sandbox::BrevoOptions::new(1, clock.clone()));
-        brevo.create_multiple_choice("INTERCOM_TAGS", &["vip", "beta"]);
         let env: BTreeMap<String, String> = [
             ("INTERCOM_ACCESS_TOKEN", intercom.access_token()),
             ("INTERCOM_CLIENT_SECRET", intercom.client_secret()),

@@ -1,6 +1,6 @@
 //! A stateful, seeded Intercom (API 2.11), with the behaviour that hurts clients.
 //!
-//! Where the vendor's behaviour is known (pages, recordings, connectors' scars) this follows it; `tests/contract/deviations.rs` lists
+//! Where the vendor's behaviour is known (pages, recordings, connectors' scars) this follows it; the contract tests list
 //! where that is not what the official description says. Where nobody outside knows, it takes the side that is harder
 //! on a client:
 //!
