@@ -139,7 +139,7 @@ impl Stages {
     }
 
     fn say_end(&self, on: On) {
-        if counts(on.stage) && on.said != Some(on.done) {
+        if counts(on.stage) && on.done > 0 && on.said != Some(on.done) {
             self.say(on.stage, on.done, on.total);
         }
     }

@@ -6,6 +6,7 @@ use super::{Connection, EngineError};
 use crate::model::{Priority, Resource, Scope, SideName};
 use crate::reconcile::person::PersonPlan;
 use crate::store::links::Dirty;
+use crate::store::progress::JobTimes;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -120,6 +121,9 @@ pub struct DryRun {
     pub notices: BTreeMap<String, u64>,
 }
 
+/// What was read whole, and when that began.
+type WholeRead = (SideName, Resource, DateTime<Utc>);
+
 /// Rounds of planning and pushing in one run; a person that needs more waits for the next.
 const MOST_ROUNDS: usize = 12;
 
@@ -155,7 +159,8 @@ impl Connection {
         }
         self.recover().await?;
         let mut summary = Summary::default();
-        self.read_all(options, &mut summary, progress).await?;
+        let whole = self.read_all(options, &mut summary, progress).await?;
+        self.note_whole(whole).await?;
         if options.full {
             // In a sweep, drift is restored.
             self.store.write(|tx| tx.mark_all_for_sweep()).await?;
@@ -217,19 +222,30 @@ impl Connection {
         options: &SyncOptions,
         summary: &mut Summary,
         progress: &dyn Progress,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Vec<WholeRead>, EngineError> {
+        let mut whole = Vec::new();
         // Brevo first: who exists there decides who is made.
+        let began = self.now();
         let scope = self.next_scope(SideName::Brevo, Resource::Contacts, options.full).await?;
         let swept = self.sweep(SideName::Brevo, Resource::Contacts, scope, Priority::Backfill, progress).await?;
         summary.read.insert("brevo contacts".to_owned(), swept);
+        if scope == Scope::Full {
+            whole.push((SideName::Brevo, Resource::Contacts, began));
+        }
         for resource in self.resources(&options.resources) {
             let scope = match options.since {
                 Some(since) if resource != Resource::Tags => Scope::CreatedSince(since),
                 _ => self.next_scope(SideName::Intercom, resource, options.full).await?,
             };
+            let began = self.now();
             let name = format!("intercom {}", resource.as_str());
             match self.sweep(SideName::Intercom, resource, scope, Priority::Backfill, progress).await {
-                Ok(swept) => *summary.read.entry(name).or_default() += swept,
+                Ok(swept) => {
+                    *summary.read.entry(name).or_default() += swept;
+                    if scope == Scope::Full {
+                        whole.push((SideName::Intercom, resource, began));
+                    }
+                }
                 Err(error) if stops_everything(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!(resource = resource.as_str(), "could not be read: {error}");
@@ -237,6 +253,21 @@ impl Connection {
                 }
             }
         }
+        Ok(whole)
+    }
+
+    /// The schedule knows what was read whole: a daemon that starts after a `sync` need not read it all again at once.
+    async fn note_whole(&self, whole: Vec<WholeRead>) -> Result<(), EngineError> {
+        let ended = self.now();
+        self.store
+            .write(move |tx| {
+                for (side, resource, began) in &whole {
+                    let times = JobTimes { last_began: Some(*began), last_ended: Some(ended), next_at: None };
+                    tx.put_job(&super::daemon::full_job(*side, *resource), &times)?;
+                }
+                Ok(())
+            })
+            .await?;
         Ok(())
     }
 

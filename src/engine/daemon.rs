@@ -56,6 +56,11 @@ impl Job {
     }
 }
 
+/// The name under which the schedule knows the full read of a resource.
+pub(super) fn full_job(side: SideName, resource: Resource) -> String {
+    Job { side, resource, full: true }.name()
+}
+
 /// A connection left running.
 pub struct Daemon {
     connection: Arc<Connection>,
