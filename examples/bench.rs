@@ -136,6 +136,8 @@ async fn serve_world(contacts: usize) -> Result<()> {
         brevo.create_attribute(name, kind);
     }
     let alone = fill_brevo(&intercom, &brevo);
+    intercom.log().keep_bodies(false);
+    brevo.log().keep_bodies(false);
     let (support, marketing) = (serve(intercom.router(), 0).await?, serve(brevo.router(), 0).await?);
     println!(
         "{}",
@@ -147,7 +149,7 @@ async fn serve_world(contacts: usize) -> Result<()> {
         let line = tokio::task::spawn_blocking(|| std::io::stdin().lock().lines().next()).await?;
         let Some(Ok(_)) = line else { return Ok(()) };
         let requests = intercom.log().len() + brevo.log().len();
-        let writes = intercom.log().writes().len() + brevo.log().writes().len();
+        let writes = intercom.log().write_count() + brevo.log().write_count();
         let brevo_contacts = brevo.contact_count();
         println!(
             "{}",

@@ -71,7 +71,7 @@ impl World {
 
     /// How many writes Brevo has got so far.
     pub fn brevo_writes(&self) -> usize {
-        self.brevo.log().writes().len()
+        self.brevo.log().write_count()
     }
 
     pub fn attribute(&self, email: &str, name: &str) -> Option<serde_json::Value> {
