@@ -22,28 +22,53 @@ use std::time::Duration;
 
 /// Brevo takes 10 MB and recommends at most 8.
 const FULL: usize = 7_800_000;
-/// All buckets together: beyond this the fullest is sent early.
+/// All buckets together, with what is remembered of their rows: beyond this the fullest is sent early, so that memory
+/// stays flat.
 const FULL_TOGETHER: usize = 24_000_000;
 /// Links settled in one transaction.
 const BATCH: usize = 500;
 /// How long an import that is over waits for the others, to be read back with them.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
-/// What all rows of an import have in common.
+/// What all rows of an import have in common, in the order in which they are sent: opted-out newcomers first; then
+/// updates, so that the fresh read before them does not show all that was just made; then creations.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
-    /// Existing contacts; `false`: creations.
-    update: bool,
-    /// Creations of people who have opted out go in imports of their own.
-    opted_in: bool,
+    what: What,
     lists: BTreeSet<BrevoListId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum What {
+    CreateOptedOut,
+    Update,
+    Create,
+}
+
+/// A row that waits for its import. What is heavy of its plan waits as text.
+pub(super) struct Filed {
+    planned: Planned,
+    row: ImportRow,
+    base: String,
+    flights: String,
+}
+
+/// An import, ready to be sent.
+pub(super) struct Batch {
+    update: bool,
+    opted_out: bool,
+    lists: BTreeSet<BrevoListId>,
+    rows: Vec<Filed>,
 }
 
 /// Rows on their way into one import.
 #[derive(Default)]
-pub(super) struct Bucket {
+struct Bucket {
+    /// Of the import's body.
     bytes: usize,
-    rows: Vec<(Planned, ImportRow)>,
+    /// In memory.
+    weight: usize,
+    rows: Vec<Filed>,
 }
 
 /// Rows sorted by what they have in common.
@@ -51,27 +76,37 @@ pub(super) struct Bucket {
 pub(super) struct Buckets(BTreeMap<Kind, Bucket>);
 
 impl Buckets {
-    /// Files a plan. Opted-out newcomers sort first.
-    pub(super) fn push(&mut self, planned: Planned, ready: &Ready) -> Stored<()> {
+    /// Files a plan.
+    pub(super) fn push(&mut self, mut planned: Planned, ready: &Ready) -> Stored<()> {
         let new = planned.plan.as_new_contact(planned.email.clone());
         let Some(email) = planned.brevo.as_ref().map_or(new.email, |contact| contact.email.clone()) else {
             return Ok(());
         };
         let mut lists = planned.plan.change.join_lists.clone();
         lists.insert(ready.technical_list);
-        let kind = Kind { update: planned.brevo.is_some(), opted_in: !planned.plan.change.email_opted_out, lists };
+        let what = match (&planned.brevo, planned.plan.change.email_opted_out) {
+            (Some(_), _) => What::Update,
+            (None, true) => What::CreateOptedOut,
+            (None, false) => What::Create,
+        };
         let row = ImportRow { email, ext_id: new.ext_id, attributes: new.attributes };
+        // An import of existing contacts may lift a blocklisting that it does not know of.
+        planned.plan.flights.may_loosen |= what == What::Update;
+        let base = to_json("links.base", &std::mem::take(&mut planned.plan.base))?;
+        let flights = to_json("links.flights", &std::mem::take(&mut planned.plan.flights))?;
+        planned.plan.change.attributes.clear();
         // The row's JSON is a little shorter on the wire than in our own form.
         let bytes = to_json("imports", &row)?.len();
-        let bucket = self.0.entry(kind).or_default();
+        let bucket = self.0.entry(Kind { what, lists }).or_default();
         bucket.bytes += bytes;
-        bucket.rows.push((planned, row));
+        bucket.weight += bytes + base.len() + flights.len();
+        bucket.rows.push(Filed { planned, row, base, flights });
         Ok(())
     }
 
     /// A bucket that is full, if there is one.
-    pub(super) fn take_full(&mut self) -> Option<(ImportBatch, Vec<Planned>)> {
-        let together: usize = self.0.values().map(|bucket| bucket.bytes).sum();
+    pub(super) fn take_full(&mut self) -> Option<Batch> {
+        let together: usize = self.0.values().map(|bucket| bucket.weight).sum();
         let fullest = self.0.iter().max_by_key(|(_, bucket)| bucket.bytes)?;
         if fullest.1.bytes < FULL && together < FULL_TOGETHER {
             return None;
@@ -87,7 +122,7 @@ impl Buckets {
     }
 
     /// All that is left.
-    pub(super) fn take_all(self) -> Vec<(ImportBatch, Vec<Planned>)> {
+    pub(super) fn take_all(self) -> Vec<Batch> {
         self.0
             .into_iter()
             .filter(|(_, bucket)| !bucket.rows.is_empty())
@@ -96,20 +131,23 @@ impl Buckets {
     }
 }
 
-fn batch(kind: Kind, bucket: Bucket) -> (ImportBatch, Vec<Planned>) {
-    let (planned, rows) = bucket.rows.into_iter().unzip();
-    let batch = ImportBatch { rows, lists: kind.lists, update_existing: kind.update, email_opted_out: !kind.opted_in };
-    (batch, planned)
+fn batch(kind: Kind, bucket: Bucket) -> Batch {
+    Batch {
+        update: kind.what == What::Update,
+        opted_out: kind.what == What::CreateOptedOut,
+        lists: kind.lists,
+        rows: bucket.rows,
+    }
 }
 
 impl Connection {
     /// Sends one import. Its links take no other writes until it is read back.
     pub(super) async fn send_import(
         &self,
-        (batch, all): (ImportBatch, Vec<Planned>),
+        Batch { update, opted_out, lists, rows: filed }: Batch,
         priority: Priority,
     ) -> Result<Pushed, EngineError> {
-        let creates = !batch.update_existing;
+        let creates = !update;
         if !creates {
             // An import of existing contacts may lift a blocklisting: who opted out since the last read stays out of it.
             let scope = self.next_scope(SideName::Brevo, Resource::Contacts, false).await?;
@@ -120,34 +158,27 @@ impl Connection {
             .store
             .write(move |tx| {
                 // Plans that something has overtaken since they were made stay behind and are made again.
-                let (mut current, mut rows) = (Vec::new(), Vec::new());
-                for (planned, row) in all.into_iter().zip(batch.rows) {
-                    if is_current(tx, &planned)? {
-                        current.push(planned);
-                        rows.push(row);
+                let mut current = Vec::new();
+                for filed in filed {
+                    if is_current(tx, &filed.planned)? {
+                        current.push(filed);
                     }
                 }
-                let (all, batch) = (current, ImportBatch { rows, ..batch });
-                if all.is_empty() {
+                if current.is_empty() {
                     return Ok(None);
                 }
-                let import = tx.new_import(creates, all.len(), now)?;
+                let import = tx.new_import(creates, current.len(), now)?;
                 let mut before = BTreeMap::new();
-                for planned in &all {
+                let mut rows = Vec::new();
+                for Filed { planned, row, base, flights } in current {
                     if let Some(link) = tx.link(planned.link)? {
                         before.insert(link.id, link.base);
                     }
-                    let (base, flights) = (&planned.plan.base, &planned.plan.flights);
-                    // An import of existing contacts may lift a blocklisting that it does not know of.
-                    let flights = Flights { may_loosen: !creates || flights.may_loosen, ..flights.clone() };
-                    tx.put_in_import(
-                        planned.link,
-                        import,
-                        &to_json("links.base", base)?,
-                        &to_json("links.flights", &flights)?,
-                    )?;
-                    record(tx, planned, &format!("sent with import {import}"), now)?;
+                    tx.put_in_import(planned.link, import, &base, &flights)?;
+                    record(tx, &planned, &format!("sent with import {import}"), now)?;
+                    rows.push(row);
                 }
+                let batch = ImportBatch { rows, lists, update_existing: update, email_opted_out: opted_out };
                 Ok(Some((import, before, batch)))
             })
             .await?;

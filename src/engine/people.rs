@@ -1,6 +1,6 @@
 //! One person's views, gathered from the store, and the plan for them.
 
-use super::observe::{from_json, subject_of, to_json};
+use super::observe::{from_json, to_json};
 use super::{Ready, Settings};
 use crate::mapping::FieldProblem;
 use crate::model::{BrevoContact, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, Value};
@@ -290,7 +290,7 @@ impl Person {
     }
 
     fn note(&self, tx: &Tx<'_>, plan: &PersonPlan, now: DateTime<Utc>) -> Result<()> {
-        let subject = subject_of(tx, &self.link)?;
+        let subject = format!("contact {}", self.primary);
         for (notice, kind) in [
             (Notice::ExternalIdDiffers, "external_id_differs"),
             (Notice::ConsentDiverges, "consent_diverges"),

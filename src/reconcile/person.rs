@@ -457,6 +457,7 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
         let observed = rule.observed(&contact.attributes);
         let Some(agreed) = base.fields.get_mut(key) else { continue };
         match fields::judge(write, &observed) {
+            fields::Verdict::Adopted if fields::same_cells(&agreed.brevo, &observed) => {}
             fields::Verdict::Adopted => agreed.brevo = observed,
             fields::Verdict::Refused if answered => {
                 agreed.brevo = observed;
