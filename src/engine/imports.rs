@@ -24,7 +24,7 @@ use std::time::Duration;
 const FULL: usize = 7_800_000;
 /// All buckets together, with what is remembered of their rows: beyond this the fullest is sent early, so that memory
 /// stays flat.
-const FULL_TOGETHER: usize = 24_000_000;
+const FULL_TOGETHER: usize = 9_000_000;
 /// Links settled in one transaction.
 const BATCH: usize = 500;
 /// How long an import that is over waits for the others, to be read back with them.
