@@ -38,7 +38,7 @@ phone:
   default_region: US
 ";
 
-/// DESIGN's world: b = n/10 all among the n; 4 % opted out, half with a `false`, 1 % sharing a phone, two lists.
+/// The world: b = n/10 all among the n; 4 % opted out, half with a `false`, 1 % sharing a phone, two lists.
 const WORLD: WorldOptions = WorldOptions {
     leads: 0.25,
     without_email: 0.0,
@@ -173,14 +173,16 @@ fn fill_brevo(intercom: &IntercomSandbox, brevo: &BrevoSandbox) -> usize {
         if index % 10 != 0 {
             continue;
         }
-        // Typed without its country, it stands in Brevo as another number: a phone that changes goes alone.
-        let phone_changes = phone.is_some() && !typed.trim_start().starts_with('+');
-        alone += usize::from(phone_changes || contact["unsubscribed_from_emails"] == json!(true));
+        let email = contact["email"].as_str().unwrap_or_default().to_owned();
         brevo.create_contact(ContactSeed {
-            email: contact["email"].as_str().map(str::to_owned),
-            phone,
+            email: Some(email.clone()),
+            phone: phone.clone(),
             ..ContactSeed::default()
         });
+        let there = brevo.contact_by_email(&email).and_then(|there| there.attributes.get("SMS").cloned());
+        // A phone that Brevo did not take as it was typed changes with the first sync: that goes alone, too.
+        let phone_changes = phone.is_some() && there != phone.map(Value::from);
+        alone += usize::from(phone_changes || contact["unsubscribed_from_emails"] == json!(true));
     }
     brevo.settle();
     alone

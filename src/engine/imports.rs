@@ -107,11 +107,14 @@ impl Buckets {
     /// A bucket that is full, if there is one.
     pub(super) fn take_full(&mut self) -> Option<Batch> {
         let together: usize = self.0.values().map(|bucket| bucket.weight).sum();
-        let fullest = self.0.iter().max_by_key(|(_, bucket)| bucket.bytes)?;
-        if fullest.1.bytes < FULL && together < FULL_TOGETHER {
-            return None;
-        }
-        let kind = fullest.0.clone();
+        // Where only memory asks for it, creations go: before updates there is a fresh read, and one for all is enough.
+        let fullest = self.0.iter().max_by_key(|(kind, bucket)| (kind.what != What::Update, bucket.bytes))?;
+        let full = self.0.iter().find(|(_, bucket)| bucket.bytes >= FULL);
+        let kind = match full {
+            Some((kind, _)) => kind.clone(),
+            None if together >= FULL_TOGETHER => fullest.0.clone(),
+            None => return None,
+        };
         let bucket = self.0.remove(&kind)?;
         Some(batch(kind, bucket))
     }
@@ -141,14 +144,16 @@ fn batch(kind: Kind, bucket: Bucket) -> Batch {
 }
 
 impl Connection {
-    /// Sends one import. Its links take no other writes until it is read back.
+    /// Sends one import. Its links take no other writes until it is read back. `fresh`: Brevo was read just now, for an
+    /// import that went before this one without a pause.
     pub(super) async fn send_import(
         &self,
         Batch { update, opted_out, lists, rows: filed }: Batch,
+        fresh: &mut bool,
         priority: Priority,
     ) -> Result<Pushed, EngineError> {
         let creates = !update;
-        if !creates {
+        if !creates && !std::mem::replace(fresh, true) {
             // An import of existing contacts may lift a blocklisting: who opted out since the last read stays out of it.
             let scope = self.next_scope(SideName::Brevo, Resource::Contacts, false).await?;
             self.sweep(SideName::Brevo, Resource::Contacts, scope, priority, &super::Silent).await?;

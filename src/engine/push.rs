@@ -147,15 +147,16 @@ impl Connection {
             pushed += self.send_alone(alone, &ready, priority).await?;
             pushed += self.send_lists(lists, priority).await?;
             while let Some(bucket) = buckets.take_full() {
-                pushed += self.send_import(bucket, priority).await?;
+                pushed += self.send_import(bucket, &mut false, priority).await?;
             }
             if !buckets.is_empty() {
                 claims.push(claim);
             }
             progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.max(1) as u64));
         }
+        let mut fresh = false;
         for bucket in buckets.take_all() {
-            pushed += self.send_import(bucket, priority).await?;
+            pushed += self.send_import(bucket, &mut fresh, priority).await?;
         }
         drop(claims);
         Ok(pushed)

@@ -18,7 +18,7 @@ pub enum AuthProblem {
     Plan,
 }
 
-/// The rows of DESIGN's table "when things go wrong": what the engine does follows from the row, not from a status.
+/// The rows of the table "when things go wrong": what the engine does follows from the row, not from a status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ErrorKind {
     /// Stop this side, keep observing the other, say what to fix.
