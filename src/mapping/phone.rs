@@ -31,15 +31,40 @@ pub fn to_e164(text: &str, default_region: Option<&str>) -> Result<String, Phone
     if region.is_none() && !has_country {
         return Err(PhoneError::NoCountry);
     }
+    // The default region is for numbers without a country only. Given both, the library takes the region's trunk prefix
+    // off another country's number: +49 151… became +49 51… where the region was US.
+    let region = if has_country { None } else { region };
     let number = phonenumber::parse(region, &international).map_err(|_| PhoneError::Invalid)?;
     if !number.is_valid() {
         return Err(PhoneError::Invalid);
     }
-    Ok(number.format().mode(phonenumber::Mode::E164).to_string())
+    let formatted = number.format().mode(phonenumber::Mode::E164).to_string();
+    // A number that came with its country is never turned into another one: better none than somebody else's. Only a
+    // trunk zero in brackets, as in +44 (0)7400…, may go.
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    if has_country && !international.contains('(') && digits(&formatted) != digits(&international) {
+        return Err(PhoneError::Invalid);
+    }
+    Ok(formatted)
 }
 
 /// The form in which Brevo's read of `SMS` is compared: `+` and digits (Brevo drops the `+`).
 pub fn observed(text: &str) -> Option<String> {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     if digits.is_empty() { None } else { Some(format!("+{digits}")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_with_its_country_stays_what_it_is_whatever_the_default_region() {
+        for region in [None, Some("US"), Some("DE"), Some("FR"), Some("GB")] {
+            for number in ["+4915163007470", "+12025550123", "+33612345678", "+447400123456", "+390612345678"] {
+                assert_eq!(to_e164(number, region).as_deref(), Ok(number), "{region:?}");
+            }
+        }
+        assert_eq!(to_e164("+44 (0)7400 123456", Some("US")).as_deref(), Ok("+447400123456"));
+    }
 }
