@@ -190,17 +190,17 @@ impl World {
         Self { runtime, intercom, brevo, gate, truth, out, folder, _serving: serving }
     }
 
-    fn start(&self, arguments: &[&str]) -> Child {
+    fn start(&self, arguments: &[&str]) -> Process {
         let stream = |name| std::fs::File::create(self.folder.path().join(name)).unwrap();
-        Command::new(env!("CARGO_BIN_EXE_linkspan"))
+        let started = Command::new(env!("CARGO_BIN_EXE_linkspan"))
             .current_dir(self.folder.path())
             .env_clear()
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(stream("stdout"))
             .stderr(stream("stderr"))
-            .spawn()
-            .unwrap()
+            .spawn();
+        Process(started.unwrap())
     }
 
     fn said(&self, stream: &str) -> String {
@@ -210,9 +210,9 @@ impl World {
     /// A whole `sync`, which must end well; its summary.
     fn sync(&mut self) -> Value {
         let mut process = self.start(&["sync", "--json"]);
-        let status = wait(&mut process);
+        let status = process.wait();
         let (out, err) = (self.said("stdout"), self.said("stderr"));
-        assert!(status.is_some_and(|status| status.success()), "{status:?}: {out}{err}");
+        assert!(status.success(), "{status:?}: {out}{err}");
         self.nobody_is_doubled_or_comes_back();
         serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"))
     }
@@ -225,7 +225,7 @@ impl World {
             (Some("ok"), true),
             "{summary}"
         );
-        let status = self.start(&["status", "--json"]).wait().unwrap();
+        let status = self.start(&["status", "--json"]).wait();
         let shown: Value = serde_json::from_str(&self.said("stdout")).unwrap();
         assert!(status.success() && shown["pending"].as_u64() > Some(0), "{shown}");
     }
@@ -234,15 +234,15 @@ impl World {
     fn sync_killed(&mut self, hold: Hold, method: &'static str, template: &'static str, nth: usize) {
         self.gate.arm(hold, method, template, nth);
         let mut process = self.start(&["sync", "--json"]);
-        let reached = eventually(|| process.try_wait().unwrap().is_some() || self.gate.held() > 0);
-        let over = process.try_wait().unwrap();
+        let reached = eventually(|| process.0.try_wait().unwrap().is_some() || self.gate.held() > 0);
+        let over = process.0.try_wait().unwrap();
         assert!(
             reached && over.is_none(),
             "{method} {template} did not come {nth} times ({over:?}):\n{}{}",
             self.said("stdout"),
             self.said("stderr")
         );
-        kill(&mut process);
+        process.kill();
         self.gate.open();
         self.nobody_is_doubled_or_comes_back();
     }
@@ -312,17 +312,29 @@ fn searches(world: &World) -> usize {
     counts.get(&("POST".to_owned(), "/contacts/search".to_owned())).map_or(0, |count| count.all)
 }
 
-fn kill(process: &mut Child) {
-    process.kill().unwrap();
-    assert_eq!(process.wait().unwrap().signal(), Some(9), "it was still at work");
+/// The program at work. It does not outlive the test.
+struct Process(Child);
+
+impl Process {
+    fn kill(&mut self) {
+        self.0.kill().unwrap();
+        assert_eq!(self.0.wait().unwrap().signal(), Some(9), "it was still at work");
+    }
+
+    /// Waits for the end, but not for ever.
+    fn wait(&mut self) -> std::process::ExitStatus {
+        if !eventually(|| self.0.try_wait().unwrap().is_some()) {
+            self.0.kill().ok();
+        }
+        self.0.wait().unwrap()
+    }
 }
 
-/// Waits for the end; `None` if it does not come.
-fn wait(process: &mut Child) -> Option<std::process::ExitStatus> {
-    if !eventually(|| process.try_wait().unwrap().is_some()) {
-        process.kill().ok();
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
-    process.wait().ok()
 }
 
 /// Looks until it is so, or until it has taken too long.
@@ -362,14 +374,6 @@ static UNDISTURBED: LazyLock<Undisturbed> = LazyLock::new(|| {
     Undisturbed { first, edited: world.account(), searches }
 });
 
-/// Makes the world to compare with beside the one that is disturbed.
-fn with_undisturbed<T>(test: impl FnOnce() -> T) -> T {
-    std::thread::scope(|scope| {
-        scope.spawn(|| LazyLock::force(&UNDISTURBED));
-        test()
-    })
-}
-
 /// The first `count` of Intercom's contacts that have an address and a contact in Brevo: id and address.
 fn people(world: &World, count: usize) -> Vec<(String, String)> {
     let mut seen = BTreeSet::new();
@@ -396,74 +400,81 @@ fn edit(world: &World) {
     }
 }
 
-#[test]
 fn killed_while_it_reads_and_while_imports_run() {
-    with_undisturbed(|| {
-        let mut world = World::new(CONTACTS);
-        // The third page of contacts never arrives: two are kept.
-        world.sync_killed(Hold::Answer, "POST", "/contacts/search", 3);
-        assert_eq!((searches(&world), world.writes() > 0), (3, true), "attributes and lists are made first");
-        // The second run goes on where the first one was.
-        world.sync_killed(Hold::Request, "POST", "/conversations/search", 2);
-        let second = searches(&world) - 3;
-        assert!(second < UNDISTURBED.searches, "{second} pages were read again, of {}", UNDISTURBED.searches);
-        assert_eq!(second, UNDISTURBED.searches - 2);
-        // All imports are sent, and none was looked after yet.
-        world.sync_killed(Hold::Answer, "GET", "/v3/processes/{}", 1);
-        let sent = imports(&world);
-        assert!(sent > 1, "{sent} imports");
-        // The read-back never arrives (a run reads what has changed first).
-        world.sync_killed(Hold::Answer, "GET", "/v3/contacts", 2);
-        world.sync();
-        assert_eq!(imports(&world), sent, "no import was sent twice");
-        world.assert_ends_like(&UNDISTURBED.first);
-    });
+    let mut world = World::new(CONTACTS);
+    // The third page of contacts never arrives: two are kept.
+    world.sync_killed(Hold::Answer, "POST", "/contacts/search", 3);
+    assert_eq!((searches(&world), world.writes() > 0), (3, true), "attributes and lists are made first");
+    // The second run goes on where the first one was.
+    world.sync_killed(Hold::Request, "POST", "/conversations/search", 2);
+    let second = searches(&world) - 3;
+    assert!(second < UNDISTURBED.searches, "{second} pages were read again, of {}", UNDISTURBED.searches);
+    assert_eq!(second, UNDISTURBED.searches - 2);
+    // All imports are sent, and none was looked after yet.
+    world.sync_killed(Hold::Answer, "GET", "/v3/processes/{}", 1);
+    let sent = imports(&world);
+    assert!(sent > 1, "{sent} imports");
+    // The read-back never arrives (a run reads what has changed first).
+    world.sync_killed(Hold::Answer, "GET", "/v3/contacts", 2);
+    world.sync();
+    assert_eq!(imports(&world), sent, "no import was sent twice");
+    world.assert_ends_like(&UNDISTURBED.first);
 }
 
-#[test]
 fn killed_before_an_import_is_answered() {
-    with_undisturbed(|| {
-        let mut world = World::new(CONTACTS);
-        // Brevo has it, and nobody knows its number.
-        world.sync_killed(Hold::Answer, "POST", "/v3/contacts/import", 1);
-        world.a_while_passes();
-        // Brevo never got this one.
-        world.sync_killed(Hold::Request, "POST", "/v3/contacts/import", 1);
-        world.a_while_passes();
-        world.sync();
-        world.assert_ends_like(&UNDISTURBED.first);
-    });
+    let mut world = World::new(CONTACTS);
+    // Brevo has it, and nobody knows its number.
+    world.sync_killed(Hold::Answer, "POST", "/v3/contacts/import", 1);
+    world.a_while_passes();
+    // Brevo never got this one.
+    world.sync_killed(Hold::Request, "POST", "/v3/contacts/import", 1);
+    world.a_while_passes();
+    world.sync();
+    world.assert_ends_like(&UNDISTURBED.first);
 }
 
-#[test]
 fn killed_among_single_updates() {
-    with_undisturbed(|| {
-        let mut world = World::new(CONTACTS);
-        world.sync_killed(Hold::Answer, "PUT", "/v3/contacts/{}", 5);
-        // Nobody knows yet which of them landed, or still will. The others need not wait for that.
-        world.sync_leaves_some_pending();
-        assert_eq!(world.brevo.contact_count(), world.truth.distinct_emails);
-        world.a_while_passes();
-        assert_eq!(world.sync()["pending"], 0);
-        world.assert_ends_like(&UNDISTURBED.first);
-    });
+    let mut world = World::new(CONTACTS);
+    world.sync_killed(Hold::Answer, "PUT", "/v3/contacts/{}", 5);
+    // Nobody knows yet which of them landed, or still will. The others need not wait for that.
+    world.sync_leaves_some_pending();
+    assert_eq!(world.brevo.contact_count(), world.truth.distinct_emails);
+    world.a_while_passes();
+    assert_eq!(world.sync()["pending"], 0);
+    world.assert_ends_like(&UNDISTURBED.first);
 }
 
-#[test]
 fn killed_among_single_creations() {
-    with_undisturbed(|| {
-        let mut world = World::new(CONTACTS);
-        world.sync();
-        edit(&world);
-        world.truth.distinct_emails += NEWCOMERS;
-        world.sync_killed(Hold::Answer, "POST", "/v3/contacts", 4);
-        let there = world.brevo.contact_count();
-        assert!(there < world.truth.distinct_emails, "in the middle of it");
-        world.sync_leaves_some_pending();
-        world.a_while_passes();
-        assert_eq!(world.sync()["pending"], 0);
-        world.assert_ends_like(&UNDISTURBED.edited);
-    });
+    let mut world = World::new(CONTACTS);
+    world.sync();
+    edit(&world);
+    world.truth.distinct_emails += NEWCOMERS;
+    world.sync_killed(Hold::Answer, "POST", "/v3/contacts", 4);
+    let there = world.brevo.contact_count();
+    assert!(there < world.truth.distinct_emails, "in the middle of it");
+    world.sync_leaves_some_pending();
+    world.a_while_passes();
+    assert_eq!(world.sync()["pending"], 0);
+    world.assert_ends_like(&UNDISTURBED.edited);
+}
+
+/// At once, because they spend most of their time waiting for Brevo's limits and imports.
+#[test]
+fn killed_anywhere_it_ends_where_an_undisturbed_run_ends() {
+    let scenarios: [(&str, fn()); 5] = [
+        ("undisturbed", || _ = LazyLock::force(&UNDISTURBED)),
+        ("killed while it reads and while imports run", killed_while_it_reads_and_while_imports_run),
+        ("killed before an import is answered", killed_before_an_import_is_answered),
+        ("killed among single updates", killed_among_single_updates),
+        ("killed among single creations", killed_among_single_creations),
+    ];
+    let start = |(name, scenario): (&str, fn())| {
+        (name.to_owned(), std::thread::Builder::new().name(name.to_owned()).spawn(scenario).unwrap())
+    };
+    let started = scenarios.map(start);
+    let failed: Vec<String> =
+        started.into_iter().filter_map(|(name, thread)| thread.join().err().map(|_| name)).collect();
+    assert!(failed.is_empty(), "{failed:?}: see above");
 }
 
 fn imports(world: &World) -> usize {
@@ -475,7 +486,7 @@ fn imports(world: &World) -> usize {
 
 impl World {
     /// A daemon, and the address at which it takes webhooks.
-    fn run(&self) -> (Child, String) {
+    fn run(&self) -> (Process, String) {
         let process = self.start(&["run"]);
         let mut address = None;
         eventually(|| {
@@ -537,13 +548,13 @@ fn a_daemon_that_is_killed_after_the_last_webhook_loses_none() {
     let (mut daemon, url) = world.run();
     world.change(&people, "Once");
     assert!(world.post_all(&url) >= people.len());
-    kill(&mut daemon);
+    daemon.kill();
     world.gate.open();
     assert_eq!(world.arrived(&people, "Once"), 0);
     let (mut daemon, _) = world.run();
     let all = eventually(|| world.arrived(&people, "Once") == people.len());
     assert!(all, "{} of {}: {}", world.arrived(&people, "Once"), people.len(), world.said("stderr"));
-    kill(&mut daemon);
+    daemon.kill();
     world.nobody_is_doubled_or_comes_back();
 
     // Some are on their way to Brevo, and are not answered before the kill.
@@ -552,7 +563,7 @@ fn a_daemon_that_is_killed_after_the_last_webhook_loses_none() {
     world.change(&people, "Twice");
     world.post_all(&url);
     assert!(eventually(|| world.gate.held() > 0), "{}", world.said("stderr"));
-    kill(&mut daemon);
+    daemon.kill();
     world.gate.open();
     // Those wait until they cannot land any more; the others do not wait for them.
     world.sync();
