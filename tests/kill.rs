@@ -31,7 +31,7 @@ use tempfile::TempDir;
 const TOKEN: &str = "dG9rOnNlY3JldC10b2tlbi1vZi10aGUtdGVzdA==";
 const KEY: &str = "xkeysib-secret-key-of-the-test";
 /// What the longest condition may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// The instant at which every world of this test is made, so that two of them are alike to the second.
 static MADE_AT: LazyLock<DateTime<Utc>> = LazyLock::new(|| SystemClock.now());
 
