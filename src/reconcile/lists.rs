@@ -49,13 +49,12 @@ pub fn decide(views: ListViews) -> ListStep {
     let was_wanted = base.is_some_and(|base| base.wanted);
     let remembered = ListBase { wanted, member: shown };
     match (wanted, shown) {
-        (true, true) => ListStep::Remember(remembered),
         // They left; or they were wanted before already and are not on it now: a person or the vendor took them off.
         (true, false) if left || was_wanted => ListStep::KeptOff(remembered),
         (true, false) => ListStep::Join(ListBase { wanted, member: true }),
         // No longer wanted, and it was a rule that had put (or found) them there.
         (false, true) if was_wanted => ListStep::Leave(ListBase { wanted, member: false }),
-        (false, _) => ListStep::Remember(remembered),
+        (true, true) | (false, _) => ListStep::Remember(remembered),
     }
 }
 
