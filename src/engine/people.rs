@@ -1,7 +1,7 @@
 //! One person's views, gathered from the store, and the plan for them.
 
 use super::observe::{from_json, to_json};
-use super::{Ready, Settings};
+use super::Ready;
 use crate::mapping::FieldProblem;
 use crate::model::{BrevoContact, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, Value};
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
@@ -197,7 +197,6 @@ impl Person {
         self,
         tx: &Tx<'_>,
         ready: &Ready,
-        settings: &Settings,
         now: DateTime<Utc>,
     ) -> Result<Option<Planned>> {
         let mut quarantined = self.still_quarantined(tx, ready)?;
@@ -246,7 +245,6 @@ impl Person {
             }
             return Ok(None);
         }
-        let _ = settings;
         // Something of an earlier try was refused: the opt-out goes alone and first.
         let opts_out = self.brevo.as_ref().is_some_and(|contact| {
             let (shown, change) = (&contact.consent, &plan.change);

@@ -96,7 +96,7 @@ impl Connection {
         let mut after = (i64::MAX, 0);
         progress.stage(super::Stage::Writing, 0, Some(backlog as u64));
         loop {
-            let (told, now) = (Arc::clone(&settings), self.now());
+            let now = self.now();
             let ids = self.store.read(move |tx| tx.dirty_links(least, after, BATCH, now)).await?;
             let Some(&(last_dirty, last)) = ids.last() else { break };
             after = (last_dirty, last);
@@ -113,7 +113,7 @@ impl Connection {
                     let mut all = Vec::new();
                     for link in links {
                         let planned = people::gather(tx, link, &planning, &names).and_then(|person| {
-                            person.map_or(Ok(None), |person| person.plan(tx, &planning, &told, now))
+                            person.map_or(Ok(None), |person| person.plan(tx, &planning, now))
                         });
                         match planned {
                             Ok(planned) => all.extend(planned),

@@ -19,7 +19,7 @@ pub struct AccountInfo {
 }
 
 /// The type of a Brevo contact attribute.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttributeKind {
     /// Any text.
