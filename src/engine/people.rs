@@ -1,7 +1,7 @@
 //! One person's views, gathered from the store, and the plan for them.
 
-use super::observe::{from_json, to_json};
 use super::Ready;
+use super::observe::{from_json, to_json};
 use crate::mapping::FieldProblem;
 use crate::model::{BrevoContact, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, Value};
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
@@ -193,12 +193,7 @@ impl Person {
 
     /// Plans, claims the phone, notes what people should know, and keeps base where nothing is to be written.
     /// `None`: nothing to send.
-    pub(super) fn plan(
-        self,
-        tx: &Tx<'_>,
-        ready: &Ready,
-        now: DateTime<Utc>,
-    ) -> Result<Option<Planned>> {
+    pub(super) fn plan(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Planned>> {
         let mut quarantined = self.still_quarantined(tx, ready)?;
         let mut plan = self.plan_with(ready, &quarantined);
         // A phone that another contact has would make Brevo refuse the whole contact: it is written without.

@@ -112,9 +112,8 @@ impl Connection {
                     let names = Names::read(tx)?;
                     let mut all = Vec::new();
                     for link in links {
-                        let planned = people::gather(tx, link, &planning, &names).and_then(|person| {
-                            person.map_or(Ok(None), |person| person.plan(tx, &planning, now))
-                        });
+                        let planned = people::gather(tx, link, &planning, &names)
+                            .and_then(|person| person.map_or(Ok(None), |person| person.plan(tx, &planning, now)));
                         match planned {
                             Ok(planned) => all.extend(planned),
                             // One row that cannot be read holds up nobody.
