@@ -1,7 +1,7 @@
 //! Bulk writes: filled, sent, watched, read back. Dangerous, and worth it (docs/decisions/0004): an import says
 //! "completed" with failed rows inside it, drops unknown attributes and `false`, and lands minutes later.
 
-use super::observe::{from_json, settle_now, to_json};
+use super::observe::{base_of, flights_of, settle_now, to_json};
 use super::people::Planned;
 use super::push::{Pushed, hold_apart, is_current, record, rename_if_moved};
 use super::{Connection, EngineError, Ready};
@@ -10,7 +10,7 @@ use crate::model::{
     ImportRow, ImportState, Priority, Resource, Scope, SideName, Write,
 };
 use crate::reconcile::consent::ConsentBase;
-use crate::reconcile::person::{self, Base, Flights};
+use crate::reconcile::person::{self, Base};
 use crate::store::contacts::ContactState;
 use crate::store::links::{Dirty, LinkRow};
 use crate::store::queues::{ImportRowState, ImportStage};
@@ -264,7 +264,7 @@ impl Connection {
                     self.store
                         .write(move |tx| {
                             let Some(link) = tx.link(id)? else { return Ok(()) };
-                            let mut base: Base = from_json("links.base", &link.base)?;
+                            let mut base = base_of(&link)?;
                             base.consent = Some(ConsentBase { intercom_out: true, brevo_out: true });
                             tx.set_base(id, &to_json("links.base", &base)?)
                         })
@@ -443,23 +443,20 @@ fn newly_out(tx: &Tx<'_>, id: i64) -> Stored<Option<BrevoContactId>> {
     let Some(link) = tx.link(id)?.filter(|link| link.import.is_some()) else { return Ok(None) };
     let members = tx.members(id)?;
     let out = members.iter().any(|row| row.state == ContactState::Live && row.contact.consent.email_opted_out());
-    let base: Base = from_json("links.base", &link.base)?;
+    let base = base_of(&link)?;
     let known = base.consent.is_some_and(|consent| consent.intercom_out || consent.brevo_out);
     Ok(link.brevo_id.filter(|_| out && !known))
 }
 
 /// The address that a row was sent with. The person may have moved to another meanwhile.
 fn sent_address(link: &LinkRow) -> Stored<Option<Email>> {
-    let base: Base = from_json("links.base", &link.base)?;
+    let base = base_of(link)?;
     Ok(base.email.or_else(|| link.email.clone()))
 }
 
 /// Settles one row of an import against what was read back. `false`: the read-back does not show it.
 fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Ready, now: DateTime<Utc>) -> Stored<bool> {
-    let flights: Flights = match &link.flights {
-        Some(flights) => from_json("links.flights", flights)?,
-        None => Flights::default(),
-    };
+    let flights = flights_of(link)?;
     let contact: Option<BrevoContact> = match (link.brevo_id, &sent_address(link)?) {
         (Some(id), _) => tx.brevo_contact(id)?,
         (None, Some(email)) => tx.brevo_contact_by_email(email)?,
@@ -497,11 +494,8 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
 
 /// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.
 fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> Stored<()> {
-    let base: Base = from_json("links.base", &link.base)?;
-    let flights: Flights = match &link.flights {
-        Some(flights) => from_json("links.flights", flights)?,
-        None => Flights::default(),
-    };
+    let base = base_of(link)?;
+    let flights = flights_of(link)?;
     let base = if link.brevo_id.is_none() { Base::default() } else { person::forget_unlanded(&base, &flights) };
     tx.leave_import(link.id)?;
     tx.settle(link.id, &to_json("links.base", &base)?, None)?;

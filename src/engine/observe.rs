@@ -247,7 +247,7 @@ fn remember_opt_out(tx: &Tx<'_>, mut link: LinkRow, contact: &BrevoContact) -> R
     if !contact.consent.email_opted_out() || (link.flights.is_none() && link.import.is_none()) {
         return Ok(link);
     }
-    let mut base: Base = from_json("links.base", &link.base)?;
+    let mut base = base_of(&link)?;
     if let Some(consent) = &mut base.consent
         && !consent.brevo_out
     {
@@ -268,7 +268,7 @@ pub(super) fn settle_now(
     ready: &Ready,
     now: DateTime<Utc>,
 ) -> Result<bool> {
-    let base: Base = from_json("links.base", &link.base)?;
+    let base = base_of(link)?;
     let settled = person::settle(&base, flights, answered, contact, &ready.mapping);
     let left = (!settled.flights.is_empty()).then(|| to_json("links.flights", &settled.flights)).transpose()?;
     tx.settle(link.id, &to_json("links.base", &settled.base)?, left.as_deref())?;
@@ -288,6 +288,16 @@ pub(super) fn settle_now(
         )?;
     }
     Ok(!answered || settled.base != base || !settled.flights.is_empty())
+}
+
+/// What both sides agreed on about a link's person.
+pub(super) fn base_of(link: &LinkRow) -> Result<Base> {
+    from_json("links.base", &link.base)
+}
+
+/// A link's writes on their way; empty if there are none.
+pub(super) fn flights_of(link: &LinkRow) -> Result<Flights> {
+    link.flights.as_deref().map_or(Ok(Flights::default()), |flights| from_json("links.flights", flights))
 }
 
 /// How a person is named in lists: by the Intercom id of the primary, never by address.

@@ -1,7 +1,7 @@
 //! One person's views, gathered from the store, and the plan for them.
 
 use super::Ready;
-use super::observe::{from_json, to_json};
+use super::observe::{base_of, flights_of, to_json};
 use crate::mapping::FieldProblem;
 use crate::model::{BrevoContact, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, Value};
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
@@ -142,11 +142,8 @@ pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Resu
         return Ok(None);
     }
     Ok(Some(Person {
-        base: from_json("links.base", &link.base)?,
-        flights: match &link.flights {
-            Some(flights) => from_json("links.flights", flights)?,
-            None => Flights::default(),
-        },
+        base: base_of(&link)?,
+        flights: flights_of(&link)?,
         record,
         consent,
         external_id: primary.contact.external_id.clone(),

@@ -1,6 +1,6 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
-use super::observe::{from_json, to_json};
+use super::observe::{base_of, to_json};
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
 use crate::model::{BrevoContactId, IntercomContact, IntercomContactId};
@@ -413,8 +413,7 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     tx.set_link_email(a.id, b.email.as_ref())?;
     tx.swap_brevo(a, b)?;
     for (link, partner) in [(a, b), (b, a)] {
-        let (own, theirs) =
-            (from_json::<Base>("links.base", &link.base)?, from_json::<Base>("links.base", &partner.base)?);
+        let (own, theirs) = (base_of(link)?, base_of(partner)?);
         // Consent stays with the address; the fields are planned afresh.
         let base = Base { consent: theirs.consent.or(own.consent), sms: theirs.sms, ..Base::default() };
         tx.settle(link.id, &to_json("links.base", &base)?, None)?;
@@ -424,7 +423,7 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
 }
 
 fn link_consent(link: &LinkRow) -> Result<Option<crate::reconcile::consent::ConsentBase>> {
-    Ok(from_json::<Base>("links.base", &link.base)?.consent)
+    Ok(base_of(link)?.consent)
 }
 
 /// A member that leaves an address leaves with the consent it had.
@@ -438,7 +437,7 @@ fn carry_consent(
     }
     let Some(link) = tx.intercom_contact(contact)?.and_then(|row| row.link) else { return Ok(()) };
     let Some(link) = tx.link(link)? else { return Ok(()) };
-    let mut base: Base = from_json("links.base", &link.base)?;
+    let mut base = base_of(&link)?;
     if base.consent.is_none() {
         base.consent = consent;
         let flights = crate::reconcile::person::Flights { may_loosen: true, ..Default::default() };

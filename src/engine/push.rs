@@ -8,7 +8,7 @@
 
 use super::imports::Buckets;
 use super::inbox::is_refusal;
-use super::observe::{from_json, mark_brevo_gone, subject_of, to_json};
+use super::observe::{base_of, from_json, mark_brevo_gone, subject_of, to_json};
 use super::people::{self, Names, Planned};
 use super::{Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{
@@ -618,7 +618,7 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
         tx.settle(link.id, "{}", None)?;
     } else {
         // A rename ran into an unlinked holder: adopted, by first-link rules.
-        let base: person::Base = from_json("links.base", &link.base)?;
+        let base = base_of(&link)?;
         let out = base.consent.is_some_and(|consent| consent.brevo_out);
         let flights = person::Flights { may_loosen: out, ..Default::default() };
         let base = person::Base { consent: base.consent.filter(|_| out), ..Default::default() };

@@ -249,15 +249,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Live contacts with this address, by id.
-    pub fn intercom_contacts_by_email(&self, email: &Email) -> Result<Vec<IntercomContactId>> {
-        let mut statement = self
-            .0
-            .prepare_cached("SELECT id FROM intercom_contacts WHERE email = ?1 AND state = 'live' ORDER BY id")?;
-        let ids = statement.query_map([email.as_str()], |row| row.get::<_, String>(0))?;
-        Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
-    }
-
     /// The Brevo contact with this id, unless it is gone.
     pub fn brevo_contact(&self, id: BrevoContactId) -> Result<Option<BrevoContact>> {
         self.brevo_contact_where("id = ?1", &id.get())

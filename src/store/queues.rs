@@ -3,7 +3,7 @@
 use super::{Result, Tx, decode, encode, instant, millis};
 use crate::model::{IntercomContactId, ProcessId};
 use chrono::{DateTime, Utc};
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::params;
 use std::collections::BTreeMap;
 
 /// A webhook as it came in.
@@ -233,15 +233,5 @@ impl Tx<'_> {
             Ok(ImportRowState { reports, ..import })
         })
         .collect()
-    }
-
-    /// The process of an import, while it is not over.
-    pub fn import_process(&self, id: i64) -> Result<Option<i64>> {
-        Ok(self
-            .0
-            .prepare_cached("SELECT process FROM imports WHERE id = ?1")?
-            .query_row([id], |row| row.get(0))
-            .optional()?
-            .flatten())
     }
 }
