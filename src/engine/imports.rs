@@ -576,22 +576,24 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
             hold_apart(tx, link.id, holder.id, now)?;
             return Ok(true);
         }
-        tx.set_brevo(link.id, Some(contact.id))?;
-        rename_if_moved(tx, link.id, contact.email.as_ref())?;
+        tx.leave_import_for(link.id, contact.id)?;
+        if link.email != contact.email {
+            rename_if_moved(tx, link.id, contact.email.as_ref())?;
+        }
         // Without Brevo's clock, ours, with room for one that is off.
         let started = import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10));
         let existed = contact.created_at < started - TimeDelta::seconds(5);
         if existed {
             // It was there before: the import left it alone, and it is first-linked, not overwritten.
-            tx.leave_import(link.id)?;
             tx.settle(link.id, &tx.pack("links.base", &person::Base::default())?, None)?;
             tx.mark_dirty(link.id, Dirty::Live)?;
             return Ok(true);
         }
     } else if import.started_at.is_some_and(|started| contact.modified_at < started - TimeDelta::seconds(2)) {
         return Ok(false);
+    } else {
+        tx.leave_import(link.id)?;
     }
-    tx.leave_import(link.id)?;
     let link = LinkRow { import: None, ..link.clone() };
     let again = settle_now(tx, &link, &flights, true, &contact, ready, now)?;
     if again {

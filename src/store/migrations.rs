@@ -15,9 +15,6 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE TABLE intercom_contacts (
         id TEXT NOT NULL UNIQUE,
         email TEXT,
-        external_id TEXT,
-        phone TEXT,
-        role TEXT NOT NULL,
         created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL,
         state TEXT NOT NULL DEFAULT 'live',        -- live, archived, deleted, merged
