@@ -22,9 +22,6 @@ pub(super) struct Arguments {
 const LATER: [&str; 2] =
     ["custom events: come with a later version", "Brevo company objects: come with a later version"];
 
-/// The commands that hold a state and follow its schedule.
-const DAEMONS: [&str; 2] = ["`linkspan run`", "`linkspan demo`"];
-
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
@@ -143,7 +140,7 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
     status.connected = status.intercom.is_some()
         && status.brevo.is_some()
         && status.last_run.as_ref().is_some_and(|run| run.outcome.as_deref() != Some("failed"));
-    status.daemon = status.holder.as_deref().is_some_and(|who| DAEMONS.iter().any(|name| who.contains(name)));
+    status.daemon = status.holder.as_deref().is_some_and(super::connect::is_daemon);
     // Without a daemon nothing is going to run.
     if !status.daemon {
         status.next_runs.clear();

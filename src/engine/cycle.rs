@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a run is busy with, for progress bars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
     /// Finding out about the accounts.
     Preparing,
@@ -46,7 +46,7 @@ impl Progress for Silent {
 }
 
 /// What `sync` is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SyncOptions {
     /// Read everything, not only what changed.
     pub full: bool,
@@ -57,7 +57,7 @@ pub struct SyncOptions {
 }
 
 /// What a run did.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// What was read, by side and resource.
@@ -133,6 +133,18 @@ impl Connection {
     /// # Errors
     /// If an account does not let us in, the state cannot be written, or nothing at all could be done.
     pub async fn sync(&self, options: &SyncOptions, progress: &dyn Progress) -> Result<Summary, EngineError> {
+        let result = self.run_once(options, progress).await;
+        // Nothing of ours is in flight any more: the next start has nothing to wait for.
+        self.store.write(|tx| tx.set_meta("at_work", "no")).await?;
+        result
+    }
+
+    /// One whole run, noted among the runs. Others may be at work beside it.
+    pub(super) async fn run_once(
+        &self,
+        options: &SyncOptions,
+        progress: &dyn Progress,
+    ) -> Result<Summary, EngineError> {
         let kind = if options.full || options.since.is_some() { "sync --full" } else { "sync" };
         let began = self.now();
         let run = self.store.write(move |tx| tx.begin_run(kind, began)).await?;
@@ -142,13 +154,7 @@ impl Connection {
             Err(error) => ("failed", error.to_string()),
         };
         let ended = self.now();
-        self.store
-            .write(move |tx| {
-                // Nothing of ours is in flight any more: the next start has nothing to wait for.
-                tx.set_meta("at_work", "no")?;
-                tx.end_run(run, outcome, &text, ended)
-            })
-            .await?;
+        self.store.write(move |tx| tx.end_run(run, outcome, &text, ended)).await?;
         result
     }
 

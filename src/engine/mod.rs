@@ -15,6 +15,7 @@
 //! | `outbox` | events |
 //! | `inbox` | webhooks |
 //! | `cycle` | a whole run: `sync` |
+//! | `orders` | what other commands ask of a running daemon |
 //! | `daemon` | `run`: the schedule, and live work beside it |
 
 mod cycle;
@@ -24,6 +25,7 @@ mod imports;
 mod inbox;
 mod observe;
 mod options;
+mod orders;
 mod outbox;
 mod people;
 mod place;
@@ -35,6 +37,7 @@ mod settings;
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use inbox::{LONGEST_BODY, Received};
+pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
 pub use prepare::Ready;
 pub use settings::Settings;
@@ -95,6 +98,13 @@ pub enum EngineError {
     /// The run came to its end, but every write failed.
     #[error("every one of {0} writes failed; `linkspan failed list` says why")]
     EverythingFailed(u64),
+}
+
+impl EngineError {
+    /// Whether it is config or mapping that must be changed.
+    pub fn is_config(&self) -> bool {
+        matches!(self, Self::Clashes(_) | Self::NoSuchList { .. })
+    }
 }
 
 /// One Intercom workspace and one Brevo account, kept in step: a value, not a global.

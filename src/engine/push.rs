@@ -37,7 +37,7 @@ const MOST_TRIES: u32 = 3;
 const LIST_CALL: usize = 150;
 
 /// What a push did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Pushed {
     /// People planned.
     pub planned: u64,

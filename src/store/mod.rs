@@ -7,6 +7,7 @@
 //! | [`links`] | who is whom, base, our writes on their way, what is to be planned |
 //! | [`activity`] | companies, conversations, tags |
 //! | [`progress`] | cursors, watermarks, schedule, runs, the pair of accounts |
+//! | [`orders`] | what other commands ask the owner of the state to do |
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 
@@ -15,6 +16,7 @@ pub mod contacts;
 pub mod links;
 pub mod listings;
 mod migrations;
+pub mod orders;
 mod owner;
 pub mod progress;
 pub mod queues;
@@ -148,6 +150,24 @@ impl Store {
         let connection = Connection::open_with_flags(path, flags).map_err(|error| fail(error.to_string()))?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         migrations::check(&connection)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), calling: Calling::Inline })
+    }
+
+    /// Opens the state beside its owner, to place an order: makes nothing and migrates nothing.
+    ///
+    /// # Errors
+    /// If there is none, it cannot be written, or its owner is another version of this program.
+    pub fn open_beside(path: &Path) -> Result<Self> {
+        let fail = |cause: String| StoreError::Open { path: path.to_owned(), cause };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| fail(error.to_string()))?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        migrations::check(&connection)?;
+        if !migrations::is_current(&connection)? {
+            return Err(fail("its owner has not brought it up to this version".to_owned()));
+        }
+        // An order that was confirmed is on the disk.
+        connection.pragma_update(None, "synchronous", "FULL")?;
         Ok(Self { connection: Arc::new(Mutex::new(connection)), calling: Calling::Inline })
     }
 
