@@ -207,10 +207,10 @@ impl Connection {
 
     /// Intercom's resources that take part, in the order in which they are read: what a contact's plan needs first.
     pub(super) fn resources(&self, asked: &BTreeSet<Resource>) -> Vec<Resource> {
-        let sync = self.settings().sync;
-        let ready = self.ready();
-        let uses_tags = ready.as_ref().is_some_and(|ready| ready.uses_tags);
-        let uses_companies = ready.as_ref().is_some_and(|ready| ready.uses_companies);
+        let told = self.told.load();
+        let (sync, ready) = (told.settings.sync, told.ready.as_ref());
+        let uses_tags = ready.is_some_and(|ready| ready.uses_tags);
+        let uses_companies = ready.is_some_and(|ready| ready.uses_companies);
         [
             (Resource::Tags, sync.tags && uses_tags),
             (Resource::Companies, sync.companies && uses_companies),

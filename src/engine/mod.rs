@@ -46,7 +46,7 @@ use crate::doors::Doors;
 use crate::mapping::Clash;
 use crate::model::{Side, SideError};
 use crate::store::{Store, StoreError};
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -107,14 +107,20 @@ impl EngineError {
     }
 }
 
+/// What a connection is told to do, and what it found out about its accounts under just that. One value: a reload swaps
+/// both or neither, and nobody works with half of it.
+struct Told {
+    settings: Arc<Settings>,
+    ready: Option<Arc<Ready>>,
+}
+
 /// One Intercom workspace and one Brevo account, kept in step: a value, not a global.
 pub struct Connection {
     intercom: Arc<dyn Side>,
     brevo: Arc<dyn Side>,
     store: Store,
     doors: Doors,
-    settings: ArcSwapOption<Settings>,
-    ready: ArcSwapOption<Ready>,
+    told: ArcSwap<Told>,
     /// Links whose writes are being sent right now, so that live work and a sweep never write one person at once.
     busy: Mutex<BTreeSet<i64>>,
     /// Whether what an earlier process left without an answer has been looked after.
@@ -139,8 +145,7 @@ impl Connection {
             brevo,
             store,
             doors,
-            settings: ArcSwapOption::from_pointee(settings),
-            ready: ArcSwapOption::empty(),
+            told: ArcSwap::from_pointee(Told { settings: Arc::new(settings), ready: None }),
             busy: Mutex::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
             events: tokio::sync::Mutex::new(()),
@@ -170,12 +175,19 @@ impl Connection {
 
     /// What it is told to do.
     pub fn settings(&self) -> Arc<Settings> {
-        self.settings.load_full().unwrap_or_default()
+        Arc::clone(&self.told.load().settings)
     }
 
     /// What [`Self::prepare`] found out, if it has run.
     pub fn ready(&self) -> Option<Arc<Ready>> {
-        self.ready.load_full()
+        self.told.load().ready.clone()
+    }
+
+    /// Settings and what was found out under them, of one moment.
+    fn require_told(&self) -> Result<(Arc<Settings>, Arc<Ready>), EngineError> {
+        let told = self.told.load();
+        let ready = told.ready.clone().ok_or(EngineError::Stopped)?;
+        Ok((Arc::clone(&told.settings), ready))
     }
 
     /// Rings when a webhook has been kept.

@@ -1,6 +1,6 @@
 //! Before the first write: which accounts these are, which attributes and lists exist, and what must be made first.
 
-use super::{Connection, EngineError};
+use super::{Connection, EngineError, Settings, Told};
 use crate::mapping::{ListName, ListRule, Mapping};
 use crate::model::{Answer, BrevoListId, Cursor, Observation, Priority, ReadRequest, Resource, Scope, SideName, Write};
 use chrono::{DateTime, Utc};
@@ -41,7 +41,42 @@ impl Connection {
     /// # Errors
     /// If a side does not let us in, the state is of another pair of accounts, or the mapping does not fit.
     pub async fn prepare(&self, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
-        let settings = self.settings();
+        self.prepare_with(self.settings(), dry_run).await
+    }
+
+    /// The same for new settings: they hold once all is found out, or the old ones stay.
+    pub(super) async fn prepare_with(&self, settings: Arc<Settings>, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
+        let ready = Arc::new(self.fit(&settings, dry_run).await?);
+        let before = self.told.swap(Arc::new(Told { settings, ready: Some(Arc::clone(&ready)) }));
+        // Only now: marked earlier, somebody might be planned by the old rules and count as done.
+        if !dry_run && let Err(error) = self.mark_for_changed_rules(&ready).await {
+            self.told.store(before);
+            return Err(error);
+        }
+        Ok(ready)
+    }
+
+    /// A changed rule re-plans every record: the source wins where it is one-way.
+    async fn mark_for_changed_rules(&self, ready: &Ready) -> Result<(), EngineError> {
+        let rules = ready.mapping.rules.iter().map(|rule| format!("{}={}\n", rule.key, rule.fingerprint));
+        let fingerprint: String =
+            rules.chain(ready.lists.iter().map(|(rule, id)| format!("{}={id}\n", rule.key))).collect();
+        self.store
+            .write(move |tx| {
+                let before = tx.meta("mapping")?;
+                if before.as_deref() != Some(fingerprint.as_str()) {
+                    tx.set_meta("mapping", &fingerprint)?;
+                    if before.is_some() {
+                        tx.mark_all_for_sweep()?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn fit(&self, settings: &Settings, dry_run: bool) -> Result<Ready, EngineError> {
         let workspace = self.intercom.account().await?;
         let account = self.brevo.account().await?;
         let timezone = match &workspace.timezone {
@@ -106,28 +141,7 @@ impl Connection {
                     matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
                 }));
         let uses_companies = settings.sync.companies && uses("company");
-        let fingerprint: String = mapping
-            .rules
-            .iter()
-            .map(|rule| format!("{}={}\n", rule.key, rule.fingerprint))
-            .chain(lists.iter().map(|(rule, id)| format!("{}={id}\n", rule.key)))
-            .collect();
-        if !dry_run {
-            // A changed rule re-plans every record: the source wins where it is one-way.
-            self.store
-                .write(move |tx| {
-                    let before = tx.meta("mapping")?;
-                    if before.as_deref() != Some(fingerprint.as_str()) {
-                        tx.set_meta("mapping", &fingerprint)?;
-                        if before.is_some() {
-                            tx.mark_all_for_sweep()?;
-                        }
-                    }
-                    Ok(())
-                })
-                .await?;
-        }
-        let ready = Arc::new(Ready {
+        Ok(Ready {
             mapping,
             lists,
             technical_list,
@@ -138,9 +152,7 @@ impl Connection {
             uses_companies,
             missing_attributes,
             missing_lists,
-        });
-        self.ready.store(Some(Arc::clone(&ready)));
-        Ok(ready)
+        })
     }
 
     async fn read_lists(&self) -> Result<BTreeMap<BrevoListId, String>, EngineError> {

@@ -52,15 +52,8 @@ impl Connection {
         read_began: DateTime<Utc>,
         dirty: Dirty,
     ) -> Result<Source, EngineError> {
-        Ok(Source {
-            settings: self.settings(),
-            ready: self.require_ready()?,
-            sweep,
-            authoritative,
-            read_began,
-            now: self.now(),
-            dirty,
-        })
+        let (settings, ready) = self.require_told()?;
+        Ok(Source { settings, ready, sweep, authoritative, read_began, now: self.now(), dirty })
     }
 
     /// From where an incremental read starts: the last sweep's start by the vendor's clock, less an overlap longer than

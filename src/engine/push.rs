@@ -2,7 +2,7 @@
 //!
 //! | route | for |
 //! |---|---|
-//! | import | more than a threshold pending, rows without clears, opt-outs of existing contacts, address or phone changes |
+//! | import | from a threshold of pending people on, rows without clears, opt-outs of existing contacts, address or phone changes |
 //! | list add/remove, 150 a call | people for whom nothing but a list changes |
 //! | one request each | all else |
 
@@ -82,10 +82,9 @@ impl Connection {
         priority: Priority,
         progress: &dyn super::Progress,
     ) -> Result<Pushed, EngineError> {
-        let mut ready = self.require_ready()?;
-        let settings = self.settings();
+        let (settings, mut ready) = self.require_told()?;
         let backlog = self.store.read(move |tx| tx.count_dirty(least)).await?;
-        let bulk = backlog > settings.import_threshold;
+        let bulk = backlog >= settings.import_threshold;
         let mut pushed = Pushed::default();
         let opt_outs = self.opt_out_in_imports(priority).await?;
         pushed.updated += opt_outs;

@@ -13,3 +13,4 @@ mod first_sync;
 mod harness;
 mod orders;
 mod races;
+mod reloads;
