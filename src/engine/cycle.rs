@@ -27,6 +27,10 @@ pub enum Stage {
     Writing,
     /// Waiting for imports and reading them back.
     ReadingBack,
+    /// An import's answer was lost: waiting until it cannot land any more.
+    AwaitingLanding(DateTime<Utc>),
+    /// Brevo is at an import: waiting for its end, until then at most.
+    AwaitingImport(DateTime<Utc>),
     /// Sending events.
     Events,
 }
@@ -295,7 +299,7 @@ impl Connection {
             let pushed = self.push(Dirty::Backfill, priority, progress).await?;
             summary.written += pushed;
             progress.stage(Stage::ReadingBack, 0, None);
-            let read_back = self.finish_imports(wait, priority).await?;
+            let read_back = self.finish_imports(wait, priority, progress).await?;
             summary.read_back += read_back;
             if pushed.planned == 0 && read_back == 0 {
                 break;
@@ -314,6 +318,7 @@ impl Connection {
         self.store
             .write(move |tx| {
                 tx.prune_inbox(inbox)?;
+                tx.prune_late_rows(now)?;
                 tx.prune_outbox(changes)?;
                 tx.prune_changes(changes).map(drop)
             })

@@ -129,7 +129,7 @@ impl Daemon {
     /// # Errors
     /// If the new mapping does not fit the account; the old one stays then.
     pub async fn reload(&self, settings: super::Settings, schedule: ScheduleConfig) -> Result<(), EngineError> {
-        self.connection.prepare_with(Arc::new(settings), false).await?;
+        self.connection.prepare_with(Arc::new(settings)).await?;
         *self.schedule.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(schedule);
         self.connection.bell.notify_one();
         Ok(())

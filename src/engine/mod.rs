@@ -121,6 +121,8 @@ pub struct Connection {
     store: Store,
     doors: Doors,
     told: ArcSwap<Told>,
+    /// Held while the accounts are looked at: a start that takes long must not undo a reload.
+    preparing: tokio::sync::Mutex<()>,
     /// Links whose writes are being sent right now, so that live work and a sweep never write one person at once.
     busy: Mutex<BTreeSet<i64>>,
     /// Whether what an earlier process left without an answer has been looked after.
@@ -146,6 +148,7 @@ impl Connection {
             store,
             doors,
             told: ArcSwap::from_pointee(Told { settings: Arc::new(settings), ready: None }),
+            preparing: tokio::sync::Mutex::new(()),
             busy: Mutex::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
             events: tokio::sync::Mutex::new(()),

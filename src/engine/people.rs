@@ -141,9 +141,12 @@ pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Resu
         super::observe::mark_brevo_gone(tx, &link, DateTime::<Utc>::default())?;
         return Ok(None);
     }
+    let mut flights = flights_of(&link)?;
+    // A row that lands late may lift a blocklisting: that is not the person's own opt-in.
+    flights.may_loosen |= tx.may_land_late(id)?;
     Ok(Some(Person {
         base: base_of(&link)?,
-        flights: flights_of(&link)?,
+        flights,
         record,
         consent,
         external_id: primary.contact.external_id.clone(),
@@ -232,7 +235,11 @@ impl Person {
         if plan.writes_nothing() && self.brevo.is_some() {
             tx.keep_base(self.link.id, &to_json("links.base", &plan.base)?)?;
             tx.clear_failures(self.link.id, &still_failing(&plan, &quarantined))?;
-            if !self.flights.is_empty() && self.link.answered && self.link.verify_after.is_none() {
+            if self.link.flights.is_some()
+                && !self.flights.is_empty()
+                && self.link.answered
+                && self.link.verify_after.is_none()
+            {
                 tx.drop_intent(self.link.id, None, true)?;
             }
             return Ok(None);

@@ -41,11 +41,17 @@ impl Connection {
     /// # Errors
     /// If a side does not let us in, the state is of another pair of accounts, or the mapping does not fit.
     pub async fn prepare(&self, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
-        self.prepare_with(self.settings(), dry_run).await
+        let _turn = self.preparing.lock().await;
+        self.swap(self.settings(), dry_run).await
     }
 
     /// The same for new settings: they hold once all is found out, or the old ones stay.
-    pub(super) async fn prepare_with(&self, settings: Arc<Settings>, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
+    pub(super) async fn prepare_with(&self, settings: Arc<Settings>) -> Result<Arc<Ready>, EngineError> {
+        let _turn = self.preparing.lock().await;
+        self.swap(settings, false).await
+    }
+
+    async fn swap(&self, settings: Arc<Settings>, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
         let ready = Arc::new(self.fit(&settings, dry_run).await?);
         let before = self.told.swap(Arc::new(Told { settings, ready: Some(Arc::clone(&ready)) }));
         // Only now: marked earlier, somebody might be planned by the old rules and count as done.

@@ -186,7 +186,7 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE TABLE imports (
         id INTEGER PRIMARY KEY,
         process INTEGER,                           -- NULL: sent, no answer seen
-        state TEXT NOT NULL,                       -- sending, running, reading_back, done
+        state TEXT NOT NULL,                       -- sending, running, reading_back, given_up, done
         kind TEXT NOT NULL,                        -- create, update
         rows INTEGER NOT NULL,
         started_at INTEGER,                        -- Brevo's clock
@@ -195,6 +195,8 @@ const STEPS: &[M<'_>] = &[M::up(
         reports TEXT
     );
     CREATE INDEX imports_open ON imports(id) WHERE state <> 'done';
+    -- People on whom a row of an update import that was given up may still land.
+    CREATE TABLE late_rows (link INTEGER PRIMARY KEY, until INTEGER NOT NULL);
 
     -- What a vendor refused: one row a record and field.
     CREATE TABLE failures (

@@ -11,6 +11,7 @@ mod crashes;
 mod edits;
 mod first_sync;
 mod harness;
+mod imports;
 mod orders;
 mod races;
 mod reloads;
