@@ -65,8 +65,12 @@ impl Connection {
     /// A changed rule re-plans every record: the source wins where it is one-way.
     async fn mark_for_changed_rules(&self, ready: &Ready) -> Result<(), EngineError> {
         let rules = ready.mapping.rules.iter().map(|rule| format!("{}={}\n", rule.key, rule.fingerprint));
-        let fingerprint: String =
-            rules.chain(ready.lists.iter().map(|(rule, id)| format!("{}={id}\n", rule.key))).collect();
+        let fingerprint: String = rules
+            .chain(ready.lists.iter().map(|(rule, id)| {
+                let rests = if rule.rests { " (rests)" } else { "" };
+                format!("{}={id}{rests}\n", rule.key)
+            }))
+            .collect();
         self.store
             .write(move |tx| {
                 let before = tx.meta("mapping")?;
@@ -106,7 +110,12 @@ impl Connection {
 
         let attributes = self.brevo.attributes().await?;
         let custom = self.intercom.attributes().await?;
-        let resolution = settings.mapping.resolve(&attributes, &custom);
+        let mapping = if settings.sync.tags {
+            settings.mapping.clone()
+        } else {
+            settings.mapping.at_rest(crate::mapping::paths::TAGS)
+        };
+        let resolution = mapping.resolve(&attributes, &custom);
         if !resolution.clashes.is_empty() {
             return Err(EngineError::Clashes(resolution.clashes));
         }
@@ -130,6 +139,8 @@ impl Connection {
         let mut lists = Vec::new();
         for rule in &mapping.lists {
             let id = match &rule.list {
+                // Nothing is made for what rests.
+                ListName::Name(name) if rule.rests && !existing.values().any(|known| known == name) => continue,
                 ListName::Id(id) if existing.contains_key(id) => *id,
                 ListName::Id(id) => {
                     return Err(EngineError::NoSuchList { id: id.get(), used_for: rule.key.clone() });

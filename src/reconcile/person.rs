@@ -201,6 +201,11 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
     for rule in &mapping.rules {
         plan_field(&mut plan, views, rule);
     }
+    for key in &mapping.resting {
+        if let Some(agreed) = views.base.fields.get(key) {
+            plan.base.fields.insert(key.clone(), agreed.clone());
+        }
+    }
     plan_lists(&mut plan, views, resolved_lists);
     plan_address(&mut plan, views);
     plan_consent(&mut plan, views);
@@ -307,12 +312,17 @@ pub fn quarantine_key(cells: &Cells) -> String {
 fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[ResolvedList<'_>]) {
     let mut wanted: BTreeMap<BrevoListId, bool> = BTreeMap::new();
     for ResolvedList { rule, list } in resolved {
+        let as_before = views.base.lists.get(list).is_some_and(|base| base.wanted);
+        if rule.rests {
+            *wanted.entry(*list).or_default() |= as_before;
+            continue;
+        }
         match rule.try_holds(views.record) {
             Ok(holds) => *wanted.entry(*list).or_default() |= holds,
             // Nobody leaves a list because a condition cannot be evaluated.
             Err(problem) => {
                 plan.problems.insert(rule.key.clone(), problem);
-                *wanted.entry(*list).or_default() |= views.base.lists.get(list).is_some_and(|base| base.wanted);
+                *wanted.entry(*list).or_default() |= as_before;
             }
         }
     }

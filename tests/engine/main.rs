@@ -15,3 +15,4 @@ mod imports;
 mod orders;
 mod races;
 mod reloads;
+mod switches;
