@@ -110,11 +110,17 @@ impl Connection {
 
         let attributes = self.brevo.attributes().await?;
         let custom = self.intercom.attributes().await?;
-        let mapping = if settings.sync.tags {
-            settings.mapping.clone()
-        } else {
-            settings.mapping.at_rest(crate::mapping::paths::TAGS)
-        };
+        let mut off: Vec<&str> = Vec::new();
+        if !settings.sync.tags {
+            off.extend(crate::mapping::paths::TAGS);
+        }
+        if !settings.sync.companies {
+            off.push("company");
+        }
+        let mapping = settings.mapping.at_rest(&off);
+        if !mapping.resting.is_empty() {
+            tracing::info!(rules = %mapping.resting.join(", "), "rules rest, because what they read is switched off");
+        }
         let resolution = mapping.resolve(&attributes, &custom);
         if !resolution.clashes.is_empty() {
             return Err(EngineError::Clashes(resolution.clashes));
