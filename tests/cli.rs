@@ -338,6 +338,10 @@ fn each_refusal_has_its_own_remedy() {
     let ran = world.run(&["sync"]);
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("help: The access token is wrong"), "{}", ran.err);
+    let status = world.run(&["status"]);
+    assert!(status.out.contains("Intercom: not let in") && status.out.contains("→ The access token"), "{}", status.out);
+    let status = world.run(&["status", "--json"]).json();
+    assert_eq!((status["connected"].as_bool(), status["refusals"][0]["side"].as_str()), (Some(false), Some("intercom")));
 
     std::fs::write(&path, good.replace(KEY, "xkeysib-wrong")).unwrap();
     let ran = world.run(&["test"]);
@@ -348,6 +352,11 @@ fn each_refusal_has_its_own_remedy() {
     let ran = world.run(&["test"]);
     assert!(ran.out.contains("✗ Brevo API") && ran.out.contains("Authorised IPs"), "{}", ran.out);
     assert_eq!(world.writes(), 0);
+
+    world.brevo.knobs(|knobs| knobs.ip_blocked = false);
+    assert_eq!(world.run(&["sync"]).code, 0);
+    let status = world.run(&["status", "--json"]).json();
+    assert_eq!((status["connected"].as_bool(), status["refusals"].as_array().unwrap().len()), (Some(true), 0));
 }
 
 #[test]
@@ -501,6 +510,8 @@ fn sync_and_retry_are_handed_to_the_daemon_that_has_the_state() {
     assert_eq!(ran.code, 1, "{}", ran.out);
     assert!(ran.err.contains("error: Brevo") && ran.err.contains("help:"), "with the remedy: {}", ran.err);
     assert!(ran.err.contains("Authorised IPs"), "{}", ran.err);
+    let status = world.run(&["status", "--json"]).json();
+    assert_eq!(status["refusals"][0]["side"], "brevo", "{status}");
     world.brevo.knobs(|knobs| knobs.ip_blocked = false);
 
     // The daemon goes while somebody waits for it.

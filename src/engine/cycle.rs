@@ -157,6 +157,16 @@ impl Connection {
             Ok(summary) => (summary.outcome(), serde_json::to_string(summary).unwrap_or_default()),
             Err(error) => ("failed", error.to_string()),
         };
+        match &result {
+            Err(error) => self.note_refusal(error).await,
+            Ok(summary) => {
+                for side in [SideName::Intercom, SideName::Brevo] {
+                    if summary.read.keys().any(|read| read.starts_with(side.as_str())) {
+                        self.note_let_in(&[side]).await?;
+                    }
+                }
+            }
+        }
         let ended = self.now();
         self.store.write(move |tx| tx.end_run(run, outcome, &text, ended)).await?;
         result

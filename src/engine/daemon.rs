@@ -173,6 +173,7 @@ impl Daemon {
             let pause = match outcome {
                 Ok(()) => connection.until_due(LONGEST_SLEEP).await.unwrap_or(AFTER_FAILURE),
                 Err(error) => {
+                    connection.note_refusal(&error).await;
                     report("live work", &error);
                     if matches!(error, EngineError::Stopped) {
                         return Ok(());
@@ -208,7 +209,10 @@ impl Daemon {
         }
         connection.place(Dirty::Live).await?;
         connection.verify_unanswered(Priority::Live).await?;
-        connection.push(Dirty::Live, Priority::Live, &Silent).await?;
+        let pushed = connection.push(Dirty::Live, Priority::Live, &Silent).await?;
+        if pushed.created + pushed.updated + pushed.listed > 0 {
+            connection.note_let_in(&[SideName::Brevo]).await?;
+        }
         connection.send_events(Priority::Live).await?;
         connection.keep_budgets().await
     }
@@ -250,6 +254,7 @@ impl Daemon {
                 outcome = work => outcome,
             };
             if let Err(error) = outcome {
+                self.connection.note_refusal(&error).await;
                 report("scheduled work", &error);
                 next = AFTER_FAILURE;
             } else if !due.is_empty() {
@@ -318,6 +323,10 @@ impl Daemon {
         let kind = name.clone();
         let run = connection.store.write(move |tx| tx.begin_run(&kind, began)).await?;
         let result = self.read(job).await;
+        match &result {
+            Ok(_) => connection.note_let_in(&[job.side]).await?,
+            Err(error) => connection.note_refusal(error).await,
+        }
         let ended = connection.now();
         let (outcome, summary) = match &result {
             Ok(words) => ("ok", words.clone()),

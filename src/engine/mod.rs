@@ -3,6 +3,7 @@
 //!
 //! | file | does |
 //! |---|---|
+//! | `access` | whether the vendors let us in, for `status` |
 //! | `prepare` | which accounts these are, which attributes and lists exist, what must be made first |
 //! | `pull` | sweeps: page after page into the store, with a durable cursor |
 //! | `observe` | one observation → views, dirty marks, events, all in the page's transaction |
@@ -18,6 +19,7 @@
 //! | `orders` | what other commands ask of a running daemon |
 //! | `daemon` | `run`: the schedule, and live work beside it |
 
+mod access;
 mod cycle;
 mod daemon;
 mod hydrate;
@@ -34,6 +36,7 @@ mod pull;
 mod push;
 mod settings;
 
+pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use inbox::{LONGEST_BODY, Received};

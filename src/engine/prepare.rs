@@ -52,7 +52,14 @@ impl Connection {
     }
 
     async fn swap(&self, settings: Arc<Settings>, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
-        let ready = Arc::new(self.fit(&settings, dry_run).await?);
+        let ready = match self.fit(&settings, dry_run).await {
+            Ok(ready) => Arc::new(ready),
+            Err(error) => {
+                self.note_refusal(&error).await;
+                return Err(error);
+            }
+        };
+        self.note_let_in(&[SideName::Intercom, SideName::Brevo]).await?;
         let before = self.told.swap(Arc::new(Told { settings, ready: Some(Arc::clone(&ready)) }));
         // Only now: marked earlier, somebody might be planned by the old rules and count as done.
         if !dry_run && let Err(error) = self.mark_for_changed_rules(&ready).await {
