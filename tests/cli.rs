@@ -341,7 +341,10 @@ fn each_refusal_has_its_own_remedy() {
     let status = world.run(&["status"]);
     assert!(status.out.contains("Intercom: not let in") && status.out.contains("→ The access token"), "{}", status.out);
     let status = world.run(&["status", "--json"]).json();
-    assert_eq!((status["connected"].as_bool(), status["refusals"][0]["side"].as_str()), (Some(false), Some("intercom")));
+    assert_eq!(
+        (status["connected"].as_bool(), status["refusals"][0]["side"].as_str()),
+        (Some(false), Some("intercom"))
+    );
 
     std::fs::write(&path, good.replace(KEY, "xkeysib-wrong")).unwrap();
     let ran = world.run(&["test"]);

@@ -30,13 +30,12 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
             // Opened for reading first, so that no state is made or migrated here.
             drop(Store::open_read_only(path)?);
             let holder = Owner::holder(path);
-            let links = match holder.clone().filter(|holder| connect::is_daemon(holder)) {
-                Some(daemon) => retry_there(context, config, daemon, *id).await?,
-                None => {
-                    let id = *id;
-                    let store = Store::open(path, Calling::Blocking)?;
-                    store.write(move |tx| tx.retry_failures(id)).await? as u64
-                }
+            let links = if let Some(daemon) = holder.clone().filter(|holder| connect::is_daemon(holder)) {
+                retry_there(context, config, daemon, *id).await?
+            } else {
+                let id = *id;
+                let store = Store::open(path, Calling::Blocking)?;
+                store.write(move |tx| tx.retry_failures(id)).await? as u64
             };
             say_retried(context, links, *id, holder)
         }

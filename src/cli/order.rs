@@ -94,26 +94,27 @@ impl Waiting<'_> {
                 (OrderState::Abandoned, None) => return Err(cut_off(&holder)),
                 _ => {}
             }
-            match there {
-                // A new daemon carries out what still waits, and gives up what the one before had begun.
-                Some(now) => holder = now,
-                None => {
-                    let (id, now) = (self.id, self.context.doors.clock.now());
-                    let withdrawn = self.store.write(move |tx| tx.withdraw_order(id, now)).await?;
-                    return Err(if withdrawn {
-                        CliError::failed(format!(
-                            "{holder} stopped before it came to this: nothing was done. Start it again, or run this without it"
-                        ))
-                    } else {
-                        cut_off(&holder)
-                    });
-                }
-            }
+            // A new daemon carries out what still waits, and gives up what the one before had begun.
+            let Some(now) = there else { return Err(self.left_alone(&holder).await?) };
+            holder = now;
             if looks == LOOKS_UNTIL_SAID && shown.is_none() && order.state == OrderState::Open {
                 self.say_what_keeps_it().await?;
             }
         }
         Err(cut_off(&holder))
+    }
+
+    /// No daemon is there any more. What to say, after taking back what none has begun.
+    async fn left_alone(&self, holder: &str) -> Result<CliError, StoreError> {
+        let (id, now) = (self.id, self.context.doors.clock.now());
+        let withdrawn = self.store.write(move |tx| tx.withdraw_order(id, now)).await?;
+        Ok(if withdrawn {
+            CliError::failed(format!(
+                "{holder} stopped before it came to this: nothing was done. Start it again, or run this without it"
+            ))
+        } else {
+            cut_off(holder)
+        })
     }
 
     /// What the daemon is at while the order waits.
