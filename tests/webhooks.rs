@@ -12,6 +12,8 @@ mod acted_on;
 mod people;
 #[path = "webhooks/stops.rs"]
 mod stops;
+#[path = "webhooks/switches.rs"]
+mod switches;
 #[path = "webhooks/world.rs"]
 mod world;
 

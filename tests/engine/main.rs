@@ -11,4 +11,8 @@ mod crashes;
 mod edits;
 mod first_sync;
 mod harness;
+mod imports;
+mod orders;
 mod races;
+mod reloads;
+mod switches;
