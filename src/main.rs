@@ -5,6 +5,10 @@ use linkspan::cli::{self, Cli};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
+/// A first sync allocates much and briefly: docs/benchmarks.md has what this is worth.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     cli::logging::quiet_panics();
     // The one place where the environment is read. Values that are not text cannot be meant for us.

@@ -128,6 +128,8 @@ pub struct Connection {
     preparing: tokio::sync::Mutex<()>,
     /// Links whose writes are being sent right now, so that live work and a sweep never write one person at once.
     busy: Mutex<BTreeSet<i64>>,
+    /// Imports that a push is filling.
+    filling: imports::Filling,
     /// Whether what an earlier process left without an answer has been looked after.
     recovered: std::sync::atomic::AtomicBool,
     /// Held while events are being sent: an event that is on its way must not be taken for one that waits.
@@ -153,6 +155,7 @@ impl Connection {
             told: ArcSwap::from_pointee(Told { settings: Arc::new(settings), ready: None }),
             preparing: tokio::sync::Mutex::new(()),
             busy: Mutex::default(),
+            filling: imports::Filling::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
             events: tokio::sync::Mutex::new(()),
             bell: Arc::new(Notify::new()),

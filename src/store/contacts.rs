@@ -1,6 +1,6 @@
 //! Both sides' views of contacts: what was last observed there.
 
-use super::{Result, Tx, decode, encode, links::Dirty, millis};
+use super::{Result, Tx, links::Dirty, millis};
 use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId};
 use rusqlite::{OptionalExtension as _, Row, params};
 
@@ -67,16 +67,16 @@ pub struct Wants {
 
 const INTERCOM_COLUMNS: &str = "record, state, merged_into, link, is_primary";
 
-type IntercomColumns = (String, String, Option<String>, Option<i64>, bool);
+type IntercomColumns = (Vec<u8>, String, Option<String>, Option<i64>, bool);
 
 fn intercom_row(row: &Row<'_>) -> rusqlite::Result<IntercomColumns> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
 }
 
-fn to_intercom(columns: IntercomColumns) -> Result<IntercomRow> {
+fn to_intercom(tx: &Tx<'_>, columns: IntercomColumns) -> Result<IntercomRow> {
     let (record, state, merged_into, link, is_primary) = columns;
     Ok(IntercomRow {
-        contact: decode("intercom_contacts", &record)?,
+        contact: tx.kept(record).unpack("intercom_contacts")?,
         state: ContactState::parse(&state),
         merged_into: merged_into.map(IntercomContactId::new),
         link,
@@ -91,32 +91,26 @@ impl Tx<'_> {
             .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE id = ?1"))?
             .query_row([id.as_str()], intercom_row)
             .optional()?
-            .map(to_intercom)
+            .map(|columns| to_intercom(self, columns))
             .transpose()
     }
 
     /// Keeps what was observed. The contact is live by that.
     pub fn put_intercom_contact(&self, contact: &IntercomContact, seen_in: i64) -> Result<()> {
-        let phone = contact.fields.get("phone").map(ToString::to_string);
         self.0
             .prepare_cached(
-                "INSERT INTO intercom_contacts
-                     (id, email, external_id, phone, role, created_at, updated_at, record, seen_in)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                 ON CONFLICT (id) DO UPDATE SET email = excluded.email, external_id = excluded.external_id,
-                     phone = excluded.phone, role = excluded.role, created_at = excluded.created_at,
+                "INSERT INTO intercom_contacts (id, email, created_at, updated_at, record, seen_in)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (id) DO UPDATE SET email = excluded.email, created_at = excluded.created_at,
                      updated_at = excluded.updated_at, record = excluded.record, state = 'live', merged_into = NULL,
                      seen_in = max(seen_in, excluded.seen_in)",
             )?
             .execute(params![
                 contact.id.as_str(),
                 contact.email.as_ref().map(Email::as_str),
-                contact.external_id,
-                phone,
-                contact.role.as_str(),
                 millis(contact.created_at),
                 millis(contact.updated_at),
-                encode("intercom_contacts", contact)?,
+                self.pack("intercom_contacts", contact)?.bytes(),
                 seen_in,
             ])?;
         Ok(())
@@ -238,7 +232,7 @@ impl Tx<'_> {
             .0
             .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE link = ?1 ORDER BY id"))?;
         let rows = statement.query_map([link], intercom_row)?;
-        rows.map(|columns| to_intercom(columns?)).collect()
+        rows.map(|columns| to_intercom(self, columns?)).collect()
     }
 
     /// Puts a contact into a link (or into none).
@@ -270,14 +264,14 @@ impl Tx<'_> {
     }
 
     fn brevo_contact_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<BrevoContact>> {
-        let text: Option<String> = self
+        let record: Option<Vec<u8>> = self
             .0
             .prepare_cached(&format!(
                 "SELECT record FROM brevo_contacts WHERE {condition} AND gone = 0 ORDER BY id LIMIT 1"
             ))?
             .query_row([value], |row| row.get(0))
             .optional()?;
-        text.map(|text| decode("brevo_contacts", &text)).transpose()
+        record.map(|record| self.kept(record).unpack("brevo_contacts")).transpose()
     }
 
     /// Keeps what was observed, or what we have just made there (`provisional`: any later read replaces it).
@@ -299,7 +293,7 @@ impl Tx<'_> {
                 phone,
                 modified_at,
                 seen_in,
-                encode("brevo_contacts", contact)?,
+                self.pack("brevo_contacts", contact)?.bytes(),
             ])?;
         Ok(())
     }
