@@ -125,7 +125,8 @@ impl Waiting<'_> {
             self.context,
             match busy {
                 Some(kind) => format!("waiting for the daemon to end what it is at ({kind})"),
-                None => "waiting for the daemon; it may be unable to reach a vendor, which its log tells".to_owned(),
+                None => "waiting for the daemon: it is writing what it found, or cannot reach a vendor; its log tells"
+                    .to_owned(),
             },
         );
         Ok(())

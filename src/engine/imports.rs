@@ -28,10 +28,6 @@ const MOST_ROWS: usize = 10_000;
 const MOST_WAITING: usize = 20_000;
 /// Links settled in one transaction.
 const BATCH: usize = 500;
-/// For so long a read of Brevo counts as fresh for update imports that go out together.
-const FRESH: TimeDelta = TimeDelta::seconds(30);
-/// After this an import is looked at first, then after twice as long each time.
-const FIRST_LOOK: Duration = Duration::from_millis(250);
 /// How long Brevo may take without finishing any import. After that an import that is at work is given up: what landed
 /// is read back, and its other rows are planned again. (Brevo promises no time, and processes can stay queued.)
 const LONGEST_IMPORT: TimeDelta = TimeDelta::minutes(30);
@@ -39,6 +35,10 @@ const LONGEST_IMPORT: TimeDelta = TimeDelta::minutes(30);
 const LANDS_LATE: TimeDelta = TimeDelta::hours(24);
 /// The notice about imports that were given up.
 const NEVER_ENDED: &str = "import_never_ended";
+/// For so long a read of Brevo counts as fresh for update imports that go out together.
+const FRESH: TimeDelta = TimeDelta::seconds(30);
+/// After this an import is looked at first, then after twice as long each time.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
 /// How long an import that is over waits for the others, to be read back with them.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
@@ -451,6 +451,22 @@ impl Connection {
         Ok(())
     }
 
+    /// Brevo has not finished it in all the time that it is given.
+    async fn is_endless(&self, import: &ImportRowState) -> Result<bool, EngineError> {
+        Ok(self.now() >= self.given_up_at(import.sent_at).await?)
+    }
+
+    /// Those that are given up, though Brevo cannot be asked about them.
+    async fn give_up_endless(&self, running: &[&ImportRowState]) -> Result<Vec<ImportRowState>, EngineError> {
+        let mut endless = Vec::new();
+        for import in running {
+            if self.is_endless(import).await? {
+                endless.push(given_up(import));
+            }
+        }
+        Ok(endless)
+    }
+
     /// As many contacts have changed since the first of them was sent as they have rows.
     async fn seem_landed(&self, running: &[&ImportRowState], priority: Priority) -> Result<bool, EngineError> {
         let Some(since) = running.iter().map(|import| since(import)).min() else { return Ok(true) };
@@ -466,10 +482,7 @@ impl Connection {
         let processes: Vec<ProcessId> = running.iter().filter_map(|import| import.process).collect();
         let states = match self.brevo.import_states(&processes).await {
             Ok(states) => states,
-            // Nobody says anything about them: that is not the same as not knowing them.
-            Err(error) if error.is_transient() => {
-                processes.iter().map(|process| (*process, ImportState::Running)).collect()
-            }
+            Err(error) if error.is_transient() => return self.give_up_endless(running).await,
             Err(error) => return Err(error.into()),
         };
         let now = self.now();
@@ -477,7 +490,11 @@ impl Connection {
         for import in running {
             let mut next = ImportRowState { checked_at: Some(now), ..(*import).clone() };
             match import.process.and_then(|process| states.get(&process)) {
-                Some(ImportState::Running) => self.give_up_if_endless(&mut next, now).await?,
+                Some(ImportState::Running) => {
+                    if self.is_endless(import).await? {
+                        next = given_up(import);
+                    }
+                }
                 Some(ImportState::Finished { reports, completed }) => {
                     if !completed {
                         tracing::warn!(import = import.id, "Brevo gave an import up; what landed is read back");
@@ -491,22 +508,6 @@ impl Connection {
             asked.push(next);
         }
         Ok(asked)
-    }
-
-    async fn give_up_if_endless(&self, import: &mut ImportRowState, now: DateTime<Utc>) -> Result<(), EngineError> {
-        if now < self.given_up_at(import.sent_at).await? {
-            return Ok(());
-        }
-        tracing::warn!(
-            process = import.process.map(ProcessId::get),
-            rows = import.rows,
-            minutes = (now - import.sent_at).num_minutes(),
-            "Brevo does not finish an import: it is given up, what landed is read back, the rest is written singly"
-        );
-        import.stage = ImportStage::GivenUp;
-        // Only those that Brevo finished were looked at for their end.
-        import.checked_at = None;
-        Ok(())
     }
 
     /// Reads what the imports left behind, 1,000 contacts a request, and settles every row.
@@ -618,10 +619,12 @@ impl Connection {
     }
 }
 
-/// From when on what an import did shows: by Brevo's clock where we have it; by ours, with room for one that is off,
-/// where the answer was lost.
-fn since(import: &ImportRowState) -> DateTime<Utc> {
-    import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)) - TimeDelta::seconds(2)
+/// An import that Brevo does not finish. What landed is read back, the rest is written singly.
+fn given_up(import: &ImportRowState) -> ImportRowState {
+    let process = import.process.map(ProcessId::get);
+    tracing::warn!(import = import.id, process, rows = import.rows, "Brevo does not finish an import: it is given up");
+    // Only those that Brevo finished were looked at for their end.
+    ImportRowState { stage: ImportStage::GivenUp, checked_at: None, ..import.clone() }
 }
 
 /// No answer to the import's request was recorded.
@@ -632,6 +635,12 @@ fn is_lost(import: &ImportRowState) -> bool {
 /// When a lost import can no longer land.
 fn landed_by(import: &ImportRowState) -> DateTime<Utc> {
     import.sent_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default()
+}
+
+/// From when on what an import did shows: by Brevo's clock where we have it; by ours, with room for one that is off,
+/// where the answer was lost.
+fn since(import: &ImportRowState) -> DateTime<Utc> {
+    import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)) - TimeDelta::seconds(2)
 }
 
 /// The Brevo contact of a link in an import whose person has opted out in Intercom since.

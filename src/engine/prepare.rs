@@ -124,6 +124,10 @@ impl Connection {
         if !settings.sync.companies {
             off.push("company");
         }
+        if !settings.sync.conversations {
+            // Nobody is said to have had no conversation because none is read.
+            off.push("conversations");
+        }
         let mapping = settings.mapping.at_rest(&off);
         if !mapping.resting.is_empty() {
             tracing::info!(rules = %mapping.resting.join(", "), "rules rest, because what they read is switched off");

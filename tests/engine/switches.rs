@@ -75,3 +75,24 @@ async fn tags_of_contacts_and_of_conversations_rest_while_they_are_switched_off(
     assert_eq!(world.attribute("ann@x.example", "LAST_TAGS").unwrap(), json!(["praise"]));
     assert_eq!(world.attribute("bo@x.example", "LAST_TAGS").unwrap(), json!(["refund"]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_is_never_read_is_not_told_as_nothing_and_comes_once_it_is_on() {
+    let off = format!(
+        "connectors: {{intercom: {{sync: {{conversations: false, companies: false}}}}}}{ON}  company.name: FIRM\n"
+    );
+    let mut world = World::new(&off);
+    let email = Some("ann@x.example".to_owned());
+    let ann = world.intercom.create_contact(ContactSeed { email, ..ContactSeed::default() });
+    world.intercom.open_conversation(&ann, "Hello").unwrap();
+    let firm = world.intercom.create_company(&json!({"company_id": "acme", "name": "Acme"})).unwrap();
+    world.intercom.attach_company(&ann, &firm).unwrap();
+    pass(200).await;
+    world.full().await;
+    assert_eq!(world.attribute("ann@x.example", "TALKS"), None, "not 0");
+    assert_eq!(world.attribute("ann@x.example", "FIRM"), None);
+    world.restart(&format!("{ON}  company.name: FIRM\n"));
+    world.full().await;
+    assert_eq!(world.attribute("ann@x.example", "TALKS").unwrap(), 1);
+    assert_eq!(world.attribute("ann@x.example", "FIRM").unwrap(), "Acme");
+}
