@@ -183,7 +183,10 @@ impl Connection {
             .write(move |tx| {
                 let cut_off = tx.meta("at_work")?.as_deref() == Some("yes");
                 tx.set_meta("at_work", "yes")?;
-                if cut_off { tx.reopen_unanswered(verify_after) } else { Ok(0) }
+                if !cut_off {
+                    return Ok(0);
+                }
+                Ok(tx.reopen_unanswered(verify_after)? + tx.reopen_unanswered_events(verify_after)?)
             })
             .await?;
         if reopened > 0 {

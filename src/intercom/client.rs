@@ -6,8 +6,8 @@ use crate::doors::Doors;
 use crate::http::{Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, Transport, Window};
 use crate::model::{
     AccountInfo, Answer, Attribute, Budget, ContactKey, ConversationId, ErrorKind, Fetched, Gone, ImportState,
-    IntercomCompanyId, IntercomContactId, Observation, Priority, ProcessId, ReadPage, ReadRequest, Related, Side,
-    SideError, SideName, Write,
+    IntercomCompanyId, IntercomContactId, Observation, OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest,
+    Related, Side, SideError, SideName, Write,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -376,6 +376,10 @@ impl Side for IntercomClient {
 
     async fn write(&self, write: &Write, _priority: Priority) -> Result<Answer, Box<SideError>> {
         Err(write::refuse(write))
+    }
+
+    async fn events_held(&self, _: &[OutgoingEvent], _: Priority) -> Result<BTreeSet<String>, Box<SideError>> {
+        Err(unsupported("events of Brevo's"))
     }
 
     async fn import_state(&self, _process: ProcessId) -> Result<ImportState, Box<SideError>> {

@@ -1,8 +1,8 @@
 //! The one trait through which the engine knows a vendor.
 
 use super::{
-    AccountInfo, Answer, Attribute, BrevoContactId, Budget, Email, Fetched, ImportState, IntercomContactId, Priority,
-    ProcessId, ReadPage, ReadRequest, Related, SideError, Write,
+    AccountInfo, Answer, Attribute, BrevoContactId, Budget, Email, Fetched, ImportState, IntercomContactId,
+    OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest, Related, SideError, Write,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -95,6 +95,14 @@ pub trait Side: Send + Sync {
 
     /// One change.
     async fn write(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>>;
+
+    /// Which of these events the vendor has already: their keys. It is asked before an event whose answer was lost is
+    /// sent again, because neither vendor knows an idempotency key. What the vendor has just taken may not show yet.
+    async fn events_held(
+        &self,
+        events: &[OutgoingEvent],
+        priority: Priority,
+    ) -> Result<BTreeSet<String>, Box<SideError>>;
 
     /// How an import is doing.
     async fn import_state(&self, process: ProcessId) -> Result<ImportState, Box<SideError>>;

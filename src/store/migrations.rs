@@ -167,7 +167,8 @@ const STEPS: &[M<'_>] = &[M::up(
         sent_at INTEGER,
         tries INTEGER NOT NULL DEFAULT 0,
         not_before INTEGER NOT NULL DEFAULT 0,
-        state TEXT NOT NULL DEFAULT 'open'         -- open, sending, sent, dead
+        sent_to INTEGER,                           -- the Brevo contact under which it left
+        state TEXT NOT NULL DEFAULT 'open'         -- open, sending (outcome unknown), sent, dead
     ) WITHOUT ROWID;
     CREATE INDEX outbox_open ON outbox(not_before) WHERE state IN ('open', 'sending');
 

@@ -133,7 +133,14 @@ async fn what_the_brevo_client_sends_fits_the_description() {
         properties: BTreeMap::from([("rating".to_owned(), serde_json::json!(5))]),
     };
     client.write(&Write::SendEvents(vec![event.clone()]), live).await.unwrap();
-    client.write(&Write::SendEvents(vec![event.clone(), event]), live).await.unwrap();
+    client.write(&Write::SendEvents(vec![event.clone(), event.clone()]), live).await.unwrap();
+    let other = OutgoingEvent {
+        key: "215:created:1".to_owned(),
+        name: "intercom_conversation_created".to_owned(),
+        ..event.clone()
+    };
+    let held = client.events_held(&[event.clone(), other], live).await.unwrap();
+    assert_eq!(held, BTreeSet::from([event.key]));
     let rows = (0..3)
         .map(|n| ImportRow {
             email: Email::parse(&format!("new{n}@example.com")).unwrap(),

@@ -28,7 +28,7 @@ pub struct CrashAt {
 }
 
 impl CrashAt {
-    fn arm(&self, place: &'static str, nth: usize) {
+    pub fn arm(&self, place: &'static str, nth: usize) {
         *self.place.lock().unwrap() = Some((place, nth));
         self.seen.store(0, Ordering::SeqCst);
         self.fired.store(false, Ordering::SeqCst);

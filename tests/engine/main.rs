@@ -11,4 +11,5 @@ mod crashes;
 mod edits;
 mod first_sync;
 mod harness;
+mod outbox;
 mod races;
