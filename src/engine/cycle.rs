@@ -282,6 +282,7 @@ impl Connection {
         wait: bool,
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
+        self.look_for_missing(priority).await?;
         for _ in 0..MOST_ROUNDS {
             self.work_inbox(Priority::Live).await?;
             progress.stage(Stage::Completing, 0, None);
@@ -384,7 +385,7 @@ impl Connection {
                 let mut previews = Vec::new();
                 for link in links {
                     if let Some(person) = super::people::gather(tx, link, &ready, &names)? {
-                        previews.push(person.preview(&ready));
+                        previews.push(person.preview(tx, &ready)?);
                     }
                 }
                 Ok(previews)

@@ -320,6 +320,8 @@ impl Side for IntercomClient {
     async fn fetch(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>> {
         match key {
             ContactKey::Intercom(id) => self.fetch_contact(id, priority).await,
+            ContactKey::IntercomExternalId(id) => self.find_contact("external_id", id, priority).await,
+            ContactKey::IntercomEmail(email) => self.find_contact("email", email.as_str(), priority).await,
             _ => Err(unsupported("contact under a key of Brevo's")),
         }
     }

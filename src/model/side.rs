@@ -43,6 +43,10 @@ impl fmt::Display for SideName {
 pub enum ContactKey {
     /// An Intercom contact by id.
     Intercom(IntercomContactId),
+    /// An Intercom contact by the customer's own id. By search, whose index lags some minutes behind.
+    IntercomExternalId(String),
+    /// An Intercom contact by address, by search too. Several may share it: then the answer is a conflict.
+    IntercomEmail(Email),
     /// A Brevo contact by id.
     Brevo(BrevoContactId),
     /// A Brevo contact by address.
