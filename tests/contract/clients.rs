@@ -212,6 +212,13 @@ async fn what_the_intercom_client_sends_fits_the_description() {
             client.related(&id, what, live).await.unwrap();
         }
     }
+    let found = sandbox.contact(&sandbox.contact_ids()[0]).unwrap();
+    for key in [
+        ContactKey::IntercomExternalId(found["external_id"].as_str().unwrap_or("nobody's").to_owned()),
+        ContactKey::IntercomEmail(Email::parse("nobody@example.com").unwrap()),
+    ] {
+        client.fetch(&key, live).await.unwrap();
+    }
     for id in sandbox.conversation_ids().iter().take(5) {
         let id = serde_json::from_value(serde_json::json!(id)).unwrap();
         client.fetch_conversation(&id, live).await.unwrap();
