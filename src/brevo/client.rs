@@ -11,6 +11,7 @@ use crate::model::{
     Related, Side, SideError, SideName, Write,
 };
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use http::{HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -100,10 +101,20 @@ pub(super) struct Ask {
     pub(super) method: Method,
     /// Path with query, already encoded.
     pub(super) target: String,
-    pub(super) body: Option<serde_json::Value>,
+    /// JSON.
+    pub(super) body: Option<Bytes>,
     pub(super) family: &'static str,
     pub(super) effect: Effect,
     pub(super) priority: Priority,
+}
+
+/// A request's body.
+pub(super) struct Json(pub(super) Bytes);
+
+impl From<serde_json::Value> for Json {
+    fn from(json: serde_json::Value) -> Self {
+        Self(Bytes::from(json.to_string()))
+    }
 }
 
 impl Ask {
@@ -116,10 +127,11 @@ impl Ask {
     pub(super) fn write(
         method: Method,
         target: impl Into<String>,
-        body: serde_json::Value,
+        body: impl Into<Json>,
         effect: Effect,
         priority: Priority,
     ) -> Self {
+        let Json(body) = body.into();
         Self { method, target: target.into(), body: Some(body), family: CONTACTS, effect, priority }
     }
 
@@ -193,7 +205,7 @@ impl BrevoClient {
         let body = match ask.body {
             Some(json) => {
                 request = request.header(http::header::CONTENT_TYPE, "application/json");
-                Bytes::from(json.to_string())
+                json
             }
             None => Bytes::new(),
         };
@@ -239,6 +251,10 @@ impl Side for BrevoClient {
         self.read_page(request).await
     }
 
+    async fn count_changed(&self, since: DateTime<Utc>, priority: Priority) -> Result<Option<u64>, Box<SideError>> {
+        self.count_contacts(since, priority).await
+    }
+
     async fn fetch(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>> {
         self.fetch_contact(key, priority).await
     }
@@ -272,8 +288,8 @@ impl Side for BrevoClient {
         self.read_events_held(events, priority).await
     }
 
-    async fn import_state(&self, process: ProcessId) -> Result<ImportState, Box<SideError>> {
-        self.read_import_state(process).await
+    async fn import_states(&self, processes: &[ProcessId]) -> Result<BTreeMap<ProcessId, ImportState>, Box<SideError>> {
+        self.read_import_states(processes).await
     }
 
     async fn import_report(&self, url: &str) -> Result<Vec<String>, Box<SideError>> {

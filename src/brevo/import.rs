@@ -3,49 +3,23 @@
 //! It is fast and dangerous: it drops unknown attributes and `false` without a word, has flags for all rows only, and
 //! calls itself completed with failed rows inside. So nothing in an import loosens a flag, and its reports are read.
 
-use super::client::{Ask, BrevoClient, OTHER};
-use super::{read, schema, wire, write};
+use super::client::{self, Ask, BrevoClient, OTHER};
+use super::{errors, read, schema, wire, write};
 use crate::http::{Effect, server_time};
 use crate::model::{
     Answer, AttributeKind, ErrorKind, ImportBatch, ImportRow, ImportState, Priority, ProcessId, SideError, SideName,
     Value,
 };
+use bytes::Bytes;
 use http::Method;
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
-/// Brevo takes 10 MB and recommends to stay near 8, because bodies grow while it parses them.
-const MOST_BYTES: usize = 8_000_000;
-
-/// Kept free for the flags and lists around the rows, and for types that lengthen a value.
-const ENVELOPE: usize = 200_000;
-
-/// Beyond this many rows one import's outcome takes too long to learn.
-const MOST_ROWS: usize = 50_000;
+/// The most processes that one page holds.
+const PROCESSES_A_PAGE: u64 = 50;
 
 /// The most rows that are taken from one report.
 const MOST_REPORTED: usize = 200_000;
-
-/// Cuts rows that share lists and flags into batches that one request each can carry, in order. A row too large for any
-/// batch goes alone, for Brevo to refuse.
-pub fn split(rows: Vec<ImportRow>) -> Vec<Vec<ImportRow>> {
-    let mut batches: Vec<Vec<ImportRow>> = Vec::new();
-    let mut bytes = 0;
-    for row in rows {
-        let size = row_to_wire(&row, &BTreeMap::new()).to_string().len() + 1;
-        match batches.last_mut() {
-            Some(batch) if bytes + size <= MOST_BYTES - ENVELOPE && batch.len() < MOST_ROWS => {
-                batch.push(row);
-                bytes += size;
-            }
-            _ => {
-                batches.push(vec![row]);
-                bytes = size;
-            }
-        }
-    }
-    batches
-}
 
 fn row_to_wire(row: &ImportRow, kinds: &BTreeMap<String, AttributeKind>) -> Json {
     let mut attributes = schema::attributes_to_wire(&row.attributes, kinds);
@@ -57,15 +31,28 @@ fn row_to_wire(row: &ImportRow, kinds: &BTreeMap<String, AttributeKind>) -> Json
     json!({ "email": row.email.as_str(), "attributes": attributes })
 }
 
+/// Row after row into one text: a tree of all rows would take several times its memory.
+fn body(rows: &[ImportRow], envelope: &Json, kinds: &BTreeMap<String, AttributeKind>) -> Bytes {
+    let mut text = String::with_capacity(rows.len() * 200);
+    text.push_str(r#"{"jsonBody":["#);
+    for (index, row) in rows.iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        text.push_str(&row_to_wire(row, kinds).to_string());
+    }
+    text.push_str("],");
+    text.push_str(envelope.to_string().trim_start_matches('{'));
+    Bytes::from(text)
+}
+
 impl BrevoClient {
     pub(super) async fn start_import(&self, batch: &ImportBatch, priority: Priority) -> Result<Answer, Box<SideError>> {
         if batch.rows.is_empty() || batch.lists.is_empty() {
             let words = "an import needs rows, and a list to put them on: Brevo refuses one without";
             return Err(SideError::new(SideName::Brevo, ErrorKind::Rejected { field: None }, words));
         }
-        let rows: Vec<Json> = self.with_kinds(|kinds| batch.rows.iter().map(|row| row_to_wire(row, kinds)).collect());
-        let mut body = json!({
-            "jsonBody": rows,
+        let mut envelope = json!({
             "listIds": batch.lists,
             // Said though `true` is the default: `true` by accident overwrites contacts that we have not looked at.
             "updateExistingContacts": batch.update_existing,
@@ -74,17 +61,45 @@ impl BrevoClient {
         });
         // Only when it tightens: with `false`, rows that exist and opted out might be subscribed again.
         if batch.email_opted_out {
-            body["emailBlacklist"] = true.into();
+            envelope["emailBlacklist"] = true.into();
         }
-        let ask = Ask::write(Method::POST, "/contacts/import", body, Effect::Creates, priority);
+        let body = self.with_kinds(|kinds| body(&batch.rows, &envelope, kinds));
+        let ask = Ask::write(Method::POST, "/contacts/import", client::Json(body), Effect::Creates, priority);
         let answer = self.send(ask).await?;
         let process = ProcessId::new(write::made(&answer, "processId")?);
         Ok(Answer::ImportStarted(process, server_time(answer.headers())))
     }
 
-    pub(super) async fn read_import_state(&self, process: ProcessId) -> Result<ImportState, Box<SideError>> {
-        let answer = self.send(Ask::get(format!("/processes/{process}"), OTHER, Priority::Live)).await?;
-        Ok(state(&read::json(&answer)?))
+    pub(super) async fn read_import_states(
+        &self,
+        processes: &[ProcessId],
+    ) -> Result<BTreeMap<ProcessId, ImportState>, Box<SideError>> {
+        let mut states = BTreeMap::new();
+        if processes.len() > 1 {
+            // All requests but those about contacts and events share 100 an hour: the newest fifty cost one.
+            let target = format!("/processes?limit={PROCESSES_A_PAGE}&offset=0&sort=desc");
+            let answer = self.send(Ask::get(target, OTHER, Priority::Live)).await?;
+            let (rows, _) = wire::rows(read::json(&answer)?, "processes").ok_or_else(|| errors::malformed(&answer))?;
+            for row in &rows {
+                let id = row.get("id").and_then(wire::whole).map(ProcessId::new);
+                if let Some(id) = id.filter(|id| processes.contains(id)) {
+                    states.insert(id, state(row));
+                }
+            }
+        }
+        for process in processes {
+            if states.contains_key(process) {
+                continue;
+            }
+            match self.send(Ask::get(format!("/processes/{process}"), OTHER, Priority::Live)).await {
+                Ok(answer) => {
+                    states.insert(*process, state(&read::json(&answer)?));
+                }
+                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(states)
     }
 
     pub(super) async fn read_import_report(&self, url: &str) -> Result<Vec<String>, Box<SideError>> {
@@ -155,28 +170,19 @@ mod tests {
     use super::*;
     use crate::model::{Email, Fields};
 
-    fn row(number: usize, filler: usize) -> ImportRow {
-        let text = Value::text("x".repeat(filler)).map(|value| ("NOTE".to_owned(), value));
-        ImportRow {
+    #[test]
+    fn the_body_is_one_json_text() {
+        let row = |number: usize| ImportRow {
             email: Email::parse(&format!("p{number}@example.com")).unwrap(),
             ext_id: None,
-            attributes: text.into_iter().collect(),
+            attributes: Fields::from([("NOTE".to_owned(), Value::Text("\"x\"\n".to_owned()))]),
+        };
+        let envelope = json!({"listIds": [3], "updateExistingContacts": false});
+        for rows in [vec![], vec![row(1)], vec![row(1), row(2)]] {
+            let body: Json = serde_json::from_slice(&body(&rows, &envelope, &BTreeMap::new())).unwrap();
+            assert_eq!(body["jsonBody"].as_array().unwrap().len(), rows.len());
+            assert_eq!((&body["listIds"], &body["updateExistingContacts"]), (&json!([3]), &json!(false)));
         }
-    }
-
-    #[test]
-    fn batches_stay_below_eight_megabytes_and_lose_no_row() {
-        let rows: Vec<_> = (0..900).map(|number| row(number, 20_000)).collect();
-        let batches = split(rows.clone());
-        assert_eq!(batches.len(), 3);
-        for batch in &batches {
-            let bytes: usize = batch.iter().map(|row| row_to_wire(row, &BTreeMap::new()).to_string().len() + 1).sum();
-            assert!(bytes <= MOST_BYTES, "{bytes}");
-        }
-        assert_eq!(batches.concat(), rows);
-        assert!(split(Vec::new()).is_empty());
-        assert_eq!(split(vec![row(1, 9_000_000), row(2, 1)]).len(), 2, "a giant goes alone");
-        assert_eq!(split((0..=MOST_ROWS).map(|number| row(number, 0)).collect()).len(), 2);
     }
 
     #[test]
@@ -186,7 +192,8 @@ mod tests {
             ("VIP".to_owned(), Value::Boolean(true)),
             ("EMAIL".to_owned(), Value::Text("other@example.com".to_owned())),
         ]);
-        let row = ImportRow { attributes, ext_id: Some("u-1".to_owned()), ..row(1, 0) };
+        let row =
+            ImportRow { email: Email::parse("p1@example.com").unwrap(), attributes, ext_id: Some("u-1".to_owned()) };
         let wired = row_to_wire(&row, &BTreeMap::new());
         assert_eq!(wired, json!({"email": "p1@example.com", "attributes": {"VIP": true, "EXT_ID": "u-1"}}));
     }

@@ -97,6 +97,17 @@ impl BrevoClient {
         Ok(ReadPage { observations, next, total, server_time: server_time(answer.headers()), repeats_are_errors: true })
     }
 
+    pub(super) async fn count_contacts(
+        &self,
+        instant: DateTime<Utc>,
+        priority: Priority,
+    ) -> Result<Option<u64>, Box<SideError>> {
+        let target = format!("/contacts?limit=1&offset=0&modifiedSince={}", encode(&since(instant)));
+        let answer = self.send(Ask::get(target, CONTACTS, priority)).await?;
+        let (_, total) = wire::rows(json(&answer)?, "contacts").ok_or_else(|| errors::malformed(&answer))?;
+        Ok(total)
+    }
+
     pub(super) async fn fetch_contact(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>> {
         // Always with its type: a numeric external id or a phone would be taken for a contact id.
         let (identifier, kind) = match key {

@@ -340,10 +340,9 @@ async fn an_imports_end_and_reports_are_read() {
         (200, csv.into()),
         (403, "<Error>expired</Error>".into()),
     ]);
-    let ImportState::Finished { completed: true, reports } = client.import_state(ProcessId::new(78)).await.unwrap()
-    else {
-        panic!()
-    };
+    let process = ProcessId::new(78);
+    let states = client.import_states(&[process]).await.unwrap();
+    let Some(ImportState::Finished { completed: true, reports }) = states.get(&process) else { panic!() };
     assert_eq!(client.import_report(&reports["invalid_emails"]).await.unwrap(), ["bad@@x"]);
     client.import_report("https://api.brevo.com/reports/1").await.unwrap();
     let keys: Vec<_> = fake.asked.lock().unwrap().iter().map(|asked| asked.key.is_some()).collect();

@@ -346,7 +346,7 @@ impl Connection {
             let (last, plans) = self
                 .store
                 .write(move |tx| {
-                    let ids = tx.dirty_links(Dirty::Backfill, after, 500, now)?;
+                    let ids = tx.dirty_links(Dirty::Backfill, None, after, 500, now)?;
                     let tags = super::people::Names::read(tx)?;
                     let mut plans: Vec<(bool, PersonPlan)> = Vec::new();
                     for (_, link) in &ids {

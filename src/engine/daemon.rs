@@ -164,7 +164,7 @@ impl Daemon {
             connection.hydrate(Priority::Live, false).await.map(drop)
         };
         let read = read.await;
-        if !self.knows_brevo().await? {
+        if !self.connection.knows_brevo().await? {
             return read;
         }
         if let Err(error) = read {
@@ -317,18 +317,12 @@ impl Daemon {
         Ok(serde_json::to_string(&swept).unwrap_or_default())
     }
 
-    /// Before Brevo was read whole once, nobody is linked or made there: they may exist.
-    async fn knows_brevo(&self) -> Result<bool, EngineError> {
-        let known = self.connection.store.read(|tx| tx.watermark(SideName::Brevo, Resource::Contacts)).await?;
-        Ok(known.is_some_and(|known| known.full_at.is_some()))
-    }
-
     /// Writes what the reads have found, and what waits from before.
     async fn push_backlog(&self, read: bool) -> Result<(), EngineError> {
         let connection = &self.connection;
         let now = connection.now();
         let work = connection.store.read(move |tx| Ok(tx.has_work()? || !tx.missing_due(now, 1)?.is_empty())).await?;
-        if (!read && !work) || !self.knows_brevo().await? {
+        if (!read && !work) || !self.connection.knows_brevo().await? {
             return Ok(());
         }
         let mut summary = Summary::default();

@@ -129,6 +129,7 @@ impl Connection {
                 if let Some(tags) = tags {
                     row.contact.tags.items = tags.into_iter().map(IntercomTagId::new).collect::<BTreeSet<_>>();
                     row.contact.tags.complete = true;
+                    tx.set_contact_tags(&wants.id, &row.contact.tags.items)?;
                 }
                 if let Some(companies) = companies {
                     row.contact.companies.items = companies.into_iter().map(IntercomCompanyId::new).collect();

@@ -1,37 +1,41 @@
 //! Bulk writes: filled, sent, watched, read back. Dangerous, and worth it (docs/decisions/0004): an import says
 //! "completed" with failed rows inside it, drops unknown attributes and `false`, and lands minutes later.
 
-use super::observe::{base_of, flights_of, settle_now, to_json};
+use super::observe::{base_of, flights_of, settle_now};
 use super::people::Planned;
-use super::push::{Pushed, hold_apart, is_current, record, rename_if_moved};
+use super::push::{Pushed, hold_apart, record, rename_if_moved};
 use super::{Connection, EngineError, Ready};
 use crate::model::{
     Answer, BrevoContact, BrevoContactId, BrevoListId, ContactChange, ContactKey, Email, ErrorKind, ImportBatch,
-    ImportRow, ImportState, Priority, Resource, Scope, SideName, Write,
+    ImportRow, ImportState, Priority, ProcessId, Resource, Scope, SideName, Write,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::{self, Base};
 use crate::store::contacts::ContactState;
 use crate::store::links::{Dirty, LinkRow};
 use crate::store::queues::{ImportRowState, ImportStage};
-use crate::store::{Result as Stored, Tx};
+use crate::store::{Packed, Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Brevo takes 10 MB and recommends at most 8.
-const FULL: usize = 7_800_000;
-/// All buckets together, with what is remembered of their rows: beyond this the fullest is sent early, so that memory
-/// stays flat.
-const FULL_TOGETHER: usize = 9_000_000;
+/// Brevo takes 10 MB and recommends at most 8; rows are weighed roughly here.
+const FULL: usize = 7_000_000;
+/// Rows of one import: they are in memory together while its body is made.
+const MOST_ROWS: usize = 20_000;
+/// Rows that wait in memory, packed, in all imports together: beyond this the fullest is sent early.
+const MOST_WAITING: usize = 40_000;
 /// Links settled in one transaction.
 const BATCH: usize = 500;
+/// For so long a read of Brevo counts as fresh for update imports that go out together.
+const FRESH: TimeDelta = TimeDelta::seconds(30);
+/// After this an import is looked at first, then after twice as long each time.
+const FIRST_LOOK: Duration = Duration::from_millis(250);
 /// How long an import that is over waits for the others, to be read back with them.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
-/// What all rows of an import have in common, in the order in which they are sent: opted-out newcomers first; then
-/// updates, so that the fresh read before them does not show all that was just made; then creations.
+/// What all rows of an import have in common, in the order in which they are sent: opted-out newcomers first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
     what: What,
@@ -45,39 +49,73 @@ enum What {
     Create,
 }
 
-/// A row that waits for its import. What is heavy of its plan waits as text.
-pub(super) struct Filed {
-    planned: Planned,
-    row: ImportRow,
-    base: String,
-    flights: String,
-}
-
 /// An import, ready to be sent.
 pub(super) struct Batch {
-    update: bool,
-    opted_out: bool,
-    lists: BTreeSet<BrevoListId>,
-    rows: Vec<Filed>,
+    import: i64,
+    kind: Kind,
+    rows: Vec<(i64, Packed)>,
 }
 
-/// Rows on their way into one import.
-#[derive(Default)]
+/// Rows on their way into one import. Their intents are in the store already; the rows themselves only here.
 struct Bucket {
-    /// Of the import's body.
+    import: i64,
+    /// Of the import's body, roughly.
     bytes: usize,
-    /// In memory.
-    weight: usize,
-    rows: Vec<Filed>,
+    rows: Vec<(i64, Packed)>,
 }
 
-/// Rows sorted by what they have in common.
-#[derive(Default)]
-pub(super) struct Buckets(BTreeMap<Kind, Bucket>);
+/// Imports that are being filled: rows of others that are on disk as being filled are in nobody's memory.
+pub(super) type Filling = Arc<Mutex<BTreeSet<i64>>>;
 
-impl Buckets {
-    /// Files a plan.
-    pub(super) fn push(&mut self, mut planned: Planned, ready: &Ready) -> Stored<()> {
+/// Imports that somebody is filling. When it goes, they are nobody's, and the next push releases their links.
+struct Ours {
+    filling: Filling,
+    imports: BTreeSet<i64>,
+}
+
+impl Ours {
+    fn none(filling: &Filling) -> Self {
+        Self { filling: Arc::clone(filling), imports: BTreeSet::new() }
+    }
+
+    fn begin(&mut self, import: i64) {
+        self.imports.insert(import);
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner).insert(import);
+    }
+
+    fn end(&mut self, import: i64) {
+        self.imports.remove(&import);
+        self.filling.lock().unwrap_or_else(PoisonError::into_inner).remove(&import);
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        let mut filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
+        for import in &self.imports {
+            filling.remove(import);
+        }
+    }
+}
+
+/// Imports that a push is filling.
+pub(super) struct Buckets {
+    ours: Ours,
+    buckets: BTreeMap<Kind, Bucket>,
+    /// When Brevo was read for update imports.
+    fresh_at: Option<DateTime<Utc>>,
+}
+
+/// One transaction's share of filling: what it files goes into the buckets only if it commits.
+pub(super) struct Filing {
+    ours: Ours,
+    known: BTreeMap<Kind, i64>,
+    filed: Vec<(Kind, i64, usize, (i64, Packed))>,
+}
+
+impl Filing {
+    /// Files a plan: its intent into the store, its row into the import that takes rows of its kind.
+    pub(super) fn file(&mut self, tx: &Tx<'_>, planned: Planned, ready: &Ready, now: DateTime<Utc>) -> Stored<()> {
         let new = planned.plan.as_new_contact(planned.email.clone());
         let Some(email) = planned.brevo.as_ref().map_or(new.email, |contact| contact.email.clone()) else {
             return Ok(());
@@ -89,108 +127,144 @@ impl Buckets {
             (None, true) => What::CreateOptedOut,
             (None, false) => What::Create,
         };
-        let row = ImportRow { email, ext_id: new.ext_id, attributes: new.attributes };
+        let kind = Kind { what, lists };
+        let import = match self.known.get(&kind) {
+            Some(import) => *import,
+            None => {
+                let import = tx.new_import(what != What::Update, now)?;
+                // Before the commit: after it, another push might take it for abandoned.
+                self.ours.begin(import);
+                self.known.insert(kind.clone(), import);
+                import
+            }
+        };
+        let mut flights = planned.plan.flights.clone();
         // An import of existing contacts may lift a blocklisting that it does not know of.
-        planned.plan.flights.may_loosen |= what == What::Update;
-        let base = to_json("links.base", &std::mem::take(&mut planned.plan.base))?;
-        let flights = to_json("links.flights", &std::mem::take(&mut planned.plan.flights))?;
-        planned.plan.change.attributes.clear();
-        // The row's JSON is a little shorter on the wire than in our own form.
-        let bytes = to_json("imports", &row)?.len();
-        let bucket = self.0.entry(Kind { what, lists }).or_default();
-        bucket.bytes += bytes;
-        bucket.weight += bytes + base.len() + flights.len();
-        bucket.rows.push(Filed { planned, row, base, flights });
+        flights.may_loosen |= what == What::Update;
+        let (base, flights) = (tx.pack("links.base", &planned.plan.base)?, tx.pack("links.flights", &flights)?);
+        tx.put_in_import(planned.link, import, &base, &flights)?;
+        record(tx, &planned, &format!("sent with import {import}"), Some(import), now)?;
+        let row = ImportRow { email, ext_id: new.ext_id, attributes: new.attributes };
+        let packed = tx.pack("imports", &row)?;
+        // Names and quotes come on top of what is packed.
+        let bytes = packed.len() + 60 + row.attributes.keys().map(|name| name.len() + 6).sum::<usize>();
+        self.filed.push((kind, import, bytes, (planned.link, packed)));
         Ok(())
+    }
+}
+
+impl Buckets {
+    /// Before a transaction that files rows.
+    pub(super) fn begin_filing(&self) -> Filing {
+        let known = self.buckets.iter().map(|(kind, bucket)| (kind.clone(), bucket.import)).collect();
+        Filing { ours: Ours::none(&self.ours.filling), known, filed: Vec::new() }
+    }
+
+    /// After it has committed.
+    pub(super) fn end_filing(&mut self, mut filing: Filing) {
+        self.ours.imports.append(&mut filing.ours.imports);
+        for (kind, import, bytes, row) in filing.filed {
+            let bucket = self.buckets.entry(kind).or_insert_with(|| Bucket { import, bytes: 0, rows: Vec::new() });
+            bucket.bytes += bytes;
+            bucket.rows.push(row);
+        }
     }
 
     /// A bucket that is full, if there is one.
     pub(super) fn take_full(&mut self) -> Option<Batch> {
-        let together: usize = self.0.values().map(|bucket| bucket.weight).sum();
-        // Where only memory asks for it, creations go: before updates there is a fresh read, and one for all is enough.
-        let fullest = self.0.iter().max_by_key(|(kind, bucket)| (kind.what != What::Update, bucket.bytes))?;
-        let full = self.0.iter().find(|(_, bucket)| bucket.bytes >= FULL);
-        let kind = match full {
-            Some((kind, _)) => kind.clone(),
-            None if together >= FULL_TOGETHER => fullest.0.clone(),
-            None => return None,
-        };
-        let bucket = self.0.remove(&kind)?;
-        Some(batch(kind, bucket))
+        let is_full = |bucket: &Bucket| bucket.bytes >= FULL || bucket.rows.len() >= MOST_ROWS;
+        let full = self.buckets.iter().find(|(_, bucket)| is_full(bucket)).map(|(kind, _)| kind.clone());
+        let together: usize = self.buckets.values().map(|bucket| bucket.rows.len()).sum();
+        let fullest = || self.buckets.iter().max_by_key(|(_, bucket)| bucket.rows.len()).map(|(kind, _)| kind.clone());
+        let kind = full.or_else(|| (together >= MOST_WAITING).then(fullest).flatten())?;
+        self.take(kind)
     }
 
-    /// Nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// All that is left, in order.
+    pub(super) fn take_all(&mut self) -> Vec<Batch> {
+        let kinds: Vec<Kind> = self.buckets.keys().cloned().collect();
+        kinds.into_iter().filter_map(|kind| self.take(kind)).collect()
     }
 
-    /// All that is left.
-    pub(super) fn take_all(self) -> Vec<Batch> {
-        self.0
-            .into_iter()
-            .filter(|(_, bucket)| !bucket.rows.is_empty())
-            .map(|(kind, bucket)| batch(kind, bucket))
-            .collect()
-    }
-}
-
-fn batch(kind: Kind, bucket: Bucket) -> Batch {
-    Batch {
-        update: kind.what == What::Update,
-        opted_out: kind.what == What::CreateOptedOut,
-        lists: kind.lists,
-        rows: bucket.rows,
+    fn take(&mut self, kind: Kind) -> Option<Batch> {
+        let Bucket { import, rows, .. } = self.buckets.remove(&kind)?;
+        Some(Batch { import, kind, rows })
     }
 }
 
 impl Connection {
-    /// Sends one import. Its links take no other writes until it is read back. `fresh`: Brevo was read just now, for an
-    /// import that went before this one without a pause.
+    /// Nothing waits yet.
+    pub(super) fn buckets(&self) -> Buckets {
+        Buckets { ours: Ours::none(&self.filling), buckets: BTreeMap::new(), fresh_at: None }
+    }
+
+    /// Imports whose rows were in the memory of a push that did not come to its end, or of an earlier process: nothing of
+    /// them was sent, and their links are planned again.
+    pub(super) async fn release_abandoned(&self) -> Result<(), EngineError> {
+        let mut abandoned = self.store.read(|tx| tx.filling_imports()).await?;
+        {
+            let filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
+            abandoned.retain(|import| !filling.contains(import));
+        }
+        if abandoned.is_empty() {
+            return Ok(());
+        }
+        let now = self.now();
+        self.store
+            .write(move |tx| {
+                // One that has left since then is no longer being filled.
+                for import in tx.filling_imports()?.into_iter().filter(|import| abandoned.contains(import)) {
+                    tx.release_import(import, None, now, false)?;
+                    tx.end_import(import)?;
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Sends one import. Its links take no other writes until it is read back.
     pub(super) async fn send_import(
         &self,
-        Batch { update, opted_out, lists, rows: filed }: Batch,
-        fresh: &mut bool,
+        Batch { import, kind: Kind { what, lists }, rows }: Batch,
+        buckets: &mut Buckets,
         priority: Priority,
     ) -> Result<Pushed, EngineError> {
-        let creates = !update;
-        if !creates && !std::mem::replace(fresh, true) {
+        let creates = what != What::Update;
+        let is_fresh = |read_at: DateTime<Utc>| self.now() - read_at < FRESH;
+        if !creates && !buckets.fresh_at.is_some_and(is_fresh) {
+            buckets.fresh_at = Some(self.now());
             // An import of existing contacts may lift a blocklisting: who opted out since the last read stays out of it.
             let scope = self.next_scope(SideName::Brevo, Resource::Contacts, false).await?;
             self.sweep(SideName::Brevo, Resource::Contacts, scope, priority, &super::Silent).await?;
         }
         let now = self.now();
-        let sent = self
+        let batch = self
             .store
             .write(move |tx| {
                 // Plans that something has overtaken since they were made stay behind and are made again.
-                let mut current = Vec::new();
-                for filed in filed {
-                    if is_current(tx, &filed.planned)? {
-                        current.push(filed);
-                    }
+                let overtaken: BTreeSet<i64> = tx.overtaken_in_import(import)?.into_iter().collect();
+                for link in &overtaken {
+                    tx.release_import(import, Some(*link), now, false)?;
                 }
-                if current.is_empty() {
+                let rows = rows
+                    .iter()
+                    .filter(|(link, _)| !overtaken.contains(link))
+                    .map(|(_, row)| row.unpack("imports"))
+                    .collect::<Stored<Vec<ImportRow>>>()?;
+                if rows.is_empty() {
+                    tx.end_import(import)?;
                     return Ok(None);
                 }
-                let import = tx.new_import(creates, current.len(), now)?;
-                let mut before = BTreeMap::new();
-                let mut rows = Vec::new();
-                for Filed { planned, row, base, flights } in current {
-                    if let Some(link) = tx.link(planned.link)? {
-                        before.insert(link.id, link.base);
-                    }
-                    tx.put_in_import(planned.link, import, &base, &flights)?;
-                    record(tx, &planned, &format!("sent with import {import}"), now)?;
-                    rows.push(row);
-                }
-                let batch = ImportBatch { rows, lists, update_existing: update, email_opted_out: opted_out };
-                Ok(Some((import, before, batch)))
+                tx.import_leaves(import, rows.len(), now)?;
+                let email_opted_out = what == What::CreateOptedOut;
+                Ok(Some(ImportBatch { rows, lists, update_existing: !creates, email_opted_out }))
             })
             .await?;
-        let Some((import, before, batch)) = sent else { return Ok(Pushed::default()) };
+        buckets.ours.end(import);
+        let Some(batch) = batch else { return Ok(Pushed::default()) };
         let mut pushed = Pushed { requests: 1, ..Pushed::default() };
-        let links: Vec<i64> = before.keys().copied().collect();
-        let count = links.len();
+        let count = batch.rows.len();
         self.doors.crash.reach("after_import_intent");
         let answer = self.brevo.write(&Write::Import(batch), priority).await;
         self.doors.crash.reach("after_import_sent");
@@ -227,17 +301,11 @@ impl Connection {
                     tracing::warn!(rows = count, "an import was refused: {error}");
                 }
                 pushed.failed = count as u64;
-                let retry_at = now + TimeDelta::seconds(60);
+                // Refused as a whole: one by one from now on, so that one bad row cannot hold up the rest.
+                let not_before = if transient { now + TimeDelta::seconds(60) } else { now };
                 self.store
                     .write(move |tx| {
-                        for link in &links {
-                            tx.leave_import(*link)?;
-                            tx.drop_intent(*link, None, true)?;
-                            tx.set_base(*link, before.get(link).map_or("{}", String::as_str))?;
-                            tx.mark_dirty(*link, Dirty::Backfill)?;
-                            // Refused as a whole: one by one from now on, so that one bad row cannot hold up the rest.
-                            tx.postpone(*link, if transient { retry_at } else { now }, !transient)?;
-                        }
+                        tx.release_import(import, None, not_before, !transient)?;
                         tx.end_import(import)
                     })
                     .await?;
@@ -266,7 +334,7 @@ impl Connection {
                             let Some(link) = tx.link(id)? else { return Ok(()) };
                             let mut base = base_of(&link)?;
                             base.consent = Some(ConsentBase { intercom_out: true, brevo_out: true });
-                            tx.set_base(id, &to_json("links.base", &base)?)
+                            tx.set_base(id, &tx.pack("links.base", &base)?)
                         })
                         .await?;
                 }
@@ -280,19 +348,14 @@ impl Connection {
 
     /// Waits for all open imports and reads them back. `wait`: until they are over; else one look.
     pub(super) async fn finish_imports(&self, wait: bool, priority: Priority) -> Result<u64, EngineError> {
-        // Short at first, because most imports take seconds; then a minute, because progress comes out of the same 100
-        // requests an hour as everything else.
-        let mut pause = Duration::from_secs(2);
+        let mut pause = FIRST_LOOK;
         let mut read_back = 0;
         loop {
             let open = self.store.read(|tx| tx.open_imports()).await?;
             if open.is_empty() {
                 return Ok(read_back);
             }
-            let running = open.iter().filter(|import| import.stage == ImportStage::Running).count();
-            for import in &open {
-                self.check_import(import, running).await?;
-            }
+            self.check_imports(&open, priority).await?;
             let now = self.now();
             let open = self.store.read(|tx| tx.open_imports()).await?;
             let (over, at_work): (Vec<_>, Vec<_>) =
@@ -316,64 +379,101 @@ impl Connection {
         Ok(!self.store.read(|tx| tx.open_imports()).await?.is_empty())
     }
 
-    async fn check_import(&self, import: &ImportRowState, running: usize) -> Result<(), EngineError> {
+    /// Notes which imports are over. How far they are is asked of the contacts, of which there may be ten requests a
+    /// second: how many have changed since. Whether they are over only the processes say, which share 100 requests an hour
+    /// with everything else: they are asked, all in one, when everything seems to have landed, and seldom otherwise.
+    async fn check_imports(&self, open: &[ImportRowState], priority: Priority) -> Result<(), EngineError> {
         let now = self.now();
-        let mut next = import.clone();
-        match (import.stage, import.process) {
-            (ImportStage::ReadingBack, _) => return Ok(()),
-            (ImportStage::Sending, _) | (ImportStage::Running, None) => {
-                // No answer was recorded: once it cannot land any more, what is there is read.
-                if now < import.sent_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default() {
-                    return Ok(());
-                }
-                next.stage = ImportStage::ReadingBack;
-            }
-            (ImportStage::Running, Some(process)) => {
-                // Often at first, because most imports take seconds; then one request a minute for all of them.
-                let rare = TimeDelta::seconds(60 * i64::try_from(running).unwrap_or(60).clamp(1, 60));
-                let pause = ((now - import.sent_at) / 4).clamp(TimeDelta::seconds(2), rare);
-                let last = import.checked_at.unwrap_or(import.sent_at);
-                if now < last + pause {
-                    return Ok(());
-                }
-                next.checked_at = Some(now);
-                match self.brevo.import_state(process).await {
-                    Ok(ImportState::Running) => {}
-                    Ok(ImportState::Finished { reports, completed }) => {
-                        if !completed {
-                            tracing::warn!(
-                                process = process.get(),
-                                "Brevo gave an import up; what landed is read back"
-                            );
-                        }
-                        next.stage = ImportStage::ReadingBack;
-                        next.reports = reports;
-                    }
-                    Err(error) if error.is_transient() => {}
-                    Err(error) if error.kind == ErrorKind::NotFound => next.stage = ImportStage::ReadingBack,
-                    Err(error) => return Err(error.into()),
-                }
+        let mut over = Vec::new();
+        for import in open {
+            // No answer was recorded: once it cannot land any more, what is there is read.
+            let lost = import.stage == ImportStage::Sending || import.process.is_none();
+            let landed_by = import.sent_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default();
+            if lost && import.stage != ImportStage::ReadingBack && now >= landed_by {
+                over.push(ImportRowState { stage: ImportStage::ReadingBack, ..import.clone() });
             }
         }
-        self.store.write(move |tx| tx.put_import(&next)).await?;
+        let running: Vec<&ImportRowState> =
+            open.iter().filter(|import| import.stage == ImportStage::Running && import.process.is_some()).collect();
+        if let Some(eldest) = running.iter().map(|import| import.sent_at).min() {
+            let last = running.iter().filter_map(|import| import.checked_at).max();
+            // Once more after as long as they have taken so far; a minute at most.
+            let pause = |since: DateTime<Utc>| {
+                ((now - eldest) / 2).clamp(TimeDelta::seconds(2), TimeDelta::minutes(1)) <= now - since
+            };
+            let due = match last {
+                Some(last) => pause(last),
+                None => now - eldest >= TimeDelta::seconds(10) || self.seem_landed(&running, priority).await?,
+            };
+            if due {
+                over.extend(self.ask_processes(&running).await?);
+            }
+        }
+        self.store.write(move |tx| over.iter().try_for_each(|import| tx.put_import(import))).await?;
         Ok(())
+    }
+
+    /// As many contacts have changed since the first of them was sent as they have rows.
+    async fn seem_landed(&self, running: &[&ImportRowState], priority: Priority) -> Result<bool, EngineError> {
+        let Some(since) = running.iter().map(|import| since(import)).min() else { return Ok(true) };
+        let rows: u64 = running.iter().map(|import| import.rows as u64).sum();
+        match self.brevo.count_changed(since, priority).await {
+            Ok(count) => Ok(count.is_none_or(|count| count >= rows)),
+            Err(error) if error.is_transient() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn ask_processes(&self, running: &[&ImportRowState]) -> Result<Vec<ImportRowState>, EngineError> {
+        let processes: Vec<ProcessId> = running.iter().filter_map(|import| import.process).collect();
+        let states = match self.brevo.import_states(&processes).await {
+            Ok(states) => states,
+            Err(error) if error.is_transient() => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let now = self.now();
+        let mut asked = Vec::new();
+        for import in running {
+            let mut next = ImportRowState { checked_at: Some(now), ..(*import).clone() };
+            match import.process.and_then(|process| states.get(&process)) {
+                Some(ImportState::Running) => {}
+                Some(ImportState::Finished { reports, completed }) => {
+                    if !completed {
+                        tracing::warn!(import = import.id, "Brevo gave an import up; what landed is read back");
+                    }
+                    next.stage = ImportStage::ReadingBack;
+                    next.reports.clone_from(reports);
+                }
+                // Brevo does not know it (any more).
+                None => next.stage = ImportStage::ReadingBack,
+            }
+            asked.push(next);
+        }
+        Ok(asked)
     }
 
     /// Reads what the imports left behind, 1,000 contacts a request, and settles every row.
     async fn read_back(&self, open: &[ImportRowState], priority: Priority) -> Result<u64, EngineError> {
-        // By Brevo's clock where we have it; by ours, with room for a clock that is off, where the answer was lost.
-        let since = open
-            .iter()
-            .map(|import| import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)))
-            .min()
-            .unwrap_or_else(|| self.now());
-        let since = since - TimeDelta::seconds(2);
+        let since = open.iter().map(since).min().unwrap_or_else(|| self.now());
         self.sweep(SideName::Brevo, Resource::Contacts, Scope::Since(since), priority, &super::Silent).await?;
         let mut rows = 0;
         for import in open {
             rows += self.settle_import(import, priority).await?;
         }
         Ok(rows)
+    }
+
+    /// The addresses that Brevo's own reports call rejected: of these there is nothing to look up. A report that cannot be
+    /// had costs a look-up a row, no more.
+    async fn rejected(&self, import: &ImportRowState) -> BTreeSet<Email> {
+        let mut rejected = BTreeSet::new();
+        for (reason, url) in &import.reports {
+            match self.brevo.import_report(url).await {
+                Ok(rows) => rejected.extend(rows.iter().filter_map(|row| Email::parse(row).ok())),
+                Err(error) => tracing::debug!(import = import.id, reason, "no report: {error}"),
+            }
+        }
+        rejected
     }
 
     async fn settle_import(&self, import: &ImportRowState, priority: Priority) -> Result<u64, EngineError> {
@@ -406,8 +506,10 @@ impl Connection {
         // A row that the read-back does not show is looked up once, never resent blindly.
         // Where Brevo never said that it had the import, and the read-back shows nothing of it, it never arrived.
         let arrived = import.process.is_some() || landed > 0;
+        let rejected = if missing.is_empty() { BTreeSet::new() } else { self.rejected(import).await };
         for (link, email) in missing {
-            let found = match email.filter(|_| arrived).map(ContactKey::BrevoEmail) {
+            let email = email.filter(|email| arrived && !rejected.contains(email));
+            let found = match email.map(ContactKey::BrevoEmail) {
                 None => false,
                 Some(key) => match self.look_up(&key, priority).await {
                     Ok(found) => found,
@@ -436,6 +538,12 @@ impl Connection {
         tracing::info!(rows, process = process.map(crate::model::ProcessId::get), "import read back");
         Ok(rows)
     }
+}
+
+/// From when on what an import did shows: by Brevo's clock where we have it; by ours, with room for one that is off,
+/// where the answer was lost.
+fn since(import: &ImportRowState) -> DateTime<Utc> {
+    import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)) - TimeDelta::seconds(2)
 }
 
 /// The Brevo contact of a link in an import whose person has opted out in Intercom since.
@@ -476,7 +584,7 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
         if existed {
             // It was there before: the import left it alone, and it is first-linked, not overwritten.
             tx.leave_import(link.id)?;
-            tx.settle(link.id, "{}", None)?;
+            tx.settle(link.id, &tx.pack("links.base", &person::Base::default())?, None)?;
             tx.mark_dirty(link.id, Dirty::Live)?;
             return Ok(true);
         }
@@ -498,8 +606,50 @@ fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> S
     let flights = flights_of(link)?;
     let base = if link.brevo_id.is_none() { Base::default() } else { person::forget_unlanded(&base, &flights) };
     tx.leave_import(link.id)?;
-    tx.settle(link.id, &to_json("links.base", &base)?, None)?;
+    tx.settle(link.id, &tx.pack("links.base", &base)?, None)?;
     tx.mark_dirty(link.id, Dirty::Backfill)?;
     // The single request that follows names the field at fault; an import that never arrived says nothing about it.
     tx.postpone(link.id, now, arrived)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    /// Buckets with one row of this weight each, of `rows` rows.
+    async fn filled(rows: usize, bytes: usize) -> Buckets {
+        let packed = Store::in_memory().unwrap().write(|tx| tx.pack("imports", &0_u8)).await.unwrap();
+        let filling = Filling::default();
+        let mut buckets = Buckets { ours: Ours::none(&filling), buckets: BTreeMap::new(), fresh_at: None };
+        let mut filing = buckets.begin_filing();
+        filing.ours.begin(7);
+        let kind = Kind { what: What::Create, lists: BTreeSet::new() };
+        for row in 0..rows {
+            filing.filed.push((kind.clone(), 7, bytes, (i64::try_from(row).unwrap(), packed.clone())));
+        }
+        buckets.end_filing(filing);
+        assert_eq!(filling.lock().unwrap().len(), 1, "still being filled");
+        buckets
+    }
+
+    #[tokio::test]
+    async fn an_import_is_full_by_weight_or_by_rows() {
+        assert!(filled(10, 1_000).await.take_full().is_none());
+        assert_eq!(filled(700, 10_000).await.take_full().unwrap().rows.len(), 700);
+        assert_eq!(filled(MOST_ROWS, 1).await.take_full().unwrap().rows.len(), MOST_ROWS);
+        assert_eq!(filled(10, 1_000).await.take_all().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_committed_is_nobodys() {
+        let buckets = filled(1, 1).await;
+        let filling = Arc::clone(&buckets.ours.filling);
+        let mut filing = buckets.begin_filing();
+        filing.ours.begin(8);
+        drop(filing);
+        assert_eq!(*filling.lock().unwrap(), BTreeSet::from([7]));
+        drop(buckets);
+        assert!(filling.lock().unwrap().is_empty());
+    }
 }

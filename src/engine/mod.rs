@@ -109,6 +109,8 @@ pub struct Connection {
     ready: ArcSwapOption<Ready>,
     /// Links whose writes are being sent right now, so that live work and a sweep never write one person at once.
     busy: Mutex<BTreeSet<i64>>,
+    /// Imports that a push is filling.
+    filling: imports::Filling,
     /// Whether what an earlier process left without an answer has been looked after.
     recovered: std::sync::atomic::AtomicBool,
     /// Held while events are being sent: an event that is on its way must not be taken for one that waits.
@@ -134,6 +136,7 @@ impl Connection {
             settings: ArcSwapOption::from_pointee(settings),
             ready: ArcSwapOption::empty(),
             busy: Mutex::default(),
+            filling: imports::Filling::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
             events: tokio::sync::Mutex::new(()),
             bell: Arc::new(Notify::new()),

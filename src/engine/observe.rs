@@ -32,6 +32,8 @@ pub(super) struct Source {
     pub(super) now: DateTime<Utc>,
     /// How urgent what follows from it is.
     pub(super) dirty: Dirty,
+    /// Brevo has been read whole: who a newcomer is can be decided at once.
+    pub(super) place: bool,
 }
 
 /// An event as the outbox keeps it.
@@ -130,7 +132,13 @@ impl Source {
         if known.is_some() || wants_tags || wants_companies {
             tx.set_wants(&contact.id, wants_tags, wants_companies)?;
         }
-        tx.set_contact_companies(&contact.id, &contact.companies.items)?;
+        let (tags, companies) = (&contact.tags.items, &contact.companies.items);
+        if known.as_ref().map_or(!tags.is_empty(), |known| known.contact.tags.items != *tags) {
+            tx.set_contact_tags(&contact.id, tags)?;
+        }
+        if known.as_ref().map_or(!companies.is_empty(), |known| known.contact.companies.items != *companies) {
+            tx.set_contact_companies(&contact.id, companies)?;
+        }
 
         let placed = known.as_ref().is_some_and(|known| {
             known.link.is_some()
@@ -139,6 +147,9 @@ impl Source {
                 && known.contact.external_id == contact.external_id
                 && known.contact.role == contact.role
         });
+        if known.is_none() && self.place && super::place::place_newcomer(tx, &contact, self)? {
+            return Ok(true);
+        }
         if !placed {
             tx.set_unplaced(&contact.id, self.dirty)?;
         }
@@ -248,7 +259,7 @@ impl Source {
         if link.import.is_some() || !late_enough {
             return Ok(false);
         }
-        let flights: Flights = from_json("links.flights", flights)?;
+        let flights: Flights = flights.unpack("links.flights")?;
         settle_now(tx, link, &flights, link.answered, contact, &self.ready, self.now)
     }
 }
@@ -265,7 +276,7 @@ fn remember_opt_out(tx: &Tx<'_>, mut link: LinkRow, contact: &BrevoContact) -> R
         && !consent.brevo_out
     {
         consent.brevo_out = true;
-        link.base = to_json("links.base", &base)?;
+        link.base = tx.pack("links.base", &base)?;
         tx.set_base(link.id, &link.base)?;
     }
     Ok(link)
@@ -283,8 +294,8 @@ pub(super) fn settle_now(
 ) -> Result<bool> {
     let base = base_of(link)?;
     let settled = person::settle(&base, flights, answered, contact, &ready.mapping);
-    let left = (!settled.flights.is_empty()).then(|| to_json("links.flights", &settled.flights)).transpose()?;
-    tx.settle(link.id, &to_json("links.base", &settled.base)?, left.as_deref())?;
+    let left = (!settled.flights.is_empty()).then(|| tx.pack("links.flights", &settled.flights)).transpose()?;
+    tx.settle(link.id, &tx.pack("links.base", &settled.base)?, left.as_ref())?;
     for rule in &settled.refused {
         let message = "Brevo accepted the request but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";
@@ -305,12 +316,12 @@ pub(super) fn settle_now(
 
 /// What both sides agreed on about a link's person.
 pub(super) fn base_of(link: &LinkRow) -> Result<Base> {
-    from_json("links.base", &link.base)
+    if link.base.is_empty() { Ok(Base::default()) } else { link.base.unpack("links.base") }
 }
 
 /// A link's writes on their way; empty if there are none.
 pub(super) fn flights_of(link: &LinkRow) -> Result<Flights> {
-    link.flights.as_deref().map_or(Ok(Flights::default()), |flights| from_json("links.flights", flights))
+    link.flights.as_ref().map_or(Ok(Flights::default()), |flights| flights.unpack("links.flights"))
 }
 
 /// How a person is named in lists: by the Intercom id of the primary, never by address.

@@ -1,7 +1,7 @@
 //! One person's views, gathered from the store, and the plan for them.
 
 use super::Ready;
-use super::observe::{base_of, flights_of, to_json};
+use super::observe::{base_of, flights_of};
 use crate::mapping::FieldProblem;
 use crate::model::{BrevoContact, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, Value};
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
@@ -42,7 +42,7 @@ pub(super) struct Planned {
     /// The address that the Brevo contact was to take when this was planned.
     pub(super) rename_to: Option<Email>,
     /// The writes that were being watched already.
-    pub(super) watched: Option<String>,
+    pub(super) watched: Option<crate::store::Packed>,
 }
 
 /// What `mapping preview` shows about a person.
@@ -236,7 +236,7 @@ impl Person {
         }
         // A contact that does not exist yet is made even if it has nothing but its address.
         if plan.writes_nothing() && self.brevo.is_some() {
-            tx.keep_base(self.link.id, &to_json("links.base", &plan.base)?)?;
+            tx.keep_base(self.link.id, &tx.pack("links.base", &plan.base)?)?;
             tx.clear_failures(self.link.id, &still_failing(&plan, &quarantined))?;
             if !self.flights.is_empty() && self.link.answered && self.link.verify_after.is_none() {
                 tx.drop_intent(self.link.id, None, true)?;

@@ -1,6 +1,6 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
-use super::observe::{base_of, to_json};
+use super::observe::base_of;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
 use crate::model::{BrevoContactId, IntercomContact, IntercomContactId};
@@ -70,6 +70,11 @@ impl Connection {
     }
 }
 
+/// Decides who a contact is that was never seen before, while it is at hand. `false`: it waits for another.
+pub(super) fn place_newcomer(tx: &Tx<'_>, contact: &IntercomContact, source: &super::observe::Source) -> Result<bool> {
+    link_first(tx, contact, &source.settings, source.dirty, source.now)
+}
+
 /// `false`: it waits for another.
 fn place_one(
     tx: &Tx<'_>,
@@ -125,6 +130,17 @@ fn first_link(
     for kind in PLACING_NOTICES {
         tx.clear_notice(kind, &subject)?;
     }
+    link_first(tx, contact, settings, dirty, now)
+}
+
+fn link_first(
+    tx: &Tx<'_>,
+    contact: &IntercomContact,
+    settings: &Settings,
+    dirty: Dirty,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let subject = format!("contact {}", contact.id);
     let candidate = |found: Option<crate::model::BrevoContact>| -> Result<Option<Candidate>> {
         let Some(found) = found else { return Ok(None) };
         let link = tx.link_by_brevo(found.id)?;
@@ -219,7 +235,7 @@ fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Re
 fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
     let rows = tx.members(link)?;
     // Chosen once: but while nothing has been agreed on yet, members that the first read shows later still count.
-    let fresh = tx.link(link)?.is_some_and(|link| link.base == "{}" && link.flights.is_none());
+    let fresh = tx.link(link)?.is_some_and(|link| link.base.is_empty() && link.flights.is_none());
     let members: Vec<Member> = rows
         .iter()
         .map(|row| Member {
@@ -430,9 +446,9 @@ fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, row: &IntercomRow) 
     tx.set_link_email(link.id, row.contact.email.as_ref())?;
     tx.set_rename(link.id, None)?;
     let flights = crate::reconcile::person::Flights { may_loosen: out, ..Default::default() };
-    let flights = out.then(|| to_json("links.flights", &flights)).transpose()?;
+    let flights = out.then(|| tx.pack("links.flights", &flights)).transpose()?;
     let base = Base { consent: if out { base.consent } else { None }, ..Base::default() };
-    tx.settle(link.id, &to_json("links.base", &base)?, flights.as_deref())
+    tx.settle(link.id, &tx.pack("links.base", &base)?, flights.as_ref())
 }
 
 /// Two people exchanged addresses: the links are re-pointed and nobody is renamed. Each side's fields go to the new
@@ -446,7 +462,7 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
         let (own, theirs) = (base_of(link)?, base_of(partner)?);
         // Consent stays with the address; the fields are planned afresh.
         let base = Base { consent: theirs.consent.or(own.consent), sms: theirs.sms, ..Base::default() };
-        tx.settle(link.id, &to_json("links.base", &base)?, None)?;
+        tx.settle(link.id, &tx.pack("links.base", &base)?, None)?;
         tx.set_rename(link.id, None)?;
     }
     Ok(())
@@ -471,7 +487,7 @@ fn carry_consent(
     if base.consent.is_none() {
         base.consent = consent;
         let flights = crate::reconcile::person::Flights { may_loosen: true, ..Default::default() };
-        tx.settle(link.id, &to_json("links.base", &base)?, Some(&to_json("links.flights", &flights)?))?;
+        tx.settle(link.id, &tx.pack("links.base", &base)?, Some(&tx.pack("links.flights", &flights)?))?;
     }
     Ok(())
 }

@@ -60,6 +60,7 @@ impl Connection {
             read_began,
             now: self.now(),
             dirty,
+            place: false,
         })
     }
 
@@ -86,6 +87,12 @@ impl Connection {
         })
     }
 
+    /// Before Brevo was read whole once, nobody is linked or made there: they may exist.
+    pub(super) async fn knows_brevo(&self) -> Result<bool, EngineError> {
+        let known = self.store.read(|tx| tx.watermark(SideName::Brevo, Resource::Contacts)).await?;
+        Ok(known.is_some_and(|known| known.full_at.is_some()))
+    }
+
     /// Reads a whole sweep, going on where an interrupted one of the same kind stopped.
     pub(super) async fn sweep(
         &self,
@@ -106,6 +113,7 @@ impl Connection {
             Scope::Since(since) => known.is_some_and(|known| since <= known.at),
             Scope::CreatedSince(_) => false,
         };
+        let place = side == SideName::Intercom && resource == Resource::Contacts && self.knows_brevo().await?;
         let stage = Stage::Reading(side, resource);
         let mut sweep = self
             .store
@@ -176,7 +184,7 @@ impl Connection {
                 self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
                 return Err(give_up("more pages came than twice the total allows"));
             }
-            let source = self.source(number, false, sweep.began_at, dirty)?;
+            let source = Source { place, ..self.source(number, false, sweep.began_at, dirty)? };
             let last = page.next.is_none();
             let kept = sweep.clone();
             swept.changed += self

@@ -8,7 +8,7 @@
 
 use super::imports::Buckets;
 use super::inbox::is_refusal;
-use super::observe::{base_of, from_json, mark_brevo_gone, subject_of, to_json};
+use super::observe::{base_of, mark_brevo_gone, subject_of, to_json};
 use super::people::{self, Names, Planned};
 use super::{Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{
@@ -67,6 +67,15 @@ impl std::ops::AddAssign for Pushed {
     }
 }
 
+/// Which links a pass over the backlog is about.
+struct Part {
+    least: Dirty,
+    /// With a Brevo contact, without one, or both.
+    linked: Option<bool>,
+    bulk: bool,
+    backlog: u64,
+}
+
 /// What became of one single write.
 enum Outcome {
     Created(BrevoContactId),
@@ -82,7 +91,7 @@ impl Connection {
         priority: Priority,
         progress: &dyn super::Progress,
     ) -> Result<Pushed, EngineError> {
-        let mut ready = self.require_ready()?;
+        self.release_abandoned().await?;
         let settings = self.settings();
         let backlog = self.store.read(move |tx| tx.count_dirty(least)).await?;
         let bulk = backlog > settings.import_threshold;
@@ -90,32 +99,59 @@ impl Connection {
         let opt_outs = self.opt_out_in_imports(priority).await?;
         pushed.updated += opt_outs;
         pushed.requests += opt_outs;
-        let mut buckets = Buckets::default();
-        // Rows that wait for their import are still ours: live work must not write them meanwhile.
-        let mut claims = Vec::new();
-        let mut after = (i64::MAX, 0);
         progress.stage(super::Stage::Writing, 0, Some(backlog as u64));
+        let mut buckets = self.buckets();
+        // Contacts that exist before those that are made: the fresh read before update imports would show all that were
+        // just made.
+        let parts: &[Option<bool>] = if bulk { &[Some(true), Some(false)] } else { &[None] };
+        for linked in parts {
+            let part = Part { least, linked: *linked, bulk, backlog: backlog as u64 };
+            self.push_part(&part, &mut buckets, &mut pushed, priority, progress).await?;
+            for batch in buckets.take_all() {
+                pushed += self.send_import(batch, &mut buckets, priority).await?;
+            }
+        }
+        Ok(pushed)
+    }
+
+    async fn push_part(
+        &self,
+        part: &Part,
+        buckets: &mut Buckets,
+        pushed: &mut Pushed,
+        priority: Priority,
+        progress: &dyn super::Progress,
+    ) -> Result<(), EngineError> {
+        let mut ready = self.require_ready()?;
+        let Part { least, linked, bulk, backlog } = *part;
+        let mut after = (i64::MAX, 0);
         loop {
             let now = self.now();
-            let ids = self.store.read(move |tx| tx.dirty_links(least, after, BATCH, now)).await?;
-            let Some(&(last_dirty, last)) = ids.last() else { break };
+            let ids = self.store.read(move |tx| tx.dirty_links(least, linked, after, BATCH, now)).await?;
+            let Some(&(last_dirty, last)) = ids.last() else { return Ok(()) };
             after = (last_dirty, last);
             let claim = self.claim(ids.iter().map(|(_, link)| *link));
-            let links: Vec<i64> = claim.claimed.iter().copied().collect();
-            let order: BTreeMap<i64, usize> = ids.iter().enumerate().map(|(place, (_, link))| (*link, place)).collect();
+            let links: Vec<i64> =
+                ids.iter().map(|(_, link)| *link).filter(|link| claim.claimed.contains(link)).collect();
             pushed.planned += links.len() as u64;
             ready = self.ensure_options(ready, &links, priority).await?;
             let planning = Arc::clone(&ready);
-            let mut planned = self
+            let mut filing = buckets.begin_filing();
+            let (mut alone, lists, filing) = self
                 .store
                 .write(move |tx| {
                     let names = Names::read(tx)?;
-                    let mut all = Vec::new();
+                    let (mut alone, mut lists) = (Vec::new(), Vec::new());
                     for link in links {
                         let planned = people::gather(tx, link, &planning, &names)
                             .and_then(|person| person.map_or(Ok(None), |person| person.plan(tx, &planning, now)));
                         match planned {
-                            Ok(planned) => all.extend(planned),
+                            Ok(None) => {}
+                            Ok(Some(planned)) if only_lists(&planned) => lists.push(planned),
+                            Ok(Some(planned)) if bulk && importable(&planned) => {
+                                filing.file(tx, planned, &planning, now)?;
+                            }
+                            Ok(Some(planned)) => alone.push(planned),
                             // One row that cannot be read holds up nobody.
                             Err(StoreError::Decode { what, cause }) => {
                                 tracing::error!(link, what, "the state holds something unreadable: {cause}");
@@ -124,41 +160,21 @@ impl Connection {
                             Err(error) => return Err(error),
                         }
                     }
-                    Ok(all)
+                    Ok((alone, lists, filing))
                 })
                 .await?;
-            // The most urgent first, as the store handed them out.
-            planned.sort_by_key(|planned| order.get(&planned.link).copied().unwrap_or(usize::MAX));
-
-            let mut alone = Vec::new();
-            let mut lists: Vec<Planned> = Vec::new();
-            for planned in planned {
-                if only_lists(&planned) {
-                    lists.push(planned);
-                } else if bulk && importable(&planned) {
-                    buckets.push(planned, &ready)?;
-                } else {
-                    alone.push(planned);
-                }
-            }
-            // Opt-outs ride in single requests and come first of all.
+            buckets.end_filing(filing);
+            // Opt-outs ride in single requests and come first of all; then as the store handed them out, the most urgent
+            // first.
             alone.sort_by_key(|planned| !planned.plan.change.email_opted_out);
-            pushed += self.send_alone(alone, &ready, priority).await?;
-            pushed += self.send_lists(lists, priority).await?;
-            while let Some(bucket) = buckets.take_full() {
-                pushed += self.send_import(bucket, &mut false, priority).await?;
+            *pushed += self.send_alone(alone, &ready, priority).await?;
+            *pushed += self.send_lists(lists, priority).await?;
+            drop(claim);
+            while let Some(batch) = buckets.take_full() {
+                *pushed += self.send_import(batch, buckets, priority).await?;
             }
-            if !buckets.is_empty() {
-                claims.push(claim);
-            }
-            progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.max(1) as u64));
+            progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.max(1)));
         }
-        let mut fresh = false;
-        for bucket in buckets.take_all() {
-            pushed += self.send_import(bucket, &mut fresh, priority).await?;
-        }
-        drop(claims);
-        Ok(pushed)
     }
 
     pub(super) fn require_ready(&self) -> Result<Arc<Ready>, EngineError> {
@@ -229,7 +245,7 @@ impl Connection {
                 let mut left = Vec::with_capacity(all.len());
                 for planned in all {
                     if is_current(tx, &planned)? {
-                        tx.put_intent(planned.link, &to_json("links.flights", &planned.plan.flights)?, verify_after)?;
+                        tx.put_intent(planned.link, &tx.pack("links.flights", &planned.plan.flights)?, verify_after)?;
                         left.push(planned);
                     }
                 }
@@ -391,7 +407,7 @@ impl Connection {
             .write(move |tx| {
                 let Some(link) = tx.link(id)?.filter(|link| !link.answered) else { return Ok(None) };
                 let Some(flights) = &link.flights else { return Ok(None) };
-                let flights: person::Flights = from_json("links.flights", flights)?;
+                let flights: person::Flights = flights.unpack("links.flights")?;
                 // The address that the create was sent with: the person may have another by now.
                 let key = match (link.brevo_id, flights.email.as_ref().or(link.email.as_ref())) {
                     (Some(brevo), _) => ContactKey::Brevo(brevo),
@@ -427,7 +443,7 @@ impl Connection {
                             if let Some(link) = tx.link(link.id)?
                                 && let Some(flights) = &link.flights
                             {
-                                let flights = from_json("links.flights", flights)?;
+                                let flights = flights.unpack("links.flights")?;
                                 super::observe::settle_now(tx, &link, &flights, false, contact, &ready, source.now)?;
                             }
                         }
@@ -461,7 +477,8 @@ fn only_lists(planned: &Planned) -> bool {
 
 /// An import can carry it without harm: no clears, no consent of an existing contact, nobody blocklisted, first try.
 fn importable(planned: &Planned) -> bool {
-    if planned.tries > 0 || planned.plan.alone || planned.email.is_none() || planned.plan.change.sms_opted_out {
+    let PersonPlan { change, alone, .. } = &planned.plan;
+    if planned.tries > 0 || *alone || planned.email.is_none() || change.sms_opted_out || planned.watched.is_some() {
         return false;
     }
     match &planned.brevo {
@@ -471,8 +488,7 @@ fn importable(planned: &Planned) -> bool {
                 && !contact.consent.sms_opted_out
                 // An import finds its rows by address: under one that is no longer the contact's it makes a second one.
                 && contact.email == planned.email
-                && planned.watched.is_none()
-                && planned.plan.change.leave_lists.is_empty()
+                && change.leave_lists.is_empty()
                 && !planned.plan.base.consent.is_some_and(|consent| consent.brevo_out)
         }
     }
@@ -504,7 +520,7 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     let before = planned.brevo.as_ref().map(|contact| contact.id);
     let Some(link) = tx.link(planned.link)?.filter(|link| link.brevo_id == before) else {
         // Identity has given the link another contact meanwhile: what this one took says nothing about that one.
-        return record(tx, planned, "accepted, but the person is another Brevo contact by now", now);
+        return record(tx, planned, "accepted, but the person is another Brevo contact by now", None, now);
     };
     let mut base = plan.base.clone();
     // An opt-out in Brevo that was seen while this was on its way.
@@ -514,15 +530,15 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     if planned.ahead {
         tx.accept_opt_out(
             planned.link,
-            &to_json("links.base", &base)?,
-            &to_json("links.flights", &plan.flights)?,
+            &tx.pack("links.base", &base)?,
+            &tx.pack("links.flights", &plan.flights)?,
             planned.marks,
         )?;
-        return record(tx, planned, "accepted, ahead of a write whose outcome is not known yet", now);
+        return record(tx, planned, "accepted, ahead of a write whose outcome is not known yet", None, now);
     }
     tx.accept_write(
         planned.link,
-        (&to_json("links.base", &base)?, &to_json("links.flights", &plan.flights)?),
+        (&tx.pack("links.base", &base)?, &tx.pack("links.flights", &plan.flights)?),
         verify_after,
         planned.marks,
         planned.rename_to.as_ref(),
@@ -544,11 +560,17 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     } else {
         tx.clear_failures(planned.link, &people::still_failing(plan, &link.quarantined))?;
     }
-    record(tx, planned, "accepted", now)
+    record(tx, planned, "accepted", None, now)
 }
 
 /// The history and the conflict log of a write.
-pub(super) fn record(tx: &Tx<'_>, planned: &Planned, answer: &str, now: DateTime<Utc>) -> Stored<()> {
+pub(super) fn record(
+    tx: &Tx<'_>,
+    planned: &Planned,
+    answer: &str,
+    import: Option<i64>,
+    now: DateTime<Utc>,
+) -> Stored<()> {
     let plan = &planned.plan;
     for lost in &plan.lost {
         tx.put_conflict(&Conflict {
@@ -558,6 +580,7 @@ pub(super) fn record(tx: &Tx<'_>, planned: &Planned, answer: &str, now: DateTime
             kept: to_json("conflicts", &lost.kept)?,
             rule: lost.rule.clone(),
             at: now,
+            import,
         })?;
     }
     let what = if planned.brevo.is_none() { "create in Brevo" } else { "update in Brevo" };
@@ -574,11 +597,12 @@ pub(super) fn record(tx: &Tx<'_>, planned: &Planned, answer: &str, now: DateTime
         what: what.to_owned(),
         fields,
         answer: answer.to_owned(),
+        import,
     })
 }
 
 /// Nothing has happened to the person since this was planned.
-pub(super) fn is_current(tx: &Tx<'_>, planned: &Planned) -> Stored<bool> {
+fn is_current(tx: &Tx<'_>, planned: &Planned) -> Stored<bool> {
     let before = planned.brevo.as_ref().map(|contact| contact.id);
     Ok(tx
         .link(planned.link)?
@@ -601,7 +625,7 @@ pub(super) fn hold_apart(tx: &Tx<'_>, link: i64, holder: i64, now: DateTime<Utc>
     let detail = format!("the Brevo contact with its address is link {holder}'s");
     tx.put_notice("identity_conflict", &subject_of(tx, &row)?, Some(&detail), now)?;
     tx.leave_import(link)?;
-    tx.settle(link, "{}", None)?;
+    tx.settle(link, &tx.pack("links.base", &person::Base::default())?, None)?;
     tx.give_up(link)
 }
 
@@ -629,7 +653,7 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
     }
     if link.brevo_id.is_none() {
         tx.set_brevo(link.id, Some(contact.id))?;
-        tx.settle(link.id, "{}", None)?;
+        tx.settle(link.id, &tx.pack("links.base", &person::Base::default())?, None)?;
     } else {
         // A rename ran into an unlinked holder: adopted, by first-link rules.
         let base = base_of(&link)?;
@@ -638,8 +662,8 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
         let base = person::Base { consent: base.consent.filter(|_| out), ..Default::default() };
         tx.set_brevo(link.id, Some(contact.id))?;
         tx.set_rename(link.id, None)?;
-        let flights = out.then(|| to_json("links.flights", &flights)).transpose()?;
-        tx.settle(link.id, &to_json("links.base", &base)?, flights.as_deref())?;
+        let flights = out.then(|| tx.pack("links.flights", &flights)).transpose()?;
+        tx.settle(link.id, &tx.pack("links.base", &base)?, flights.as_ref())?;
     }
     tx.mark_dirty(link.id, Dirty::Live)
 }
@@ -656,11 +680,11 @@ pub(super) fn refuse(
     let Some(link) = tx.link(planned.link)? else { return Ok(()) };
     let subject = subject_of(tx, &link)?;
     // What was being watched before is watched as it was: answered, or of unknown outcome.
-    let earlier = || tx.drop_intent(link.id, planned.watched.as_deref(), !planned.ahead);
+    let earlier = || tx.drop_intent(link.id, planned.watched.as_ref(), !planned.ahead);
     match &error.kind {
         // It may have landed or may still land: nothing more is written until a later read shows what became of it.
         ErrorKind::Ambiguous | ErrorKind::Malformed => {
-            let flights = to_json("links.flights", &planned.plan.flights)?;
+            let flights = tx.pack("links.flights", &planned.plan.flights)?;
             return tx.put_intent(link.id, &flights, verify_after);
         }
         ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {

@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 use http::{Method, header as names};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value as Json;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -384,7 +384,14 @@ impl Side for IntercomClient {
         Err(unsupported("events of Brevo's"))
     }
 
-    async fn import_state(&self, _process: ProcessId) -> Result<ImportState, Box<SideError>> {
+    async fn count_changed(&self, _since: DateTime<Utc>, _: Priority) -> Result<Option<u64>, Box<SideError>> {
+        Err(unsupported("counting Brevo contacts"))
+    }
+
+    async fn import_states(
+        &self,
+        _processes: &[ProcessId],
+    ) -> Result<BTreeMap<ProcessId, ImportState>, Box<SideError>> {
         Err(unsupported("imports"))
     }
 

@@ -1,29 +1,37 @@
 //! Whether a person may be contacted, and why not.
 
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// Why a person may not be e-mailed. Kept for people to read, never compared between the vendors: what is compared is
 /// one bit, may be contacted or not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
 pub enum OptOutReason {
     /// The person unsubscribed (Intercom `unsubscribed_from_emails`, webhook `contact.unsubscribed`).
+    #[n(0)]
     Unsubscribed,
     /// A mail came back for good (Intercom `has_hard_bounced`).
+    #[n(1)]
     HardBounced,
     /// The person marked a mail as spam (Intercom `marked_email_as_spam`).
+    #[n(2)]
     Spam,
     /// Brevo's `emailBlacklisted`, which does not say why.
+    #[n(3)]
     Blocklisted,
 }
 
 /// What one side says about contacting a person.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Consent {
     /// Reasons not to e-mail; empty means the person may be e-mailed.
+    #[n(0)]
     pub email_opt_outs: BTreeSet<OptOutReason>,
     /// Opted out of SMS.
+    #[n(1)]
     pub sms_opted_out: bool,
 }
 

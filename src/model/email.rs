@@ -1,5 +1,6 @@
 //! One e-mail address, normalised once.
 
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -7,9 +8,10 @@ use std::fmt;
 /// part of the address, because both vendors treat them so.
 ///
 /// Brevo's placeholder for contacts that have only a phone (`…@mailin-sms.com`) is not an address.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
 #[serde(try_from = "String", into = "String")]
-pub struct Email(String);
+#[cbor(transparent)]
+pub struct Email(#[n(0)] String);
 
 /// Why a text is not an e-mail address. The text itself is not repeated: it is personal data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -47,6 +49,11 @@ impl Email {
         let address = format!("{}@{domain}", local.to_lowercase());
         let valid = email_address::EmailAddress::is_valid(&address) && !address.contains(char::is_whitespace);
         if valid { Ok(Self(address)) } else { Err(EmailError::Malformed) }
+    }
+
+    /// An address that was normalised before it was kept.
+    pub fn from_kept(address: String) -> Self {
+        Self(address)
     }
 
     /// The normalised address.

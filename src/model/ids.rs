@@ -1,14 +1,16 @@
 //! Ids as types, so that no call can mix them up.
 
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
         #[serde(transparent)]
-        pub struct $name(String);
+        #[cbor(transparent)]
+        pub struct $name(#[n(0)] String);
 
         impl $name {
             /// Wraps an id exactly as the vendor wrote it.
@@ -33,9 +35,10 @@ macro_rules! text_id {
 macro_rules! number_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
         #[serde(transparent)]
-        pub struct $name(i64);
+        #[cbor(transparent)]
+        pub struct $name(#[n(0)] i64);
 
         impl $name {
             /// Wraps an id exactly as the vendor wrote it.

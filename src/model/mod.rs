@@ -9,6 +9,7 @@ mod email;
 mod error;
 mod ids;
 mod observation;
+pub mod pack;
 mod record;
 mod side;
 mod value;

@@ -2,9 +2,10 @@
 
 use super::{
     BrevoContactId, BrevoListId, Consent, ConversationId, Email, IntercomCompanyId, IntercomContactId, IntercomTagId,
-    Value,
+    Value, pack,
 };
 use chrono::{DateTime, Utc};
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -13,21 +14,26 @@ use std::collections::BTreeSet;
 pub type Fields = std::collections::BTreeMap<String, Value>;
 
 /// A set of which a vendor may have shown only a part (Intercom embeds at most ten tags and companies in a contact).
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
 pub struct Partial<T: Ord> {
     /// What was shown.
+    #[n(0)]
     pub items: BTreeSet<T>,
     /// Whether that is all of it.
+    #[n(1)]
     pub complete: bool,
 }
 
 /// Intercom's two kinds of contact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
+#[cbor(index_only)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Signed up.
+    #[n(0)]
     User,
     /// Not yet.
+    #[n(1)]
     Lead,
 }
 
@@ -42,51 +48,78 @@ impl Role {
 }
 
 /// An Intercom contact.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(context_bound = "pack::Words")]
 pub struct IntercomContact {
     /// Intercom's id.
+    #[n(0)]
     pub id: IntercomContactId,
     /// The customer's own id (`user_id` of old).
+    #[n(1)]
     pub external_id: Option<String>,
     /// User or lead.
+    #[n(2)]
     pub role: Role,
     /// The normalised address; `None` when blank or not an address.
+    #[n(3)]
     pub email: Option<Email>,
     /// When Intercom made the record.
+    #[n(4)]
+    #[cbor(with = "pack::millis")]
     pub created_at: DateTime<Utc>,
     /// Intercom's record time. Moves with every visit, not only with edits.
+    #[n(5)]
+    #[cbor(with = "pack::millis")]
     pub updated_at: DateTime<Utc>,
     /// May the person be contacted.
+    #[n(6)]
     pub consent: Consent,
     /// Tags, by id (embedded lists carry no names).
+    #[n(7)]
     pub tags: Partial<IntercomTagId>,
     /// Companies, by Intercom's id.
+    #[n(8)]
     pub companies: Partial<IntercomCompanyId>,
     /// Every mappable path of the contact's own that has a value; `email`, `phone`, `name`, `role`, `external_id`,
     /// timestamps as [`Value::Instant`], `custom_attributes.*` among them.
+    #[n(9)]
+    #[cbor(with = "pack::by_word")]
     pub fields: Fields,
 }
 
 /// A Brevo contact.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(context_bound = "pack::Words")]
 pub struct BrevoContact {
     /// Brevo's id.
+    #[n(0)]
     pub id: BrevoContactId,
     /// The normalised address; `None` for phone-only contacts (`…@mailin-sms.com` is no address).
+    #[n(1)]
     pub email: Option<Email>,
     /// The customer's own id, which Brevo shows as attribute `EXT_ID`.
+    #[n(2)]
     pub ext_id: Option<String>,
     /// When Brevo made the record.
+    #[n(3)]
+    #[cbor(with = "pack::millis")]
     pub created_at: DateTime<Utc>,
     /// Brevo's record time. Moves with any touch, list membership included.
+    #[n(4)]
+    #[cbor(with = "pack::millis")]
     pub modified_at: DateTime<Utc>,
     /// `emailBlacklisted` and `smsBlacklisted`.
+    #[n(5)]
     pub consent: Consent,
     /// Lists the contact is on.
+    #[n(6)]
     pub lists: BTreeSet<BrevoListId>,
     /// Lists the person left (`listUnsubscribed`). Nobody is put back on one of these.
+    #[n(7)]
     pub lists_left: BTreeSet<BrevoListId>,
     /// Attributes under their UPPER-CASE names, untyped ([`Value::from_json`]); EMAIL and EXT_ID are not among them.
+    #[n(8)]
+    #[cbor(with = "pack::by_word")]
     pub attributes: Fields,
 }
 

@@ -5,8 +5,9 @@ use super::{
     OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest, Related, SideError, Write,
 };
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Which vendor.
@@ -75,6 +76,10 @@ pub trait Side: Send + Sync {
     /// One page of a sweep.
     async fn read(&self, request: &ReadRequest) -> Result<ReadPage, Box<SideError>>;
 
+    /// How many contacts have changed since then, for the price of one small request (Brevo); `None` where the answer
+    /// does not say.
+    async fn count_changed(&self, since: DateTime<Utc>, priority: Priority) -> Result<Option<u64>, Box<SideError>>;
+
     /// One contact as it is now. A record that is not there is an answer, not an error.
     async fn fetch(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>>;
 
@@ -108,8 +113,9 @@ pub trait Side: Send + Sync {
         priority: Priority,
     ) -> Result<BTreeSet<String>, Box<SideError>>;
 
-    /// How an import is doing.
-    async fn import_state(&self, process: ProcessId) -> Result<ImportState, Box<SideError>>;
+    /// How imports are doing, all of them in one request where that is possible. One that the vendor does not know is
+    /// missing from the answer.
+    async fn import_states(&self, processes: &[ProcessId]) -> Result<BTreeMap<ProcessId, ImportState>, Box<SideError>>;
 
     /// The rows of one of an import's reports: the first column that looks like an address, per row.
     async fn import_report(&self, url: &str) -> Result<Vec<String>, Box<SideError>>;

@@ -1,9 +1,10 @@
 //! What is asked of a vendor to change, and what it answered.
 
 use super::{
-    Attribute, AttributeKind, BrevoContactId, BrevoListId, Email, Fields, IntercomContactId, ProcessId, Value,
+    Attribute, AttributeKind, BrevoContactId, BrevoListId, Email, Fields, IntercomContactId, ProcessId, Value, pack,
 };
 use chrono::{DateTime, Utc};
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,13 +61,18 @@ impl ContactChange {
 }
 
 /// One row of an import.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(context_bound = "pack::Words")]
 pub struct ImportRow {
     /// Its address.
+    #[n(0)]
     pub email: Email,
     /// The customer's own id (attribute `EXT_ID`).
+    #[n(1)]
     pub ext_id: Option<String>,
     /// Attributes to set. Imports can neither clear nor set `false`.
+    #[n(2)]
+    #[cbor(with = "pack::by_word")]
     pub attributes: Fields,
 }
 

@@ -7,47 +7,62 @@ use super::{
     lists::{self, ListBase, ListStep, ListViews},
 };
 use crate::mapping::{FieldProblem, FieldRule, Mapping, OnClear, OnDrift, Projection};
-use crate::model::{BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, Value};
+use crate::model::{BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, Value, pack};
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What both sides agreed on about one person.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(context_bound = "pack::Words")]
 pub struct Base {
     /// By rule key.
     #[serde(rename = "f", default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[n(0)]
+    #[cbor(with = "pack::by_word")]
     pub fields: BTreeMap<String, FieldBase>,
     /// By Brevo list.
     #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[n(1)]
     pub lists: BTreeMap<BrevoListId, ListBase>,
     /// May be e-mailed.
     #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    #[n(2)]
     pub consent: Option<ConsentBase>,
     /// The same for SMS.
     #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    #[n(3)]
     pub sms: Option<ConsentBase>,
     /// The Brevo contact's address when consent was last seen: another one since may have lifted a blocklisting.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    #[n(4)]
     pub email: Option<Email>,
 }
 
 /// Our own writes that no verifying read has settled, by rule key.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[cbor(context_bound = "pack::Words")]
 pub struct Flights {
     /// Fields.
     #[serde(rename = "f", default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[n(0)]
+    #[cbor(with = "pack::by_word")]
     pub fields: BTreeMap<String, InFlight>,
     /// Lists joined (`true`) or left.
     #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[n(1)]
     pub lists: BTreeMap<BrevoListId, bool>,
     /// The write could lift a blocklisting: it renamed the contact, or was an import of existing contacts.
     #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
+    #[n(2)]
     pub may_loosen: bool,
     /// The address with which it was to make a contact.
     #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    #[n(3)]
     pub email: Option<Email>,
     /// It set `emailBlacklisted`.
     #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
+    #[n(4)]
     pub opted_out: bool,
 }
 

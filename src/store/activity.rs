@@ -189,14 +189,24 @@ impl Tx<'_> {
         Ok(changed > 0)
     }
 
-    /// Asks for the links of a tag's contacts to be planned. Rare (a tag is new or was renamed), so no index serves it.
+    /// Which tags a contact has.
+    pub fn set_contact_tags(&self, contact: &IntercomContactId, tags: &BTreeSet<IntercomTagId>) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM contact_tags WHERE contact = ?1")?.execute([contact.as_str()])?;
+        let mut insert = self.0.prepare_cached("INSERT INTO contact_tags (contact, tag) VALUES (?1, ?2)")?;
+        for tag in tags {
+            insert.execute([contact.as_str(), tag.as_str()])?;
+        }
+        Ok(())
+    }
+
+    /// Asks for the links of a tag's contacts to be planned: it is new, or was renamed.
     pub fn mark_tag_dirty(&self, tag: &IntercomTagId, dirty: Dirty) -> Result<usize> {
         Ok(self
             .0
             .prepare_cached(
                 "UPDATE links SET dirty = max(dirty, ?2), marks = marks + 1 WHERE id IN
-                   (SELECT c.link FROM intercom_contacts c, json_each(c.record, '$.tags.items') t
-                    WHERE c.link IS NOT NULL AND t.value = ?1)",
+                   (SELECT c.link FROM contact_tags t JOIN intercom_contacts c ON c.id = t.contact
+                    WHERE t.tag = ?1 AND c.link IS NOT NULL)",
             )?
             .execute(params![tag.as_str(), dirty.as_int()])?)
     }

@@ -1,6 +1,6 @@
 //! Both sides' views of contacts: what was last observed there.
 
-use super::{Result, Tx, decode, encode, links::Dirty, millis};
+use super::{Result, Tx, links::Dirty, millis};
 use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId};
 use rusqlite::{OptionalExtension as _, Row, params};
 
@@ -71,16 +71,16 @@ pub struct Wants {
 
 const INTERCOM_COLUMNS: &str = "record, state, merged_into, link, is_primary";
 
-type IntercomColumns = (String, String, Option<String>, Option<i64>, bool);
+type IntercomColumns = (Vec<u8>, String, Option<String>, Option<i64>, bool);
 
 fn intercom_row(row: &Row<'_>) -> rusqlite::Result<IntercomColumns> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
 }
 
-fn to_intercom(columns: IntercomColumns) -> Result<IntercomRow> {
+fn to_intercom(tx: &Tx<'_>, columns: IntercomColumns) -> Result<IntercomRow> {
     let (record, state, merged_into, link, is_primary) = columns;
     Ok(IntercomRow {
-        contact: decode("intercom_contacts", &record)?,
+        contact: tx.kept(record).unpack("intercom_contacts")?,
         state: ContactState::parse(&state),
         merged_into: merged_into.map(IntercomContactId::new),
         link,
@@ -95,7 +95,7 @@ impl Tx<'_> {
             .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE id = ?1"))?
             .query_row([id.as_str()], intercom_row)
             .optional()?
-            .map(to_intercom)
+            .map(|columns| to_intercom(self, columns))
             .transpose()
     }
 
@@ -120,7 +120,7 @@ impl Tx<'_> {
                 contact.role.as_str(),
                 millis(contact.created_at),
                 millis(contact.updated_at),
-                encode("intercom_contacts", contact)?,
+                self.pack("intercom_contacts", contact)?.bytes(),
                 seen_in,
             ])?;
         Ok(())
@@ -242,7 +242,7 @@ impl Tx<'_> {
             .0
             .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE link = ?1 ORDER BY id"))?;
         let rows = statement.query_map([link], intercom_row)?;
-        rows.map(|columns| to_intercom(columns?)).collect()
+        rows.map(|columns| to_intercom(self, columns?)).collect()
     }
 
     /// Puts a contact into a link (or into none).
@@ -274,14 +274,14 @@ impl Tx<'_> {
     }
 
     fn brevo_contact_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<BrevoContact>> {
-        let text: Option<String> = self
+        let record: Option<Vec<u8>> = self
             .0
             .prepare_cached(&format!(
                 "SELECT record FROM brevo_contacts WHERE {condition} AND gone = 0 ORDER BY id LIMIT 1"
             ))?
             .query_row([value], |row| row.get(0))
             .optional()?;
-        text.map(|text| decode("brevo_contacts", &text)).transpose()
+        record.map(|record| self.kept(record).unpack("brevo_contacts")).transpose()
     }
 
     /// Keeps what was observed, or what we have just made there (`provisional`: any later read replaces it).
@@ -303,7 +303,7 @@ impl Tx<'_> {
                 phone,
                 modified_at,
                 seen_in,
-                encode("brevo_contacts", contact)?,
+                self.pack("brevo_contacts", contact)?.bytes(),
             ])?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Links: who is whom, what both sides agreed on, our writes on their way, and what is to be planned.
 
-use super::{Result, Tx, decode, encode, instant, millis};
+use super::{Packed, Result, Tx, decode, encode, instant, millis};
 use crate::model::{BrevoContactId, Email, IntercomCompanyId};
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row, params};
@@ -68,7 +68,7 @@ impl Dirty {
     }
 }
 
-/// A link as it is kept. `base` and `flights` are the reconciler's, as JSON.
+/// A link as it is kept. `base` and `flights` are the reconciler's, packed.
 #[derive(Debug, Clone)]
 pub struct LinkRow {
     /// Its id.
@@ -79,10 +79,10 @@ pub struct LinkRow {
     pub brevo_id: Option<BrevoContactId>,
     /// How it is doing.
     pub state: LinkState,
-    /// What both sides agreed on.
-    pub base: String,
+    /// What both sides agreed on (or will have, once the import that holds it has landed).
+    pub base: Packed,
     /// Our writes on their way.
-    pub flights: Option<String>,
+    pub flights: Option<Packed>,
     /// Whether they were answered with success.
     pub answered: bool,
     /// Only a read that begins later (our clock) settles them.
@@ -105,20 +105,20 @@ pub struct LinkRow {
     pub company: Option<IntercomCompanyId>,
 }
 
-const COLUMNS: &str = "id, email, brevo_id, state, base, flights, answered, verify_after, import, dirty, sweep, \
+const COLUMNS: &str = "id, email, brevo_id, state, coalesce(pending_base, base), flights, answered, verify_after, import, dirty, sweep, \
                        rename_to, tries, quarantined, company, marks";
 
 type Columns = (LinkRow, Option<String>);
 
-fn link_row(row: &Row<'_>) -> rusqlite::Result<Columns> {
-    let email = |text: Option<String>| text.and_then(|text| Email::parse(&text).ok());
+fn link_row(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Columns> {
+    let email = |text: Option<String>| text.map(Email::from_kept);
     let link = LinkRow {
         id: row.get(0)?,
         email: email(row.get(1)?),
         brevo_id: row.get::<_, Option<i64>>(2)?.map(BrevoContactId::new),
         state: LinkState::parse(&row.get::<_, String>(3)?),
-        base: row.get(4)?,
-        flights: row.get(5)?,
+        base: tx.kept(row.get(4)?),
+        flights: row.get::<_, Option<Vec<u8>>>(5)?.map(|flights| tx.kept(flights)),
         answered: row.get(6)?,
         verify_after: row.get::<_, Option<i64>>(7)?.map(instant),
         import: row.get(8)?,
@@ -159,7 +159,7 @@ impl Tx<'_> {
     fn link_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<LinkRow>> {
         self.0
             .prepare_cached(&format!("SELECT {COLUMNS} FROM links WHERE {condition}"))?
-            .query_row([value], link_row)
+            .query_row([value], |row| link_row(self, row))
             .optional()?
             .map(finish)
             .transpose()
@@ -216,10 +216,12 @@ impl Tx<'_> {
     /// Links to plan, the most urgent first: with all their tags and companies (or somebody would be taken off a list
     /// for a tag that was merely not embedded; an opt-out does not wait for that), due, in no unfinished import, with no
     /// write of unknown outcome on its way (an opt-out of somebody who is in Brevo does not wait for that either).
-    /// `after`: the last row of the page before. Rows are urgency and link.
+    /// `after`: the last row of the page before. `linked`: only those with a Brevo contact, or only those without. Rows
+    /// are urgency and link.
     pub fn dirty_links(
         &self,
         least: Dirty,
+        linked: Option<bool>,
         after: (i64, i64),
         limit: usize,
         now: DateTime<Utc>,
@@ -227,14 +229,16 @@ impl Tx<'_> {
         let mut statement = self.0.prepare_cached(
             "SELECT dirty, id FROM links WHERE dirty >= ?1 AND dirty > 0 AND not_before <= ?2 AND import IS NULL
                AND (flights IS NULL OR answered = 1 OR (dirty = 3 AND brevo_id IS NOT NULL))
-               AND (dirty = 3 OR NOT EXISTS (SELECT 1 FROM intercom_contacts c
-                      WHERE c.link = links.id AND c.wants_tags + c.wants_companies > 0))
+               AND (dirty = 3 OR id NOT IN (SELECT link FROM intercom_contacts WHERE link IS NOT NULL
+                      AND wants_tags + wants_companies + wants_fetch > 0 AND wants_tags + wants_companies > 0))
                AND (dirty < ?3 OR (dirty = ?3 AND id > ?4))
-             ORDER BY dirty DESC, id LIMIT ?5",
+               AND (?5 IS NULL OR (brevo_id IS NOT NULL) = ?5)
+             ORDER BY dirty DESC, id LIMIT ?6",
         )?;
-        let ids = statement.query_map(params![least.as_int(), millis(now), after.0, after.1, limit], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
+        let ids = statement
+            .query_map(params![least.as_int(), millis(now), after.0, after.1, linked, limit], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -259,21 +263,22 @@ impl Tx<'_> {
     }
 
     /// Settled: nothing is to be written; `base` is what both sides agree on now.
-    pub fn keep_base(&self, link: i64, base: &str) -> Result<()> {
+    pub fn keep_base(&self, link: i64, base: &Packed) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE links SET base = ?2, dirty = 0, sweep = 0, tries = 0, rename_to = NULL WHERE id = ?1",
+                "UPDATE links SET base = ?2, pending_base = NULL, dirty = 0, sweep = 0, tries = 0, rename_to = NULL
+                 WHERE id = ?1",
             )?
-            .execute(params![link, base])?;
+            .execute(params![link, base.bytes()])?;
         Ok(())
     }
 
     /// Intent before write: what is about to leave is on disk first. Until an answer is recorded it counts as of
     /// unknown outcome.
-    pub fn put_intent(&self, link: i64, flights: &str, verify_after: DateTime<Utc>) -> Result<()> {
+    pub fn put_intent(&self, link: i64, flights: &Packed, verify_after: DateTime<Utc>) -> Result<()> {
         self.0
             .prepare_cached("UPDATE links SET flights = ?2, answered = 0, verify_after = ?3 WHERE id = ?1")?
-            .execute(params![link, flights, millis(verify_after)])?;
+            .execute(params![link, flights.bytes(), millis(verify_after)])?;
         Ok(())
     }
 
@@ -282,30 +287,30 @@ impl Tx<'_> {
     pub fn accept_write(
         &self,
         link: i64,
-        (base, flights): (&str, &str),
+        (base, flights): (&Packed, &Packed),
         verify_after: DateTime<Utc>,
         marks: i64,
         renamed: Option<&Email>,
     ) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE links SET base = ?2, flights = ?3, answered = 1, verify_after = ?4, tries = 0,
+                "UPDATE links SET base = ?2, pending_base = NULL, flights = ?3, answered = 1, verify_after = ?4, tries = 0,
                  dirty = CASE WHEN marks = ?5 THEN 0 ELSE dirty END, sweep = CASE WHEN marks = ?5 THEN 0 ELSE sweep END,
                  rename_to = CASE WHEN rename_to IS ?6 THEN NULL ELSE rename_to END WHERE id = ?1",
             )?
-            .execute(params![link, base, flights, millis(verify_after), marks, renamed.map(Email::as_str)])?;
+            .execute(params![link, base.bytes(), flights.bytes(), millis(verify_after), marks, renamed.map(Email::as_str)])?;
         Ok(())
     }
 
     /// An opt-out went ahead of an earlier write of unknown outcome, and was accepted: consent is agreed on, the earlier
     /// write stays what it was, and all else about the person waits for the read that verifies it.
-    pub fn accept_opt_out(&self, link: i64, base: &str, flights: &str, marks: i64) -> Result<()> {
+    pub fn accept_opt_out(&self, link: i64, base: &Packed, flights: &Packed, marks: i64) -> Result<()> {
         self.0
             .prepare_cached(
                 "UPDATE links SET base = ?2, flights = ?3, answered = 0,
                  dirty = CASE WHEN marks = ?4 THEN min(dirty, 2) ELSE dirty END WHERE id = ?1",
             )?
-            .execute(params![link, base, flights, marks])?;
+            .execute(params![link, base.bytes(), flights.bytes(), marks])?;
         Ok(())
     }
 
@@ -316,20 +321,23 @@ impl Tx<'_> {
     }
 
     /// Nothing was done: the intent is void.
-    pub fn drop_intent(&self, link: i64, before: Option<&str>, answered: bool) -> Result<()> {
-        self.0
-            .prepare_cached("UPDATE links SET flights = ?2, answered = ?3 WHERE id = ?1")?
-            .execute(params![link, before, answered])?;
+    pub fn drop_intent(&self, link: i64, before: Option<&Packed>, answered: bool) -> Result<()> {
+        self.0.prepare_cached("UPDATE links SET flights = ?2, answered = ?3 WHERE id = ?1")?.execute(params![
+            link,
+            before.map(Packed::bytes),
+            answered
+        ])?;
         Ok(())
     }
 
     /// A verifying read has settled the writes.
-    pub fn settle(&self, link: i64, base: &str, flights: Option<&str>) -> Result<()> {
+    pub fn settle(&self, link: i64, base: &Packed, flights: Option<&Packed>) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE links SET base = ?2, flights = ?3, answered = 1, verify_after = NULL WHERE id = ?1",
+                "UPDATE links SET base = ?2, pending_base = NULL, flights = ?3, answered = 1, verify_after = NULL
+                 WHERE id = ?1",
             )?
-            .execute(params![link, base, flights])?;
+            .execute(params![link, base.bytes(), flights.map(Packed::bytes)])?;
         Ok(())
     }
 
@@ -424,9 +432,14 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Base alone (after a swap, an adoption, a lost import row).
-    pub fn set_base(&self, link: i64, base: &str) -> Result<()> {
-        self.0.prepare_cached("UPDATE links SET base = ?2 WHERE id = ?1")?.execute(params![link, base])?;
+    /// Base alone.
+    pub fn set_base(&self, link: i64, base: &Packed) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE links SET base = iif(pending_base IS NULL, ?2, base),
+                 pending_base = iif(pending_base IS NULL, NULL, ?2) WHERE id = ?1",
+            )?
+            .execute(params![link, base.bytes()])?;
         Ok(())
     }
 
@@ -457,14 +470,49 @@ impl Tx<'_> {
         )?)
     }
 
-    /// Files a link under an import.
-    pub fn put_in_import(&self, link: i64, import: i64, base: &str, flights: &str) -> Result<()> {
+    /// Files a link under an import: what it will set, and base once it has landed. Until then base stays what it is.
+    pub fn put_in_import(&self, link: i64, import: i64, base: &Packed, flights: &Packed) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE links SET import = ?2, base = ?3, flights = ?4, answered = 0, dirty = 0, sweep = 0 WHERE id = ?1",
+                "UPDATE links SET import = ?2, pending_base = ?3, flights = ?4, answered = 0, dirty = 0, sweep = 0
+                 WHERE id = ?1",
             )?
-            .execute(params![link, import, base, flights])?;
+            .execute(params![link, import, base.bytes(), flights.bytes()])?;
         Ok(())
+    }
+
+    /// Links of an import that something has happened to since they were planned.
+    pub fn overtaken_in_import(&self, import: i64) -> Result<Vec<i64>> {
+        let mut statement = self.0.prepare_cached("SELECT id FROM links WHERE import = ?1 AND dirty > 0")?;
+        let ids = statement.query_map([import], |row| row.get(0))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// An import (or one link of it) that was never sent, or was refused as a whole: all is as before, and planned
+    /// again, not before `not_before`. `failed`: counts as a try of each.
+    pub fn release_import(
+        &self,
+        import: i64,
+        link: Option<i64>,
+        not_before: DateTime<Utc>,
+        failed: bool,
+    ) -> Result<usize> {
+        for table in ["changes", "conflicts"] {
+            self.0
+                .prepare_cached(&format!(
+                    "DELETE FROM {table} WHERE import = ?1
+                       AND link IN (SELECT id FROM links WHERE import = ?1 AND (?2 IS NULL OR id = ?2))"
+                ))?
+                .execute(params![import, link])?;
+        }
+        Ok(self
+            .0
+            .prepare_cached(
+                "UPDATE links SET import = NULL, pending_base = NULL, flights = NULL, answered = 1, verify_after = NULL,
+                 dirty = max(dirty, 1), marks = marks + 1, not_before = ?3, tries = tries + ?4
+                 WHERE import = ?1 AND (?2 IS NULL OR id = ?2)",
+            )?
+            .execute(params![import, link, millis(not_before), failed])?)
     }
 
     /// Links with a Brevo contact in unfinished imports whose person has opted out since.
@@ -481,7 +529,7 @@ impl Tx<'_> {
         let mut statement = self.0.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM links WHERE import = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
         ))?;
-        let rows = statement.query_map(params![import, after, limit], link_row)?;
+        let rows = statement.query_map(params![import, after, limit], |row| link_row(self, row))?;
         rows.map(|columns| finish(columns?)).collect()
     }
 

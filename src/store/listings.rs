@@ -1,7 +1,9 @@
 //! What people are told: failures, notices, conflicts, history, and counts.
 
-use super::{Result, Tx, decode, encode, instant, millis};
+use super::{Result, Tx, instant, millis};
+use crate::model::pack;
 use chrono::{DateTime, Utc};
+use minicbor::{Decode, Encode};
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -63,6 +65,8 @@ pub struct Conflict {
     pub rule: String,
     /// When.
     pub at: DateTime<Utc>,
+    /// The import that carried it.
+    pub import: Option<i64>,
 }
 
 /// One change that we made, and why.
@@ -78,7 +82,18 @@ pub struct Change {
     pub fields: BTreeMap<String, String>,
     /// What the vendor answered.
     pub answer: String,
+    /// The import that carried it.
+    pub import: Option<i64>,
 }
+
+/// Field → why. The reasons are few, and so are the fields.
+#[derive(Encode, Decode)]
+#[cbor(context_bound = "pack::Words")]
+struct Causes(
+    #[n(0)]
+    #[cbor(with = "pack::words")]
+    BTreeMap<String, String>,
+);
 
 /// The state in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -199,7 +214,7 @@ impl Tx<'_> {
     pub fn put_conflict(&self, conflict: &Conflict) -> Result<()> {
         self.0
             .prepare_cached(
-                "INSERT INTO conflicts (link, field, lost, kept, rule, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO conflicts (link, field, lost, kept, rule, at, import) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
                 conflict.link,
@@ -207,16 +222,17 @@ impl Tx<'_> {
                 conflict.lost,
                 conflict.kept,
                 conflict.rule,
-                millis(conflict.at)
+                millis(conflict.at),
+                conflict.import
             ])?;
         Ok(())
     }
 
     /// Values that were replaced, newest first.
     pub fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>> {
-        let mut statement = self
-            .0
-            .prepare_cached("SELECT link, field, lost, kept, rule, at FROM conflicts ORDER BY id DESC LIMIT ?1")?;
+        let mut statement = self.0.prepare_cached(
+            "SELECT link, field, lost, kept, rule, at, import FROM conflicts ORDER BY id DESC LIMIT ?1",
+        )?;
         let rows = statement.query_map([limit], |row| {
             Ok(Conflict {
                 link: row.get(0)?,
@@ -225,6 +241,7 @@ impl Tx<'_> {
                 kept: row.get(3)?,
                 rule: row.get(4)?,
                 at: instant(row.get(5)?),
+                import: row.get(6)?,
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -233,13 +250,16 @@ impl Tx<'_> {
     /// Keeps a change that we made.
     pub fn put_change(&self, change: &Change) -> Result<()> {
         self.0
-            .prepare_cached("INSERT INTO changes (link, at, what, fields, answer) VALUES (?1, ?2, ?3, ?4, ?5)")?
+            .prepare_cached(
+                "INSERT INTO changes (link, at, what, fields, answer, import) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
             .execute(params![
                 change.link,
                 millis(change.at),
                 change.what,
-                encode("changes", &change.fields)?,
-                change.answer
+                self.pack("changes", &Causes(change.fields.clone()))?.bytes(),
+                change.answer,
+                change.import
             ])?;
         Ok(())
     }
@@ -247,14 +267,15 @@ impl Tx<'_> {
     /// The latest changes (of one link), newest first.
     pub fn changes(&self, link: Option<i64>, limit: usize) -> Result<Vec<Change>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT link, at, what, fields, answer FROM changes WHERE ?1 IS NULL OR link = ?1 ORDER BY id DESC LIMIT ?2",
+            "SELECT link, at, what, fields, answer, import FROM changes WHERE ?1 IS NULL OR link = ?1 ORDER BY id DESC LIMIT ?2",
         )?;
         let rows = statement.query_map(params![link, limit], |row| {
-            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get::<_, String>(3)?, row.get(4)?))
+            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get::<_, Vec<u8>>(3)?, row.get(4)?, row.get(5)?))
         })?;
         rows.map(|row| {
-            let (link, at, what, fields, answer) = row?;
-            Ok(Change { link, at: instant(at), what, fields: decode("changes", &fields)?, answer })
+            let (link, at, what, fields, answer, import) = row?;
+            let Causes(fields) = self.kept(fields).unpack("changes")?;
+            Ok(Change { link, at: instant(at), what, fields, answer, import })
         })
         .collect()
     }
@@ -312,7 +333,7 @@ impl Tx<'_> {
             intercom_contacts: one("SELECT count(*) FROM intercom_contacts WHERE state = 'live'")?,
             brevo_contacts: one("SELECT count(*) FROM brevo_contacts WHERE gone = 0")?,
             contacts_synced: one(
-                "SELECT count(*) FROM links WHERE state = 'active' AND brevo_id IS NOT NULL AND base <> '{}'
+                "SELECT count(*) FROM links WHERE state = 'active' AND brevo_id IS NOT NULL AND length(base) > 0
                    AND import IS NULL",
             )?,
             conversations_synced: one("SELECT count(*) FROM conversations WHERE gone = 0")?,

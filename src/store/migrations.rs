@@ -6,11 +6,14 @@ use rusqlite_migration::{M, Migrations};
 
 const STEPS: &[M<'_>] = &[M::up(
     "
+    -- What packed records hold numbers for.
+    CREATE TABLE words (id INTEGER PRIMARY KEY, word TEXT NOT NULL);
+
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
-    -- Intercom's view of contacts. `record` is the model's contact as JSON.
+    -- Intercom's view of contacts. `record` is the model's contact, packed.
     CREATE TABLE intercom_contacts (
-        id TEXT PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
         email TEXT,
         external_id TEXT,
         phone TEXT,
@@ -21,7 +24,7 @@ const STEPS: &[M<'_>] = &[M::up(
         merged_into TEXT,
         said_gone TEXT,                            -- what a notice said: archived, deleted
         gone_check_at INTEGER,                     -- missing: when it is looked for under its other identifiers
-        record TEXT NOT NULL,
+        record BLOB NOT NULL,
         link INTEGER REFERENCES links(id),
         is_primary INTEGER NOT NULL DEFAULT 0,
         company TEXT,                              -- the company whose fields it shows
@@ -30,7 +33,7 @@ const STEPS: &[M<'_>] = &[M::up(
         wants_fetch INTEGER NOT NULL DEFAULT 0,    -- how often webhooks named it: one coalesced read decides
         seen_in INTEGER NOT NULL DEFAULT 0,        -- the full sweep that showed it last
         unplaced INTEGER NOT NULL DEFAULT 0        -- identity is to be decided, as urgently as `links.dirty` says
-    ) WITHOUT ROWID;
+    );
     CREATE INDEX intercom_contacts_email ON intercom_contacts(email) WHERE email IS NOT NULL;
     CREATE INDEX intercom_contacts_merged ON intercom_contacts(merged_into) WHERE merged_into IS NOT NULL;
     CREATE INDEX intercom_contacts_missing ON intercom_contacts(gone_check_at) WHERE state = 'missing';
@@ -47,7 +50,7 @@ const STEPS: &[M<'_>] = &[M::up(
         modified_at INTEGER NOT NULL,              -- 0: never seen, made by us and not read back yet
         gone INTEGER NOT NULL DEFAULT 0,
         seen_in INTEGER NOT NULL DEFAULT 0,        -- the full sweep that showed it last
-        record TEXT NOT NULL
+        record BLOB NOT NULL
     );
     CREATE INDEX brevo_contacts_email ON brevo_contacts(email) WHERE email IS NOT NULL;
     CREATE INDEX brevo_contacts_ext_id ON brevo_contacts(ext_id) WHERE ext_id IS NOT NULL;
@@ -59,8 +62,9 @@ const STEPS: &[M<'_>] = &[M::up(
         email TEXT,
         brevo_id INTEGER UNIQUE,
         state TEXT NOT NULL DEFAULT 'active',      -- active, brevo_gone, left
-        base TEXT NOT NULL DEFAULT '{}',
-        flights TEXT,                              -- our writes on their way; NULL: none
+        base BLOB NOT NULL DEFAULT x'',            -- empty: nothing has been agreed on yet
+        pending_base BLOB,                         -- base once the import that holds it has landed
+        flights BLOB,                              -- our writes on their way; NULL: none
         answered INTEGER NOT NULL DEFAULT 0,
         verify_after INTEGER,                      -- our clock, ms: only a read that began later settles the flights
         import INTEGER,                            -- the unfinished import that holds this person
@@ -109,6 +113,13 @@ const STEPS: &[M<'_>] = &[M::up(
         PRIMARY KEY (contact, company)
     ) WITHOUT ROWID;
     CREATE INDEX contact_companies_company ON contact_companies(company);
+
+    CREATE TABLE contact_tags (
+        contact TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        PRIMARY KEY (contact, tag)
+    ) WITHOUT ROWID;
+    CREATE INDEX contact_tags_tag ON contact_tags(tag);
 
     CREATE TABLE conversations (
         id TEXT PRIMARY KEY,
@@ -192,7 +203,7 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE TABLE imports (
         id INTEGER PRIMARY KEY,
         process INTEGER,                           -- NULL: sent, no answer seen
-        state TEXT NOT NULL,                       -- sending, running, reading_back, done
+        state TEXT NOT NULL,                       -- filling, sending, running, reading_back, done
         kind TEXT NOT NULL,                        -- create, update
         rows INTEGER NOT NULL,
         started_at INTEGER,                        -- Brevo's clock
@@ -231,7 +242,8 @@ const STEPS: &[M<'_>] = &[M::up(
         lost TEXT NOT NULL,
         kept TEXT NOT NULL,
         rule TEXT NOT NULL,
-        at INTEGER NOT NULL
+        at INTEGER NOT NULL,
+        import INTEGER                             -- the import that carried it
     );
     CREATE INDEX conflicts_link ON conflicts(link);
     CREATE TABLE changes (
@@ -239,9 +251,10 @@ const STEPS: &[M<'_>] = &[M::up(
         link INTEGER,
         at INTEGER NOT NULL,
         what TEXT NOT NULL,                        -- the request, in words
-        fields TEXT NOT NULL,                      -- what it set, and why
+        fields BLOB NOT NULL,                      -- what it set, and why, packed
         answer TEXT NOT NULL,
-        request_id TEXT
+        request_id TEXT,
+        import INTEGER                             -- the import that carried it
     );
     CREATE INDEX changes_link ON changes(link, id);
     CREATE INDEX changes_at ON changes(at);

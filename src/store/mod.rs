@@ -9,6 +9,7 @@
 //! | [`progress`] | cursors, watermarks, schedule, runs, the pair of accounts |
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
+//! | `words` | the words that packed records hold numbers for |
 
 pub mod activity;
 pub mod contacts;
@@ -19,8 +20,11 @@ mod migrations;
 mod owner;
 pub mod progress;
 pub mod queues;
+mod words;
 
 pub use owner::Owner;
+use words::Dictionary;
+pub use words::{Packed, Shared};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::{Path, PathBuf};
@@ -116,10 +120,13 @@ pub enum Calling {
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
     calling: Calling,
+    words: Dictionary,
+    /// Another process may own the state, and add words.
+    beside: bool,
 }
 
 /// One transaction. Its methods are spread over this room's files.
-pub struct Tx<'a>(&'a Connection);
+pub struct Tx<'a>(&'a Connection, &'a Dictionary);
 
 impl Store {
     /// Opens or makes the state at `path` for writing, with file mode 0600.
@@ -149,7 +156,8 @@ impl Store {
         let connection = Connection::open_with_flags(path, flags).map_err(|error| fail(error.to_string()))?;
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         migrations::check(&connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), calling: Calling::Inline })
+        let connection = Arc::new(Mutex::new(connection));
+        Ok(Self { connection, calling: Calling::Inline, words: Dictionary::default(), beside: true })
     }
 
     /// A copy in memory of the state at `path`, taken beside its owner: for finding out what would happen.
@@ -194,7 +202,9 @@ impl Store {
         // 16 MiB of pages: enough for the indexes that every row touches, little enough to stay light.
         connection.pragma_update(None, "cache_size", -16_384)?;
         migrations::run(&mut connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), calling })
+        let words = Dictionary::default();
+        words.catch_up(&connection)?;
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), calling, words, beside: false })
     }
 
     /// Runs `work` in one transaction: all of it is kept, or nothing.
@@ -206,10 +216,13 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
+        let words = self.words.clone();
         self.call(move |connection| {
             let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            let result = work(&Tx(&transaction))?;
+            let result = work(&Tx(&transaction, &words))?;
+            let saved = words.save(&transaction)?;
             transaction.commit()?;
+            words.saved(saved);
             Ok(result)
         })
         .await
@@ -224,9 +237,13 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
+        let (words, beside) = (self.words.clone(), self.beside);
         self.call(move |connection| {
             let transaction = connection.transaction()?;
-            work(&Tx(&transaction))
+            if beside {
+                words.catch_up(&transaction)?;
+            }
+            work(&Tx(&transaction, &words))
         })
         .await
     }
@@ -242,6 +259,21 @@ impl Store {
             Calling::Inline => run(),
             Calling::Blocking => tokio::task::spawn_blocking(run).await.map_err(|_| StoreError::ShutDown)?,
         }
+    }
+}
+
+impl Tx<'_> {
+    /// A record, to be kept: base and writes on their way.
+    ///
+    /// # Errors
+    /// None that records of ours can cause.
+    pub fn pack<T: for<'w> minicbor::Encode<Shared<'w>>>(&self, what: &'static str, record: &T) -> Result<Packed> {
+        self.1.pack(what, record)
+    }
+
+    /// A record as it was kept.
+    fn kept(&self, bytes: Vec<u8>) -> Packed {
+        self.1.kept(bytes)
     }
 }
 

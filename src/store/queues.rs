@@ -39,6 +39,8 @@ pub struct OutboxRow {
 /// How far an import is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ImportStage {
+    /// Rows are being gathered. Whoever gathers them holds them in memory: without them, it is void.
+    Filling,
     /// The request has left (or was about to); no answer is recorded.
     Sending,
     /// Brevo is at work.
@@ -184,18 +186,35 @@ impl Tx<'_> {
         Ok(open.unsigned_abs())
     }
 
-    /// An import is about to leave.
-    pub fn new_import(&self, creates: bool, rows: usize, now: DateTime<Utc>) -> Result<i64> {
+    /// An import that rows are gathered for.
+    pub fn new_import(&self, creates: bool, now: DateTime<Utc>) -> Result<i64> {
         self.0.execute(
-            "INSERT INTO imports (state, kind, rows, sent_at) VALUES ('sending', ?1, ?2, ?3)",
-            params![if creates { "create" } else { "update" }, rows, millis(now)],
+            "INSERT INTO imports (state, kind, rows, sent_at) VALUES ('filling', ?1, 0, ?2)",
+            params![if creates { "create" } else { "update" }, millis(now)],
         )?;
         Ok(self.0.last_insert_rowid())
+    }
+
+    /// The import is about to leave.
+    pub fn import_leaves(&self, id: i64, rows: usize, now: DateTime<Utc>) -> Result<()> {
+        self.0.execute(
+            "UPDATE imports SET state = 'sending', rows = ?2, sent_at = ?3 WHERE id = ?1",
+            params![id, rows, millis(now)],
+        )?;
+        Ok(())
+    }
+
+    /// Imports that rows were gathered for.
+    pub fn filling_imports(&self) -> Result<Vec<i64>> {
+        let mut statement = self.0.prepare_cached("SELECT id FROM imports WHERE state = 'filling'")?;
+        let ids = statement.query_map([], |row| row.get(0))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Notes how far an import is.
     pub fn put_import(&self, import: &ImportRowState) -> Result<()> {
         let state = match import.stage {
+            ImportStage::Filling => "filling",
             ImportStage::Sending => "sending",
             ImportStage::Running => "running",
             ImportStage::ReadingBack => "reading_back",
@@ -221,11 +240,11 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Imports that are not over.
+    /// Imports that have left and are not over.
     pub fn open_imports(&self) -> Result<Vec<ImportRowState>> {
         let mut statement = self.0.prepare_cached(
             "SELECT id, process, state, kind, rows, started_at, sent_at, checked_at, reports FROM imports
-             WHERE state <> 'done' ORDER BY id",
+             WHERE state NOT IN ('done', 'filling') ORDER BY id",
         )?;
         let rows = statement.query_map([], |row| {
             let at = |index| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(index)?.map(instant));
@@ -233,6 +252,7 @@ impl Tx<'_> {
                 id: row.get(0)?,
                 process: row.get::<_, Option<i64>>(1)?.map(ProcessId::new),
                 stage: match row.get::<_, String>(2)?.as_str() {
+                    "filling" => ImportStage::Filling,
                     "sending" => ImportStage::Sending,
                     "running" => ImportStage::Running,
                     _ => ImportStage::ReadingBack,

@@ -152,7 +152,9 @@ async fn what_the_brevo_client_sends_fits_the_description() {
     let Answer::ImportStarted(process, _) = client.write(&Write::Import(batch), live).await.unwrap() else {
         panic!("no import");
     };
-    client.import_state(process).await.unwrap();
+    client.import_states(&[process]).await.unwrap();
+    client.import_states(&[process, process]).await.unwrap();
+    client.count_changed(chrono::DateTime::UNIX_EPOCH, Priority::Live).await.unwrap();
 
     for scope in [Scope::Full, Scope::Since(now), Scope::CreatedSince(now)] {
         sweep(&client, Resource::Contacts, scope).await;
