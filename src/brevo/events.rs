@@ -28,17 +28,17 @@ impl BrevoClient {
         let at = |instant: Option<DateTime<Utc>>, other: DateTime<Utc>| {
             encode(&instant.unwrap_or(other).to_rfc3339_opts(SecondsFormat::Secs, true))
         };
-        let mut filter = format!(
-            "startDate={}&endDate={}",
-            at(first.checked_sub_signed(AROUND), first),
-            at(last.checked_add_signed(AROUND), last)
-        );
-        for contact in events.iter().map(|event| event.contact).collect::<BTreeSet<_>>() {
-            filter.push_str(&format!("&contact_id={contact}"));
-        }
-        for name in events.iter().map(|event| event.name.as_str()).collect::<BTreeSet<_>>() {
-            filter.push_str(&format!("&event_name={}", encode(name)));
-        }
+        let contacts: BTreeSet<_> = events.iter().map(|event| event.contact).collect();
+        let names: BTreeSet<_> = events.iter().map(|event| event.name.as_str()).collect();
+        let filter = [
+            format!("startDate={}", at(first.checked_sub_signed(AROUND), first)),
+            format!("endDate={}", at(last.checked_add_signed(AROUND), last)),
+        ]
+        .into_iter()
+        .chain(contacts.into_iter().map(|contact| format!("contact_id={contact}")))
+        .chain(names.into_iter().map(|name| format!("event_name={}", encode(name))))
+        .collect::<Vec<_>>()
+        .join("&");
         let mut held = BTreeSet::new();
         let mut offset = 0;
         for _ in 0..MOST_PAGES {

@@ -210,26 +210,23 @@ fn record(
 ) -> Stored<u64> {
     let mut sent = 0;
     for (index, (row, _)) in due.iter().enumerate() {
-        let (words, transient) = match answer {
-            Ok(Answer::EventsAccepted { failed }) => match failed.iter().find(|(place, _)| *place == index) {
-                Some((_, words)) => (words.clone(), false),
-                None => {
-                    sent += 1;
-                    tx.set_outbox(&row.key, "sent", now, false)?;
-                    continue;
-                }
-            },
-            Ok(_) => {
+        let refused = match answer {
+            Ok(Answer::EventsAccepted { failed }) => failed.iter().find(|(place, _)| *place == index),
+            _ => None,
+        };
+        let (words, transient) = match (answer, refused) {
+            (_, Some((_, words))) => (words.clone(), false),
+            (Ok(_), None) => {
                 sent += 1;
                 tx.set_outbox(&row.key, "sent", now, false)?;
                 continue;
             }
             // It may have landed, or still land: not sent again before Brevo was asked.
-            Err(error) if matches!(error.kind, ErrorKind::Ambiguous | ErrorKind::Malformed) => {
+            (Err(error), None) if matches!(error.kind, ErrorKind::Ambiguous | ErrorKind::Malformed) => {
                 tx.set_outbox(&row.key, "sending", ask_at, false)?;
                 continue;
             }
-            Err(error) => (error.to_string(), error.is_transient()),
+            (Err(error), None) => (error.to_string(), error.is_transient()),
         };
         let dead = !transient && row.tries + 1 >= MOST_TRIES;
         let wait = TimeDelta::seconds(30 << row.tries.min(6));

@@ -345,19 +345,18 @@ impl Person {
 
     /// The opt-outs that notices carried, in words.
     fn told(&self, tx: &Tx<'_>) -> Result<String> {
-        let mut words = String::new();
+        let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let mut words = Vec::new();
         for member in tx.members(self.link.id)? {
             for fact in tx.opt_outs(&member.contact.id)? {
                 let of = if fact.channel == Channel::Sms { "SMS" } else { "e-mail" };
-                let at = fact.at.to_rfc3339_opts(SecondsFormat::Secs, true);
-                words.push_str(&format!("; {} told of an opt-out of {of} at {at}", fact.source));
+                words.push(format!("; {} told of an opt-out of {of} at {}", fact.source, text(fact.at)));
                 if let Some(over) = fact.over_at {
-                    let over = over.to_rfc3339_opts(SecondsFormat::Secs, true);
-                    words.push_str(&format!(", and Intercom's record of {over} shows it taken back"));
+                    words.push(format!(", and Intercom's record of {} shows it taken back", text(over)));
                 }
             }
         }
-        Ok(words)
+        Ok(words.concat())
     }
 
     /// For `mapping preview`.
