@@ -86,7 +86,9 @@ fn table() -> Result<()> {
     let mut rows = Vec::new();
     for contacts in sizes {
         let output = Command::new(std::env::current_exe()?).arg("--measure").arg(contacts.to_string()).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let told = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{told}");
+        eprint!("{told}");
         let row: BTreeMap<String, Value> = serde_json::from_slice(&output.stdout)?;
         eprintln!("{contacts}: {}", serde_json::to_string(&row)?);
         rows.push(row);
@@ -151,9 +153,13 @@ async fn serve_world(contacts: usize) -> Result<()> {
         let requests = intercom.log().len() + brevo.log().len();
         let writes = intercom.log().write_count() + brevo.log().write_count();
         let brevo_contacts = brevo.contact_count();
+        let counted = intercom.log().counts().into_iter().chain(brevo.log().counts());
+        let by: BTreeMap<String, usize> =
+            counted.map(|((method, template), count)| (format!("{method} {template}"), count.all)).collect();
         println!(
             "{}",
-            json!({"requests": requests - before.0, "writes": writes - before.1, "brevo_contacts": brevo_contacts})
+            json!({"requests": requests - before.0, "writes": writes - before.1, "brevo_contacts": brevo_contacts,
+                "by": by})
         );
         before = (requests, writes);
     }
@@ -263,6 +269,7 @@ async fn measure(contacts: usize) -> Result<BTreeMap<&'static str, Value>> {
     ensure!(summary.outcome() == "ok" && summary.pending == 0, "{summary:#?}");
     let cpu = cpu_seconds()?;
     let first = other.count()?;
+    eprintln!("{contacts}: {:.2} s, {cpu:.2} s of CPU, {:.0} MiB, {}", took.as_secs_f64(), peak_mib()?, first["by"]);
     ensure!(first["brevo_contacts"] == json!(contacts), "not everybody arrived: {first}");
     // An incremental read goes two minutes back: until then it would show what the first sync has just written.
     tokio::time::sleep(Duration::from_secs(130)).await;

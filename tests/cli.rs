@@ -338,6 +338,13 @@ fn each_refusal_has_its_own_remedy() {
     let ran = world.run(&["sync"]);
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("help: The access token is wrong"), "{}", ran.err);
+    let status = world.run(&["status"]);
+    assert!(status.out.contains("Intercom: not let in") && status.out.contains("→ The access token"), "{}", status.out);
+    let status = world.run(&["status", "--json"]).json();
+    assert_eq!(
+        (status["connected"].as_bool(), status["refusals"][0]["side"].as_str()),
+        (Some(false), Some("intercom"))
+    );
 
     std::fs::write(&path, good.replace(KEY, "xkeysib-wrong")).unwrap();
     let ran = world.run(&["test"]);
@@ -348,6 +355,11 @@ fn each_refusal_has_its_own_remedy() {
     let ran = world.run(&["test"]);
     assert!(ran.out.contains("✗ Brevo API") && ran.out.contains("Authorised IPs"), "{}", ran.out);
     assert_eq!(world.writes(), 0);
+
+    world.brevo.knobs(|knobs| knobs.ip_blocked = false);
+    assert_eq!(world.run(&["sync"]).code, 0);
+    let status = world.run(&["status", "--json"]).json();
+    assert_eq!((status["connected"].as_bool(), status["refusals"].as_array().unwrap().len()), (Some(true), 0));
 }
 
 #[test]
@@ -460,6 +472,68 @@ fn the_daemon_runs_reloads_and_stops_when_asked() {
     daemon.says("stopped");
     assert!(daemon.process.wait().unwrap().success());
     world.assert_tells_nothing(&Ran { code: 0, out: String::new(), err: daemon.log.clone() });
+}
+
+#[cfg(unix)]
+#[test]
+fn sync_and_retry_are_handed_to_the_daemon_that_has_the_state() {
+    let world = World::new(20, "schedule:\n  brevo_contacts: {incremental: never}\n");
+    assert_eq!(world.run(&["sync"]).code, 0);
+    let mut daemon = Background::start(world.folder.path());
+    let begun = (0..2_000).any(|_| world.run(&["status", "--json"]).json()["nextRun"].is_string());
+    assert!(begun, "the daemon has planned its next runs");
+
+    let id = world.intercom.contact_ids().into_iter().find(|id| {
+        let email = world.intercom.contact(id).and_then(|contact| Some(contact["email"].as_str()?.to_lowercase()));
+        email.is_some_and(|email| world.brevo.contact_by_email(&email).is_some())
+    });
+    world.intercom.edit_contact(&id.unwrap(), &serde_json::json!({"name": "Zora Quill"})).unwrap();
+    let ran = world.run(&["sync", "--full"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(ran.out.contains("Sync ok"), "{}", ran.out);
+    assert!(ran.out.contains("Intercom contacts"), "the same summary as its own: {}", ran.out);
+    assert!(ran.err.contains("linkspan run") && ran.err.contains("Reading Intercom contacts"), "{}", ran.err);
+    world.assert_tells_nothing(&ran);
+    let arrived = |name: &str| {
+        world.brevo.contacts().into_iter().any(|contact| contact.attributes.values().any(|value| value == name))
+    };
+    assert!(arrived("Zora"), "the run wrote what it found");
+    daemon.says("a run begins, as ordered");
+
+    let ran = world.run(&["sync", "--resources", "contacts", "--json"]);
+    assert_eq!((ran.code, ran.json()["outcome"].as_str()), (0, Some("ok")), "{}{}", ran.out, ran.err);
+    assert!(ran.json()["read"]["intercom contacts"]["pages"].is_u64() && ran.json()["seconds"].is_number());
+
+    let ran = world.run(&["failed", "retry", "--json"]);
+    assert_eq!((ran.code, ran.json()["retried"].as_u64()), (0, Some(0)), "{}{}", ran.out, ran.err);
+    assert_eq!(world.run(&["failed", "retry", "4711"]).code, 1);
+
+    world.brevo.knobs(|knobs| knobs.ip_blocked = true);
+    let ran = world.run(&["sync"]);
+    assert_eq!(ran.code, 1, "{}", ran.out);
+    assert!(ran.err.contains("error: Brevo") && ran.err.contains("help:"), "with the remedy: {}", ran.err);
+    assert!(ran.err.contains("Authorised IPs"), "{}", ran.err);
+    let status = world.run(&["status", "--json"]).json();
+    assert_eq!(status["refusals"][0]["side"], "brevo", "{status}");
+    world.brevo.knobs(|knobs| knobs.ip_blocked = false);
+
+    // The daemon goes while somebody waits for it.
+    world.intercom.knobs(|knobs| knobs.latency = Duration::from_secs(30));
+    let waiting = std::process::Command::new(env!("CARGO_BIN_EXE_linkspan"))
+        .current_dir(world.folder.path())
+        .env_clear()
+        .args(["sync", "--full"])
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    daemon.says("a run begins, as ordered");
+    daemon.says("a run begins, as ordered");
+    daemon.says("a run begins, as ordered");
+    daemon.signal("-KILL");
+    let output = waiting.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("stopped before this was done"), "{said}");
 }
 
 #[cfg(unix)]

@@ -14,6 +14,8 @@ mod gone;
 mod people;
 #[path = "webhooks/stops.rs"]
 mod stops;
+#[path = "webhooks/switches.rs"]
+mod switches;
 #[path = "webhooks/world.rs"]
 mod world;
 

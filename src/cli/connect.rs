@@ -81,6 +81,14 @@ pub(super) fn open_to_look(context: &Context, config: &Config, command: &str) ->
     Ok(Connected { connection: connection(context, config, clients, store), _owner: owner })
 }
 
+/// The commands that hold a state, follow its schedule and take orders.
+const DAEMONS: [&str; 2] = ["`linkspan run`", "`linkspan demo`"];
+
+/// Whether a state's holder is a daemon.
+pub(super) fn is_daemon(holder: &str) -> bool {
+    DAEMONS.iter().any(|name| holder.contains(name))
+}
+
 fn own(context: &Context, config: &Config, command: &str) -> Result<Owner, StoreError> {
     let now = context.doors.clock.now().format("%Y-%m-%d %H:%M:%S UTC");
     let who = format!("`linkspan {command}` (process {}, since {now})", std::process::id());

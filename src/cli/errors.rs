@@ -25,6 +25,9 @@ pub enum CliError {
         /// Why not.
         error: std::io::Error,
     },
+    /// Config and account do not fit, a daemon says.
+    #[error("{0}")]
+    Unfit(String),
     /// Anything else, in words.
     #[error("{0}")]
     Failed(String),
@@ -41,7 +44,8 @@ impl CliError {
     /// The exit code.
     pub fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Engine(EngineError::Clashes(_) | EngineError::NoSuchList { .. }) => 78,
+            Self::Config(_) | Self::Unfit(_) => 78,
+            Self::Engine(error) if error.is_config() => 78,
             Self::Store(StoreError::Owned { .. }) | Self::Engine(EngineError::Store(StoreError::Owned { .. })) => 75,
             _ => 1,
         }

@@ -1,6 +1,8 @@
 //! `failed`: what a vendor refused.
 
-use super::{CliError, Context};
+use super::{CliError, Context, connect, order};
+use crate::config::Config;
+use crate::engine::{Ended, Order};
 use crate::store::{Calling, Owner, Store};
 use serde_json::json;
 
@@ -20,13 +22,22 @@ pub(super) enum Command {
 }
 
 pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliError> {
-    let path = &context.config()?.state.path;
+    let config = context.config()?;
+    let path = &config.state.path;
     match command {
         Command::List { limit } => list(context, &Store::open_read_only(path)?, *limit).await,
         Command::Retry { id } => {
             // Opened for reading first, so that no state is made or migrated here.
             drop(Store::open_read_only(path)?);
-            retry(context, &Store::open(path, Calling::Blocking)?, *id, Owner::holder(path)).await
+            let holder = Owner::holder(path);
+            let links = if let Some(daemon) = holder.clone().filter(|holder| connect::is_daemon(holder)) {
+                retry_there(context, config, daemon, *id).await?
+            } else {
+                let id = *id;
+                let store = Store::open(path, Calling::Blocking)?;
+                store.write(move |tx| tx.retry_failures(id)).await? as u64
+            };
+            say_retried(context, links, *id, holder)
         }
     }
 }
@@ -59,9 +70,16 @@ async fn list(context: &Context, store: &Store, limit: usize) -> Result<(), CliE
     Ok(())
 }
 
-async fn retry(context: &Context, store: &Store, id: Option<i64>, holder: Option<String>) -> Result<(), CliError> {
+/// The daemon that has the state looks after it at once.
+async fn retry_there(context: &Context, config: &Config, holder: String, id: Option<i64>) -> Result<u64, CliError> {
+    match order::carry_out(context, config, holder, &Order::Retry(id)).await? {
+        Ended::Retried(links) => Ok(links),
+        _ => Err(CliError::failed("the daemon answered something else than was asked; is it another version?")),
+    }
+}
+
+fn say_retried(context: &Context, links: u64, id: Option<i64>, holder: Option<String>) -> Result<(), CliError> {
     let printer = &context.printer;
-    let links = store.write(move |tx| tx.retry_failures(id)).await?;
     if printer.is_json() {
         printer.json(&json!({"retried": links, "holder": holder}));
         return Ok(());
@@ -78,7 +96,7 @@ async fn retry(context: &Context, store: &Store, id: Option<i64>, holder: Option
             // The order lies in the store, where whoever works next finds it.
             let who = holder.map_or_else(
                 || "the next `linkspan sync` or `run`".to_owned(),
-                |holder| format!("{holder}, within half a minute"),
+                |holder| if connect::is_daemon(&holder) { format!("{holder}, now") } else { holder },
             );
             printer.data(format!("{people} written again by {who}"));
         }

@@ -12,6 +12,7 @@ mod errors;
 mod failed;
 pub mod logging;
 mod mapping;
+mod order;
 mod printer;
 mod progress;
 mod run;

@@ -43,6 +43,13 @@ fn title(stage: Stage) -> String {
         Stage::Placing => "Matching people".to_owned(),
         Stage::Writing => "Writing to Brevo".to_owned(),
         Stage::ReadingBack => "Reading imports back".to_owned(),
+        Stage::AwaitingLanding(until) => {
+            let until = until.format("%H:%M:%S UTC");
+            format!("Waiting until {until}: an import's answer was lost, and until then it may still land")
+        }
+        Stage::AwaitingImport(until) => {
+            format!("Waiting for Brevo to finish an import, until {} at most", until.format("%H:%M:%S UTC"))
+        }
         Stage::Events => "Sending events".to_owned(),
     }
 }
@@ -125,7 +132,9 @@ impl Stages {
                 }
                 // The short stages of each round pass unsaid; waiting for imports may take minutes.
                 let worth_it = match stage {
-                    Stage::Preparing | Stage::Reading(..) => true,
+                    Stage::Preparing | Stage::Reading(..) | Stage::AwaitingLanding(_) | Stage::AwaitingImport(_) => {
+                        true
+                    }
                     Stage::Writing => total.is_some_and(|total| total > 1),
                     Stage::ReadingBack => wrote,
                     _ => false,

@@ -1,8 +1,11 @@
 //! `status`: what the state knows. Reads beside a running daemon and calls nobody.
 
+use super::errors::remedy;
 use super::progress::side_in_words;
 use super::{CliError, Context};
 use crate::config::Config;
+use crate::engine;
+use crate::model::SideName;
 use crate::store::listings::Counts;
 use crate::store::progress::Run;
 use crate::store::{Owner, Store, StoreError};
@@ -22,13 +25,12 @@ pub(super) struct Arguments {
 const LATER: [&str; 2] =
     ["custom events: come with a later version", "Brevo company objects: come with a later version"];
 
-/// The commands that hold a state and follow its schedule.
-const DAEMONS: [&str; 2] = ["`linkspan run`", "`linkspan demo`"];
-
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
     connected: bool,
+    /// Who does not let us in, and what helps.
+    refusals: Vec<Refused>,
     intercom: Option<String>,
     brevo: Option<String>,
     /// Who holds the state: a daemon, or a sync.
@@ -51,7 +53,19 @@ struct Status {
     webhook_seen_at: Option<DateTime<Utc>>,
     webhooks_waiting: u64,
     last_run: Option<Run>,
+    /// No run has ended yet.
+    #[serde(skip)]
+    first_run: bool,
     later: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Refused {
+    side: SideName,
+    message: String,
+    help: Option<String>,
+    at: DateTime<Utc>,
 }
 
 #[derive(Debug, Serialize)]
@@ -116,10 +130,18 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
             let (intercom, brevo) = (tx.meta("intercom")?, tx.meta("brevo")?);
             let (webhooks_waiting, _) = tx.inbox_state()?;
             let budgets = tx.budgets()?;
+            let refusals = engine::refusals(tx)?.into_iter().map(|refusal| Refused {
+                side: refusal.error.side,
+                message: refusal.error.to_string(),
+                help: remedy(&refusal.error),
+                at: refusal.at,
+            });
             let next_runs = tx.jobs()?.into_iter().filter_map(|(job, times)| Some((job, times.next_at?))).collect();
             Ok(Status {
                 webhook_seen_at: tx.meta("webhook_seen_at")?.and_then(|text| text.parse().ok()),
                 webhooks_waiting,
+                refusals: refusals.collect(),
+                first_run: runs.iter().all(|run| run.ended_at.is_none()) && !runs.is_empty(),
                 next_runs,
                 api_budget: budgets
                     .into_iter()
@@ -139,11 +161,13 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
         })
         .await?;
     status.holder = Owner::holder(path);
-    // The last run that ended tells whether the accounts let us in.
-    status.connected = status.intercom.is_some()
-        && status.brevo.is_some()
-        && status.last_run.as_ref().is_some_and(|run| run.outcome.as_deref() != Some("failed"));
-    status.daemon = status.holder.as_deref().is_some_and(|who| DAEMONS.iter().any(|name| who.contains(name)));
+    // The last run that ended tells whether the accounts let us in; while the first is at work, that it could begin.
+    let well = match &status.last_run {
+        Some(run) => run.outcome.as_deref() != Some("failed"),
+        None => status.first_run && status.holder.is_some(),
+    };
+    status.connected = status.intercom.is_some() && status.brevo.is_some() && status.refusals.is_empty() && well;
+    status.daemon = status.holder.as_deref().is_some_and(super::connect::is_daemon);
     // Without a daemon nothing is going to run.
     if !status.daemon {
         status.next_runs.clear();
@@ -185,10 +209,15 @@ fn print(context: &Context, status: &Status) {
             let word = if status.connected { "yes" } else { "no" };
             format!("{word} (Intercom {intercom}, Brevo {brevo})")
         }
-        _ => "no: nothing has run yet".to_owned(),
+        _ if status.refusals.is_empty() => "no: nothing has run yet".to_owned(),
+        _ => "no".to_owned(),
     };
-    let mut lines = vec![
-        ("connected", connected),
+    let mut lines = vec![("connected", connected)];
+    for refused in &status.refusals {
+        lines.push(("", format!("{} ({})", refused.message, at(Some(refused.at)))));
+        lines.extend(refused.help.iter().map(|help| ("", format!("→ {help}"))));
+    }
+    lines.extend([
         ("in use by", status.holder.clone().unwrap_or_else(|| "nobody: no daemon runs".to_owned())),
         ("lastSync", at(status.last_sync)),
         ("contactsSynced", status.contacts_synced.to_string()),
@@ -199,7 +228,7 @@ fn print(context: &Context, status: &Status) {
         ("consent", format!("{} differ between the sides", status.consent_divergences)),
         ("conflicts", status.conflicts.to_string()),
         ("webhooks", format!("last seen {}, {} waiting", at(status.webhook_seen_at), status.webhooks_waiting)),
-    ];
+    ]);
     if status.verifying > 0 {
         lines.push(("verifying", format!("{} writes without an answer", status.verifying)));
     }
@@ -234,4 +263,33 @@ fn print(context: &Context, status: &Status) {
         lines.push((if place == 0 { "not yet" } else { "" }, (*words).to_owned()));
     }
     context.printer.pairs(&lines);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Calling;
+
+    #[tokio::test]
+    async fn a_first_run_at_work_is_connected_and_one_that_nobody_is_at_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let text = format!("connectors: {{}}\nstate: {{path: {}}}\n", path.display());
+        let config = Config::parse(&text, &folder.path().join("config.yaml"), &BTreeMap::new()).unwrap();
+        let store = Store::open(&path, Calling::Inline).unwrap();
+        let now = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
+        let run = store
+            .write(move |tx| {
+                tx.claim_pair("a", "b")?;
+                tx.begin_run("brevo contacts full", now)
+            })
+            .await
+            .unwrap();
+        assert!(!gather(&config).await.unwrap().unwrap().connected, "cut off");
+        let owner = Owner::acquire(&path, "`linkspan run` (process 1)").unwrap();
+        assert!(gather(&config).await.unwrap().unwrap().connected);
+        store.write(move |tx| tx.end_run(run, "failed", "no", now)).await.unwrap();
+        assert!(!gather(&config).await.unwrap().unwrap().connected);
+        drop(owner);
+    }
 }

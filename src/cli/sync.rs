@@ -1,9 +1,11 @@
 //! `sync`: one whole run, or what it would do.
 
 use super::progress::{Stages, resource_named, side_in_words};
-use super::{CliError, Context, connect};
-use crate::engine::{DryRun, EngineError, Summary, SyncOptions};
+use super::{CliError, Context, connect, order};
+use crate::config::Config;
+use crate::engine::{DryRun, Ended, EngineError, Order, Summary, SyncOptions};
 use crate::model::Resource;
+use crate::store::StoreError;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -43,15 +45,20 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
     if !config.intercom.enabled {
         return Err(CliError::failed("connectors.intercom.enabled is false: there is nothing to sync"));
     }
-    let connected = if arguments.dry_run {
-        connect::open_to_look(context, config, "sync --dry-run")?
-    } else {
-        connect::open(context, config, "sync")?
-    };
     let options = SyncOptions {
         full: arguments.full,
         since: arguments.since,
         resources: arguments.resources.iter().copied().collect(),
+    };
+    let connected = if arguments.dry_run {
+        connect::open_to_look(context, config, "sync --dry-run")?
+    } else {
+        match connect::open(context, config, "sync") {
+            Err(CliError::Store(StoreError::Owned { holder })) if connect::is_daemon(&holder) => {
+                return run_there(context, config, holder, options).await;
+            }
+            opened => opened?,
+        }
     };
     let stages = Stages::new(&context.printer, context.doors.clock.clone());
     let began = context.doors.clock.now();
@@ -70,6 +77,16 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
     };
     stages.finish();
     let summary = summary?;
+    show(context, &summary, context.doors.clock.now() - began);
+    verdict(&summary)
+}
+
+/// The daemon that has the state does the run: the same run, summary and exit code.
+async fn run_there(context: &Context, config: &Config, holder: String, options: SyncOptions) -> Result<(), CliError> {
+    let began = context.doors.clock.now();
+    let Ended::Synced(summary) = order::carry_out(context, config, holder, &Order::Sync(options)).await? else {
+        return Err(CliError::failed("the daemon answered something else than was asked; is it another version?"));
+    };
     show(context, &summary, context.doors.clock.now() - began);
     verdict(&summary)
 }

@@ -118,7 +118,7 @@ pub struct SyncSwitches {
     pub companies: bool,
     /// Events about conversations.
     pub events: bool,
-    /// Tags of contacts and conversations.
+    /// Tags of contacts, their companies and their conversations.
     pub tags: bool,
 }
 

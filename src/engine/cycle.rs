@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What a run is busy with, for progress bars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Stage {
     /// Finding out about the accounts.
     Preparing,
@@ -27,6 +27,10 @@ pub enum Stage {
     Writing,
     /// Waiting for imports and reading them back.
     ReadingBack,
+    /// An import's answer was lost: waiting until it cannot land any more.
+    AwaitingLanding(DateTime<Utc>),
+    /// Brevo is at an import: waiting for its end, until then at most.
+    AwaitingImport(DateTime<Utc>),
     /// Sending events.
     Events,
 }
@@ -46,7 +50,7 @@ impl Progress for Silent {
 }
 
 /// What `sync` is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SyncOptions {
     /// Read everything, not only what changed.
     pub full: bool,
@@ -57,7 +61,7 @@ pub struct SyncOptions {
 }
 
 /// What a run did.
-#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
     /// What was read, by side and resource.
@@ -133,6 +137,18 @@ impl Connection {
     /// # Errors
     /// If an account does not let us in, the state cannot be written, or nothing at all could be done.
     pub async fn sync(&self, options: &SyncOptions, progress: &dyn Progress) -> Result<Summary, EngineError> {
+        let result = self.run_once(options, progress).await;
+        // Nothing of ours is in flight any more: the next start has nothing to wait for.
+        self.store.write(|tx| tx.set_meta("at_work", "no")).await?;
+        result
+    }
+
+    /// One whole run, noted among the runs. Others may be at work beside it.
+    pub(super) async fn run_once(
+        &self,
+        options: &SyncOptions,
+        progress: &dyn Progress,
+    ) -> Result<Summary, EngineError> {
         let kind = if options.full || options.since.is_some() { "sync --full" } else { "sync" };
         let began = self.now();
         let run = self.store.write(move |tx| tx.begin_run(kind, began)).await?;
@@ -141,14 +157,18 @@ impl Connection {
             Ok(summary) => (summary.outcome(), serde_json::to_string(summary).unwrap_or_default()),
             Err(error) => ("failed", error.to_string()),
         };
+        match &result {
+            Err(error) => self.note_refusal(error).await,
+            Ok(summary) => {
+                for side in [SideName::Intercom, SideName::Brevo] {
+                    if summary.read.keys().any(|read| read.starts_with(side.as_str())) {
+                        self.note_let_in(&[side]).await?;
+                    }
+                }
+            }
+        }
         let ended = self.now();
-        self.store
-            .write(move |tx| {
-                // Nothing of ours is in flight any more: the next start has nothing to wait for.
-                tx.set_meta("at_work", "no")?;
-                tx.end_run(run, outcome, &text, ended)
-            })
-            .await?;
+        self.store.write(move |tx| tx.end_run(run, outcome, &text, ended)).await?;
         result
     }
 
@@ -204,10 +224,10 @@ impl Connection {
 
     /// Intercom's resources that take part, in the order in which they are read: what a contact's plan needs first.
     pub(super) fn resources(&self, asked: &BTreeSet<Resource>) -> Vec<Resource> {
-        let sync = self.settings().sync;
-        let ready = self.ready();
-        let uses_tags = ready.as_ref().is_some_and(|ready| ready.uses_tags);
-        let uses_companies = ready.as_ref().is_some_and(|ready| ready.uses_companies);
+        let told = self.told.load();
+        let (sync, ready) = (told.settings.sync, told.ready.as_ref());
+        let uses_tags = ready.is_some_and(|ready| ready.uses_tags);
+        let uses_companies = ready.is_some_and(|ready| ready.uses_companies);
         [
             (Resource::Tags, sync.tags && uses_tags),
             (Resource::Companies, sync.companies && uses_companies),
@@ -293,7 +313,7 @@ impl Connection {
             let pushed = self.push(Dirty::Backfill, priority, progress).await?;
             summary.written += pushed;
             progress.stage(Stage::ReadingBack, 0, None);
-            let read_back = self.finish_imports(wait, priority).await?;
+            let read_back = self.finish_imports(wait, priority, progress).await?;
             summary.read_back += read_back;
             if pushed.planned == 0 && read_back == 0 {
                 break;
@@ -312,6 +332,7 @@ impl Connection {
         self.store
             .write(move |tx| {
                 tx.prune_inbox(inbox)?;
+                tx.prune_late_rows(now)?;
                 tx.prune_outbox(changes)?;
                 tx.prune_changes(changes).map(drop)
             })

@@ -18,6 +18,8 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How often unfinished imports are looked after.
 const IMPORT_LOOK: Duration = Duration::from_secs(2);
+/// How often the store is asked for orders of other commands.
+const ORDERS_LOOK: Duration = Duration::from_secs(1);
 /// How long after a failure a loop tries again.
 const AFTER_FAILURE: Duration = Duration::from_secs(15);
 
@@ -64,13 +66,15 @@ pub(super) fn full_job(side: SideName, resource: Resource) -> String {
 /// A connection left running.
 pub struct Daemon {
     connection: Arc<Connection>,
+    /// Rung when a run has been ordered.
+    ordered: tokio::sync::Notify,
     schedule: std::sync::Mutex<Arc<ScheduleConfig>>,
 }
 
 impl Daemon {
     /// A daemon for a connection.
     pub fn new(connection: Arc<Connection>, schedule: ScheduleConfig) -> Self {
-        Self { connection, schedule: std::sync::Mutex::new(Arc::new(schedule)) }
+        Self { connection, ordered: tokio::sync::Notify::new(), schedule: std::sync::Mutex::new(Arc::new(schedule)) }
     }
 
     /// Runs until asked to stop. What is in flight is finished; what waits is in the store.
@@ -78,12 +82,46 @@ impl Daemon {
     /// # Errors
     /// Only what makes going on pointless: the state cannot be used, or the accounts are not the state's.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), EngineError> {
-        self.start(&stop).await?;
-        if stop.is_cancelled() {
-            return Ok(());
+        // What a daemon before this one had begun: whoever placed it was told that it stopped.
+        self.connection.abandon_orders().await?;
+        let work = async {
+            self.start(&stop).await?;
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            let (live, scheduled) = tokio::join!(self.live(&stop), self.scheduled(&stop));
+            live.and(scheduled)
+        };
+        let outcome = tokio::select! {
+            biased;
+            outcome = work => outcome,
+            () = self.watch_orders() => Ok(()),
+        };
+        self.connection.abandon_orders().await?;
+        outcome
+    }
+
+    /// Looks for orders, for as long as it is let. Quick ones are carried out at once; a run is left to the schedule's
+    /// loop, so that no resource is read twice at a time.
+    async fn watch_orders(&self) {
+        let mut well = true;
+        loop {
+            tokio::time::sleep(ORDERS_LOOK).await;
+            match self.connection.take_quick_orders().await {
+                Ok(runs) => {
+                    well = true;
+                    if runs {
+                        self.ordered.notify_one();
+                    }
+                }
+                Err(error) => {
+                    // A full disk is told once, not every second.
+                    if std::mem::take(&mut well) {
+                        report("looking for orders", &error);
+                    }
+                }
+            }
         }
-        let (live, scheduled) = tokio::join!(self.live(&stop), self.scheduled(&stop));
-        live.and(scheduled)
     }
 
     /// New settings and schedule after a reload. What the old ones had in flight is finished first.
@@ -91,12 +129,7 @@ impl Daemon {
     /// # Errors
     /// If the new mapping does not fit the account; the old one stays then.
     pub async fn reload(&self, settings: super::Settings, schedule: ScheduleConfig) -> Result<(), EngineError> {
-        let before = self.connection.settings();
-        self.connection.settings.store(Some(Arc::new(settings)));
-        if let Err(error) = self.connection.prepare(false).await {
-            self.connection.settings.store(Some(before));
-            return Err(error);
-        }
+        self.connection.prepare_with(Arc::new(settings)).await?;
         *self.schedule.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(schedule);
         self.connection.bell.notify_one();
         Ok(())
@@ -140,6 +173,7 @@ impl Daemon {
             let pause = match outcome {
                 Ok(()) => connection.until_due(LONGEST_SLEEP).await.unwrap_or(AFTER_FAILURE),
                 Err(error) => {
+                    connection.note_refusal(&error).await;
                     report("live work", &error);
                     if matches!(error, EngineError::Stopped) {
                         return Ok(());
@@ -175,7 +209,10 @@ impl Daemon {
         }
         connection.place(Dirty::Live).await?;
         connection.verify_unanswered(Priority::Live).await?;
-        connection.push(Dirty::Live, Priority::Live, &Silent).await?;
+        let pushed = connection.push(Dirty::Live, Priority::Live, &Silent).await?;
+        if pushed.created + pushed.updated + pushed.listed > 0 {
+            connection.note_let_in(&[SideName::Brevo]).await?;
+        }
         connection.send_events(Priority::Live).await?;
         connection.keep_budgets().await
     }
@@ -183,6 +220,15 @@ impl Daemon {
     /// Reads on schedule. One job at a time: a run of a resource never overlaps itself.
     async fn scheduled(&self, stop: &CancellationToken) -> Result<(), EngineError> {
         loop {
+            // Somebody waits for what was ordered; and what it reads, the schedule need not read at once.
+            let outcome = tokio::select! {
+                biased;
+                () = self.stop_softly(stop) => return Ok(()),
+                outcome = self.connection.carry_out_orders() => outcome,
+            };
+            if let Err(error) = outcome {
+                report("an order", &error);
+            }
             let mut next = LONGEST_SLEEP;
             // A full disk or a busy file passes: the schedule goes on then.
             let due = match self.due(&mut next).await {
@@ -196,6 +242,9 @@ impl Daemon {
             let work = async {
                 for job in &due {
                     self.run_job(*job).await?;
+                    if self.connection.has_ordered_run().await? {
+                        return Ok(());
+                    }
                 }
                 self.push_backlog(!due.is_empty()).await
             };
@@ -205,6 +254,7 @@ impl Daemon {
                 outcome = work => outcome,
             };
             if let Err(error) = outcome {
+                self.connection.note_refusal(&error).await;
                 report("scheduled work", &error);
                 next = AFTER_FAILURE;
             } else if !due.is_empty() {
@@ -216,6 +266,7 @@ impl Daemon {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
+                () = self.ordered.notified() => {}
                 () = tokio::time::sleep(next) => {}
             }
         }
@@ -272,6 +323,10 @@ impl Daemon {
         let kind = name.clone();
         let run = connection.store.write(move |tx| tx.begin_run(&kind, began)).await?;
         let result = self.read(job).await;
+        match &result {
+            Ok(_) => connection.note_let_in(&[job.side]).await?,
+            Err(error) => connection.note_refusal(error).await,
+        }
         let ended = connection.now();
         let (outcome, summary) = match &result {
             Ok(words) => ("ok", words.clone()),

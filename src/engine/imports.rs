@@ -23,15 +23,22 @@ use std::time::Duration;
 /// Brevo takes 10 MB and recommends at most 8; rows are weighed roughly here.
 const FULL: usize = 7_000_000;
 /// Rows of one import: they are in memory together while its body is made.
-const MOST_ROWS: usize = 20_000;
+const MOST_ROWS: usize = 10_000;
 /// Rows that wait in memory, packed, in all imports together: beyond this the fullest is sent early.
-const MOST_WAITING: usize = 40_000;
+const MOST_WAITING: usize = 20_000;
 /// Links settled in one transaction.
 const BATCH: usize = 500;
 /// For so long a read of Brevo counts as fresh for update imports that go out together.
 const FRESH: TimeDelta = TimeDelta::seconds(30);
 /// After this an import is looked at first, then after twice as long each time.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
+/// How long Brevo may take without finishing any import. After that an import that is at work is given up: what landed
+/// is read back, and its other rows are planned again. (Brevo promises no time, and processes can stay queued.)
+const LONGEST_IMPORT: TimeDelta = TimeDelta::minutes(30);
+/// How long a row of an import that was given up may still land, as far as we look after it.
+const LANDS_LATE: TimeDelta = TimeDelta::hours(24);
+/// The notice about imports that were given up.
+const NEVER_ENDED: &str = "import_never_ended";
 /// How long an import that is over waits for the others, to be read back with them.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
@@ -347,7 +354,12 @@ impl Connection {
     }
 
     /// Waits for all open imports and reads them back. `wait`: until they are over; else one look.
-    pub(super) async fn finish_imports(&self, wait: bool, priority: Priority) -> Result<u64, EngineError> {
+    pub(super) async fn finish_imports(
+        &self,
+        wait: bool,
+        priority: Priority,
+        progress: &dyn super::Progress,
+    ) -> Result<u64, EngineError> {
         let mut pause = FIRST_LOOK;
         let mut read_back = 0;
         loop {
@@ -358,20 +370,48 @@ impl Connection {
             self.check_imports(&open, priority).await?;
             let now = self.now();
             let open = self.store.read(|tx| tx.open_imports()).await?;
-            let (over, at_work): (Vec<_>, Vec<_>) =
-                open.into_iter().partition(|import| import.stage == ImportStage::ReadingBack);
+            let (over, at_work): (Vec<_>, Vec<_>) = open.into_iter().partition(|import| import.stage.is_over());
             // One read for all, but one that is stuck does not hold up the others.
             let waited = |import: &ImportRowState| now - import.checked_at.unwrap_or(import.sent_at) > PATIENCE;
             if !over.is_empty() && (at_work.is_empty() || over.iter().any(waited)) {
+                progress.stage(super::Stage::ReadingBack, 0, None);
                 read_back += self.read_back(&over, priority).await?;
                 continue;
             }
             if !wait {
                 return Ok(read_back);
             }
+            self.say_what_is_awaited(&at_work, progress).await?;
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_secs(60));
         }
+    }
+
+    /// Nobody should look at a silent terminal for minutes.
+    async fn say_what_is_awaited(
+        &self,
+        at_work: &[ImportRowState],
+        progress: &dyn super::Progress,
+    ) -> Result<(), EngineError> {
+        // Most imports take seconds: those need no explanation.
+        const SHORT: TimeDelta = TimeDelta::seconds(10);
+        let lost = at_work.iter().filter(|import| is_lost(import)).map(landed_by).max();
+        let running = at_work.iter().filter(|import| !is_lost(import)).map(|import| import.sent_at).max();
+        match (lost, running) {
+            (Some(until), _) => progress.stage(super::Stage::AwaitingLanding(until), 0, None),
+            (None, Some(sent_at)) if self.now() - sent_at > SHORT => {
+                let until = self.given_up_at(sent_at).await?;
+                progress.stage(super::Stage::AwaitingImport(until), 0, None);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// When an import is given up. They queue behind one another: one that ends gives all others time.
+    async fn given_up_at(&self, sent_at: DateTime<Utc>) -> Result<DateTime<Utc>, EngineError> {
+        let last_end = self.store.read(|tx| tx.last_import_end()).await?;
+        Ok(last_end.map_or(sent_at, |end| end.max(sent_at)) + LONGEST_IMPORT)
     }
 
     /// Whether an import is not over.
@@ -387,9 +427,7 @@ impl Connection {
         let mut over = Vec::new();
         for import in open {
             // No answer was recorded: once it cannot land any more, what is there is read.
-            let lost = import.stage == ImportStage::Sending || import.process.is_none();
-            let landed_by = import.sent_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default();
-            if lost && import.stage != ImportStage::ReadingBack && now >= landed_by {
+            if is_lost(import) && !import.stage.is_over() && now >= landed_by(import) {
                 over.push(ImportRowState { stage: ImportStage::ReadingBack, ..import.clone() });
             }
         }
@@ -428,7 +466,10 @@ impl Connection {
         let processes: Vec<ProcessId> = running.iter().filter_map(|import| import.process).collect();
         let states = match self.brevo.import_states(&processes).await {
             Ok(states) => states,
-            Err(error) if error.is_transient() => return Ok(Vec::new()),
+            // Nobody says anything about them: that is not the same as not knowing them.
+            Err(error) if error.is_transient() => {
+                processes.iter().map(|process| (*process, ImportState::Running)).collect()
+            }
             Err(error) => return Err(error.into()),
         };
         let now = self.now();
@@ -436,7 +477,7 @@ impl Connection {
         for import in running {
             let mut next = ImportRowState { checked_at: Some(now), ..(*import).clone() };
             match import.process.and_then(|process| states.get(&process)) {
-                Some(ImportState::Running) => {}
+                Some(ImportState::Running) => self.give_up_if_endless(&mut next, now).await?,
                 Some(ImportState::Finished { reports, completed }) => {
                     if !completed {
                         tracing::warn!(import = import.id, "Brevo gave an import up; what landed is read back");
@@ -450,6 +491,22 @@ impl Connection {
             asked.push(next);
         }
         Ok(asked)
+    }
+
+    async fn give_up_if_endless(&self, import: &mut ImportRowState, now: DateTime<Utc>) -> Result<(), EngineError> {
+        if now < self.given_up_at(import.sent_at).await? {
+            return Ok(());
+        }
+        tracing::warn!(
+            process = import.process.map(ProcessId::get),
+            rows = import.rows,
+            minutes = (now - import.sent_at).num_minutes(),
+            "Brevo does not finish an import: it is given up, what landed is read back, the rest is written singly"
+        );
+        import.stage = ImportStage::GivenUp;
+        // Only those that Brevo finished were looked at for their end.
+        import.checked_at = None;
+        Ok(())
     }
 
     /// Reads what the imports left behind, 1,000 contacts a request, and settles every row.
@@ -506,9 +563,12 @@ impl Connection {
         // A row that the read-back does not show is looked up once, never resent blindly.
         // Where Brevo never said that it had the import, and the read-back shows nothing of it, it never arrived.
         let arrived = import.process.is_some() || landed > 0;
+        let given_up = import.stage == ImportStage::GivenUp;
+        let missed = missing.len();
         let rejected = if missing.is_empty() { BTreeSet::new() } else { self.rejected(import).await };
         for (link, email) in missing {
-            let email = email.filter(|email| arrived && !rejected.contains(email));
+            // An import that Brevo did not finish may have left out thousands: the read-back has shown what landed.
+            let email = email.filter(|email| arrived && !given_up && !rejected.contains(email));
             let found = match email.map(ContactKey::BrevoEmail) {
                 None => false,
                 Some(key) => match self.look_up(&key, priority).await {
@@ -528,13 +588,31 @@ impl Connection {
                     let Some(row) = tx.link(link)? else { return Ok(()) };
                     if row.import.is_some() && (!found || !settle_row(tx, &row, &state, &ready, now)?) {
                         lose_row(tx, &row, arrived, now)?;
+                        if given_up && !state.creates {
+                            tx.put_late_row(link, now + LANDS_LATE)?;
+                        }
                     }
                     Ok(())
                 })
                 .await?;
         }
-        let (id, process) = (import.id, import.process);
-        self.store.write(move |tx| tx.end_import(id)).await?;
+        let (id, process, now) = (import.id, import.process, self.now());
+        self.store
+            .write(move |tx| {
+                if given_up {
+                    let process = process.map_or_else(|| "unknown".to_owned(), |process| process.get().to_string());
+                    let detail =
+                        format!("Brevo's process {process} came to no end; {missed} of {rows} rows had not landed");
+                    tx.put_notice(NEVER_ENDED, &format!("import {id}"), Some(&detail), now)?;
+                } else if process.is_some() {
+                    // Brevo finishes imports again.
+                    for (_, subject, _) in tx.notices(Some(NEVER_ENDED), 1_000)? {
+                        tx.clear_notice(NEVER_ENDED, &subject)?;
+                    }
+                }
+                tx.end_import(id)
+            })
+            .await?;
         tracing::info!(rows, process = process.map(crate::model::ProcessId::get), "import read back");
         Ok(rows)
     }
@@ -544,6 +622,16 @@ impl Connection {
 /// where the answer was lost.
 fn since(import: &ImportRowState) -> DateTime<Utc> {
     import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)) - TimeDelta::seconds(2)
+}
+
+/// No answer to the import's request was recorded.
+fn is_lost(import: &ImportRowState) -> bool {
+    import.process.is_none()
+}
+
+/// When a lost import can no longer land.
+fn landed_by(import: &ImportRowState) -> DateTime<Utc> {
+    import.sent_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default()
 }
 
 /// The Brevo contact of a link in an import whose person has opted out in Intercom since.
@@ -576,22 +664,29 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
             hold_apart(tx, link.id, holder.id, now)?;
             return Ok(true);
         }
-        tx.set_brevo(link.id, Some(contact.id))?;
-        rename_if_moved(tx, link.id, contact.email.as_ref())?;
+        tx.leave_import_for(link.id, contact.id)?;
+        if link.email != contact.email {
+            rename_if_moved(tx, link.id, contact.email.as_ref())?;
+        }
         // Without Brevo's clock, ours, with room for one that is off.
         let started = import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10));
         let existed = contact.created_at < started - TimeDelta::seconds(5);
         if existed {
             // It was there before: the import left it alone, and it is first-linked, not overwritten.
-            tx.leave_import(link.id)?;
             tx.settle(link.id, &tx.pack("links.base", &person::Base::default())?, None)?;
             tx.mark_dirty(link.id, Dirty::Live)?;
             return Ok(true);
         }
     } else if import.started_at.is_some_and(|started| contact.modified_at < started - TimeDelta::seconds(2)) {
         return Ok(false);
+    } else if import.stage == ImportStage::GivenUp
+        && !person::settle(&base_of(link)?, &flights, true, &contact, &ready.mapping).refused.is_empty()
+    {
+        // Somebody else has changed the contact; our row has not landed, which is no refusal.
+        return Ok(false);
+    } else {
+        tx.leave_import(link.id)?;
     }
-    tx.leave_import(link.id)?;
     let link = LinkRow { import: None, ..link.clone() };
     let again = settle_now(tx, &link, &flights, true, &contact, ready, now)?;
     if again {

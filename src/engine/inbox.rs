@@ -4,6 +4,7 @@
 use super::cycle::stops_everything;
 use super::observe::{from_json, to_json};
 use super::{Connection, EngineError};
+use crate::config::SyncSwitches;
 use crate::intercom::webhook::{self, Effect, Notification, OptOut, ToFetch, Topic};
 use crate::model::{
     ContactKey, ConversationId, Gone, IntercomCompanyId, IntercomContactId, Observation, OptOutReason, Priority,
@@ -226,10 +227,18 @@ fn act(
     }
     let mut applied = 0;
     let mut reads = 0;
-    if let Some(tag) = notification.tag() {
+    let sync = source.settings.sync;
+    let off = is_off(&notification.topic, sync);
+    let mut dropped = off;
+    if let Some(tag) = notification.tag().filter(|_| sync.tags && !off) {
         applied += u64::from(source.apply(tx, &Observation::Tag(tag))?);
     }
     for effect in notification.effects() {
+        // An opt-out counts always: the person is in Brevo still, and may be mailed from there.
+        if (off || is_effect_off(&effect, sync)) && !matches!(effect, Effect::OptedOut { .. }) {
+            dropped = true;
+            continue;
+        }
         match effect {
             Effect::Observed { observation, at } => {
                 match undecided(tx, source, &observation, at)? {
@@ -266,7 +275,34 @@ fn act(
             }
         }
     }
+    if dropped && applied + reads == 0 {
+        tx.count("webhook_switched_off", 1)?;
+        return Ok("switched off in the config: kept and counted".to_owned());
+    }
     Ok(format!("{applied} applied, {reads} to read"))
+}
+
+/// Whether the config switches off what the topic is about.
+fn is_off(topic: &Topic, sync: SyncSwitches) -> bool {
+    let name = topic.as_str();
+    (name.starts_with("company.") && !sync.companies)
+        || (name.starts_with("conversation") && !sync.conversations)
+        || (name.contains(".tag.") && !sync.tags)
+}
+
+/// Whether the config switches off what this would change or read.
+fn is_effect_off(effect: &Effect, sync: SyncSwitches) -> bool {
+    match effect {
+        Effect::Observed { observation, .. } | Effect::Gone(observation) => match observation {
+            Observation::IntercomContact(_) | Observation::IntercomContactGone(..) => !sync.contacts,
+            Observation::Company(_) | Observation::CompanyGone(_) => !sync.companies,
+            Observation::Conversation(_) | Observation::ConversationGone(_) => !sync.conversations,
+            _ => false,
+        },
+        Effect::NeedsFetch(ToFetch::Contact(_)) | Effect::OptedOut { .. } => !sync.contacts,
+        Effect::NeedsFetch(ToFetch::Company(_)) => !sync.companies,
+        Effect::NeedsFetch(ToFetch::Conversation(_)) | Effect::Transition { .. } => !sync.conversations,
+    }
 }
 
 fn want(fetch: ToFetch, follow: &mut Follow) {

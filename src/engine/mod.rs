@@ -3,6 +3,7 @@
 //!
 //! | file | does |
 //! |---|---|
+//! | `access` | whether the vendors let us in, for `status` |
 //! | `prepare` | which accounts these are, which attributes and lists exist, what must be made first |
 //! | `pull` | sweeps: page after page into the store, with a durable cursor |
 //! | `observe` | one observation → views, dirty marks, events, all in the page's transaction |
@@ -16,8 +17,10 @@
 //! | `outbox` | events |
 //! | `inbox` | webhooks |
 //! | `cycle` | a whole run: `sync` |
+//! | `orders` | what other commands ask of a running daemon |
 //! | `daemon` | `run`: the schedule, and live work beside it |
 
+mod access;
 mod cycle;
 mod daemon;
 mod hydrate;
@@ -26,6 +29,7 @@ mod inbox;
 mod missing;
 mod observe;
 mod options;
+mod orders;
 mod outbox;
 mod people;
 mod place;
@@ -34,9 +38,11 @@ mod pull;
 mod push;
 mod settings;
 
+pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use inbox::{LONGEST_BODY, Received};
+pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
 pub use prepare::Ready;
 pub use settings::Settings;
@@ -45,7 +51,7 @@ use crate::doors::Doors;
 use crate::mapping::Clash;
 use crate::model::{Side, SideError};
 use crate::store::{Store, StoreError};
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -99,14 +105,29 @@ pub enum EngineError {
     EverythingFailed(u64),
 }
 
+impl EngineError {
+    /// Whether it is config or mapping that must be changed.
+    pub fn is_config(&self) -> bool {
+        matches!(self, Self::Clashes(_) | Self::NoSuchList { .. })
+    }
+}
+
+/// What a connection is told to do, and what it found out about its accounts under just that. One value: a reload swaps
+/// both or neither, and nobody works with half of it.
+struct Told {
+    settings: Arc<Settings>,
+    ready: Option<Arc<Ready>>,
+}
+
 /// One Intercom workspace and one Brevo account, kept in step: a value, not a global.
 pub struct Connection {
     intercom: Arc<dyn Side>,
     brevo: Arc<dyn Side>,
     store: Store,
     doors: Doors,
-    settings: ArcSwapOption<Settings>,
-    ready: ArcSwapOption<Ready>,
+    told: ArcSwap<Told>,
+    /// Held while the accounts are looked at: a start that takes long must not undo a reload.
+    preparing: tokio::sync::Mutex<()>,
     /// Links whose writes are being sent right now, so that live work and a sweep never write one person at once.
     busy: Mutex<BTreeSet<i64>>,
     /// Imports that a push is filling.
@@ -133,8 +154,8 @@ impl Connection {
             brevo,
             store,
             doors,
-            settings: ArcSwapOption::from_pointee(settings),
-            ready: ArcSwapOption::empty(),
+            told: ArcSwap::from_pointee(Told { settings: Arc::new(settings), ready: None }),
+            preparing: tokio::sync::Mutex::new(()),
             busy: Mutex::default(),
             filling: imports::Filling::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
@@ -165,12 +186,19 @@ impl Connection {
 
     /// What it is told to do.
     pub fn settings(&self) -> Arc<Settings> {
-        self.settings.load_full().unwrap_or_default()
+        Arc::clone(&self.told.load().settings)
     }
 
     /// What [`Self::prepare`] found out, if it has run.
     pub fn ready(&self) -> Option<Arc<Ready>> {
-        self.ready.load_full()
+        self.told.load().ready.clone()
+    }
+
+    /// Settings and what was found out under them, of one moment.
+    fn require_told(&self) -> Result<(Arc<Settings>, Arc<Ready>), EngineError> {
+        let told = self.told.load();
+        let ready = told.ready.clone().ok_or(EngineError::Stopped)?;
+        Ok((Arc::clone(&told.settings), ready))
     }
 
     /// Rings when a webhook has been kept.

@@ -210,11 +210,11 @@ impl Source {
         if happened_at < self.ready.first_start || happened_at < oldest {
             return Ok(());
         }
-        let event = QueuedEvent {
-            name: transition.kind.event_name().to_owned(),
-            happened_at,
-            properties: transitions::properties(transition.kind, conversation),
-        };
+        let mut properties = transitions::properties(transition.kind, conversation);
+        if !self.settings.sync.tags {
+            properties.remove("tags");
+        }
+        let event = QueuedEvent { name: transition.kind.event_name().to_owned(), happened_at, properties };
         let text = to_json("outbox", &event)?;
         for contact in &conversation.contacts {
             tx.put_outbox(&format!("{}/{contact}", transition.key), contact, &text, self.now)?;
@@ -311,7 +311,7 @@ pub(super) fn settle_now(
             now,
         )?;
     }
-    Ok(!answered || settled.base != base || !settled.flights.is_empty())
+    Ok(!answered || flights.more || settled.base != base || !settled.flights.is_empty())
 }
 
 /// What both sides agreed on about a link's person.

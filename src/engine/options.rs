@@ -2,7 +2,7 @@
 //! a new plan is made an option before it is written.
 
 use super::people::{self, Names};
-use super::{Connection, EngineError, Ready};
+use super::{Connection, EngineError, Ready, Told};
 use crate::model::{Attribute, AttributeKind, Priority, Write};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -73,7 +73,13 @@ impl Connection {
             }
         }
         let next = Arc::new(next);
-        self.ready.store(Some(Arc::clone(&next)));
+        // Unless there was a reload meanwhile: then the new mapping finds the options itself.
+        self.told.rcu(|told| match &told.ready {
+            Some(known) if Arc::ptr_eq(known, &ready) => {
+                Arc::new(Told { settings: Arc::clone(&told.settings), ready: Some(Arc::clone(&next)) })
+            }
+            _ => Arc::clone(told),
+        });
         Ok(next)
     }
 }

@@ -36,7 +36,8 @@ pub(super) struct Planned {
     pub(super) only_opt_out: bool,
     /// It goes ahead of a write whose outcome is not known yet.
     pub(super) ahead: bool,
-    pub(super) tries: u32,
+    /// An import can carry it.
+    pub(super) importable: bool,
     /// The link's marks when this was planned.
     pub(super) marks: i64,
     /// The address that the Brevo contact was to take when this was planned.
@@ -144,9 +145,12 @@ pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Resu
         super::observe::mark_brevo_gone(tx, &link, DateTime::<Utc>::default())?;
         return Ok(None);
     }
+    let mut flights = flights_of(&link)?;
+    // A row that lands late may lift a blocklisting: that is not the person's own opt-in.
+    flights.may_loosen |= tx.may_land_late(id)?;
     Ok(Some(Person {
         base: base_of(&link)?,
-        flights: flights_of(&link)?,
+        flights,
         record,
         consent,
         external_id: primary.contact.external_id.clone(),
@@ -193,12 +197,15 @@ impl Person {
 
     /// Plans, claims the phone, notes what people should know, and keeps base where nothing is to be written.
     /// `None`: nothing to send.
-    pub(super) fn plan(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Planned>> {
+    pub(super) fn plan(self, tx: &Tx<'_>, ready: &Ready, bulk: bool, now: DateTime<Utc>) -> Result<Option<Planned>> {
         if self.link.flights.is_some() && !self.link.answered {
             return self.plan_ahead(tx, ready);
         }
         let mut quarantined = self.still_quarantined(tx, ready)?;
         let mut plan = self.plan_with(ready, &quarantined);
+        if bulk && let Some(most) = self.without_phone(ready, &plan, &quarantined) {
+            plan = most;
+        }
         // A phone that another contact has would make Brevo refuse the whole contact: it is written without.
         if let Some(Some(phone)) = plan.change.attributes.get("SMS")
             && !tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
@@ -238,7 +245,11 @@ impl Person {
         if plan.writes_nothing() && self.brevo.is_some() {
             tx.keep_base(self.link.id, &tx.pack("links.base", &plan.base)?)?;
             tx.clear_failures(self.link.id, &still_failing(&plan, &quarantined))?;
-            if !self.flights.is_empty() && self.link.answered && self.link.verify_after.is_none() {
+            if self.link.flights.is_some()
+                && !self.flights.is_empty()
+                && self.link.answered
+                && self.link.verify_after.is_none()
+            {
                 tx.drop_intent(self.link.id, None, true)?;
             }
             return Ok(None);
@@ -249,13 +260,13 @@ impl Person {
             plan = plan.only_opt_out(&self.base, &self.flights);
         }
         Ok(Some(Planned {
+            importable: self.importable(&plan),
             only_opt_out,
             ahead: false,
             link: self.link.id,
             email: self.link.email,
             brevo: self.brevo,
             plan,
-            tries: self.link.tries,
             marks: self.link.marks,
             rename_to: self.link.rename_to.filter(|_| !only_opt_out),
             watched: self.link.flights,
@@ -289,11 +300,50 @@ impl Person {
             plan: plan.only_opt_out(&self.base, &self.flights),
             email: self.link.email,
             brevo: self.brevo,
-            tries: self.link.tries,
+            importable: false,
             marks: self.link.marks,
             rename_to: None,
             watched: self.link.flights,
         }))
+    }
+
+    /// The plan without the phone, if that makes one for an import. A new phone of a contact that exists must go alone;
+    /// planned once more, after everything else, it may be found to be somebody else's, and cost no request.
+    fn without_phone(
+        &self,
+        ready: &Ready,
+        plan: &PersonPlan,
+        quarantined: &BTreeMap<String, String>,
+    ) -> Option<PersonPlan> {
+        if self.brevo.is_none() || !matches!(plan.change.attributes.get("SMS"), Some(Some(_))) {
+            return None;
+        }
+        let mut quarantined = quarantined.clone();
+        for rule in ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|to| to.attribute == "SMS")) {
+            if let crate::mapping::Projection::Cells(cells) = rule.project(&self.record) {
+                quarantined.insert(rule.key.clone(), person::quarantine_key(&cells));
+            }
+        }
+        let mut most = self.plan_with(ready, &quarantined);
+        most.flights.more = true;
+        (self.importable(&most) && !most.writes_nothing()).then_some(most)
+    }
+
+    /// An import can carry it without harm: no clears, no consent of an existing contact, nobody blocklisted, first try.
+    fn importable(&self, plan: &PersonPlan) -> bool {
+        let PersonPlan { change, base, alone, .. } = plan;
+        let first = self.link.tries == 0 && self.link.flights.is_none();
+        if !first || *alone || self.link.email.is_none() || change.sms_opted_out {
+            return false;
+        }
+        self.brevo.as_ref().is_none_or(|contact| {
+            !contact.consent.email_opted_out()
+                && !contact.consent.sms_opted_out
+                // An import finds its rows by address: under one that is no longer the contact's it makes a second one.
+                && contact.email == self.link.email
+                && change.leave_lists.is_empty()
+                && !base.consent.is_some_and(|consent| consent.brevo_out)
+        })
     }
 
     /// Values that Brevo refuses and that would still be sent; what the mapping makes of another value may be tried.

@@ -1,6 +1,6 @@
 //! Before the first write: which accounts these are, which attributes and lists exist, and what must be made first.
 
-use super::{Connection, EngineError};
+use super::{Connection, EngineError, Settings, Told};
 use crate::mapping::{ListName, ListRule, Mapping};
 use crate::model::{Answer, BrevoListId, Cursor, Observation, Priority, ReadRequest, Resource, Scope, SideName, Write};
 use chrono::{DateTime, Utc};
@@ -41,7 +41,59 @@ impl Connection {
     /// # Errors
     /// If a side does not let us in, the state is of another pair of accounts, or the mapping does not fit.
     pub async fn prepare(&self, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
-        let settings = self.settings();
+        let _turn = self.preparing.lock().await;
+        self.swap(self.settings(), dry_run).await
+    }
+
+    /// The same for new settings: they hold once all is found out, or the old ones stay.
+    pub(super) async fn prepare_with(&self, settings: Arc<Settings>) -> Result<Arc<Ready>, EngineError> {
+        let _turn = self.preparing.lock().await;
+        self.swap(settings, false).await
+    }
+
+    async fn swap(&self, settings: Arc<Settings>, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
+        let ready = match self.fit(&settings, dry_run).await {
+            Ok(ready) => Arc::new(ready),
+            Err(error) => {
+                self.note_refusal(&error).await;
+                return Err(error);
+            }
+        };
+        self.note_let_in(&[SideName::Intercom, SideName::Brevo]).await?;
+        let before = self.told.swap(Arc::new(Told { settings, ready: Some(Arc::clone(&ready)) }));
+        // Only now: marked earlier, somebody might be planned by the old rules and count as done.
+        if !dry_run && let Err(error) = self.mark_for_changed_rules(&ready).await {
+            self.told.store(before);
+            return Err(error);
+        }
+        Ok(ready)
+    }
+
+    /// A changed rule re-plans every record: the source wins where it is one-way.
+    async fn mark_for_changed_rules(&self, ready: &Ready) -> Result<(), EngineError> {
+        let rules = ready.mapping.rules.iter().map(|rule| format!("{}={}\n", rule.key, rule.fingerprint));
+        let fingerprint: String = rules
+            .chain(ready.lists.iter().map(|(rule, id)| {
+                let rests = if rule.rests { " (rests)" } else { "" };
+                format!("{}={id}{rests}\n", rule.key)
+            }))
+            .collect();
+        self.store
+            .write(move |tx| {
+                let before = tx.meta("mapping")?;
+                if before.as_deref() != Some(fingerprint.as_str()) {
+                    tx.set_meta("mapping", &fingerprint)?;
+                    if before.is_some() {
+                        tx.mark_all_for_sweep()?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    async fn fit(&self, settings: &Settings, dry_run: bool) -> Result<Ready, EngineError> {
         let workspace = self.intercom.account().await?;
         let account = self.brevo.account().await?;
         let timezone = match &workspace.timezone {
@@ -65,7 +117,18 @@ impl Connection {
 
         let attributes = self.brevo.attributes().await?;
         let custom = self.intercom.attributes().await?;
-        let resolution = settings.mapping.resolve(&attributes, &custom);
+        let mut off: Vec<&str> = Vec::new();
+        if !settings.sync.tags {
+            off.extend(crate::mapping::paths::TAGS);
+        }
+        if !settings.sync.companies {
+            off.push("company");
+        }
+        let mapping = settings.mapping.at_rest(&off);
+        if !mapping.resting.is_empty() {
+            tracing::info!(rules = %mapping.resting.join(", "), "rules rest, because what they read is switched off");
+        }
+        let resolution = mapping.resolve(&attributes, &custom);
         if !resolution.clashes.is_empty() {
             return Err(EngineError::Clashes(resolution.clashes));
         }
@@ -89,6 +152,8 @@ impl Connection {
         let mut lists = Vec::new();
         for rule in &mapping.lists {
             let id = match &rule.list {
+                // Nothing is made for what rests.
+                ListName::Name(name) if rule.rests && !existing.values().any(|known| known == name) => continue,
                 ListName::Id(id) if existing.contains_key(id) => *id,
                 ListName::Id(id) => {
                     return Err(EngineError::NoSuchList { id: id.get(), used_for: rule.key.clone() });
@@ -106,28 +171,7 @@ impl Connection {
                     matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
                 }));
         let uses_companies = settings.sync.companies && uses("company");
-        let fingerprint: String = mapping
-            .rules
-            .iter()
-            .map(|rule| format!("{}={}\n", rule.key, rule.fingerprint))
-            .chain(lists.iter().map(|(rule, id)| format!("{}={id}\n", rule.key)))
-            .collect();
-        if !dry_run {
-            // A changed rule re-plans every record: the source wins where it is one-way.
-            self.store
-                .write(move |tx| {
-                    let before = tx.meta("mapping")?;
-                    if before.as_deref() != Some(fingerprint.as_str()) {
-                        tx.set_meta("mapping", &fingerprint)?;
-                        if before.is_some() {
-                            tx.mark_all_for_sweep()?;
-                        }
-                    }
-                    Ok(())
-                })
-                .await?;
-        }
-        let ready = Arc::new(Ready {
+        Ok(Ready {
             mapping,
             lists,
             technical_list,
@@ -138,9 +182,7 @@ impl Connection {
             uses_companies,
             missing_attributes,
             missing_lists,
-        });
-        self.ready.store(Some(Arc::clone(&ready)));
-        Ok(ready)
+        })
     }
 
     async fn read_lists(&self) -> Result<BTreeMap<BrevoListId, String>, EngineError> {

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
 /// What one sweep saw.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Swept {
     /// Records shown.
     pub rows: u64,
@@ -52,16 +52,8 @@ impl Connection {
         read_began: DateTime<Utc>,
         dirty: Dirty,
     ) -> Result<Source, EngineError> {
-        Ok(Source {
-            settings: self.settings(),
-            ready: self.require_ready()?,
-            sweep,
-            authoritative,
-            read_began,
-            now: self.now(),
-            dirty,
-            place: false,
-        })
+        let (settings, ready) = self.require_told()?;
+        Ok(Source { settings, ready, sweep, authoritative, read_began, now: self.now(), dirty, place: false })
     }
 
     /// From where an incremental read starts: the last sweep's start by the vendor's clock, less an overlap longer than

@@ -2,7 +2,7 @@
 //!
 //! | route | for |
 //! |---|---|
-//! | import | more than a threshold pending, rows without clears, opt-outs of existing contacts, address or phone changes |
+//! | import | from a threshold of pending people on, rows without clears, opt-outs of existing contacts, address or phone changes |
 //! | list add/remove, 150 a call | people for whom nothing but a list changes |
 //! | one request each | all else |
 
@@ -37,7 +37,7 @@ const MOST_TRIES: u32 = 3;
 const LIST_CALL: usize = 150;
 
 /// What a push did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Pushed {
     /// People planned.
     pub planned: u64,
@@ -92,9 +92,9 @@ impl Connection {
         progress: &dyn super::Progress,
     ) -> Result<Pushed, EngineError> {
         self.release_abandoned().await?;
-        let settings = self.settings();
+        let (settings, _) = self.require_told()?;
         let backlog = self.store.read(move |tx| tx.count_dirty(least)).await?;
-        let bulk = backlog > settings.import_threshold;
+        let bulk = backlog >= settings.import_threshold;
         let mut pushed = Pushed::default();
         let opt_outs = self.opt_out_in_imports(priority).await?;
         pushed.updated += opt_outs;
@@ -144,11 +144,11 @@ impl Connection {
                     let (mut alone, mut lists) = (Vec::new(), Vec::new());
                     for link in links {
                         let planned = people::gather(tx, link, &planning, &names)
-                            .and_then(|person| person.map_or(Ok(None), |person| person.plan(tx, &planning, now)));
+                            .and_then(|person| person.map_or(Ok(None), |person| person.plan(tx, &planning, bulk, now)));
                         match planned {
                             Ok(None) => {}
                             Ok(Some(planned)) if only_lists(&planned) => lists.push(planned),
-                            Ok(Some(planned)) if bulk && importable(&planned) => {
+                            Ok(Some(planned)) if bulk && planned.importable => {
                                 filing.file(tx, planned, &planning, now)?;
                             }
                             Ok(Some(planned)) => alone.push(planned),
@@ -473,25 +473,6 @@ fn only_lists(planned: &Planned) -> bool {
     let without_lists =
         crate::model::ContactChange { join_lists: BTreeSet::new(), leave_lists: BTreeSet::new(), ..change.clone() };
     planned.brevo.is_some() && without_lists.is_empty()
-}
-
-/// An import can carry it without harm: no clears, no consent of an existing contact, nobody blocklisted, first try.
-fn importable(planned: &Planned) -> bool {
-    let PersonPlan { change, alone, .. } = &planned.plan;
-    if planned.tries > 0 || *alone || planned.email.is_none() || change.sms_opted_out || planned.watched.is_some() {
-        return false;
-    }
-    match &planned.brevo {
-        None => true,
-        Some(contact) => {
-            !contact.consent.email_opted_out()
-                && !contact.consent.sms_opted_out
-                // An import finds its rows by address: under one that is no longer the contact's it makes a second one.
-                && contact.email == planned.email
-                && change.leave_lists.is_empty()
-                && !planned.plan.base.consent.is_some_and(|consent| consent.brevo_out)
-        }
-    }
 }
 
 /// The contact that a create has made, as far as we know it. Any read replaces it.

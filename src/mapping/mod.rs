@@ -57,6 +57,8 @@ pub struct Mapping {
     pub rules: Vec<FieldRule>,
     /// Who is on which list.
     pub lists: Vec<ListRule>,
+    /// Keys of the rules that rest: what they read is switched off. They write nothing, and what was agreed on stays.
+    pub resting: Vec<String>,
     /// What loaded, but deserves a word.
     pub warnings: Vec<MappingError>,
     /// Whether each custom attribute that the account has gets a rule of its own (the default mapping).
@@ -109,6 +111,26 @@ pub struct ListRule {
     pub membership: Membership,
     /// The list.
     pub list: ListName,
+    /// What it depends on is switched off: nobody joins or leaves because of it.
+    pub rests: bool,
+}
+
+impl Mapping {
+    /// Without what reads anything at or below these paths, because that is switched off. A value that is not read any
+    /// more is not gone: nothing is blanked, and nobody leaves a list.
+    #[must_use]
+    pub fn at_rest(&self, prefixes: &[&str]) -> Self {
+        let mut mapping = self.clone();
+        let (resting, rules) = std::mem::take(&mut mapping.rules)
+            .into_iter()
+            .partition(|rule| prefixes.iter().any(|prefix| rule.mentions(prefix)));
+        mapping.rules = rules;
+        mapping.resting.extend(Vec::into_iter(resting).map(|rule: FieldRule| rule.key));
+        for rule in &mut mapping.lists {
+            rule.rests |= prefixes.iter().any(|prefix| rule.mentions(prefix));
+        }
+        mapping
+    }
 }
 
 impl ListRule {
@@ -122,7 +144,7 @@ impl ListRule {
             Membership::ConversationTag(tag) => format!("conversation tag {tag}"),
             Membership::When(condition) => format!("when {condition}"),
         };
-        Self { key: format!("{who} -> {list}"), membership, list }
+        Self { key: format!("{who} -> {list}"), membership, list, rests: false }
     }
 
     /// Whether membership depends on something at or below this path (`tags`, `company`).

@@ -23,6 +23,9 @@ pub enum SourceKind {
 
 use SourceKind::{Boolean, Instant, List, Number, Structure, Text};
 
+/// Where tags are seen: those of contacts, of their companies and of their conversations.
+pub const TAGS: &[&str] = &["tags", "company.tags", "conversations.last_tags", "conversations.tags"];
+
 /// Paths of a contact itself, as API version 2.11 shows them, and of its tags.
 pub const CONTACT: &[(&str, SourceKind)] = &[
     ("id", Text),

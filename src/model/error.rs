@@ -1,10 +1,11 @@
 //! What can go wrong at a vendor, in the terms in which the engine decides.
 
 use super::SideName;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// Why a vendor does not let us in; each has its own remedy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AuthProblem {
     /// The key or token is wrong or revoked.
     BadCredentials,
@@ -19,7 +20,7 @@ pub enum AuthProblem {
 }
 
 /// The rows of the table "when things go wrong": what the engine does follows from the row, not from a status.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ErrorKind {
     /// Stop this side, keep observing the other, say what to fix.
     #[error("not let in")]
@@ -73,7 +74,7 @@ pub enum ErrorKind {
 }
 
 /// A request that a vendor did not answer with success.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error, Serialize, Deserialize)]
 #[error("{side}: {kind}{}: {message}", status.map(|s| format!(" ({s})")).unwrap_or_default())]
 pub struct SideError {
     /// Whose.

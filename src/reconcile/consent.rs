@@ -2,17 +2,14 @@
 //! ours ever loosens it.
 
 use minicbor::{Decode, Encode};
-use serde::{Deserialize, Serialize};
 
 /// The accepted state of each side: they may differ (an opt-in stays where the person gave it).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct ConsentBase {
     /// Intercom said: opted out.
-    #[serde(rename = "i")]
     #[n(0)]
     pub intercom_out: bool,
     /// Brevo said (or accepted): blocklisted.
-    #[serde(rename = "b")]
     #[n(1)]
     pub brevo_out: bool,
 }

@@ -6,36 +6,31 @@
 
 use crate::model::{Value, pack};
 use minicbor::{Decode, Encode};
-use serde::{Deserialize, Serialize};
 
 /// What a rule's targets hold in Brevo, one cell per target, in canonical form. `None` is blank.
 pub type Cells = Vec<Option<Value>>;
 
 /// What both sides agreed on for one field.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 #[cbor(context_bound = "pack::Words")]
 pub struct FieldBase {
     /// Fingerprint of the rule under which they agreed: under another rule, the field is planned afresh.
-    #[serde(rename = "r")]
     #[n(0)]
     #[cbor(with = "pack::word")]
     pub rule: String,
     /// The value on the Intercom side.
-    #[serde(rename = "i", default, skip_serializing_if = "Option::is_none")]
     #[n(1)]
     pub intercom: Option<Value>,
     /// The cells on the Brevo side: what really stands there.
-    #[serde(rename = "b")]
     #[n(2)]
     pub brevo: Cells,
     /// Cells that Brevo would not take: not sent again until the source, the rule or the attribute changes.
-    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
     #[n(3)]
     pub refused: Option<Cells>,
 }
 
 /// A write that left (or was about to leave) and that no verifying read has settled yet.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
 pub struct InFlight {
     /// What it sets.
     #[n(0)]
@@ -44,7 +39,6 @@ pub struct InFlight {
     #[n(1)]
     pub before: Cells,
     /// What earlier writes, not settled either, set: a late one may still land.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[n(2)]
     pub superseded: Vec<Cells>,
 }

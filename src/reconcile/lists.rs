@@ -4,17 +4,14 @@
 //! automations mail people, and not mailing is the smaller harm (docs/decisions/0005).
 
 use minicbor::{Decode, Encode};
-use serde::{Deserialize, Serialize};
 
 /// What was agreed on for one list.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct ListBase {
     /// A rule wanted the person on it.
-    #[serde(rename = "w")]
     #[n(0)]
     pub wanted: bool,
     /// The person was on it.
-    #[serde(rename = "m")]
     #[n(1)]
     pub member: bool,
 }

@@ -13,57 +13,50 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What both sides agreed on about one person.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 #[cbor(context_bound = "pack::Words")]
 pub struct Base {
     /// By rule key.
-    #[serde(rename = "f", default, skip_serializing_if = "BTreeMap::is_empty")]
     #[n(0)]
     #[cbor(with = "pack::by_word")]
     pub fields: BTreeMap<String, FieldBase>,
     /// By Brevo list.
-    #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
     #[n(1)]
     pub lists: BTreeMap<BrevoListId, ListBase>,
     /// May be e-mailed.
-    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
     #[n(2)]
     pub consent: Option<ConsentBase>,
     /// The same for SMS.
-    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
     #[n(3)]
     pub sms: Option<ConsentBase>,
     /// The Brevo contact's address when consent was last seen: another one since may have lifted a blocklisting.
-    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     #[n(4)]
     pub email: Option<Email>,
 }
 
 /// Our own writes that no verifying read has settled, by rule key.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 #[cbor(context_bound = "pack::Words")]
 pub struct Flights {
     /// Fields.
-    #[serde(rename = "f", default, skip_serializing_if = "BTreeMap::is_empty")]
     #[n(0)]
     #[cbor(with = "pack::by_word")]
     pub fields: BTreeMap<String, InFlight>,
     /// Lists joined (`true`) or left.
-    #[serde(rename = "l", default, skip_serializing_if = "BTreeMap::is_empty")]
     #[n(1)]
     pub lists: BTreeMap<BrevoListId, bool>,
     /// The write could lift a blocklisting: it renamed the contact, or was an import of existing contacts.
-    #[serde(rename = "z", default, skip_serializing_if = "std::ops::Not::not")]
     #[n(2)]
     pub may_loosen: bool,
     /// The address with which it was to make a contact.
-    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
     #[n(3)]
     pub email: Option<Email>,
     /// It set `emailBlacklisted`.
-    #[serde(rename = "o", default, skip_serializing_if = "std::ops::Not::not")]
     #[n(4)]
     pub opted_out: bool,
+    /// Something about the person was left for a request of its own, after this one.
+    #[n(5)]
+    pub more: bool,
 }
 
 impl Flights {
@@ -216,6 +209,11 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
     for rule in &mapping.rules {
         plan_field(&mut plan, views, rule);
     }
+    for key in &mapping.resting {
+        if let Some(agreed) = views.base.fields.get(key) {
+            plan.base.fields.insert(key.clone(), agreed.clone());
+        }
+    }
     plan_lists(&mut plan, views, resolved_lists);
     plan_address(&mut plan, views);
     plan_consent(&mut plan, views);
@@ -322,12 +320,17 @@ pub fn quarantine_key(cells: &Cells) -> String {
 fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[ResolvedList<'_>]) {
     let mut wanted: BTreeMap<BrevoListId, bool> = BTreeMap::new();
     for ResolvedList { rule, list } in resolved {
+        let as_before = views.base.lists.get(list).is_some_and(|base| base.wanted);
+        if rule.rests {
+            *wanted.entry(*list).or_default() |= as_before;
+            continue;
+        }
         match rule.try_holds(views.record) {
             Ok(holds) => *wanted.entry(*list).or_default() |= holds,
             // Nobody leaves a list because a condition cannot be evaluated.
             Err(problem) => {
                 plan.problems.insert(rule.key.clone(), problem);
-                *wanted.entry(*list).or_default() |= views.base.lists.get(list).is_some_and(|base| base.wanted);
+                *wanted.entry(*list).or_default() |= as_before;
             }
         }
     }

@@ -101,23 +101,17 @@ impl Tx<'_> {
 
     /// Keeps what was observed. The contact is live by that.
     pub fn put_intercom_contact(&self, contact: &IntercomContact, seen_in: i64) -> Result<()> {
-        let phone = contact.fields.get("phone").map(ToString::to_string);
         self.0
             .prepare_cached(
-                "INSERT INTO intercom_contacts
-                     (id, email, external_id, phone, role, created_at, updated_at, record, seen_in)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                 ON CONFLICT (id) DO UPDATE SET email = excluded.email, external_id = excluded.external_id,
-                     phone = excluded.phone, role = excluded.role, created_at = excluded.created_at,
+                "INSERT INTO intercom_contacts (id, email, created_at, updated_at, record, seen_in)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (id) DO UPDATE SET email = excluded.email, created_at = excluded.created_at,
                      updated_at = excluded.updated_at, record = excluded.record, state = 'live', merged_into = NULL,
                      seen_in = max(seen_in, excluded.seen_in)",
             )?
             .execute(params![
                 contact.id.as_str(),
                 contact.email.as_ref().map(Email::as_str),
-                contact.external_id,
-                phone,
-                contact.role.as_str(),
                 millis(contact.created_at),
                 millis(contact.updated_at),
                 self.pack("intercom_contacts", contact)?.bytes(),

@@ -533,6 +533,14 @@ impl Tx<'_> {
         rows.map(|columns| finish(columns?)).collect()
     }
 
+    /// Takes a link out of its import, which has made this contact.
+    pub fn leave_import_for(&self, link: i64, brevo: BrevoContactId) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET import = NULL, brevo_id = ?2 WHERE id = ?1")?
+            .execute(params![link, brevo.get()])?;
+        Ok(())
+    }
+
     /// Takes a link out of its import.
     pub fn leave_import(&self, link: i64) -> Result<()> {
         self.0.prepare_cached("UPDATE links SET import = NULL WHERE id = ?1")?.execute([link])?;

@@ -15,9 +15,6 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE TABLE intercom_contacts (
         id TEXT NOT NULL UNIQUE,
         email TEXT,
-        external_id TEXT,
-        phone TEXT,
-        role TEXT NOT NULL,
         created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL,
         state TEXT NOT NULL DEFAULT 'live',        -- live, archived, missing, deleted, merged
@@ -170,6 +167,18 @@ const STEPS: &[M<'_>] = &[M::up(
         outcome TEXT,                              -- ok, partial, failed
         summary TEXT
     );
+    -- What other commands ask the owner of the state to do. `ask`, `steps` and `result` are the engine's, as JSON.
+    CREATE TABLE orders (
+        id INTEGER PRIMARY KEY,
+        ask TEXT NOT NULL,
+        placed_at INTEGER NOT NULL,
+        taken_at INTEGER,
+        ended_at INTEGER,
+        state TEXT NOT NULL DEFAULT 'open',        -- open, taken, done, abandoned
+        steps TEXT,                                -- how far it is
+        result TEXT
+    );
+    CREATE INDEX orders_open ON orders(id) WHERE state = 'open';
     CREATE TABLE budgets (side TEXT NOT NULL, family TEXT NOT NULL, budget TEXT NOT NULL, at INTEGER NOT NULL,
         PRIMARY KEY (side, family)) WITHOUT ROWID;
 
@@ -203,7 +212,7 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE TABLE imports (
         id INTEGER PRIMARY KEY,
         process INTEGER,                           -- NULL: sent, no answer seen
-        state TEXT NOT NULL,                       -- filling, sending, running, reading_back, done
+        state TEXT NOT NULL,                       -- filling, sending, running, reading_back, given_up, done
         kind TEXT NOT NULL,                        -- create, update
         rows INTEGER NOT NULL,
         started_at INTEGER,                        -- Brevo's clock
@@ -212,6 +221,8 @@ const STEPS: &[M<'_>] = &[M::up(
         reports TEXT
     );
     CREATE INDEX imports_open ON imports(id) WHERE state <> 'done';
+    -- People on whom a row of an update import that was given up may still land.
+    CREATE TABLE late_rows (link INTEGER PRIMARY KEY, until INTEGER NOT NULL);
 
     -- What a vendor refused: one row a record and field.
     CREATE TABLE failures (
@@ -268,6 +279,12 @@ const MIGRATIONS: Migrations<'_> = Migrations::from_slice(STEPS);
 pub(super) fn check(connection: &Connection) -> Result<()> {
     let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     if found > STEPS.len() { Err(StoreError::Newer { found, known: STEPS.len() }) } else { Ok(()) }
+}
+
+/// Whether the file has exactly this program's schema.
+pub(super) fn is_current(connection: &Connection) -> Result<bool> {
+    let found: usize = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(found == STEPS.len())
 }
 
 /// Brings the file up to date.

@@ -7,6 +7,7 @@
 //! | [`links`] | who is whom, base, our writes on their way, what is to be planned |
 //! | [`activity`] | companies, conversations, tags |
 //! | [`progress`] | cursors, watermarks, schedule, runs, the pair of accounts |
+//! | [`orders`] | what other commands ask the owner of the state to do |
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | `words` | the words that packed records hold numbers for |
@@ -17,6 +18,7 @@ pub mod facts;
 pub mod links;
 pub mod listings;
 mod migrations;
+pub mod orders;
 mod owner;
 pub mod progress;
 pub mod queues;
@@ -160,6 +162,25 @@ impl Store {
         Ok(Self { connection, calling: Calling::Inline, words: Dictionary::default(), beside: true })
     }
 
+    /// Opens the state beside its owner, to place an order: makes nothing and migrates nothing.
+    ///
+    /// # Errors
+    /// If there is none, it cannot be written, or its owner is another version of this program.
+    pub fn open_beside(path: &Path) -> Result<Self> {
+        let fail = |cause: String| StoreError::Open { path: path.to_owned(), cause };
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| fail(error.to_string()))?;
+        connection.busy_timeout(std::time::Duration::from_secs(5))?;
+        migrations::check(&connection)?;
+        if !migrations::is_current(&connection)? {
+            return Err(fail("its owner has not brought it up to this version".to_owned()));
+        }
+        // An order that was confirmed is on the disk.
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        let connection = Arc::new(Mutex::new(connection));
+        Ok(Self { connection, calling: Calling::Inline, words: Dictionary::default(), beside: true })
+    }
+
     /// A copy in memory of the state at `path`, taken beside its owner: for finding out what would happen.
     ///
     /// # Errors
@@ -216,9 +237,12 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let words = self.words.clone();
+        let (words, beside) = (self.words.clone(), self.beside);
         self.call(move |connection| {
             let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            if beside {
+                words.catch_up(&transaction)?;
+            }
             let result = work(&Tx(&transaction, &words))?;
             let saved = words.save(&transaction)?;
             transaction.commit()?;

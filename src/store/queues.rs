@@ -47,6 +47,15 @@ pub enum ImportStage {
     Running,
     /// Brevo is done: what landed is to be read.
     ReadingBack,
+    /// Brevo came to no end in all the time that it is given: what landed is to be read, the rest may land later.
+    GivenUp,
+}
+
+impl ImportStage {
+    /// Whether Brevo is not waited for any more.
+    pub fn is_over(self) -> bool {
+        matches!(self, Self::ReadingBack | Self::GivenUp)
+    }
 }
 
 /// An import that is not over.
@@ -218,6 +227,7 @@ impl Tx<'_> {
             ImportStage::Sending => "sending",
             ImportStage::Running => "running",
             ImportStage::ReadingBack => "reading_back",
+            ImportStage::GivenUp => "given_up",
         };
         self.0
             .prepare_cached(
@@ -240,6 +250,36 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// When Brevo finished an import last. (One that was given up has not been looked at since.)
+    pub fn last_import_end(&self) -> Result<Option<DateTime<Utc>>> {
+        let last: Option<i64> = self
+            .0
+            .prepare_cached("SELECT max(checked_at) FROM imports WHERE state IN ('reading_back', 'done')")?
+            .query_row([], |row| row.get(0))?;
+        Ok(last.map(instant))
+    }
+
+    /// A row of an update import that was given up may still land, and undo what was written since.
+    pub fn put_late_row(&self, link: i64, until: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("INSERT OR REPLACE INTO late_rows (link, until) VALUES (?1, ?2)")?
+            .execute(params![link, millis(until)])?;
+        Ok(())
+    }
+
+    /// Whether a row of an import may still land on this person.
+    pub fn may_land_late(&self, link: i64) -> Result<bool> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM late_rows WHERE link = ?1)")?
+            .query_row([link], |row| row.get(0))?)
+    }
+
+    /// Forgets rows that land no more.
+    pub fn prune_late_rows(&self, now: DateTime<Utc>) -> Result<usize> {
+        Ok(self.0.execute("DELETE FROM late_rows WHERE until < ?1", [millis(now)])?)
+    }
+
     /// Imports that have left and are not over.
     pub fn open_imports(&self) -> Result<Vec<ImportRowState>> {
         let mut statement = self.0.prepare_cached(
@@ -255,6 +295,7 @@ impl Tx<'_> {
                     "filling" => ImportStage::Filling,
                     "sending" => ImportStage::Sending,
                     "running" => ImportStage::Running,
+                    "given_up" => ImportStage::GivenUp,
                     _ => ImportStage::ReadingBack,
                 },
                 creates: row.get::<_, String>(3)? == "create",

@@ -81,17 +81,7 @@ impl World {
             ..intercom_sandbox::IntercomOptions::default()
         });
         let brevo = BrevoSandbox::new(brevo_sandbox::BrevoOptions::new(1, clock.clone()));
-        let env: BTreeMap<String, String> = [
-            ("INTERCOM_ACCESS_TOKEN", intercom.access_token()),
-            ("INTERCOM_CLIENT_SECRET", intercom.client_secret()),
-            ("BREVO_API_KEY", brevo.api_key()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .into();
-        let config = match Config::parse(&format!("{CONFIG}{more}"), Path::new("config.yaml"), &env) {
-            Ok(config) => config,
-            Err(errors) => panic!("{}", errors.render(false)),
-        };
+        let config = parse(&intercom, &brevo, &format!("{CONFIG}{more}"));
         let doors = Doors { clock, rng: Arc::new(SeededRng::new(1)), crash: Arc::new(NoCrash) };
         let (connection, router) = join(&intercom, &brevo, &config, &doors, store);
         Self { intercom, brevo, connection, router, config, doors, daemon: None }
@@ -102,6 +92,13 @@ impl World {
         self.kill();
         let (connection, router) = join(&self.intercom, &self.brevo, &self.config, &self.doors, store);
         (self.connection, self.router) = (connection, router);
+    }
+
+    /// As [`Self::restart`], with `connectors.intercom.sync` and more lines of config.
+    pub fn switch(&mut self, sync: &str, more: &str, store: Store) {
+        let text = CONFIG.replace("    log_webhooks: true\n", &format!("    log_webhooks: true\n    sync: {sync}\n"));
+        self.config = parse(&self.intercom, &self.brevo, &format!("{text}{more}"));
+        self.restart(store);
     }
 
     /// As [`Self::restart`], and the next process crashes where `crash` says.
@@ -220,6 +217,20 @@ impl World {
     pub fn writes(&self) -> Vec<(String, Value)> {
         let writes = self.brevo.log().writes();
         writes.into_iter().map(|w| (w.template, serde_json::from_slice(&w.body).unwrap_or_default())).collect()
+    }
+}
+
+fn parse(intercom: &IntercomSandbox, brevo: &BrevoSandbox, text: &str) -> Config {
+    let env: BTreeMap<String, String> = [
+        ("INTERCOM_ACCESS_TOKEN", intercom.access_token()),
+        ("INTERCOM_CLIENT_SECRET", intercom.client_secret()),
+        ("BREVO_API_KEY", brevo.api_key()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    match Config::parse(text, Path::new("config.yaml"), &env) {
+        Ok(config) => config,
+        Err(errors) => panic!("{}", errors.render(false)),
     }
 }
 

@@ -110,7 +110,7 @@ static SYNC: &[Key] = &[
     or("conversations", Kind::Flag, "true", "Conversations, as figures of their contacts."),
     or("companies", Kind::Flag, "true", "Companies, as fields of their contacts."),
     or("events", Kind::Flag, "true", "Events about conversations."),
-    or("tags", Kind::Flag, "true", "Tags of contacts and conversations."),
+    or("tags", Kind::Flag, "true", "Tags of contacts, their companies and their conversations."),
 ];
 
 static LISTS: &[Key] = &[

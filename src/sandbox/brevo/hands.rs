@@ -184,6 +184,11 @@ impl BrevoSandbox {
         self.with(|state| state.add_attribute(name, "multiple-choice", options))
     }
 
+    /// How long imports take from now on; those that are on their way keep their time.
+    pub fn imports_take(&self, delay: std::time::Duration) {
+        self.with(|state| state.options.import_delay = delay);
+    }
+
     /// The contact that has this address.
     pub fn contact_by_email(&self, email: &str) -> Option<Contact> {
         self.with(|state| state.contacts.get(state.by_email(email)?).cloned())

@@ -1,0 +1,158 @@
+//! Imports that Brevo does not answer, or does not finish.
+
+use crate::crashes::CrashAt;
+use crate::harness::World;
+use linkspan::engine::{Progress, Stage, SyncOptions};
+use linkspan::sandbox::intercom::ContactSeed;
+use serde_json::json;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+const CONFIG: &str = "
+field_mapping: {email: email, name: FULLNAME}
+limits: {brevo: {import_threshold: 5}}
+";
+
+const PEOPLE: usize = 8;
+
+#[derive(Default)]
+struct Seen(Mutex<Vec<Stage>>);
+
+impl Progress for Seen {
+    fn stage(&self, stage: Stage, _done: u64, _total: Option<u64>) {
+        self.0.lock().unwrap().push(stage);
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+async fn people(world: &World) -> Vec<String> {
+    let ids = (0..PEOPLE)
+        .map(|n| {
+            let (email, name) = (Some(format!("p{n}@x.example")), Some("Ann".to_owned()));
+            world.intercom.create_contact(ContactSeed { email, name, ..ContactSeed::default() })
+        })
+        .collect();
+    pass(60).await;
+    ids
+}
+
+async fn notices(world: &World) -> Vec<(String, String, Option<String>)> {
+    world.store.read(|tx| tx.notices(Some("import_never_ended"), 10)).await.unwrap()
+}
+
+async fn rename_all(world: &World, ids: &[String], name: &str) {
+    for id in ids {
+        world.intercom.edit_contact(id, &json!({"name": name})).unwrap();
+    }
+    pass(200).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sync_says_what_it_waits_for_after_a_crash_and_until_when() {
+    let crash = Arc::new(CrashAt::default());
+    let mut world = World::with_crashes(CONFIG, crash.clone());
+    people(&world).await;
+    crash.arm("after_import_sent", 1);
+    let connection = world.connection.clone();
+    #[expect(clippy::disallowed_methods, reason = "the run is awaited; a task is what a crash can unwind")]
+    let run = tokio::spawn(async move { connection.sync(&SyncOptions::default(), &Seen::default()).await.map(drop) });
+    assert!(run.await.unwrap_err().is_panic() && crash.fired.load(Ordering::SeqCst));
+    world.restart(CONFIG);
+    let seen = Seen::default();
+    let began = world.doors.clock.now();
+    world.connection.sync(&SyncOptions::default(), &seen).await.unwrap();
+    let took = (world.doors.clock.now() - began).num_seconds();
+    assert!((150..300).contains(&took), "{took} s");
+    let untils: Vec<_> = seen
+        .0
+        .lock()
+        .unwrap()
+        .iter()
+        .filter_map(|stage| match stage {
+            Stage::AwaitingLanding(until) => Some(*until),
+            _ => None,
+        })
+        .collect();
+    let first = *untils.first().expect("it is said");
+    assert!(untils.iter().all(|until| *until == first));
+    assert!((first - began).num_seconds() >= 150 && first < world.doors.clock.now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_that_brevo_never_finishes_is_given_up_and_its_people_are_written_singly() {
+    let world = World::new(CONFIG);
+    people(&world).await;
+    world.brevo.imports_take(Duration::from_secs(3 * 60 * 60));
+    let seen = Seen::default();
+    let began = world.doors.clock.now();
+    let summary = world.connection.sync(&SyncOptions::default(), &seen).await.unwrap();
+    let took = (world.doors.clock.now() - began).num_minutes();
+    assert!((30..40).contains(&took), "{took} minutes");
+    assert_eq!((summary.written.imported, summary.written.created), (PEOPLE as u64, PEOPLE as u64));
+    assert_eq!(world.brevo.contact_count(), PEOPLE);
+    let told = notices(&world).await;
+    assert!(told.len() == 1 && told[0].2.as_ref().unwrap().contains("8 of 8 rows"), "{told:?}");
+    let awaited = seen.0.lock().unwrap().iter().any(|stage| matches!(stage, Stage::AwaitingImport(_)));
+    assert!(awaited, "it is said");
+
+    // It lands after all, and changes nothing; the next import ends, and the notice with it.
+    pass(4 * 60 * 60).await;
+    world.brevo.imports_take(Duration::from_secs(5));
+    let before = world.brevo_writes();
+    world.full().await;
+    assert_eq!((world.brevo.contact_count(), world.brevo_writes()), (PEOPLE, before));
+    for n in 100..110 {
+        let email = Some(format!("p{n}@x.example"));
+        world.intercom.create_contact(ContactSeed { email, ..ContactSeed::default() });
+    }
+    pass(60).await;
+    world.sync().await;
+    assert_eq!(notices(&world).await, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn imports_that_end_one_after_the_other_are_not_given_up() {
+    let world = World::new(CONFIG);
+    people(&world).await;
+    world.brevo.imports_take(Duration::from_secs(25 * 60));
+    let summary = world.sync().await;
+    assert_eq!((summary.written.imported, summary.written.created), (PEOPLE as u64, 0));
+    assert_eq!(notices(&world).await, []);
+}
+
+/// What lands late must not put anybody back on the mailing, and what it overwrites is restored by the next sweep.
+#[tokio::test(start_paused = true)]
+async fn a_late_row_resubscribes_nobody_and_is_undone_by_the_sweep() {
+    let world = World::new(CONFIG);
+    let ids = people(&world).await;
+    world.sync().await;
+    pass(600).await;
+    world.brevo.knobs(|knobs| knobs.import_resubscribes = true);
+    world.brevo.imports_take(Duration::from_secs(3 * 60 * 60));
+    rename_all(&world, &ids, "Bea").await;
+    let summary = world.sync().await;
+    assert_eq!((summary.written.imported, summary.written.updated), (PEOPLE as u64, PEOPLE as u64));
+    assert_eq!(world.attribute("p0@x.example", "FULLNAME").unwrap(), "Bea");
+    assert_eq!(world.store.read(|tx| tx.counts()).await.unwrap().failed, 0, "nothing was refused");
+    world.brevo.imports_take(Duration::from_secs(5));
+    pass(600).await;
+    world.intercom.unsubscribe(&ids[0]).unwrap();
+    world.intercom.edit_contact(&ids[1], &json!({"name": "Cleo"})).unwrap();
+    pass(200).await;
+    world.sync().await;
+    let out = || world.brevo.contact_by_email("p0@x.example").unwrap().email_blacklisted;
+    assert!(out());
+    pass(600).await;
+    world.sync().await;
+
+    pass(3 * 60 * 60).await;
+    assert!(!out(), "the late row has lifted it");
+    assert_eq!(world.attribute("p1@x.example", "FULLNAME").unwrap(), "Bea");
+    world.full().await;
+    assert!(out(), "and it is put back");
+    assert_eq!(world.attribute("p1@x.example", "FULLNAME").unwrap(), "Cleo");
+}
