@@ -8,6 +8,8 @@
 
 #[path = "webhooks/acted_on.rs"]
 mod acted_on;
+#[path = "webhooks/gone.rs"]
+mod gone;
 #[path = "webhooks/people.rs"]
 mod people;
 #[path = "webhooks/stops.rs"]

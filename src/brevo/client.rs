@@ -7,8 +7,8 @@ use crate::http::{
 };
 use crate::model::{
     AccountInfo, Answer, Attribute, AttributeKind, AuthProblem, Budget, ContactKey, ConversationId, ErrorKind, Fetched,
-    ImportState, IntercomCompanyId, IntercomContactId, Priority, ProcessId, ReadPage, ReadRequest, Related, Side,
-    SideError, SideName, Write,
+    ImportState, IntercomCompanyId, IntercomContactId, OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest,
+    Related, Side, SideError, SideName, Write,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -278,6 +278,14 @@ impl Side for BrevoClient {
 
     async fn write(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>> {
         self.write_one(write, priority).await
+    }
+
+    async fn events_held(
+        &self,
+        events: &[OutgoingEvent],
+        priority: Priority,
+    ) -> Result<BTreeSet<String>, Box<SideError>> {
+        self.read_events_held(events, priority).await
     }
 
     async fn import_states(&self, processes: &[ProcessId]) -> Result<BTreeMap<ProcessId, ImportState>, Box<SideError>> {

@@ -6,12 +6,14 @@
 //! | `wire` | Brevo's JSON → our records |
 //! | `read` | the account, pages, single contacts |
 //! | `write` | contacts, lists, events |
+//! | `events` | which events Brevo has already |
 //! | `import` | the asynchronous bulk write and its reports |
 //! | `schema` | contact attributes |
 //! | `errors` | Brevo's answers → [`crate::model::SideError`] |
 
 mod client;
 mod errors;
+mod events;
 pub mod import;
 mod read;
 mod schema;

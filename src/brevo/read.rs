@@ -115,7 +115,9 @@ impl BrevoClient {
             ContactKey::BrevoEmail(email) => (email.as_str().to_owned(), "email_id"),
             ContactKey::BrevoExtId(id) => (id.clone(), "ext_id"),
             ContactKey::BrevoPhone(phone) => (phone.clone(), "phone_id"),
-            ContactKey::Intercom(_) => return Err(unsupported("Intercom contacts")),
+            ContactKey::Intercom(_) | ContactKey::IntercomExternalId(_) | ContactKey::IntercomEmail(_) => {
+                return Err(unsupported("Intercom contacts"));
+            }
         };
         if identifier.trim().is_empty() || identifier.chars().all(|c| c == '.') {
             // It would change the path instead of naming a contact.

@@ -203,7 +203,10 @@ impl Connection {
             .write(move |tx| {
                 let cut_off = tx.meta("at_work")?.as_deref() == Some("yes");
                 tx.set_meta("at_work", "yes")?;
-                if cut_off { tx.reopen_unanswered(verify_after) } else { Ok(0) }
+                if !cut_off {
+                    return Ok(0);
+                }
+                Ok(tx.reopen_unanswered(verify_after)? + tx.reopen_unanswered_events(verify_after)?)
             })
             .await?;
         if reopened > 0 {
@@ -299,6 +302,7 @@ impl Connection {
         wait: bool,
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
+        self.look_for_missing(priority).await?;
         for _ in 0..MOST_ROUNDS {
             self.work_inbox(Priority::Live).await?;
             progress.stage(Stage::Completing, 0, None);
@@ -402,7 +406,7 @@ impl Connection {
                 let mut previews = Vec::new();
                 for link in links {
                     if let Some(person) = super::people::gather(tx, link, &ready, &names)? {
-                        previews.push(person.preview(&ready));
+                        previews.push(person.preview(tx, &ready)?);
                     }
                 }
                 Ok(previews)

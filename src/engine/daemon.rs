@@ -375,7 +375,8 @@ impl Daemon {
     /// Writes what the reads have found, and what waits from before.
     async fn push_backlog(&self, read: bool) -> Result<(), EngineError> {
         let connection = &self.connection;
-        let work = connection.store.read(|tx| tx.has_work()).await?;
+        let now = connection.now();
+        let work = connection.store.read(move |tx| Ok(tx.has_work()? || !tx.missing_due(now, 1)?.is_empty())).await?;
         if (!read && !work) || !self.connection.knows_brevo().await? {
             return Ok(());
         }

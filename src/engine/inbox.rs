@@ -7,11 +7,13 @@ use super::{Connection, EngineError};
 use crate::config::SyncSwitches;
 use crate::intercom::webhook::{self, Effect, Notification, OptOut, ToFetch, Topic};
 use crate::model::{
-    ContactKey, ConversationId, IntercomCompanyId, IntercomContactId, Observation, OptOutReason, Priority,
+    ContactKey, ConversationId, Gone, IntercomCompanyId, IntercomContactId, Observation, OptOutReason, Priority,
 };
 use crate::store::contacts::ContactState;
+use crate::store::facts::{Channel, OptOutFact};
 use crate::store::links::Dirty;
 use crate::store::{Result as Stored, StoreError, Tx};
+use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 
 /// Webhooks handled in one transaction.
@@ -251,14 +253,20 @@ fn act(
                     None => applied += u64::from(source.apply(tx, &observation)?),
                 }
             }
-            // The read that comes with it decides.
+            // The read that comes with it decides whether; how is what only this tells.
+            Effect::Gone(Observation::IntercomContactGone(id, how)) => match how {
+                Gone::Archived => tx.say_gone(&id, false)?,
+                Gone::Deleted => tx.say_gone(&id, true)?,
+                Gone::Merged { .. } => {}
+            },
             Effect::Gone(_) => {}
             Effect::NeedsFetch(fetch) => {
                 want(fetch, follow);
                 reads += 1;
             }
-            Effect::OptedOut { contact, from, at: _ } => {
-                applied += u64::from(opted_out(tx, &contact, from)?);
+            Effect::OptedOut { contact, from, at } => {
+                let at = at.unwrap_or(source.now);
+                applied += u64::from(opted_out(tx, &contact, from, at, notification.topic.as_str())?);
             }
             Effect::Transition { conversation, .. } => {
                 // Which event it is, and under which key, is told by the conversation itself: as a poll would show it.
@@ -311,7 +319,7 @@ fn undecided(
     tx: &Tx<'_>,
     source: &super::observe::Source,
     observation: &Observation,
-    at: chrono::DateTime<chrono::Utc>,
+    at: DateTime<Utc>,
 ) -> Stored<Option<ToFetch>> {
     Ok(match observation {
         Observation::IntercomContact(shown) => {
@@ -339,9 +347,17 @@ fn undecided(
     })
 }
 
-/// An opt-out is a fact: it counts at once, before the read that confirms it.
-fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut) -> Stored<bool> {
-    let Some(mut row) = tx.intercom_contact(id)? else { return Ok(false) };
+/// An opt-out is a fact: it counts at once, before the read that confirms it, and it is kept with its time, so that a
+/// read that lags behind it does not lose it (of somebody new, too: the first read will be of a fresh record).
+fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc>, source: &str) -> Stored<bool> {
+    let known = tx.intercom_contact(id)?;
+    let channel = match from {
+        OptOut::Email => Channel::Email,
+        OptOut::Sms => Channel::Sms,
+    };
+    let email = known.as_ref().and_then(|row| row.contact.email.clone());
+    tx.put_opt_out(id, &OptOutFact { channel, at, email, source: source.to_owned(), over_at: None })?;
+    let Some(mut row) = known else { return Ok(false) };
     let before = row.contact.consent.clone();
     match from {
         OptOut::Email => drop(row.contact.consent.email_opt_outs.insert(OptOutReason::Unsubscribed)),

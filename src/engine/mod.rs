@@ -8,6 +8,7 @@
 //! | `pull` | sweeps: page after page into the store, with a durable cursor |
 //! | `observe` | one observation → views, dirty marks, events, all in the page's transaction |
 //! | `hydrate` | reads by id: what pages and webhooks show only in part |
+//! | `missing` | contacts that are not there any more: merged, or deleted? |
 //! | `place` | identity: new contacts and changed addresses → links |
 //! | `people` | one person's views, gathered from the store, and the plan for them |
 //! | `options` | options of categories and multiple choices, made before they are used |
@@ -25,6 +26,7 @@ mod daemon;
 mod hydrate;
 mod imports;
 mod inbox;
+mod missing;
 mod observe;
 mod options;
 mod orders;

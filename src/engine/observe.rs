@@ -2,10 +2,13 @@
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
 use super::{Ready, Settings};
-use crate::model::{BrevoContact, Company, Conversation, Gone, IntercomContact, IntercomContactId, Observation};
+use crate::model::{
+    BrevoContact, Company, Conversation, Gone, IntercomContact, IntercomContactId, Observation, OptOutReason,
+};
 use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
 use crate::store::contacts::ContactState;
+use crate::store::facts::Channel;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::{Result, StoreError, Tx};
@@ -46,7 +49,7 @@ impl Source {
     pub(super) fn apply(&self, tx: &Tx<'_>, observation: &Observation) -> Result<bool> {
         match observation {
             Observation::IntercomContact(contact) => self.intercom_contact(tx, contact),
-            Observation::IntercomContactGone(id, how) => intercom_contact_gone(tx, id, how),
+            Observation::IntercomContactGone(id, how) => intercom_contact_gone(tx, id, how, self.now),
             Observation::Company(company) => self.company(tx, company),
             Observation::CompanyGone(id) => {
                 tx.set_company_gone(id)?;
@@ -68,7 +71,11 @@ impl Source {
             }
             Observation::BrevoContact(contact) => self.brevo_contact(tx, contact),
             Observation::BrevoContactGone(id) => {
+                let left = tx.brevo_contact(*id)?.and_then(|contact| contact.email);
                 tx.set_brevo_gone(*id)?;
+                if let Some(left) = left {
+                    tx.address_is_free(&left)?;
+                }
                 if let Some(link) = tx.link_by_brevo(*id)? {
                     mark_brevo_gone(tx, &link, self.now)?;
                 }
@@ -81,6 +88,7 @@ impl Source {
     fn intercom_contact(&self, tx: &Tx<'_>, seen: &IntercomContact) -> Result<bool> {
         let known = tx.intercom_contact(&seen.id)?;
         let mut contact = seen.clone();
+        keep_opt_outs(tx, &mut contact)?;
         if let Some(known) = &known {
             if known.state != ContactState::Live && !self.authoritative {
                 // A late webhook or a lagging index may still show what is gone: a read by id tells.
@@ -224,6 +232,11 @@ impl Source {
         if changed || self.sweep > 0 {
             tx.put_brevo_contact(contact, self.sweep, false)?;
         }
+        if let Some(left) = known.as_ref().and_then(|known| known.email.as_ref())
+            && contact.email.as_ref() != Some(left)
+        {
+            tx.address_is_free(left)?;
+        }
         let Some(link) = tx.link_by_brevo(contact.id)? else { return Ok(changed) };
         if link.state == LinkState::BrevoGone {
             // It was not gone after all.
@@ -322,19 +335,48 @@ pub(super) fn subject_of(tx: &Tx<'_>, link: &LinkRow) -> Result<String> {
     })
 }
 
-fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone) -> Result<bool> {
+fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone, now: DateTime<Utc>) -> Result<bool> {
     let Some(known) = tx.intercom_contact(id)? else { return Ok(false) };
-    let (state, into) = match how {
-        Gone::Deleted => (ContactState::Deleted, None),
-        Gone::Archived => (ContactState::Archived, None),
-        Gone::Merged { into } => (ContactState::Merged, into.as_ref()),
+    let (state, into) = match (how, tx.said_gone(id)?) {
+        (Gone::Merged { into }, _) => (ContactState::Merged, into.as_ref()),
+        (Gone::Archived, _) => (ContactState::Archived, None),
+        // An archived contact is a 404 like a deleted one: only the notice told them apart.
+        (Gone::Deleted, Some(said)) => (said, None),
+        (Gone::Deleted, None) if known.state == ContactState::Live => (ContactState::Missing, None),
+        // What was found out about it stands.
+        (Gone::Deleted, None) => return Ok(false),
     };
     if known.state == state && known.merged_into.as_ref() == into {
         return Ok(false);
     }
     tx.set_intercom_state(id, state, into)?;
+    if state == ContactState::Missing {
+        tx.set_gone_check(id, now + super::missing::INDEX_LAG)?;
+    }
     tx.set_unplaced(id, Dirty::Live)?;
     Ok(true)
+}
+
+/// An opt-out that a notice carried is a fact: a read whose record is older (a cache, a lagging index) does not undo it,
+/// and neither does one of another address, since a changed address may have lifted it without the person's doing. The
+/// same second counts as older. A read that is newer and of the same address decides.
+fn keep_opt_outs(tx: &Tx<'_>, contact: &mut IntercomContact) -> Result<()> {
+    if contact.consent.email_opted_out() && contact.consent.sms_opted_out {
+        return Ok(());
+    }
+    for fact in tx.opt_outs(&contact.id)? {
+        let stands = fact.at.timestamp() >= contact.updated_at.timestamp()
+            || (fact.channel == Channel::Email && fact.email.is_some() && fact.email != contact.email);
+        match fact.channel {
+            Channel::Email if contact.consent.email_opted_out() => {}
+            Channel::Sms if contact.consent.sms_opted_out => {}
+            _ if fact.over_at.is_some() => {}
+            Channel::Email if stands => drop(contact.consent.email_opt_outs.insert(OptOutReason::Unsubscribed)),
+            Channel::Sms if stands => contact.consent.sms_opted_out = true,
+            channel => tx.opt_out_is_over(&contact.id, channel, contact.updated_at)?,
+        }
+    }
+    Ok(())
 }
 
 /// A linked Brevo contact is gone: counted and listed, never made again.

@@ -7,10 +7,11 @@ use crate::model::{BrevoContact, Company, Consent, Email, Fields, IntercomContac
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::facts::Channel;
 use crate::store::links::{LinkRow, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::{Result, Tx};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A person as the planner sees them.
@@ -33,6 +34,8 @@ pub(super) struct Planned {
     pub(super) plan: PersonPlan,
     /// Only an opt-out is sent: the rest is planned afterwards.
     pub(super) only_opt_out: bool,
+    /// It goes ahead of a write whose outcome is not known yet.
+    pub(super) ahead: bool,
     /// An import can carry it.
     pub(super) importable: bool,
     /// The link's marks when this was planned.
@@ -195,6 +198,9 @@ impl Person {
     /// Plans, claims the phone, notes what people should know, and keeps base where nothing is to be written.
     /// `None`: nothing to send.
     pub(super) fn plan(self, tx: &Tx<'_>, ready: &Ready, bulk: bool, now: DateTime<Utc>) -> Result<Option<Planned>> {
+        if self.link.flights.is_some() && !self.link.answered {
+            return self.plan_ahead(tx, ready);
+        }
         let mut quarantined = self.still_quarantined(tx, ready)?;
         let mut plan = self.plan_with(ready, &quarantined);
         if bulk && let Some(most) = self.without_phone(ready, &plan, &quarantined) {
@@ -249,25 +255,54 @@ impl Person {
             return Ok(None);
         }
         // Something of an earlier try was refused: the opt-out goes alone and first.
-        let opts_out = self.brevo.as_ref().is_some_and(|contact| {
-            let (shown, change) = (&contact.consent, &plan.change);
-            // A flag that merely rides along with a new address is no news.
-            (change.email_opted_out && !shown.email_opted_out() && !self.flights.opted_out)
-                || (change.sms_opted_out && !shown.sms_opted_out)
-        });
-        let only_opt_out = opts_out && self.link.tries > 0;
+        let only_opt_out = self.link.tries > 0 && self.opts_out(&plan);
         if only_opt_out {
             plan = plan.only_opt_out(&self.base, &self.flights);
         }
         Ok(Some(Planned {
             importable: self.importable(&plan),
             only_opt_out,
+            ahead: false,
             link: self.link.id,
             email: self.link.email,
             brevo: self.brevo,
             plan,
             marks: self.link.marks,
             rename_to: self.link.rename_to.filter(|_| !only_opt_out),
+            watched: self.link.flights,
+        }))
+    }
+
+    /// The plan says something new about consent to a contact that is there.
+    fn opts_out(&self, plan: &PersonPlan) -> bool {
+        self.brevo.as_ref().is_some_and(|contact| {
+            let (shown, change) = (&contact.consent, &plan.change);
+            // A flag that merely rides along with a new address is no news.
+            (change.email_opted_out && !shown.email_opted_out() && !self.flights.opted_out)
+                || (change.sms_opted_out && !shown.sms_opted_out)
+        })
+    }
+
+    /// While the outcome of a write is not known, nothing is planned but an opt-out: it sets one flag, whatever the
+    /// earlier write did or still does. That one goes on being watched as it was; should it land late and lift the
+    /// blocklisting (a rename does), the read that verifies it shows that, and the opt-out is written again.
+    fn plan_ahead(self, tx: &Tx<'_>, ready: &Ready) -> Result<Option<Planned>> {
+        let plan = self.dry_plan(ready);
+        if !self.opts_out(&plan) {
+            // Urgent for nothing: what else there is waits for the verifying read, which marks the link again.
+            tx.no_opt_out(self.link.id)?;
+            return Ok(None);
+        }
+        Ok(Some(Planned {
+            only_opt_out: true,
+            ahead: true,
+            link: self.link.id,
+            plan: plan.only_opt_out(&self.base, &self.flights),
+            email: self.link.email,
+            brevo: self.brevo,
+            importable: false,
+            marks: self.link.marks,
+            rename_to: None,
             watched: self.link.flights,
         }))
     }
@@ -358,8 +393,24 @@ impl Person {
         Ok(())
     }
 
+    /// The opt-outs that notices carried, in words.
+    fn told(&self, tx: &Tx<'_>) -> Result<String> {
+        let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let mut words = Vec::new();
+        for member in tx.members(self.link.id)? {
+            for fact in tx.opt_outs(&member.contact.id)? {
+                let of = if fact.channel == Channel::Sms { "SMS" } else { "e-mail" };
+                words.push(format!("; {} told of an opt-out of {of} at {}", fact.source, text(fact.at)));
+                if let Some(over) = fact.over_at {
+                    words.push(format!(", and Intercom's record of {} shows it taken back", text(over)));
+                }
+            }
+        }
+        Ok(words.concat())
+    }
+
     /// For `mapping preview`.
-    pub(super) fn preview(&self, ready: &Ready) -> Preview {
+    pub(super) fn preview(&self, tx: &Tx<'_>, ready: &Ready) -> Result<Preview> {
         let plan = self.dry_plan(ready);
         let show = |cells: &[Option<Value>]| {
             let shown: Vec<String> = cells.iter().flatten().map(ToString::to_string).collect();
@@ -400,7 +451,8 @@ impl Person {
             (true, false) => "opted out on both sides".to_owned(),
             (false, false) => "no opt-out in Intercom".to_owned(),
         };
-        Preview {
+        let consent = consent + &self.told(tx)?;
+        Ok(Preview {
             link: self.link.id,
             intercom: self.primary.to_string(),
             brevo: self.link.brevo_id.map(crate::model::BrevoContactId::get),
@@ -408,6 +460,6 @@ impl Person {
             lists,
             consent,
             notices: plan.notices.iter().map(|notice| format!("{notice:?}")).collect(),
-        }
+        })
     }
 }

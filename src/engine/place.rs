@@ -20,7 +20,18 @@ const BATCH: usize = 500;
 const PLACING_NOTICES: [&str; 3] = ["without_email", "malformed_email", "identity_conflict"];
 
 /// Notices about contacts that went away or lost their address; cleared when they are back.
-const GONE_NOTICES: [&str; 4] = ["archived_in_intercom", "deleted_in_intercom", "email_removed", "identity_conflict"];
+const GONE_NOTICES: [&str; 5] =
+    ["archived_in_intercom", "missing_in_intercom", "deleted_in_intercom", "email_removed", "identity_conflict"];
+
+/// How a contact that went away is listed.
+fn gone_notice(state: ContactState) -> Option<&'static str> {
+    match state {
+        ContactState::Live | ContactState::Merged => None,
+        ContactState::Archived => Some("archived_in_intercom"),
+        ContactState::Missing => Some("missing_in_intercom"),
+        ContactState::Deleted => Some("deleted_in_intercom"),
+    }
+}
 
 impl Connection {
     /// Places every contact that waits for it.
@@ -72,10 +83,18 @@ fn place_one(
     dirty: Dirty,
     now: DateTime<Utc>,
 ) -> Result<bool> {
-    let Some(row) = tx.intercom_contact(id)? else { return Ok(true) };
+    let Some(mut row) = tx.intercom_contact(id)? else { return Ok(true) };
     if row.state != ContactState::Live {
         gone(tx, &row, dirty, now)?;
         return Ok(true);
+    }
+    if row.link.is_none()
+        && let Some(link) = tx.link_of_merged_into(id)?
+    {
+        // Known only since after the merge: it is no first link all the same.
+        inherit(tx, &row, link, dirty)?;
+        let Some(heir) = tx.intercom_contact(id)? else { return Ok(true) };
+        row = heir;
     }
     let link = match row.link {
         Some(link) => tx.link(link)?,
@@ -247,16 +266,24 @@ fn gone(tx: &Tx<'_>, row: &IntercomRow, dirty: Dirty, now: DateTime<Utc>) -> Res
     {
         inherit(tx, &survivor, link, dirty)?;
     }
+    let subject = format!("contact {}", row.contact.id);
+    for state in [ContactState::Archived, ContactState::Missing, ContactState::Deleted] {
+        if let Some(kind) = gone_notice(state).filter(|_| state != row.state) {
+            tx.clear_notice(kind, &subject)?;
+        }
+    }
     if elect(tx, link)? {
         return tx.mark_dirty(link, dirty);
     }
-    tx.set_link_state(link, LinkState::Left)?;
-    tx.give_up(link)?;
-    if row.state != ContactState::Merged {
-        let kind = if row.state == ContactState::Archived { "archived_in_intercom" } else { "deleted_in_intercom" };
-        tx.put_notice(kind, &format!("contact {}", row.contact.id), None, now)?;
+    // While it is merely missing, nothing is decided: the link waits for whoever it turns out to be.
+    if row.state != ContactState::Missing {
+        tx.set_link_state(link, LinkState::Left)?;
     }
-    Ok(())
+    tx.give_up(link)?;
+    match gone_notice(row.state) {
+        Some(kind) => tx.put_notice(kind, &subject, None, now),
+        None => Ok(()),
+    }
 }
 
 /// The survivor of a merge inherits the link and its base, unless it has one with a Brevo contact of its own. It is no
@@ -271,6 +298,9 @@ fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Resu
         tx.set_link_email(own.id, None)?;
         tx.set_link_state(own.id, LinkState::Left)?;
         tx.give_up(own.id)?;
+    }
+    if let Some(link) = tx.link(link)? {
+        reopen(tx, &link)?;
     }
     tx.set_member(&survivor.contact.id, Some(link), false)?;
     tx.set_unplaced(&survivor.contact.id, dirty)?;

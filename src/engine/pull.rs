@@ -4,7 +4,7 @@
 use super::observe::Source;
 use super::{Connection, EngineError, Progress, Stage};
 use crate::model::{
-    ContactKey, ErrorKind, Fetched, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName,
+    ContactKey, ErrorKind, Fetched, Gone, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName,
 };
 use crate::store::links::Dirty;
 use crate::store::progress::{Sweep, Watermark};
@@ -255,23 +255,59 @@ impl Connection {
     /// Reads one contact by id and takes what comes for the truth.
     pub(super) async fn confirm(&self, key: ContactKey, sweep: i64, priority: Priority) -> Result<bool, EngineError> {
         let side = match key {
-            ContactKey::Intercom(_) => SideName::Intercom,
+            ContactKey::Intercom(_) | ContactKey::IntercomExternalId(_) | ContactKey::IntercomEmail(_) => {
+                SideName::Intercom
+            }
             _ => SideName::Brevo,
         };
         let read_began = self.now();
         let found = self.side(side).fetch(&key, priority).await?;
+        let survivor = self.unseen_survivor(&found, priority).await?;
         let source = self.source(sweep, true, read_began, Dirty::Live)?;
         Ok(self
             .store
             .write(move |tx| match (found, key) {
-                (Fetched::Found(observation, _), _) => source.apply(tx, &observation),
+                (Fetched::Found(observation, _), key) => {
+                    if let ContactKey::Intercom(id) = &key {
+                        tx.forget_said_gone(id)?;
+                    }
+                    source.apply(tx, &observation)
+                }
                 (Fetched::Gone(how), ContactKey::Intercom(id)) => {
+                    if let Some(survivor) = survivor {
+                        source.apply(tx, &survivor)?;
+                    }
                     source.apply(tx, &Observation::IntercomContactGone(id, how))
                 }
                 (Fetched::Gone(_), ContactKey::Brevo(id)) => source.apply(tx, &Observation::BrevoContactGone(id)),
                 (Fetched::Gone(_), _) => Ok(false),
             })
             .await?)
+    }
+
+    /// The survivor of a merge whom we have never seen is read at once: known too late, it would be taken for somebody
+    /// new and linked by first-link rules, and the history and the opt-outs of the one it absorbed would be left behind.
+    async fn unseen_survivor(
+        &self,
+        found: &Fetched,
+        priority: Priority,
+    ) -> Result<Option<Box<Observation>>, EngineError> {
+        let Fetched::Gone(Gone::Merged { into: Some(survivor) }) = found else { return Ok(None) };
+        let id = survivor.clone();
+        if self.store.read(move |tx| tx.intercom_contact(&id)).await?.is_some() {
+            return Ok(None);
+        }
+        match self.intercom.fetch(&ContactKey::Intercom(survivor.clone()), priority).await {
+            Ok(Fetched::Found(observation, _)) => Ok(Some(observation)),
+            // Gone as well: whoever absorbed it is found when it is itself asked for.
+            Ok(Fetched::Gone(_)) => Ok(None),
+            Err(error) if error.is_transient() || matches!(error.kind, ErrorKind::Auth(_)) => Err(error.into()),
+            // Refused for good: the merge is known all the same, and the sweeps may show the survivor.
+            Err(error) => {
+                tracing::warn!("the survivor of a merge cannot be read: {error}");
+                Ok(None)
+            }
+        }
     }
 
     /// Contacts that a Brevo read did not show have not been touched since its start: what we hold of them is fresh, and

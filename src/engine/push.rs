@@ -508,6 +508,15 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     if let (Some(consent), Some(contact)) = (&mut base.consent, before) {
         consent.brevo_out |= tx.brevo_contact(contact)?.is_some_and(|contact| contact.consent.email_opted_out());
     }
+    if planned.ahead {
+        tx.accept_opt_out(
+            planned.link,
+            &tx.pack("links.base", &base)?,
+            &tx.pack("links.flights", &plan.flights)?,
+            planned.marks,
+        )?;
+        return record(tx, planned, "accepted, ahead of a write whose outcome is not known yet", None, now);
+    }
     tx.accept_write(
         planned.link,
         (&tx.pack("links.base", &base)?, &tx.pack("links.flights", &plan.flights)?),
@@ -520,6 +529,11 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     if let (Some(before), Some(email)) = (before, &plan.change.email)
         && let Some(contact) = tx.brevo_contact(before)?
     {
+        if let Some(left) = contact.email.as_ref().filter(|left| *left != email) {
+            tx.address_is_free(left)?;
+        }
+        // A rename that had been held up is through.
+        tx.clear_notice("identity_conflict", &subject_of(tx, &link)?)?;
         tx.put_brevo_contact(&BrevoContact { email: Some(email.clone()), ..contact }, 0, false)?;
     }
     if planned.only_opt_out {
@@ -646,7 +660,8 @@ pub(super) fn refuse(
 ) -> Stored<()> {
     let Some(link) = tx.link(planned.link)? else { return Ok(()) };
     let subject = subject_of(tx, &link)?;
-    let earlier = || tx.drop_intent(link.id, planned.watched.as_ref(), true);
+    // What was being watched before is watched as it was: answered, or of unknown outcome.
+    let earlier = || tx.drop_intent(link.id, planned.watched.as_ref(), !planned.ahead);
     match &error.kind {
         // It may have landed or may still land: nothing more is written until a later read shows what became of it.
         ErrorKind::Ambiguous | ErrorKind::Malformed => {
@@ -682,9 +697,12 @@ pub(super) fn refuse(
         }
     }
     let about_email = needs_lookup(planned, &Outcome::Failed(Box::new(error.clone()))).is_some();
-    if about_email && planned.plan.change.email.is_some() && link.tries > 0 {
+    if let Some(new) = &planned.plan.change.email
+        && about_email
+        && link.tries > 0
+    {
         // Somebody who is not to be adopted has the new address: everything else about the person goes on.
-        tx.set_rename(link.id, None)?;
+        tx.hold_rename(link.id, new)?;
         let detail = "Brevo does not take its new e-mail: another contact has it";
         tx.put_notice("identity_conflict", &subject, Some(detail), now)?;
     }

@@ -6,8 +6,8 @@ use crate::doors::Doors;
 use crate::http::{Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, Transport, Window};
 use crate::model::{
     AccountInfo, Answer, Attribute, Budget, ContactKey, ConversationId, ErrorKind, Fetched, Gone, ImportState,
-    IntercomCompanyId, IntercomContactId, Observation, Priority, ProcessId, ReadPage, ReadRequest, Related, Side,
-    SideError, SideName, Write,
+    IntercomCompanyId, IntercomContactId, Observation, OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest,
+    Related, Side, SideError, SideName, Write,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -320,6 +320,8 @@ impl Side for IntercomClient {
     async fn fetch(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>> {
         match key {
             ContactKey::Intercom(id) => self.fetch_contact(id, priority).await,
+            ContactKey::IntercomExternalId(id) => self.find_contact("external_id", id, priority).await,
+            ContactKey::IntercomEmail(email) => self.find_contact("email", email.as_str(), priority).await,
             _ => Err(unsupported("contact under a key of Brevo's")),
         }
     }
@@ -376,6 +378,10 @@ impl Side for IntercomClient {
 
     async fn write(&self, write: &Write, _priority: Priority) -> Result<Answer, Box<SideError>> {
         Err(write::refuse(write))
+    }
+
+    async fn events_held(&self, _: &[OutgoingEvent], _: Priority) -> Result<BTreeSet<String>, Box<SideError>> {
+        Err(unsupported("events of Brevo's"))
     }
 
     async fn count_changed(&self, _since: DateTime<Utc>, _: Priority) -> Result<Option<u64>, Box<SideError>> {

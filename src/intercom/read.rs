@@ -6,7 +6,10 @@
 use super::client::{APP, Ask, IntercomClient, SCROLL, SEARCH, unreadable};
 use super::errors::is_page_limit;
 use super::wire::{self, Next};
-use crate::model::{Cursor, ErrorKind, Observation, ReadPage, ReadRequest, Resource, Scope, SideError, SideName};
+use crate::model::{
+    Cursor, ErrorKind, Fetched, Gone, Observation, Priority, ReadPage, ReadRequest, Resource, Scope, SideError,
+    SideName,
+};
 use chrono::{DateTime, TimeDelta, Utc};
 use http::Method;
 use serde::{Deserialize, Serialize};
@@ -15,6 +18,9 @@ use std::time::Duration;
 
 /// The most that any search gives.
 const SEARCH_PAGE: u32 = 150;
+
+/// How many contacts with one identifier are looked at: two are several already.
+const FOUND_PAGE: u32 = 10;
 
 /// The most that the company list gives.
 const COMPANY_PAGE: u32 = 60;
@@ -205,6 +211,53 @@ impl IntercomClient {
         };
         let repeats_are_errors = !(dropped && observations.is_empty());
         Ok(ReadPage { observations, next, total: list.total, server_time: parsed.server_time, repeats_are_errors })
+    }
+
+    /// The one contact with this value in a field. There is no read by address, so it is a search.
+    pub(super) async fn find_contact(
+        &self,
+        field: &'static str,
+        value: &str,
+        priority: Priority,
+    ) -> Result<Fetched, Box<SideError>> {
+        let path = ["contacts", "search"];
+        let ask = Ask {
+            method: Method::POST,
+            path: &path,
+            query: &[],
+            body: Some(json!({
+                "query": {"field": field, "operator": "=", "value": value},
+                "pagination": {"per_page": FOUND_PAGE},
+            })),
+            family: SEARCH,
+            priority,
+            version: None,
+        };
+        let parsed = self.ask(ask).await?;
+        let list = wire::list(parsed.json, &["data", "contacts"], "contacts").map_err(|error| unreadable(&error))?;
+        let mut found = Vec::new();
+        for item in list.items {
+            let record = wire::contact(item).map_err(|error| unreadable(&error))?;
+            // How exactly the search compares is not described: what is not the very value is somebody else.
+            let same = match field {
+                "email" => record.email.as_ref().is_some_and(|email| email.as_str() == value),
+                _ => record.external_id.as_deref() == Some(value),
+            };
+            if same {
+                found.push(record);
+            }
+        }
+        let one = found.pop();
+        if !found.is_empty() {
+            let kind = ErrorKind::Conflict { identifiers: vec![field.to_owned()], holder: None, archived: false };
+            return Err(SideError::new(SideName::Intercom, kind, format!("several contacts have this {field}")));
+        }
+        Ok(match one {
+            Some(record) => {
+                Fetched::Found(Box::new(Observation::IntercomContact(Box::new(record))), parsed.server_time)
+            }
+            None => Fetched::Gone(Gone::Deleted),
+        })
     }
 
     /// An upper bound by the vendor's clock; ours may be wrong.

@@ -1,8 +1,8 @@
 //! The one trait through which the engine knows a vendor.
 
 use super::{
-    AccountInfo, Answer, Attribute, BrevoContactId, Budget, Email, Fetched, ImportState, IntercomContactId, Priority,
-    ProcessId, ReadPage, ReadRequest, Related, SideError, Write,
+    AccountInfo, Answer, Attribute, BrevoContactId, Budget, Email, Fetched, ImportState, IntercomContactId,
+    OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest, Related, SideError, Write,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -44,6 +44,10 @@ impl fmt::Display for SideName {
 pub enum ContactKey {
     /// An Intercom contact by id.
     Intercom(IntercomContactId),
+    /// An Intercom contact by the customer's own id. By search, whose index lags some minutes behind.
+    IntercomExternalId(String),
+    /// An Intercom contact by address, by search too. Several may share it: then the answer is a conflict.
+    IntercomEmail(Email),
     /// A Brevo contact by id.
     Brevo(BrevoContactId),
     /// A Brevo contact by address.
@@ -100,6 +104,14 @@ pub trait Side: Send + Sync {
 
     /// One change.
     async fn write(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>>;
+
+    /// Which of these events the vendor has already: their keys. It is asked before an event whose answer was lost is
+    /// sent again, because neither vendor knows an idempotency key. What the vendor has just taken may not show yet.
+    async fn events_held(
+        &self,
+        events: &[OutgoingEvent],
+        priority: Priority,
+    ) -> Result<BTreeSet<String>, Box<SideError>>;
 
     /// How imports are doing, all of them in one request where that is possible. One that the vendor does not know is
     /// missing from the answer.

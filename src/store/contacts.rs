@@ -11,6 +11,8 @@ pub enum ContactState {
     Live,
     /// Archived: may come back.
     Archived,
+    /// A read by id did not find it, and nothing says yet whether it was deleted or merged.
+    Missing,
     /// Deleted.
     Deleted,
     /// Merged into another.
@@ -22,6 +24,7 @@ impl ContactState {
         match self {
             Self::Live => "live",
             Self::Archived => "archived",
+            Self::Missing => "missing",
             Self::Deleted => "deleted",
             Self::Merged => "merged",
         }
@@ -30,6 +33,7 @@ impl ContactState {
     fn parse(text: &str) -> Self {
         match text {
             "archived" => Self::Archived,
+            "missing" => Self::Missing,
             "deleted" => Self::Deleted,
             "merged" => Self::Merged,
             _ => Self::Live,

@@ -199,6 +199,14 @@ impl Tx<'_> {
                (link IS NULL OR email IS NOT (SELECT l.email FROM links l WHERE l.id = intercom_contacts.link))",
             [],
         )?;
+        // A rename that had to wait is tried again, unless the address is still that of somebody who is linked.
+        self.0.execute(
+            "UPDATE links SET rename_to = rename_held, rename_held = NULL, tries = 0, not_before = 0
+             WHERE rename_held IS NOT NULL AND rename_held = email AND state = 'active' AND import IS NULL
+               AND NOT EXISTS (SELECT 1 FROM brevo_contacts b JOIN links holder ON holder.brevo_id = b.id
+                     WHERE b.email = links.rename_held AND b.gone = 0 AND holder.id <> links.id)",
+            [],
+        )?;
         Ok(self.0.execute(
             "UPDATE links SET dirty = max(dirty, 1), marks = marks + 1, sweep = 1 WHERE state = 'active' AND import IS NULL",
             [],
@@ -206,9 +214,10 @@ impl Tx<'_> {
     }
 
     /// Links to plan, the most urgent first: with all their tags and companies (or somebody would be taken off a list
-    /// for a tag that was merely not embedded; an opt-out does not wait for that), due, in no unfinished import, with no write of unknown outcome on its way.
-    /// `after`: the last row of the page before. `linked`: only those with a Brevo contact, or only those without. Rows are
-    /// urgency and link.
+    /// for a tag that was merely not embedded; an opt-out does not wait for that), due, in no unfinished import, with no
+    /// write of unknown outcome on its way (an opt-out of somebody who is in Brevo does not wait for that either).
+    /// `after`: the last row of the page before. `linked`: only those with a Brevo contact, or only those without. Rows
+    /// are urgency and link.
     pub fn dirty_links(
         &self,
         least: Dirty,
@@ -219,7 +228,7 @@ impl Tx<'_> {
     ) -> Result<Vec<(i64, i64)>> {
         let mut statement = self.0.prepare_cached(
             "SELECT dirty, id FROM links WHERE dirty >= ?1 AND dirty > 0 AND not_before <= ?2 AND import IS NULL
-               AND (flights IS NULL OR answered = 1)
+               AND (flights IS NULL OR answered = 1 OR (dirty = 3 AND brevo_id IS NOT NULL))
                AND (dirty = 3 OR id NOT IN (SELECT link FROM intercom_contacts WHERE link IS NOT NULL
                       AND wants_tags + wants_companies + wants_fetch > 0 AND wants_tags + wants_companies > 0))
                AND (dirty < ?3 OR (dirty = ?3 AND id > ?4))
@@ -247,7 +256,7 @@ impl Tx<'_> {
             .0
             .prepare_cached(
                 "SELECT min(not_before) FROM links WHERE dirty > 0 AND dirty >= 2 AND import IS NULL
-                   AND (flights IS NULL OR answered = 1)",
+                   AND (flights IS NULL OR answered = 1 OR (dirty = 3 AND brevo_id IS NOT NULL))",
             )?
             .query_row([], |row| row.get(0))?;
         Ok(next.map(instant))
@@ -290,6 +299,24 @@ impl Tx<'_> {
                  rename_to = CASE WHEN rename_to IS ?6 THEN NULL ELSE rename_to END WHERE id = ?1",
             )?
             .execute(params![link, base.bytes(), flights.bytes(), millis(verify_after), marks, renamed.map(Email::as_str)])?;
+        Ok(())
+    }
+
+    /// An opt-out went ahead of an earlier write of unknown outcome, and was accepted: consent is agreed on, the earlier
+    /// write stays what it was, and all else about the person waits for the read that verifies it.
+    pub fn accept_opt_out(&self, link: i64, base: &Packed, flights: &Packed, marks: i64) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE links SET base = ?2, flights = ?3, answered = 0,
+                 dirty = CASE WHEN marks = ?4 THEN min(dirty, 2) ELSE dirty END WHERE id = ?1",
+            )?
+            .execute(params![link, base.bytes(), flights.bytes(), marks])?;
+        Ok(())
+    }
+
+    /// There is no opt-out to be sent: the link is no more urgent than any live one.
+    pub fn no_opt_out(&self, link: i64) -> Result<()> {
+        self.0.prepare_cached("UPDATE links SET dirty = min(dirty, 2) WHERE id = ?1")?.execute([link])?;
         Ok(())
     }
 
@@ -369,8 +396,33 @@ impl Tx<'_> {
     /// Whether the Brevo contact is to take another address.
     pub fn set_rename(&self, link: i64, to: Option<&Email>) -> Result<()> {
         self.0
-            .prepare_cached("UPDATE links SET rename_to = ?2 WHERE id = ?1")?
+            .prepare_cached("UPDATE links SET rename_to = ?2, rename_held = NULL WHERE id = ?1")?
             .execute(params![link, to.map(Email::as_str)])?;
+        Ok(())
+    }
+
+    /// Somebody else has the address in Brevo: the rename is tried again when that may have changed.
+    pub fn hold_rename(&self, link: i64, to: &Email) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET rename_to = NULL, rename_held = ?2 WHERE id = ?1")?
+            .execute(params![link, to.as_str()])?;
+        Ok(())
+    }
+
+    /// An address has become free in Brevo: whoever waits for it is looked at again.
+    pub fn address_is_free(&self, email: &Email) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE links SET rename_to = rename_held, rename_held = NULL, dirty = max(dirty, 2), marks = marks + 1,
+                     tries = 0, not_before = 0 WHERE rename_held = ?1 AND email = ?1 AND state = 'active'",
+            )?
+            .execute([email.as_str()])?;
+        self.0
+            .prepare_cached(
+                "UPDATE intercom_contacts SET unplaced = max(unplaced, 2) WHERE email = ?1 AND state = 'live' AND
+                   (link IS NULL OR email IS NOT (SELECT l.email FROM links l WHERE l.id = intercom_contacts.link))",
+            )?
+            .execute([email.as_str()])?;
         Ok(())
     }
 

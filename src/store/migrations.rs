@@ -17,8 +17,10 @@ const STEPS: &[M<'_>] = &[M::up(
         email TEXT,
         created_at INTEGER NOT NULL,
         updated_at INTEGER NOT NULL,
-        state TEXT NOT NULL DEFAULT 'live',        -- live, archived, deleted, merged
+        state TEXT NOT NULL DEFAULT 'live',        -- live, archived, missing, deleted, merged
         merged_into TEXT,
+        said_gone TEXT,                            -- what a notice said: archived, deleted
+        gone_check_at INTEGER,                     -- missing: when it is looked for under its other identifiers
         record BLOB NOT NULL,
         link INTEGER REFERENCES links(id),
         is_primary INTEGER NOT NULL DEFAULT 0,
@@ -30,6 +32,8 @@ const STEPS: &[M<'_>] = &[M::up(
         unplaced INTEGER NOT NULL DEFAULT 0        -- identity is to be decided, as urgently as `links.dirty` says
     );
     CREATE INDEX intercom_contacts_email ON intercom_contacts(email) WHERE email IS NOT NULL;
+    CREATE INDEX intercom_contacts_merged ON intercom_contacts(merged_into) WHERE merged_into IS NOT NULL;
+    CREATE INDEX intercom_contacts_missing ON intercom_contacts(gone_check_at) WHERE state = 'missing';
     CREATE INDEX intercom_contacts_link ON intercom_contacts(link) WHERE link IS NOT NULL;
     CREATE INDEX intercom_contacts_unplaced ON intercom_contacts(created_at, id) WHERE unplaced > 0;
     CREATE INDEX intercom_contacts_wants ON intercom_contacts(id) WHERE wants_tags + wants_companies + wants_fetch > 0;
@@ -66,6 +70,7 @@ const STEPS: &[M<'_>] = &[M::up(
                                                    -- older plan does not clear a newer mark
         sweep INTEGER NOT NULL DEFAULT 0,          -- to be planned as in a sweep: drift is restored
         rename_to TEXT,                            -- identity has decided that the contact takes this address
+        rename_held TEXT,                          -- the same, while somebody else has the address in Brevo
         tries INTEGER NOT NULL DEFAULT 0,
         not_before INTEGER NOT NULL DEFAULT 0,
         quarantined TEXT,                          -- rule key -> the value that Brevo refuses
@@ -74,7 +79,19 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE UNIQUE INDEX links_email ON links(email) WHERE email IS NOT NULL;
     CREATE INDEX links_dirty ON links(dirty DESC, id) WHERE dirty > 0;
     CREATE INDEX links_flights ON links(verify_after) WHERE flights IS NOT NULL;
+    CREATE INDEX links_rename_held ON links(rename_held) WHERE rename_held IS NOT NULL;
     CREATE INDEX links_import ON links(import) WHERE import IS NOT NULL;
+
+    -- Opt-outs that a notice carried, by the contact that it named: facts with a time, whatever a read shows that is older.
+    CREATE TABLE optouts (
+        contact TEXT NOT NULL,
+        channel TEXT NOT NULL,                     -- email, sms
+        at INTEGER NOT NULL,                       -- the vendor's clock, ms
+        email TEXT,                                -- the address that the person had then
+        source TEXT NOT NULL,                      -- which notice
+        over_at INTEGER,                           -- record time of a later read that showed the person subscribed
+        PRIMARY KEY (contact, channel)
+    ) WITHOUT ROWID;
 
     -- Brevo refuses a contact whose phone another one has: who has (or is about to get) which.
     CREATE TABLE phones (phone TEXT PRIMARY KEY, link INTEGER NOT NULL) WITHOUT ROWID;
@@ -187,7 +204,8 @@ const STEPS: &[M<'_>] = &[M::up(
         sent_at INTEGER,
         tries INTEGER NOT NULL DEFAULT 0,
         not_before INTEGER NOT NULL DEFAULT 0,
-        state TEXT NOT NULL DEFAULT 'open'         -- open, sending, sent, dead
+        sent_to INTEGER,                           -- the Brevo contact under which it left
+        state TEXT NOT NULL DEFAULT 'open'         -- open, sending (outcome unknown), sent, dead
     ) WITHOUT ROWID;
     CREATE INDEX outbox_open ON outbox(not_before) WHERE state IN ('open', 'sending');
 

@@ -14,6 +14,7 @@
 
 pub mod activity;
 pub mod contacts;
+pub mod facts;
 pub mod links;
 pub mod listings;
 mod migrations;

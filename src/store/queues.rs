@@ -1,7 +1,7 @@
 //! Durable queues: webhooks that came in, events on their way out, imports at work.
 
 use super::{Result, Tx, decode, encode, instant, millis};
-use crate::model::{IntercomContactId, ProcessId};
+use crate::model::{BrevoContactId, IntercomContactId, ProcessId};
 use chrono::{DateTime, Utc};
 use rusqlite::params;
 use std::collections::BTreeMap;
@@ -28,6 +28,8 @@ pub struct OutboxRow {
     pub event: String,
     /// Whether a request with it left without an answer.
     pub uncertain: bool,
+    /// The Brevo contact under which it left.
+    pub sent_to: Option<BrevoContactId>,
     /// Failed tries.
     pub tries: u32,
     /// Since when it waits.
@@ -134,7 +136,7 @@ impl Tx<'_> {
     /// Events that are due.
     pub fn open_outbox(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<OutboxRow>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT key, contact, event, state = 'sending', tries, queued_at FROM outbox
+            "SELECT key, contact, event, state = 'sending', tries, queued_at, sent_to FROM outbox
              WHERE state IN ('open', 'sending') AND not_before <= ?1 ORDER BY not_before, queued_at, key LIMIT ?2",
         )?;
         let rows = statement.query_map(params![millis(now), limit], |row| {
@@ -145,6 +147,7 @@ impl Tx<'_> {
                 uncertain: row.get(3)?,
                 tries: row.get(4)?,
                 queued_at: instant(row.get(5)?),
+                sent_to: row.get::<_, Option<i64>>(6)?.map(BrevoContactId::new),
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -159,6 +162,22 @@ impl Tx<'_> {
             )?
             .execute(params![key, state, millis(not_before), failed])?;
         Ok(())
+    }
+
+    /// An event is about to leave. Until its answer is recorded it counts as of unknown outcome, and what became of it is
+    /// asked at `ask_at` at the earliest: only then can a request that timed out no longer land.
+    pub fn outbox_leaves(&self, key: &str, to: BrevoContactId, ask_at: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE outbox SET state = 'sending', sent_to = ?2, not_before = ?3 WHERE key = ?1")?
+            .execute(params![key, to.get(), millis(ask_at)])?;
+        Ok(())
+    }
+
+    /// After a start: events that had left without an answer may still land for a while, counted from now.
+    pub fn reopen_unanswered_events(&self, ask_at: DateTime<Utc>) -> Result<usize> {
+        Ok(self
+            .0
+            .execute("UPDATE outbox SET not_before = max(not_before, ?1) WHERE state = 'sending'", [millis(ask_at)])?)
     }
 
     /// Forgets events that were queued before `before` and are over. Their keys are not needed any more: nothing that old

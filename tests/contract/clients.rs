@@ -133,7 +133,14 @@ async fn what_the_brevo_client_sends_fits_the_description() {
         properties: BTreeMap::from([("rating".to_owned(), serde_json::json!(5))]),
     };
     client.write(&Write::SendEvents(vec![event.clone()]), live).await.unwrap();
-    client.write(&Write::SendEvents(vec![event.clone(), event]), live).await.unwrap();
+    client.write(&Write::SendEvents(vec![event.clone(), event.clone()]), live).await.unwrap();
+    let other = OutgoingEvent {
+        key: "215:created:1".to_owned(),
+        name: "intercom_conversation_created".to_owned(),
+        ..event.clone()
+    };
+    let held = client.events_held(&[event.clone(), other], live).await.unwrap();
+    assert_eq!(held, BTreeSet::from([event.key]));
     let rows = (0..3)
         .map(|n| ImportRow {
             email: Email::parse(&format!("new{n}@example.com")).unwrap(),
@@ -206,6 +213,13 @@ async fn what_the_intercom_client_sends_fits_the_description() {
         for what in [Related::Tags, Related::Companies] {
             client.related(&id, what, live).await.unwrap();
         }
+    }
+    let found = sandbox.contact(&sandbox.contact_ids()[0]).unwrap();
+    for key in [
+        ContactKey::IntercomExternalId(found["external_id"].as_str().unwrap_or("nobody's").to_owned()),
+        ContactKey::IntercomEmail(Email::parse("nobody@example.com").unwrap()),
+    ] {
+        client.fetch(&key, live).await.unwrap();
     }
     for id in sandbox.conversation_ids().iter().take(5) {
         let id = serde_json::from_value(serde_json::json!(id)).unwrap();

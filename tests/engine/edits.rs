@@ -239,10 +239,16 @@ async fn what_is_gone_is_marked_and_left_alone_or_never_made_again() {
     assert!(world.brevo.contact_by_email("joe@example.com").is_some());
     assert!(world.brevo.contact_by_email("ann@example.com").is_none(), "never made again");
     let counts = world.store.read(|tx| tx.counts()).await.unwrap();
-    // A read by id cannot tell archived from deleted; only the webhook can.
-    for (kind, people) in [("deleted_in_intercom", 2), ("brevo_contact_gone", 1)] {
+    for (kind, people) in [("missing_in_intercom", 2), ("brevo_contact_gone", 1)] {
         assert_eq!(counts.notices.get(kind).copied(), Some(people), "{kind}: {:?}", counts.notices);
     }
+    // Only once nobody is found under their other identifiers either. (A read by id cannot tell archived from deleted;
+    // only the webhook can.)
+    minutes(20).await;
+    world.sync().await;
+    let counts = world.store.read(|tx| tx.counts()).await.unwrap();
+    assert_eq!(counts.notices.get("deleted_in_intercom").copied(), Some(2), "{:?}", counts.notices);
+    assert_eq!(counts.notices.get("missing_in_intercom"), None);
     writes_nothing_more(&world).await;
     assert!(world.brevo.contact_by_email("ann@example.com").is_none());
 }

@@ -13,6 +13,7 @@ mod first_sync;
 mod harness;
 mod imports;
 mod orders;
+mod outbox;
 mod races;
 mod reloads;
 mod switches;

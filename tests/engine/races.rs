@@ -190,3 +190,125 @@ async fn an_address_that_goes_to_somebody_else_joins_no_strangers() {
     let counts = world.store.read(|tx| tx.counts()).await.unwrap();
     assert_eq!(counts.notices.get("without_email").copied(), Some(1), "{:?}", counts.notices);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_goes_ahead_of_a_write_whose_outcome_is_not_known() {
+    for fault in [Fault::StatusAfterEffect(502), Fault::Status(502, None)] {
+        let world = World::new(CONFIG);
+        let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));
+        minutes(10).await;
+        world.sync().await;
+        minutes(10).await;
+        world.intercom.edit_contact(&jane, &json!({"name": "Joan"})).unwrap();
+        // It is tried more than once, for it does no harm twice.
+        for _ in 0..9 {
+            world.brevo.fail("PUT /v3/contacts/1", fault.clone());
+        }
+        world.sync().await;
+        world.brevo.knobs(|knobs| knobs.common.faults.clear());
+        world.intercom.unsubscribe(&jane).unwrap();
+        world.intercom.edit_contact(&jane, &json!({"name": "Jo"})).unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let before = world.brevo_writes();
+        world.sync().await;
+        world.sync().await;
+        let bodies = |from: usize| -> Vec<String> {
+            world.brevo.log().writes()[from..]
+                .iter()
+                .map(|write| String::from_utf8_lossy(&write.body).into_owned())
+                .collect()
+        };
+        assert_eq!(bodies(before), [r#"{"emailBlacklisted":true}"#], "at once, once, and nothing else: {fault:?}");
+        minutes(2).await;
+        world.sync().await;
+        assert_eq!(bodies(before + 1), [r#"{"attributes":{"FIRSTNAME":"Jo"}}"#], "the rest after the verifying read");
+        let settled = world.brevo_writes();
+        for _ in 0..2 {
+            minutes(10).await;
+            world.full().await;
+        }
+        assert_eq!(bodies(settled), Vec::<String>::new());
+        assert!(world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+        assert_eq!(world.store.read(|tx| tx.counts()).await.unwrap().conflicts, 0, "nobody but us wrote anything");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_that_went_ahead_is_put_back_when_the_late_rename_lifts_it() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@old.example", "Jane"));
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.intercom.set_email(&jane, Some("jane@new.example")).unwrap();
+    // The rename hangs somewhere on its way.
+    for _ in 0..9 {
+        world.brevo.fail("PUT /v3/contacts/1", Fault::Status(502, None));
+    }
+    world.sync().await;
+    world.brevo.knobs(|knobs| knobs.common.faults.clear());
+    assert!(world.brevo.contact_by_email("jane@old.example").is_some());
+    world.intercom.unsubscribe(&jane).unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("jane@old.example").unwrap().email_blacklisted, "it did not wait");
+    let last = world.brevo.log().writes().last().map(|write| String::from_utf8_lossy(&write.body).into_owned());
+    assert_eq!(last.as_deref(), Some(r#"{"emailBlacklisted":true}"#), "and nothing else with it");
+    // And now the rename lands, and re-subscribes her.
+    assert!(world.brevo.change_email("jane@old.example", "jane@new.example"));
+    assert!(!world.brevo.contact_by_email("jane@new.example").unwrap().email_blacklisted);
+    for _ in 0..2 {
+        minutes(5).await;
+        world.sync().await;
+    }
+    assert!(world.brevo.contact_by_email("jane@new.example").unwrap().email_blacklisted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_that_was_held_up_goes_on_when_the_address_becomes_free() {
+    for swept in [false, true] {
+        let world = World::new(CONFIG);
+        let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));
+        world.intercom.create_contact(user("bob@example.com", "Bob"));
+        minutes(10).await;
+        world.sync().await;
+        minutes(10).await;
+        // Somebody gives Bob's contact the address that Jane takes in Intercom at the same moment.
+        world.intercom.set_email(&jane, Some("new@example.com")).unwrap();
+        let steals = Steals(&world);
+        world.connection.sync(&SyncOptions::default(), &steals).await.unwrap();
+        minutes(10).await;
+        world.sync().await;
+        assert_eq!(world.attribute("new@example.com", "FIRSTNAME"), Some(json!("Bob")), "still Bob's contact");
+        let listed = world.store.read(|tx| tx.notices(Some("identity_conflict"), 10)).await.unwrap();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        // Nothing about Jane changes; only Bob's contact leaves the address.
+        if swept {
+            world.brevo.delete("new@example.com");
+        } else {
+            assert!(world.brevo.change_email("new@example.com", "bob@example.com"));
+        }
+        minutes(10).await;
+        let _ = if swept { world.full().await } else { world.sync().await };
+        minutes(10).await;
+        world.sync().await;
+        assert_eq!(world.attribute("new@example.com", "FIRSTNAME"), Some(json!("Jane")), "swept: {swept}");
+        let listed = world.store.read(|tx| tx.notices(Some("identity_conflict"), 10)).await.unwrap();
+        assert_eq!(listed.len(), 0, "{listed:?}");
+        let before = world.brevo_writes();
+        minutes(10).await;
+        world.full().await;
+        assert_eq!(world.brevo_writes(), before);
+    }
+}
+
+/// Somebody who gives Bob's contact another address once both sides are read and before anything is written.
+struct Steals<'a>(&'a World);
+
+impl Progress for Steals<'_> {
+    fn stage(&self, stage: Stage, _: u64, _: Option<u64>) {
+        if stage == Stage::Writing {
+            self.0.brevo.change_email("bob@example.com", "new@example.com");
+        }
+    }
+}

@@ -206,7 +206,7 @@ impl BrevoSandbox {
         self.with(|state| turn(&mut state.knobs))
     }
 
-    /// The next request whose path and query contain `part` meets this fault.
+    /// The next request whose method, path and query (`PUT /v3/contacts/7?…`) contain `part` meets this fault.
     pub fn fail(&self, part: &str, fault: Fault) {
         self.knobs(|knobs| knobs.common.faults.push_back((part.to_owned(), fault)));
     }

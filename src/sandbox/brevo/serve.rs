@@ -177,8 +177,9 @@ impl State {
         }
     }
 
-    fn take_fault(&mut self, target: &str) -> Option<Fault> {
-        let index = self.knobs.common.faults.iter().position(|(part, _)| target.contains(part.as_str()))?;
+    fn take_fault(&mut self, method: &str, target: &str) -> Option<Fault> {
+        let request = format!("{method} {target}");
+        let index = self.knobs.common.faults.iter().position(|(part, _)| request.contains(part.as_str()))?;
         self.knobs.common.faults.remove(index).map(|(_, fault)| fault)
     }
 
@@ -211,7 +212,7 @@ impl State {
             let reply = Reply::error(429, "too_many_requests", "Too many requests have been sent, please slow down");
             return Answer { reply, budget, retry_after: None };
         }
-        let fault = self.take_fault(&incoming.target);
+        let fault = self.take_fault(&incoming.call.method, &incoming.target);
         match fault {
             Some(Fault::Status(status, retry_after)) => {
                 return Answer { reply: fault_reply(status), budget, retry_after };

@@ -1,0 +1,148 @@
+//! What notifications told as facts, beside the views: who is said to be gone, and who opted out when.
+
+use super::contacts::ContactState;
+use super::{Result, Tx, instant, millis};
+use crate::model::{Email, IntercomContactId};
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension as _, params};
+
+/// What somebody opted out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Channel {
+    /// E-mail.
+    Email,
+    /// SMS.
+    Sms,
+}
+
+impl Channel {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Sms => "sms",
+        }
+    }
+
+    fn parse(text: &str) -> Self {
+        if text == "sms" { Self::Sms } else { Self::Email }
+    }
+}
+
+/// An opt-out that a vendor's notice carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OptOutFact {
+    /// Of what.
+    pub channel: Channel,
+    /// When, by the vendor's clock.
+    pub at: DateTime<Utc>,
+    /// The address that the person had then.
+    pub email: Option<Email>,
+    /// Which notice carried it.
+    pub source: String,
+    /// The record time of a later read that showed the person subscribed again.
+    pub over_at: Option<DateTime<Utc>>,
+}
+
+impl Tx<'_> {
+    /// A notice says that a contact is gone. A deletion is for good: what says "archived" after it came late.
+    pub fn say_gone(&self, id: &IntercomContactId, deleted: bool) -> Result<()> {
+        let said = if deleted { "deleted" } else { "archived" };
+        self.0
+            .prepare_cached("UPDATE intercom_contacts SET said_gone = ?2 WHERE id = ?1 AND said_gone IS NOT 'deleted'")?
+            .execute([id.as_str(), said])?;
+        Ok(())
+    }
+
+    /// A read by id shows the contact: whatever was said before is over.
+    pub fn forget_said_gone(&self, id: &IntercomContactId) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE intercom_contacts SET said_gone = NULL WHERE id = ?1 AND said_gone IS NOT NULL")?
+            .execute([id.as_str()])?;
+        Ok(())
+    }
+
+    /// How a contact is said to be gone.
+    pub fn said_gone(&self, id: &IntercomContactId) -> Result<Option<ContactState>> {
+        let said: Option<String> = self
+            .0
+            .prepare_cached("SELECT said_gone FROM intercom_contacts WHERE id = ?1")?
+            .query_row([id.as_str()], |row| row.get(0))
+            .optional()?
+            .flatten();
+        Ok(said.map(|said| if said == "deleted" { ContactState::Deleted } else { ContactState::Archived }))
+    }
+
+    /// When a contact that is missing is to be looked for under its other identifiers.
+    pub fn set_gone_check(&self, id: &IntercomContactId, at: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE intercom_contacts SET gone_check_at = ?2 WHERE id = ?1")?
+            .execute(params![id.as_str(), millis(at)])?;
+        Ok(())
+    }
+
+    /// Missing contacts that are to be looked for now.
+    pub fn missing_due(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<IntercomContactId>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id FROM intercom_contacts WHERE state = 'missing' AND gone_check_at <= ?1
+             ORDER BY gone_check_at, id LIMIT ?2",
+        )?;
+        let ids = statement.query_map(params![millis(now), limit], |row| row.get::<_, String>(0))?;
+        Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The link of somebody who was merged into this contact, if nobody is left there.
+    pub fn link_of_merged_into(&self, survivor: &IntercomContactId) -> Result<Option<i64>> {
+        Ok(self
+            .0
+            .prepare_cached(
+                "SELECT link FROM intercom_contacts lost WHERE merged_into = ?1 AND state = 'merged' AND link IS NOT NULL
+                   AND NOT EXISTS (SELECT 1 FROM intercom_contacts m WHERE m.link = lost.link AND m.state = 'live')
+                 ORDER BY id LIMIT 1",
+            )?
+            .query_row([survivor.as_str()], |row| row.get(0))
+            .optional()?)
+    }
+
+    /// Keeps an opt-out that a notice carried; the latest of its kind counts.
+    pub fn put_opt_out(&self, contact: &IntercomContactId, fact: &OptOutFact) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO optouts (contact, channel, at, email, source) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (contact, channel) DO UPDATE SET at = excluded.at, email = excluded.email,
+                     source = excluded.source, over_at = NULL WHERE excluded.at > at",
+            )?
+            .execute(params![
+                contact.as_str(),
+                fact.channel.as_str(),
+                millis(fact.at),
+                fact.email.as_ref().map(Email::as_str),
+                fact.source,
+            ])?;
+        Ok(())
+    }
+
+    /// What a contact opted out of, by notice.
+    pub fn opt_outs(&self, contact: &IntercomContactId) -> Result<Vec<OptOutFact>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT channel, at, email, source, over_at FROM optouts WHERE contact = ?1 ORDER BY channel",
+        )?;
+        let rows = statement.query_map([contact.as_str()], |row| {
+            Ok(OptOutFact {
+                channel: Channel::parse(&row.get::<_, String>(0)?),
+                at: instant(row.get(1)?),
+                email: row.get::<_, Option<String>>(2)?.and_then(|text| Email::parse(&text).ok()),
+                source: row.get(3)?,
+                over_at: row.get::<_, Option<i64>>(4)?.map(instant),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A later read shows the person subscribed again.
+    pub fn opt_out_is_over(&self, contact: &IntercomContactId, channel: Channel, at: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE optouts SET over_at = ?3 WHERE contact = ?1 AND channel = ?2 AND over_at IS NULL")?
+            .execute(params![contact.as_str(), channel.as_str(), millis(at)])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,137 @@
+//! Events whose answer was lost: Brevo is asked before one is sent again.
+
+use crate::crashes::CrashAt;
+use crate::harness::World;
+use linkspan::engine::{Silent, SyncOptions};
+use linkspan::sandbox::Fault;
+use linkspan::sandbox::intercom::ContactSeed;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+const CONFIG: &str = "
+connectors:
+  intercom:
+    sync: {contacts: true, conversations: true, events: true}
+";
+
+async fn seconds(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+/// Jane is in Brevo, and `conversations` of hers have just begun.
+async fn with_conversations(world: &World, conversations: usize) {
+    let seed = ContactSeed { email: Some("jane@example.com".into()), ..ContactSeed::default() };
+    let jane = world.intercom.create_contact(seed);
+    seconds(600).await;
+    world.sync().await;
+    seconds(600).await;
+    for _ in 0..conversations {
+        world.intercom.open_conversation(&jane, "help").unwrap();
+        seconds(1).await;
+    }
+}
+
+/// Requests for these paths, in order.
+fn asked(world: &World, method: &str, part: &str) -> usize {
+    let all = world.brevo.log().all();
+    all.iter().filter(|request| request.method == method && request.target.contains(part)).count()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_had_landed_is_not_sent_twice() {
+    for conversations in [1, 3] {
+        let world = World::new(CONFIG);
+        with_conversations(&world, conversations).await;
+        world.brevo.fail("/events", Fault::StatusAfterEffect(502));
+        world.sync().await;
+        assert_eq!(world.brevo.events().len(), conversations, "they landed, and nobody heard of it");
+        // A late request could still land: nothing is asked or sent yet.
+        seconds(30).await;
+        world.sync().await;
+        assert_eq!((asked(&world, "POST", "/events"), asked(&world, "GET", "/events")), (1, 0));
+        seconds(120).await;
+        world.sync().await;
+        assert_eq!(asked(&world, "GET", "/events"), 1, "one look for all of them");
+        assert_eq!(world.brevo.events().len(), conversations, "sent twice");
+        seconds(600).await;
+        world.sync().await;
+        assert_eq!((asked(&world, "POST", "/events"), asked(&world, "GET", "/events")), (1, 1), "and settled");
+        assert_eq!(world.store.read(|tx| tx.count_outbox()).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_had_not_landed_is_sent_once() {
+    let world = World::new(CONFIG);
+    with_conversations(&world, 3).await;
+    world.brevo.fail("/events", Fault::Html);
+    world.sync().await;
+    assert_eq!(world.brevo.events().len(), 0);
+    for _ in 0..3 {
+        seconds(120).await;
+        world.sync().await;
+    }
+    assert_eq!(world.brevo.events().len(), 3);
+    let mut keys: Vec<_> =
+        world.brevo.events().into_iter().map(|event| event.properties["linkspan_key"].to_string()).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 3, "each once");
+    assert_eq!(asked(&world, "GET", "/events"), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn if_brevo_does_not_say_they_are_sent_again() {
+    let world = World::new(CONFIG);
+    with_conversations(&world, 2).await;
+    world.brevo.fail("/events", Fault::StatusAfterEffect(502));
+    world.sync().await;
+    world.brevo.fail("/events?", Fault::Status(403, None));
+    seconds(120).await;
+    world.sync().await;
+    assert_eq!(world.brevo.events().len(), 4, "at least once: twice, under the same keys");
+    assert_eq!(world.store.read(|tx| tx.count_outbox()).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_brevo_cannot_say_they_wait() {
+    let world = World::new(CONFIG);
+    with_conversations(&world, 2).await;
+    world.brevo.fail("/events", Fault::StatusAfterEffect(502));
+    world.sync().await;
+    for _ in 0..10 {
+        world.brevo.fail("/events?", Fault::Status(503, None));
+    }
+    seconds(120).await;
+    world.sync().await;
+    assert_eq!(world.brevo.events().len(), 2);
+    for _ in 0..8 {
+        seconds(600).await;
+        world.sync().await;
+    }
+    assert_eq!(world.brevo.events().len(), 2, "asked again, and there they were");
+    assert_eq!(world.store.read(|tx| tx.count_outbox()).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+#[expect(clippy::disallowed_methods, reason = "the run is awaited; a task is what a crash can unwind")]
+async fn a_crash_on_either_side_of_the_request_sends_each_once() {
+    for place in ["after_events_intent", "after_events_sent"] {
+        let crash = Arc::new(CrashAt::default());
+        let mut world = World::with_crashes(CONFIG, crash.clone());
+        with_conversations(&world, 3).await;
+        crash.arm(place, 1);
+        let connection = world.connection.clone();
+        let run = tokio::spawn(async move { connection.sync(&SyncOptions::default(), &Silent).await.map(drop) });
+        assert!(run.await.unwrap_err().is_panic() && crash.fired.load(Ordering::SeqCst));
+        let landed = world.brevo.events().len();
+        seconds(5).await;
+        world.restart(CONFIG);
+        world.sync().await;
+        assert_eq!(world.brevo.events().len(), landed, "{place}: sent again although the first may still land");
+        seconds(120).await;
+        world.sync().await;
+        assert_eq!(world.brevo.events().len(), 3, "{place}");
+    }
+}
