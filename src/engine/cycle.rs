@@ -5,7 +5,7 @@ use super::push::Pushed;
 use super::{Connection, EngineError};
 use crate::model::{Priority, Resource, Scope, SideName};
 use crate::reconcile::person::PersonPlan;
-use crate::store::links::Dirty;
+use crate::store::links::{Dirty, Stretch};
 use crate::store::progress::JobTimes;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -361,27 +361,29 @@ impl Connection {
             .iter()
             .map(|(rule, id)| (*id, rule.key.rsplit(" -> ").next().unwrap_or_default().to_owned()))
             .collect();
-        let mut after = (i64::MAX, 0);
-        loop {
-            let (planning, now) = (Arc::clone(&ready), self.now());
-            let (last, plans) = self
-                .store
-                .write(move |tx| {
-                    let ids = tx.dirty_links(Dirty::Backfill, None, after, 500, now)?;
-                    let tags = super::people::Names::read(tx)?;
-                    let mut plans: Vec<(bool, PersonPlan)> = Vec::new();
-                    for (_, link) in &ids {
-                        if let Some(person) = super::people::gather(tx, *link, &planning, &tags)? {
-                            plans.push((person.brevo.is_none(), person.dry_plan(&planning)));
+        for stretch in Stretch::all(Dirty::Backfill, false) {
+            let mut after = 0;
+            loop {
+                let (planning, now) = (Arc::clone(&ready), self.now());
+                let (last, plans) = self
+                    .store
+                    .write(move |tx| {
+                        let ids = tx.dirty_links(stretch, after, 500, now)?;
+                        let tags = super::people::Names::read(tx)?;
+                        let mut plans: Vec<(bool, PersonPlan)> = Vec::new();
+                        for link in &ids {
+                            if let Some(person) = super::people::gather(tx, *link, &planning, &tags)? {
+                                plans.push((person.brevo.is_none(), person.dry_plan(&planning)));
+                            }
                         }
-                    }
-                    Ok((ids.last().copied(), plans))
-                })
-                .await?;
-            let Some(last) = last else { break };
-            after = last;
-            for (creates, plan) in plans {
-                tally(&mut dry, creates, &plan, &names);
+                        Ok((ids.last().copied(), plans))
+                    })
+                    .await?;
+                let Some(last) = last else { break };
+                after = last;
+                for (creates, plan) in plans {
+                    tally(&mut dry, creates, &plan, &names);
+                }
             }
         }
         dry.notices = self.store.read(|tx| tx.counts()).await?.notices;

@@ -136,10 +136,10 @@ impl Connection {
         let give_up = |why: &str| EngineError::Sweep { side, resource: resource.as_str(), why: why.to_owned() };
         let mut swept = Swept::default();
         progress.stage(stage, sweep.rows, sweep.total);
+        let request = |cursor| ReadRequest { resource, scope, cursor, timezone: ready.timezone, priority };
+        let mut next = self.side(side).read(&request(sweep.cursor.clone())).await;
         loop {
-            let request =
-                ReadRequest { resource, scope, cursor: sweep.cursor.clone(), timezone: ready.timezone, priority };
-            let page = match self.side(side).read(&request).await {
+            let page = match next {
                 Ok(page) => page,
                 Err(error) => {
                     if error.kind == ErrorKind::LostCursor {
@@ -179,34 +179,40 @@ impl Connection {
             let source = Source { place, ..self.source(number, false, sweep.began_at, dirty)? };
             let last = page.next.is_none();
             let kept = sweep.clone();
-            swept.changed += self
-                .store
-                .write(move |tx| {
-                    let mut changed = 0;
-                    for observation in &page.observations {
-                        changed += u64::from(source.apply(tx, observation)?);
+            // While a page is being kept, the next one is on its way.
+            let ahead = async {
+                match &page.next {
+                    Some(cursor) => Some(self.side(side).read(&request(Some(cursor.clone()))).await),
+                    None => None,
+                }
+            };
+            let observations = page.observations;
+            let keep = self.store.write(move |tx| {
+                let mut changed = 0;
+                for observation in &observations {
+                    changed += u64::from(source.apply(tx, observation)?);
+                }
+                if last {
+                    tx.end_sweep(side, resource)?;
+                    // By the vendor's clock; where it sent none, nothing is assumed and the next read is full.
+                    if let Some(started) = kept.started_at.filter(|_| covers) {
+                        let watermark = started - Self::overlap(side, resource);
+                        let complete = matches!(kept.scope, Scope::Full);
+                        tx.set_watermark(side, resource, watermark, complete.then_some(started))?;
                     }
-                    if last {
-                        tx.end_sweep(side, resource)?;
-                        // By the vendor's clock; where it sent none, nothing is assumed and the next read is full.
-                        if let Some(started) = kept.started_at.filter(|_| covers) {
-                            let watermark = started - Self::overlap(side, resource);
-                            let complete = matches!(kept.scope, Scope::Full);
-                            tx.set_watermark(side, resource, watermark, complete.then_some(started))?;
-                        }
-                    } else {
-                        tx.put_sweep(side, resource, &kept)?;
-                    }
-                    Ok(changed)
-                })
-                .await?;
+                } else {
+                    tx.put_sweep(side, resource, &kept)?;
+                }
+                Ok(changed)
+            });
+            let (changed, ahead) = tokio::join!(keep, ahead);
+            swept.changed += changed?;
             swept.pages += 1;
             swept.rows += rows;
             progress.stage(stage, sweep.rows, sweep.total);
             self.doors.crash.reach("after_page");
-            if last {
-                break;
-            }
+            let Some(ahead) = ahead else { break };
+            next = ahead;
         }
         if scope == Scope::Full {
             self.confirm_missing(side, resource, number, priority).await?;

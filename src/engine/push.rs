@@ -16,7 +16,7 @@ use crate::model::{
     SideError, Write,
 };
 use crate::reconcile::person::{self, PersonPlan};
-use crate::store::links::{Dirty, LinkState};
+use crate::store::links::{Dirty, LinkState, Stretch};
 use crate::store::listings::NewFailure;
 use crate::store::listings::{Change, Conflict};
 use crate::store::{Result as Stored, StoreError, Tx};
@@ -69,9 +69,7 @@ impl std::ops::AddAssign for Pushed {
 
 /// Which links a pass over the backlog is about.
 struct Part {
-    least: Dirty,
-    /// With a Brevo contact, without one, or both.
-    linked: Option<bool>,
+    stretch: Stretch,
     bulk: bool,
     backlog: u64,
 }
@@ -101,15 +99,25 @@ impl Connection {
         pushed.requests += opt_outs;
         progress.stage(super::Stage::Writing, 0, Some(backlog as u64));
         let mut buckets = self.buckets();
-        // Contacts that exist before those that are made: the fresh read before update imports would show all that were
-        // just made.
-        let parts: &[Option<bool>] = if bulk { &[Some(true), Some(false)] } else { &[None] };
-        for linked in parts {
-            let part = Part { least, linked: *linked, bulk, backlog: backlog as u64 };
-            self.push_part(&part, &mut buckets, &mut pushed, priority, progress).await?;
-            for batch in buckets.take_all() {
-                pushed += self.send_import(batch, &mut buckets, priority).await?;
+        let mut linked = true;
+        for stretch in Stretch::all(least, bulk) {
+            // Contacts that exist before those that are made: the fresh read before update imports would show all that
+            // were just made.
+            if linked && !stretch.linked {
+                pushed += self.send_imports(&mut buckets, priority).await?;
             }
+            linked = stretch.linked;
+            let part = Part { stretch, bulk, backlog: backlog as u64 };
+            self.push_part(&part, &mut buckets, &mut pushed, priority, progress).await?;
+        }
+        pushed += self.send_imports(&mut buckets, priority).await?;
+        Ok(pushed)
+    }
+
+    async fn send_imports(&self, buckets: &mut Buckets, priority: Priority) -> Result<Pushed, EngineError> {
+        let mut pushed = Pushed::default();
+        for batch in buckets.take_all() {
+            pushed += self.send_import(batch, buckets, priority).await?;
         }
         Ok(pushed)
     }
@@ -123,16 +131,15 @@ impl Connection {
         progress: &dyn super::Progress,
     ) -> Result<(), EngineError> {
         let mut ready = self.require_ready()?;
-        let Part { least, linked, bulk, backlog } = *part;
-        let mut after = (i64::MAX, 0);
+        let Part { stretch, bulk, backlog } = *part;
+        let mut after = 0;
         loop {
             let now = self.now();
-            let ids = self.store.read(move |tx| tx.dirty_links(least, linked, after, BATCH, now)).await?;
-            let Some(&(last_dirty, last)) = ids.last() else { return Ok(()) };
-            after = (last_dirty, last);
-            let claim = self.claim(ids.iter().map(|(_, link)| *link));
-            let links: Vec<i64> =
-                ids.iter().map(|(_, link)| *link).filter(|link| claim.claimed.contains(link)).collect();
+            let ids = self.store.read(move |tx| tx.dirty_links(stretch, after, BATCH, now)).await?;
+            let Some(last) = ids.last() else { return Ok(()) };
+            after = *last;
+            let claim = self.claim(ids);
+            let links: Vec<i64> = claim.claimed.iter().copied().collect();
             pushed.planned += links.len() as u64;
             ready = self.ensure_options(ready, &links, priority).await?;
             let planning = Arc::clone(&ready);

@@ -68,6 +68,31 @@ impl Dirty {
     }
 }
 
+/// A part of the backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// How urgent.
+    pub dirty: Dirty,
+    /// With a Brevo contact, or without one.
+    pub linked: bool,
+}
+
+impl Stretch {
+    /// All that is at least this urgent, the most urgent first; or, for backlogs that are worked off in bulk, all contacts
+    /// that exist before those that are made.
+    pub fn all(least: Dirty, bulk: bool) -> Vec<Self> {
+        let mut all: Vec<Self> = [Dirty::Consent, Dirty::Live, Dirty::Backfill]
+            .into_iter()
+            .filter(|dirty| *dirty >= least)
+            .flat_map(|dirty| [true, false].map(|linked| Self { dirty, linked }))
+            .collect();
+        if bulk {
+            all.sort_by_key(|stretch| !stretch.linked);
+        }
+        all
+    }
+}
+
 /// A link as it is kept. `base` and `flights` are the reconciler's, packed.
 #[derive(Debug, Clone)]
 pub struct LinkRow {
@@ -213,32 +238,21 @@ impl Tx<'_> {
         )?)
     }
 
-    /// Links to plan, the most urgent first: with all their tags and companies (or somebody would be taken off a list
-    /// for a tag that was merely not embedded; an opt-out does not wait for that), due, in no unfinished import, with no
-    /// write of unknown outcome on its way (an opt-out of somebody who is in Brevo does not wait for that either).
-    /// `after`: the last row of the page before. `linked`: only those with a Brevo contact, or only those without. Rows
-    /// are urgency and link.
-    pub fn dirty_links(
-        &self,
-        least: Dirty,
-        linked: Option<bool>,
-        after: (i64, i64),
-        limit: usize,
-        now: DateTime<Utc>,
-    ) -> Result<Vec<(i64, i64)>> {
+    /// Links of one stretch of the backlog that can be planned, after `after`: with all their tags and companies (or
+    /// somebody would be taken off a list for a tag that was merely not embedded; an opt-out does not wait for that), due,
+    /// in no unfinished import, with no write of unknown outcome on its way (an opt-out of somebody who is in Brevo does
+    /// not wait for that either).
+    pub fn dirty_links(&self, stretch: Stretch, after: i64, limit: usize, now: DateTime<Utc>) -> Result<Vec<i64>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT dirty, id FROM links WHERE dirty >= ?1 AND dirty > 0 AND not_before <= ?2 AND import IS NULL
+            "SELECT id FROM links WHERE dirty = ?1 AND dirty > 0 AND (brevo_id IS NULL) = ?2 AND id > ?3
+               AND not_before <= ?4 AND import IS NULL
                AND (flights IS NULL OR answered = 1 OR (dirty = 3 AND brevo_id IS NOT NULL))
                AND (dirty = 3 OR id NOT IN (SELECT link FROM intercom_contacts WHERE link IS NOT NULL
                       AND wants_tags + wants_companies + wants_fetch > 0 AND wants_tags + wants_companies > 0))
-               AND (dirty < ?3 OR (dirty = ?3 AND id > ?4))
-               AND (?5 IS NULL OR (brevo_id IS NOT NULL) = ?5)
-             ORDER BY dirty DESC, id LIMIT ?6",
+             ORDER BY id LIMIT ?5",
         )?;
         let ids = statement
-            .query_map(params![least.as_int(), millis(now), after.0, after.1, linked, limit], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?;
+            .query_map(params![stretch.dirty.as_int(), !stretch.linked, after, millis(now), limit], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 

@@ -77,7 +77,7 @@ const STEPS: &[M<'_>] = &[M::up(
         company TEXT
     );
     CREATE UNIQUE INDEX links_email ON links(email) WHERE email IS NOT NULL;
-    CREATE INDEX links_dirty ON links(dirty DESC, id) WHERE dirty > 0;
+    CREATE INDEX links_dirty ON links(dirty, brevo_id IS NULL, id) WHERE dirty > 0;
     CREATE INDEX links_flights ON links(verify_after) WHERE flights IS NOT NULL;
     CREATE INDEX links_rename_held ON links(rename_held) WHERE rename_held IS NOT NULL;
     CREATE INDEX links_import ON links(import) WHERE import IS NOT NULL;
