@@ -70,7 +70,12 @@ struct Armed {
     held: usize,
 }
 
-fn fits(template: &str, path: &str) -> bool {
+/// A template's `?part` asks for that part in the query.
+fn fits(template: &str, path: &str, query: &str) -> bool {
+    let (template, asked) = template.split_once('?').unwrap_or((template, ""));
+    if !query.contains(asked) {
+        return false;
+    }
     let (template, path): (Vec<&str>, Vec<&str>) = (template.split('/').collect(), path.split('/').collect());
     template.len() == path.len() && template.iter().zip(path).all(|(part, given)| *part == "{}" || *part == given)
 }
@@ -88,9 +93,9 @@ impl Gate {
         *self.0.lock().unwrap() = None;
     }
 
-    fn holds(&self, method: &str, path: &str) -> Option<Hold> {
+    fn holds(&self, method: &str, path: &str, query: &str) -> Option<Hold> {
         let mut armed = self.0.lock().unwrap();
-        let armed = armed.as_mut().filter(|armed| armed.method == method && fits(armed.template, path))?;
+        let armed = armed.as_mut().filter(|armed| armed.method == method && fits(armed.template, path, query))?;
         armed.seen += 1;
         (armed.seen >= armed.nth).then_some(armed.hold)
     }
@@ -110,7 +115,7 @@ impl Gate {
 }
 
 async fn pass(State(gate): State<Gate>, request: Request, next: Next) -> Response {
-    let hold = gate.holds(request.method().as_str(), request.uri().path());
+    let hold = gate.holds(request.method().as_str(), request.uri().path(), request.uri().query().unwrap_or_default());
     if hold == Some(Hold::Request) {
         return gate.keep().await;
     }
@@ -409,13 +414,14 @@ fn killed_while_it_reads_and_while_imports_run() {
     world.sync_killed(Hold::Request, "POST", "/conversations/search", 2);
     let second = searches(&world) - 3;
     assert!(second < UNDISTURBED.searches, "{second} pages were read again, of {}", UNDISTURBED.searches);
-    assert_eq!(second, UNDISTURBED.searches - 2);
+    // The page before may or may not have been kept when the next one was asked for.
+    assert!(second == UNDISTURBED.searches - 2 || second == UNDISTURBED.searches - 1, "{second}");
     // All imports are sent, and none was looked after yet.
-    world.sync_killed(Hold::Answer, "GET", "/v3/processes/{}", 1);
+    world.sync_killed(Hold::Answer, "GET", "/v3/processes", 1);
     let sent = imports(&world);
     assert!(sent > 1, "{sent} imports");
     // The read-back never arrives (a run reads what has changed first).
-    world.sync_killed(Hold::Answer, "GET", "/v3/contacts", 2);
+    world.sync_killed(Hold::Answer, "GET", "/v3/contacts?limit=1000", 2);
     world.sync();
     assert_eq!(imports(&world), sent, "no import was sent twice");
     world.assert_ends_like(&UNDISTURBED.first);

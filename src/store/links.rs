@@ -165,6 +165,14 @@ fn finish((mut link, quarantined): Columns) -> Result<LinkRow> {
     Ok(link)
 }
 
+// The plus sign keeps SQLite from walking all members of links instead of the few contacts that are wanted.
+const DIRTY_LINKS: &str = "SELECT id FROM links WHERE dirty = ?1 AND dirty > 0 AND (brevo_id IS NULL) = ?2 AND id > ?3
+       AND not_before <= ?4 AND import IS NULL
+       AND (flights IS NULL OR answered = 1 OR (dirty = 3 AND brevo_id IS NOT NULL))
+       AND (dirty = 3 OR id NOT IN (SELECT link FROM intercom_contacts WHERE +link IS NOT NULL
+              AND wants_tags + wants_companies + wants_fetch > 0 AND wants_tags + wants_companies > 0))
+     ORDER BY id LIMIT ?5";
+
 impl Tx<'_> {
     /// The link with this id.
     pub fn link(&self, id: i64) -> Result<Option<LinkRow>> {
@@ -243,14 +251,7 @@ impl Tx<'_> {
     /// in no unfinished import, with no write of unknown outcome on its way (an opt-out of somebody who is in Brevo does
     /// not wait for that either).
     pub fn dirty_links(&self, stretch: Stretch, after: i64, limit: usize, now: DateTime<Utc>) -> Result<Vec<i64>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT id FROM links WHERE dirty = ?1 AND dirty > 0 AND (brevo_id IS NULL) = ?2 AND id > ?3
-               AND not_before <= ?4 AND import IS NULL
-               AND (flights IS NULL OR answered = 1 OR (dirty = 3 AND brevo_id IS NOT NULL))
-               AND (dirty = 3 OR id NOT IN (SELECT link FROM intercom_contacts WHERE link IS NOT NULL
-                      AND wants_tags + wants_companies + wants_fetch > 0 AND wants_tags + wants_companies > 0))
-             ORDER BY id LIMIT ?5",
-        )?;
+        let mut statement = self.0.prepare_cached(DIRTY_LINKS)?;
         let ids = statement
             .query_map(params![stretch.dirty.as_int(), !stretch.linked, after, millis(now), limit], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
@@ -559,5 +560,28 @@ impl Tx<'_> {
     pub fn leave_import(&self, link: i64) -> Result<()> {
         self.0.prepare_cached("UPDATE links SET import = NULL WHERE id = ?1")?.execute([link])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Store;
+
+    /// How SQLite means to carry out a query, a step a line.
+    async fn query_plan(sql: &'static str) -> String {
+        let plan = move |tx: &super::Tx<'_>| {
+            let mut statement = tx.0.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+            let parameters = vec![1; statement.parameter_count()];
+            let steps = statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, String>(3))?;
+            Ok(steps.collect::<rusqlite::Result<Vec<_>>>()?.join("\n"))
+        };
+        Store::in_memory().unwrap().read(plan).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_backlog_is_walked_by_index() {
+        let plan = query_plan(super::DIRTY_LINKS).await;
+        assert!(plan.contains("SEARCH links USING INDEX links_dirty (dirty=? AND <expr>=? AND id>?)"), "{plan}");
+        assert!(plan.contains("intercom_contacts USING INDEX intercom_contacts_wants"), "{plan}");
     }
 }
