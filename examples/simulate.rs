@@ -44,7 +44,7 @@ fn options() -> Result<Options, String> {
 
 fn tell(plan: &Plan) -> bool {
     let outcome = play(plan, true);
-    println!("{:#?}\n{}", plan.setting, plan.config(&plan.rules));
+    println!("{:?}\n{}\n{}", plan.setting, plan.config(&plan.rules), Plan::mapping(&plan.rules));
     for line in &outcome.lines {
         println!("{line}");
     }

@@ -1,7 +1,7 @@
 //! The checker: what must hold, told from what people did and what the vendors really show. It shares nothing with the
 //! engine, and never looks at its state but for what that lists for people: refusals, failures, notices.
 
-use super::people::{Meaning, PHONES, normal};
+use super::people::{Meaning, NAMES, PHONES, normal};
 use super::world::{Rule, Rules, Source};
 use bytes::Bytes;
 use linkspan::sandbox::brevo::{BrevoSandbox, Contact};
@@ -92,12 +92,9 @@ fn expected(source: Source, person: &Person) -> Result<Vec<Option<Value>>, ()> {
     let value = person.values.get(&source).cloned().unwrap_or_default();
     Ok(match source {
         Source::Name => {
-            let words: Vec<&str> = value.as_str().unwrap_or_default().split_whitespace().collect();
-            let rest = words.get(1..).unwrap_or_default().join(" ");
-            vec![
-                words.first().map(|word| Value::from(*word)),
-                Some(rest).filter(|rest| !rest.is_empty()).map(Value::from),
-            ]
+            let parts = value.as_str().and_then(|name| NAMES.iter().find(|(typed, _, _)| typed.trim() == name.trim()));
+            let part = |part: Option<&str>| part.filter(|part| !part.is_empty()).map(Value::from);
+            vec![part(parts.map(|parts| parts.1)), part(parts.map(|parts| parts.2))]
         }
         Source::Phone => match text(&value) {
             None => vec![None],

@@ -6,17 +6,18 @@ use linkspan::sandbox::intercom::{ContactSeed, IntercomSandbox};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-pub const NAMES: [&str; 10] = [
-    "Jane Doe",
-    "Jane Roe",
-    "Cher",
-    "Ludwig van Beethoven",
-    "  Ann   Lee ",
-    "José Ñandú",
-    "王 小明",
-    "Zoë 🦄 Star",
-    "O'Neil \"Quote\"",
-    "Ann Lee",
+/// As typed, and as first and last name.
+pub const NAMES: [(&str, &str, &str); 10] = [
+    ("Jane Doe", "Jane", "Doe"),
+    ("Jane Roe", "Jane", "Roe"),
+    ("Cher", "Cher", ""),
+    ("Ludwig van Beethoven", "Ludwig", "van Beethoven"),
+    ("  Ann   Lee ", "Ann", "Lee"),
+    ("José Ñandú", "José", "Ñandú"),
+    ("王 小明", "王", "小明"),
+    ("Zoë 🦄 Star", "Zoë 🦄", "Star"),
+    ("O'Neil \"Quote\"", "O'Neil", "\"Quote\""),
+    ("Ann Lee", "Ann", "Lee"),
 ];
 /// As typed, and as digits once in E.164 (`None`: nobody's number).
 pub const PHONES: [(&str, Option<&str>); 7] = [
@@ -241,7 +242,7 @@ pub fn act(
                 lead: *lead,
                 external_id: id.filter(|_| !lead).map(|id| format!("user-{id}")),
                 email: at.map(address),
-                name: named.then(|| NAMES[usize::try_from(at.unwrap_or(0)).unwrap_or(0) % NAMES.len()].to_owned()),
+                name: named.then(|| NAMES[usize::try_from(at.unwrap_or(0)).unwrap_or(0) % NAMES.len()].0.to_owned()),
                 unsubscribed: *out,
                 ..ContactSeed::default()
             };

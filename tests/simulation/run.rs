@@ -69,8 +69,9 @@ struct Process {
     stop: CancellationToken,
 }
 
-fn parse(yaml: &str) -> Config {
-    match Config::parse(yaml, Path::new("sim.yaml"), &BTreeMap::new()) {
+fn parse(plan: &Plan, rules: &Rules) -> Config {
+    let (yaml, mapping) = (plan.config(rules), Plan::mapping(rules));
+    match Config::parse_with(&yaml, Path::new("sim.yaml"), &BTreeMap::new(), &|_| Ok(mapping.clone())) {
         Ok(config) => config,
         Err(errors) => panic!("{yaml}\n{}", errors.render(false)),
     }
@@ -113,7 +114,7 @@ impl<'a> Play<'a> {
     fn connect(&mut self) -> (Arc<Connection>, Config) {
         self.starts += 1;
         let shared = &self.shared;
-        let config = parse(&self.plan.config(&self.rules));
+        let config = parse(self.plan, &self.rules);
         let doors = Doors {
             clock: Arc::new(Skewed(shared.clock.clone(), chrono::TimeDelta::seconds(self.plan.setting.skew))),
             rng: Arc::new(SeededRng::new(self.plan.seed.wrapping_mul(1_000).wrapping_add(self.starts))),
@@ -232,7 +233,7 @@ impl<'a> Play<'a> {
                 shared.tell("### the mapping is changed");
                 self.rules = self.plan.later.clone();
                 shared.model().reloaded = true;
-                let config = parse(&self.plan.config(&self.rules));
+                let config = parse(self.plan, &self.rules);
                 if let Some(process) = &self.process {
                     let (daemon, settings) = (Arc::clone(&process.daemon), Settings::from_config(&config));
                     let schedule = config.schedule.clone();

@@ -35,7 +35,7 @@ pub fn shrink(plan: &Plan, violation: &str, tries: u32) -> Plan {
     let (mut plan, mut left) = (plan.clone(), tries);
     for nth in 0..plan.rates.classes().len() {
         let mut smaller = plan.clone();
-        let mut classes = smaller.rates.classes();
+        let classes = smaller.rates.classes();
         if *classes[nth].1 == 0.0 || left == 0 {
             continue;
         }

@@ -365,18 +365,9 @@ impl Plan {
         Self { seed, rules, later, setting, before, edits, upsets, rates }
     }
 
-    /// The config of these rules, as a user writes it.
-    pub fn config(&self, rules: &Rules) -> String {
-        let mut yaml = String::from("connectors:\n  intercom:\n    client_secret: sandbox-intercom-client-secret\n");
-        if rules.users || rules.leads {
-            yaml.push_str("    lists:\n");
-            if rules.users {
-                yaml.push_str("      all_users: Users\n");
-            }
-            if rules.leads {
-                yaml.push_str("      leads: Leads\n");
-            }
-        }
+    /// The mapping file of these rules, as a user writes it.
+    pub fn mapping(rules: &Rules) -> String {
+        let mut yaml = String::new();
         yaml.push_str("field_mapping:\n");
         for rule in &rules.fields {
             let more = match rule.source {
@@ -394,12 +385,27 @@ impl Plan {
         if rules.vip {
             yaml.push_str("tags:\n  VIP: {list: VIPs}\n");
         }
+        yaml
+    }
+
+    /// The config, as a user writes it.
+    pub fn config(&self, rules: &Rules) -> String {
+        let mut yaml = String::from("connectors:\n  intercom:\n    client_secret: sandbox-intercom-client-secret\n");
+        if rules.users || rules.leads {
+            yaml.push_str("    lists:\n");
+            if rules.users {
+                yaml.push_str("      all_users: Users\n");
+            }
+            if rules.leads {
+                yaml.push_str("      leads: Leads\n");
+            }
+        }
         let Setting { incremental, full, brevo_incremental, import_threshold, webhooks_only, .. } = &self.setting;
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
         write!(
             yaml,
-            "phone:\n  default_region: US\nschedule:\n  contacts: {{incremental: {incremental}, full: {full}}}\n  \
+            "mappings: [mapping.yaml]\nphone:\n  default_region: US\nschedule:\n  contacts: {{incremental: {incremental}, full: {full}}}\n  \
              companies: {{full: never}}\n  conversations: {{incremental: {incremental}, full: {full}}}\n  \
              brevo_contacts: {{incremental: {brevo}, full: {full}}}\nlimits:\n  brevo:\n    import_threshold: {import_threshold}\n"
         )
@@ -410,7 +416,7 @@ impl Plan {
 
 /// Values that people choose from; small, so that they go back to earlier ones.
 pub fn some_name(dice: &mut Dice) -> Option<&'static str> {
-    dice.perhaps(0.9, |dice| *dice.pick(&NAMES))
+    dice.perhaps(0.9, |dice| dice.pick(&NAMES).0)
 }
 
 pub fn some_phone(dice: &mut Dice) -> Option<&'static str> {
