@@ -78,7 +78,12 @@ impl Daemon {
     /// # Errors
     /// Only what makes going on pointless: the state cannot be used, or the accounts are not the state's.
     pub async fn run(&self, stop: CancellationToken) -> Result<(), EngineError> {
-        self.start(&stop).await?;
+        // The first look at the accounts may try for minutes while a vendor is down.
+        tokio::select! {
+            biased;
+            () = self.stop_softly(&stop) => return Ok(()),
+            started = self.start(&stop) => started?,
+        }
         if stop.is_cancelled() {
             return Ok(());
         }

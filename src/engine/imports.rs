@@ -485,7 +485,8 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
     }
     tx.leave_import(link.id)?;
     let link = LinkRow { import: None, ..link.clone() };
-    let again = settle_now(tx, &link, &flights, true, &contact, ready, now)?;
+    // What stands there as before was refused only if Brevo had said that it had the import.
+    let again = settle_now(tx, &link, &flights, import.process.is_some(), &contact, ready, now)?;
     if again {
         tx.mark_dirty(link.id, Dirty::Backfill)?;
     }

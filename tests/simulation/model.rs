@@ -445,13 +445,15 @@ impl End<'_> {
             self.counts.push("outcome: identity conflict listed".to_owned());
             return;
         }
-        let touched = self.model.cards.values().any(|card| {
-            card.addresses.contains(address) && (card.renamed_by_hand || (card.gone && !self.is_known(address)))
-        });
-        let deleted = self.model.cards.values().any(|card| card.gone);
+        if ids.iter().any(|id| self.noticed("brevo_contact_gone", id)) {
+            // Deleted by somebody in Brevo: not made again, and listed.
+            self.counts.push("outcome: gone in Brevo, listed".to_owned());
+            return;
+        }
+        let renamed = self.model.cards.values().any(|card| card.addresses.contains(address) && card.renamed_by_hand);
         let Some(card) = self.card(address) else {
-            if touched || deleted {
-                self.counts.push("outcome: contact gone or renamed in Brevo".to_owned());
+            if renamed {
+                self.counts.push("outcome: renamed by hand in Brevo".to_owned());
             } else if self.listed.failures.iter().any(|failure| {
                 failure.field.is_empty() && ids.iter().any(|id| failure.subject == format!("contact {id}"))
             }) {
@@ -495,10 +497,6 @@ impl End<'_> {
         }
         self.wrong.append(&mut wrong);
         self.counts.push(if simple { "checked simply" } else { "checked as a group or after moves" }.to_owned());
-    }
-
-    fn is_known(&self, address: &str) -> bool {
-        self.card(address).is_some()
     }
 
     /// What is wrong with one field.
