@@ -47,6 +47,8 @@ struct Person {
     told_out: Option<i64>,
     /// When it came to its present address.
     here_since: i64,
+    /// When the engine was first told of that.
+    told_here: Option<i64>,
 }
 
 /// A Brevo contact.
@@ -182,6 +184,9 @@ impl Model {
                 }
             } else {
                 let Some(person) = shown["id"].as_str().and_then(|id| self.people.get_mut(id)) else { continue };
+                if shown["email"].as_str().map(normal) == person.email {
+                    person.told_here.get_or_insert(now);
+                }
                 let out = ["unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam"];
                 if person.out && out.iter().any(|flag| shown[flag] == true) {
                     person.told_out.get_or_insert(now);
@@ -233,6 +238,7 @@ impl Model {
             let email = shown["email"].as_str().map(normal).filter(|email| !email.is_empty());
             if person.email != email {
                 person.here_since = now;
+                person.told_here = None;
             }
             if let Some(email) = &email {
                 person.addresses.insert(email.clone());
@@ -329,7 +335,8 @@ impl Model {
                 _ => self.last_import.as_ref().map_or(now, |(left_at, _)| *left_at),
             };
             for (id, person) in &self.people {
-                let known = person.told_out.is_some_and(|told| told < left_at - GAP);
+                let told = |when: Option<i64>| when.is_some_and(|when| when < left_at - GAP);
+                let known = told(person.told_out) && told(person.told_here);
                 if person.live && person.out && person.email == email && known {
                     found.push((
                         true,
