@@ -420,9 +420,12 @@ impl End<'_> {
     }
 
     /// Whether something about a field (or the whole record) of one of these is listed as refused.
+    /// Whoever spoke for the address then is named.
     fn refused(&self, members: &[(&String, &Person)], rule: &Rule) -> bool {
+        let addresses = members.iter().filter_map(|(_, person)| person.email.as_ref());
+        let ever: BTreeSet<&String> = addresses.filter_map(|email| self.model.holders.get(email)).flatten().collect();
         self.listed.failures.iter().any(|failure| {
-            members.iter().any(|(id, _)| failure.subject == format!("contact {id}"))
+            ever.iter().any(|id| failure.subject == format!("contact {id}"))
                 && (failure.field.is_empty()
                     || failure.field.contains(rule.source.path())
                     || rule.source.attributes().iter().any(|attribute| failure.field.contains(attribute)))
@@ -452,8 +455,9 @@ impl End<'_> {
             self.counts.push("outcome: identity conflict listed".to_owned());
             return;
         }
-        if ids.iter().any(|id| self.noticed("brevo_contact_gone", id)) {
-            // Deleted by somebody in Brevo: not made again, and listed.
+        let holders = self.model.holders.get(address);
+        if holders.is_some_and(|ids| ids.iter().any(|id| self.noticed("brevo_contact_gone", id))) {
+            // Deleted by somebody in Brevo: not made again, and listed, under whoever spoke for the address then.
             self.counts.push("outcome: gone in Brevo, listed".to_owned());
             return;
         }

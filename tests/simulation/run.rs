@@ -343,9 +343,12 @@ impl<'a> Play<'a> {
             .unwrap();
         for notice in &listed.notices {
             shared.count(format!("notice {}", notice.0));
+            shared.tell(&format!("    listed: {notice:?}"));
         }
         for failure in &listed.failures {
             shared.count(format!("listed failure of {}", failure.field));
+            let (subject, field, message) = (&failure.subject, &failure.field, &failure.message);
+            shared.tell(&format!("    listed: {subject}, {field:?}: {message} (link {:?})", failure.link));
         }
         let (wrong, counts) = shared.model().check(&self.rules, &listed, &shared.intercom, &shared.brevo, shared.now());
         for what in wrong {
