@@ -247,7 +247,16 @@ impl Person {
             (change.email_opted_out && !shown.email_opted_out() && !self.flights.opted_out)
                 || (change.sms_opted_out && !shown.sms_opted_out)
         });
-        let only_opt_out = opts_out && self.link.tries > 0;
+        // What changed after options were looked for may need others. Brevo would drop them and say nothing.
+        let lacks_options = ready.mapping.rules.iter().any(|rule| {
+            rule.targets.iter().any(|target| plan.change.attributes.contains_key(&target.attribute))
+                && !rule.missing_options(&self.record).is_empty()
+        });
+        if lacks_options && !opts_out {
+            tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(30), false)?;
+            return Ok(None);
+        }
+        let only_opt_out = opts_out && (self.link.tries > 0 || lacks_options);
         if only_opt_out {
             plan = plan.only_opt_out(&self.base, &self.flights);
         }
