@@ -282,6 +282,7 @@ fn moved(
             return first_link(tx, &row.contact, settings, dirty, now);
         }
         tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
+        reopen(tx, link)?;
         tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     };
@@ -298,8 +299,13 @@ fn moved(
             tx.set_link_email(link.id, Some(new))?;
             tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
             elect(tx, link.id)?;
+            // One who was archived, or deleted for all we knew, may come back with another address.
+            reopen(tx, link)?;
         }
-        Rename::Adopt(brevo) => adopt(tx, link, brevo, row)?,
+        Rename::Adopt(brevo) => {
+            adopt(tx, link, brevo, row)?;
+            reopen(tx, link)?;
+        }
         Rename::LeaveGroup => {
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
@@ -331,6 +337,7 @@ fn moved(
         Rename::Swap(other) => {
             let Some(other) = tx.link(other)? else { return Ok(true) };
             swap(tx, link, &other)?;
+            reopen(tx, link)?;
             tx.mark_dirty(other.id, dirty)?;
         }
     }

@@ -234,15 +234,21 @@ impl<'a> Play<'a> {
                 self.rules = self.plan.later.clone();
                 shared.model().reloaded = true;
                 let config = parse(self.plan, &self.rules);
-                if let Some(process) = &self.process {
-                    let (daemon, settings) = (Arc::clone(&process.daemon), Settings::from_config(&config));
-                    let schedule = config.schedule.clone();
-                    if let Err(error) = daemon.reload(settings, schedule).await {
+                let Some(process) = &self.process else { return };
+                let (daemon, settings) = (Arc::clone(&process.daemon), Settings::from_config(&config));
+                let schedule = config.schedule.clone();
+                // In a task of its own, because the power may go meanwhile.
+                let mut aside = JoinSet::new();
+                aside.spawn(async move { daemon.reload(settings, schedule).await });
+                match aside.join_next().await {
+                    Some(Ok(Ok(()))) => {}
+                    Some(Ok(Err(error))) => {
                         // As an operator would: with a restart.
                         shared.tell(&format!("### reload failed: {error}"));
                         self.stop().await;
                         self.down(1);
                     }
+                    _ => self.down(5),
                 }
             }
         }
