@@ -320,6 +320,7 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut) -> Stored<bool> 
         tx.set_intercom_state(id, row.state, row.merged_into.as_ref())?;
     }
     if let Some(link) = row.link {
+        super::observe::new_opt_out(tx, link, &before, &row.contact.consent)?;
         tx.mark_dirty(link, Dirty::Consent)?;
     }
     Ok(true)

@@ -78,7 +78,8 @@ pub struct Model {
     /// Who has ever had an address.
     holders: BTreeMap<String, BTreeSet<String>>,
     pub reloaded: bool,
-    last_import: Option<(i64, Bytes)>,
+    /// Imports, by when they left, with the addresses in them.
+    imports: Vec<(i64, BTreeSet<String>)>,
     over_limit: Vec<i64>,
     acknowledged: u64,
 }
@@ -207,7 +208,10 @@ impl Model {
             seen.insert(contact.id);
             match self.cards.get_mut(&contact.id) {
                 Some(card) if card.now == contact => {}
-                Some(card) => Self::changed(card, &contact, cause, self.last_import.as_ref(), now, &mut found),
+                Some(card) => {
+                    let import_left = Self::import_left(&self.imports, contact.email.as_deref(), now);
+                    Self::changed(card, &contact, cause, import_left, now, &mut found);
+                }
                 None => self.appeared(contact, cause, now, &mut found),
             }
         }
@@ -222,7 +226,9 @@ impl Model {
         if let Cause::Ours { left_at, what, body, .. } = cause
             && what.ends_with("/contacts/import")
         {
-            self.last_import = Some((*left_at, body.clone()));
+            let body: Value = serde_json::from_slice(body).unwrap_or_default();
+            let rows = body["jsonBody"].as_array().cloned().unwrap_or_default();
+            self.imports.push((*left_at, rows.iter().filter_map(|row| row["email"].as_str().map(normal)).collect()));
         }
         found
     }
@@ -267,14 +273,7 @@ impl Model {
         }
     }
 
-    fn changed(
-        card: &mut Card,
-        contact: &Contact,
-        cause: &Cause,
-        last_import: Option<&(i64, Bytes)>,
-        now: i64,
-        found: &mut Found,
-    ) {
+    fn changed(card: &mut Card, contact: &Contact, cause: &Cause, import_left: i64, now: i64, found: &mut Found) {
         let before = std::mem::replace(&mut card.now, contact.clone());
         card.addresses.extend(contact.email.as_deref().map(normal));
         if let Cause::Hand(_) = cause {
@@ -319,11 +318,18 @@ impl Model {
                     card.loosened = Some(now);
                 }
                 Cause::Landing => {
-                    judge(last_import.map_or(now, |(left_at, _)| *left_at), "an import", found);
+                    judge(import_left, "an import", found);
                     card.loosened = Some(now);
                 }
             }
         }
+    }
+
+    /// When the import that lands now left us: none takes ten minutes.
+    fn import_left(imports: &[(i64, BTreeSet<String>)], email: Option<&str>, now: i64) -> i64 {
+        let email = email.map(normal).unwrap_or_default();
+        let of = imports.iter().filter(|(left_at, rows)| *left_at > now - 600_000 && rows.contains(&email));
+        of.map(|(left_at, _)| *left_at).min().unwrap_or(now)
     }
 
     fn appeared(&mut self, contact: Contact, cause: &Cause, now: i64, found: &mut Found) {
@@ -332,7 +338,7 @@ impl Model {
         if !by_hand && !contact.email_blacklisted {
             let left_at = match cause {
                 Cause::Ours { left_at, .. } => *left_at,
-                _ => self.last_import.as_ref().map_or(now, |(left_at, _)| *left_at),
+                _ => Self::import_left(&self.imports, email.as_deref(), now),
             };
             for (id, person) in &self.people {
                 let told = |when: Option<i64>| when.is_some_and(|when| when < left_at - GAP);
