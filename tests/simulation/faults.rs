@@ -354,7 +354,8 @@ impl Network {
         let status = parts.status.as_u16();
         if status == 429 && fault.is_none() {
             shared.count(format!("over the limit ({})", if is_brevo { "Brevo" } else { "Intercom" }));
-            shared.model().over_limit(shared.now());
+            let now = shared.now();
+            shared.model().over_limit.push(now);
         }
         if is_brevo {
             let cause = Cause::Ours { left_at, what, body, status, faulty: fault.is_some() };

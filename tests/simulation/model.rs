@@ -45,6 +45,8 @@ struct Person {
     out_at: i64,
     /// When the engine was first told so since.
     told_out: Option<i64>,
+    /// A notification that says so was answered with 2xx.
+    acknowledged_out: bool,
     /// When it came to its present address.
     here_since: i64,
     /// When the engine was first told of that.
@@ -80,7 +82,8 @@ pub struct Model {
     pub reloaded: bool,
     /// Imports, by when they left, with the addresses in them.
     imports: Vec<(i64, BTreeSet<String>)>,
-    over_limit: Vec<i64>,
+    /// When requests were over the vendors' limits.
+    pub over_limit: Vec<i64>,
     acknowledged: u64,
 }
 
@@ -154,10 +157,6 @@ impl Model {
         self.people.keys().cloned().collect()
     }
 
-    pub fn over_limit(&mut self, at: i64) {
-        self.over_limit.push(at);
-    }
-
     pub fn acknowledged(&mut self, topic: &str, body: &[u8], now: i64) {
         self.acknowledged += 1;
         if topic == "contact.unsubscribed"
@@ -167,6 +166,7 @@ impl Model {
             && person.out
         {
             person.told_out.get_or_insert(now);
+            person.acknowledged_out = true;
         }
     }
 
@@ -268,6 +268,7 @@ impl Model {
             if out && !person.out {
                 person.out_at = now;
                 person.told_out = None;
+                person.acknowledged_out = false;
             }
             person.out = out;
         }
@@ -371,6 +372,28 @@ impl Model {
             now: contact,
         };
         self.cards.insert(card.now.id, card);
+    }
+
+    /// P1, before any sweep could make up for what was forgotten: every opt-out whose notification was acknowledged is in
+    /// Brevo by now, if the program knows who that is.
+    pub fn check_acknowledged(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        for (id, person) in
+            self.people.iter().filter(|(_, person)| person.live && person.out && person.acknowledged_out)
+        {
+            let (Some(address), Some(_)) = (&person.email, person.told_here) else { continue };
+            let card = self.cards.values().find(|card| {
+                !card.gone && !card.renamed_by_hand && card.now.email.as_deref().map(normal).as_ref() == Some(address)
+            });
+            let Some(card) = card else { continue };
+            // Only where there is no doubt about who is who.
+            let plain = person.addresses.len() == 1 && !person.was_away && card.addresses.len() == 1;
+            let said_since = card.said.is_some_and(|(at, out)| !out && at >= person.out_at);
+            if plain && !card.now.email_blacklisted && !said_since {
+                wrong.push(format!("P1: the opt-out of {id} ({address}) was acknowledged and is not in Brevo"));
+            }
+        }
+        wrong
     }
 
     /// After everything has come to rest: what is wrong, and what is to be counted.

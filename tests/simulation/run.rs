@@ -3,7 +3,7 @@
 use super::faults::{CrashDoor, Network, PowerCut, Shared};
 use super::model::Listed;
 use super::people::Edit;
-use super::world::{Plan, Rules, Upset};
+use super::world::{Plan, Rates, Rules, Upset};
 use linkspan::brevo::{BrevoClient, BrevoOptions as BrevoClientOptions};
 use linkspan::config::Config;
 use linkspan::doors::{Clock, Doors, SeededRng, SimulatedClock};
@@ -60,6 +60,8 @@ struct Play<'a> {
     /// How long it stays away after the next crash.
     away: u64,
     starts: u64,
+    /// Nothing goes wrong in this plan.
+    undisturbed: bool,
 }
 
 struct Process {
@@ -108,6 +110,7 @@ impl<'a> Play<'a> {
             back_at: None,
             away: 5,
             starts: 0,
+            undisturbed: plan.rates == Rates::NONE && plan.upsets.is_empty(),
         }
     }
 
@@ -322,6 +325,10 @@ impl<'a> Play<'a> {
             }
         }
         self.until(Instant::now() + Duration::from_secs(300)).await;
+        let forgotten = self.shared.model().check_acknowledged();
+        for what in forgotten {
+            self.shared.violate(what);
+        }
         self.stop().await;
         // Brevo's hourly budget fills again.
         tokio::time::sleep(Duration::from_secs(3_700)).await;
@@ -333,6 +340,27 @@ impl<'a> Play<'a> {
         let options = SyncOptions { full, ..SyncOptions::default() };
         if let Err(error) = connection.sync(&options, &Silent).await {
             self.shared.violate(format!("no progress after healing: {error}"));
+        }
+    }
+
+    /// P9: the history names what the vendor took: one row at least for each contact of our making, each with a cause or
+    /// a list and with an answer.
+    async fn history(&self, connection: &Arc<Connection>) {
+        let changes = connection.store().read(|tx| tx.changes(None, 100_000)).await.unwrap();
+        for change in &changes {
+            if change.what.is_empty() || change.answer.is_empty() {
+                self.shared.violate(format!("P9: a change without its request or answer: {change:?}"));
+            }
+        }
+        let writes = self.shared.brevo.log().writes();
+        let single = |method: &str, template: &str| {
+            let taken = |status: u16| (200..300).contains(&status);
+            writes.iter().filter(|w| w.method == method && w.template == template && taken(w.status)).count()
+        };
+        let updates = single("PUT", "/contacts/{identifier}");
+        // What was cut off by a crash or a lost answer may be missing or counted once for several tries.
+        if self.undisturbed && changes.len() < updates {
+            self.shared.violate(format!("P9: {updates} updates were taken, the history has {} rows", changes.len()));
         }
     }
 
@@ -376,9 +404,15 @@ impl<'a> Play<'a> {
                 .collect();
             shared.violate(format!("P3: a quiet cycle wrote {}", more.join(" | ")));
         }
+        self.history(&connection).await;
         let intercom_writes = shared.intercom.log().write_count();
         if intercom_writes > 0 {
             shared.violate(format!("{intercom_writes} writes to Intercom"));
+        }
+        let over = shared.model().over_limit.len();
+        // A new process knows the pace only after its first answers.
+        if over as u64 > self.starts * 2 {
+            shared.violate(format!("P8: {over} requests were over the limits, in {} starts", self.starts));
         }
         for ((method, template), count) in shared.brevo.log().counts() {
             if count.writes > 0 {
