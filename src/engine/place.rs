@@ -200,7 +200,13 @@ fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Re
 fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
     let rows = tx.members(link)?;
     // Chosen once: but while nothing has been agreed on yet, members that the first read shows later still count.
-    let fresh = tx.link(link)?.is_some_and(|link| link.base == "{}" && link.flights.is_none());
+    let known = tx.link(link)?;
+    let fresh = known.as_ref().is_some_and(|link| link.base == "{}" && link.flights.is_none());
+    // Who has left the address and cannot go elsewhere yet does not speak for those who have it.
+    let here = |row: &IntercomRow| {
+        row.state == ContactState::Live && known.as_ref().is_some_and(|link| link.email == row.contact.email)
+    };
+    let anybody_here = rows.iter().any(here);
     let members: Vec<Member> = rows
         .iter()
         .map(|row| Member {
@@ -208,7 +214,7 @@ fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
             role: row.contact.role,
             created_at: row.contact.created_at,
             primary: row.is_primary && !fresh,
-            live: row.state == ContactState::Live,
+            live: row.state == ContactState::Live && (!anybody_here || here(row)),
         })
         .collect();
     let chosen = identity::primary(&members).map(|member| member.id.clone());

@@ -10,5 +10,6 @@
 mod crashes;
 mod edits;
 mod first_sync;
+mod found;
 mod harness;
 mod races;

@@ -326,10 +326,10 @@ impl Model {
         }
     }
 
-    /// When the import that lands now left us: none takes ten minutes.
+    /// When the import that lands now left us. Its landing is seen when Brevo is looked at next.
     fn import_left(imports: &[(i64, BTreeSet<String>)], email: Option<&str>, now: i64) -> i64 {
         let email = email.map(normal).unwrap_or_default();
-        let of = imports.iter().filter(|(left_at, rows)| *left_at > now - 600_000 && rows.contains(&email));
+        let of = imports.iter().filter(|(left_at, rows)| *left_at > now - 3_600_000 && rows.contains(&email));
         of.map(|(left_at, _)| *left_at).min().unwrap_or(now)
     }
 
