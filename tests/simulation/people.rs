@@ -107,7 +107,6 @@ impl Edit {
         Self::BrevoCreate { address: dice.below(ADDRESSES), out: dice.hits(0.25), named: dice.hits(0.6) }
     }
 
-    #[expect(clippy::match_same_arms, reason = "a table of weights")]
     pub fn draw(dice: &mut Dice) -> Self {
         let (who, other) = (dice.next() >> 1, dice.next() >> 1);
         match dice.below(100) {

@@ -37,7 +37,7 @@ pub fn play(plan: &Plan, keep: bool) -> Outcome {
     let shared_memory = Path::new("/dev/shm");
     let folder = if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
     let folder = tempfile::Builder::new().prefix("linkspan-sim").tempdir_in(folder).unwrap();
-    runtime.block_on(async { Play::new(plan, keep, folder.path()).to_the_end().await })
+    runtime.block_on(async { Play::new(plan, keep, folder.path()).play().await })
 }
 
 /// The daemon's own clock, which may be off.
@@ -195,14 +195,14 @@ impl<'a> Play<'a> {
                     shared.violate(format!("the daemon gave up: {error}"));
                 }
             }
-            Some(Err(error)) => match error.try_into_panic() {
-                Ok(payload) if payload.is::<PowerCut>() => {}
-                Ok(payload) => {
+            Some(Err(error)) => {
+                if let Ok(payload) = error.try_into_panic()
+                    && !payload.is::<PowerCut>()
+                {
                     let text = payload.downcast_ref::<String>().cloned().unwrap_or_default();
                     shared.violate(format!("the daemon panicked: {text}"));
                 }
-                Err(_) => {}
-            },
+            }
         }
         let away = std::mem::replace(&mut self.away, 5);
         self.down(away);
@@ -271,7 +271,7 @@ impl<'a> Play<'a> {
         self.shared.receiver(None);
     }
 
-    async fn to_the_end(mut self) -> Outcome {
+    async fn play(mut self) -> Outcome {
         let shared = Arc::clone(&self.shared);
         let began = Instant::now();
         for edit in &self.plan.before {
@@ -298,7 +298,7 @@ impl<'a> Play<'a> {
             }
         }
         // Half of the worlds are healed at once, half get the time to see the last edits through the faults.
-        if self.plan.seed % 2 == 0 {
+        if self.plan.seed.is_multiple_of(2) {
             self.until(Instant::now() + Duration::from_secs(400)).await;
         }
         self.heal().await;

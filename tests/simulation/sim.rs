@@ -15,6 +15,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::match_same_arms,
+    clippy::trivially_copy_pass_by_ref,
     reason = "a test harness, included by a test and by an example"
 )]
 

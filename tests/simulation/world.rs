@@ -347,7 +347,7 @@ impl Plan {
                     match dice.below(10) {
                         0..=1 => Upset::PowerOff(away),
                         2..=4 => Upset::CrashPoint(
-                            *dice.pick::<&str>(&CRASH_POINTS),
+                            dice.pick::<&str>(&CRASH_POINTS),
                             u32::try_from(dice.between(1, 3)).unwrap(),
                             away,
                         ),
@@ -428,7 +428,7 @@ pub fn some_tier(dice: &mut Dice) -> Option<&'static str> {
 }
 
 pub fn some_tag(dice: &mut Dice) -> &'static str {
-    if dice.hits(0.4) { "VIP" } else { *dice.pick::<&str>(&TAGS) }
+    if dice.hits(0.4) { "VIP" } else { dice.pick::<&str>(&TAGS) }
 }
 
 pub fn some_value(dice: &mut Dice) -> usize {
