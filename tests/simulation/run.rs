@@ -164,21 +164,19 @@ impl<'a> Play<'a> {
     /// Lets time pass until `at`, and looks after the process.
     async fn until(&mut self, at: Instant) {
         loop {
-            let ended = match &mut self.process {
-                Some(process) => tokio::select! {
-                    biased;
-                    ended = process.tasks.join_next() => ended,
-                    () = tokio::time::sleep_until(at) => return,
-                },
-                None => {
-                    let back_at = self.back_at.unwrap_or(at);
-                    tokio::time::sleep_until(back_at.min(at)).await;
-                    if back_at > at {
-                        return;
-                    }
-                    self.start();
-                    continue;
+            let Some(process) = &mut self.process else {
+                let back_at = self.back_at.unwrap_or(at);
+                tokio::time::sleep_until(back_at.min(at)).await;
+                if back_at > at {
+                    return;
                 }
+                self.start();
+                continue;
+            };
+            let ended = tokio::select! {
+                biased;
+                ended = process.tasks.join_next() => ended,
+                () = tokio::time::sleep_until(at) => return,
             };
             self.ended(ended);
         }
