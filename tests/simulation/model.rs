@@ -550,7 +550,7 @@ impl End<'_> {
             let have = labels(have.first().and_then(Option::as_ref));
             let fine = want == have
                 || (want.is_empty() && (!rule.clears || by_hand || !simple || self.model.reloaded))
-                || (rule.leaves && by_hand)
+                || ((rule.leaves || self.model.reloaded) && by_hand)
                 || self.refused(members, rule);
             return (!fine).then(|| format!("INTERCOM_TAGS is {have:?} instead of {want:?}"));
         }
@@ -571,7 +571,8 @@ impl End<'_> {
             }
             wanted.push(want);
         }
-        if (rule.leaves && by_hand) || self.refused(members, rule) {
+        // A drift that one rule has accepted is agreed on, also under a later rule that would have restored it.
+        if ((rule.leaves || self.model.reloaded) && by_hand) || self.refused(members, rule) {
             return None;
         }
         Some(format!(
