@@ -329,6 +329,7 @@ fn moved(
         Rename::Conflict(other) => {
             let detail = format!("its new e-mail is that of a Brevo contact that is link {other}'s: nobody is renamed");
             tx.put_notice("identity_conflict", &format!("contact {}", row.contact.id), Some(&detail), now)?;
+            elect(tx, link.id)?;
         }
         Rename::Join(other) => {
             let consent = link_consent(link)?;
