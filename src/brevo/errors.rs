@@ -7,12 +7,20 @@ use bytes::Bytes;
 use serde_json::Value as Json;
 use std::time::Duration;
 
-/// An error if `answer` is not a success, or is a read's success that is not whole JSON.
+/// An error if `answer` is not a success, or is a success that cannot be Brevo's: not whole JSON for a read, and for a
+/// write neither that nor one of Brevo's empty answers (201, 202, 204; never 200). A proxy's page says nothing about
+/// whether the write was done.
 pub(super) fn classify(answer: &http::Response<Bytes>, effect: Effect) -> Result<(), Box<SideError>> {
     let status = answer.status();
     if status.is_success() {
-        let readable = effect != Effect::Read || serde_json::from_slice::<serde::de::IgnoredAny>(answer.body()).is_ok();
-        return if readable { Ok(()) } else { Err(malformed(answer)) };
+        let whole = serde_json::from_slice::<serde::de::IgnoredAny>(answer.body()).is_ok();
+        let empty = answer.body().is_empty() && status != http::StatusCode::OK;
+        return match effect {
+            _ if whole => Ok(()),
+            Effect::Read => Err(malformed(answer)),
+            _ if empty => Ok(()),
+            _ => Err(unreadable_success(answer)),
+        };
     }
     let body: Option<Json> = serde_json::from_slice(answer.body()).ok().filter(Json::is_object);
     let text = |key: &str| body.as_ref().and_then(|body| body.get(key)).and_then(Json::as_str);
@@ -66,7 +74,7 @@ pub(super) fn malformed(answer: &http::Response<Bytes>) -> Box<SideError> {
     error
 }
 
-/// A write's success that cannot be read: it has been done, but we do not know what it made.
+/// A write's success that cannot be read: whether it was done, and what it made, is not known.
 pub(super) fn unreadable_success(answer: &http::Response<Bytes>) -> Box<SideError> {
     let mut error = malformed(answer);
     error.kind = ErrorKind::Ambiguous;

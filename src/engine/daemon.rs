@@ -85,7 +85,12 @@ impl Daemon {
         // What a daemon before this one had begun: whoever placed it was told that it stopped.
         self.connection.abandon_orders().await?;
         let work = async {
-            self.start(&stop).await?;
+            // The first look at the accounts may try for minutes while a vendor is down.
+            tokio::select! {
+                biased;
+                () = self.stop_softly(&stop) => return Ok(()),
+                started = self.start(&stop) => started?,
+            }
             if stop.is_cancelled() {
                 return Ok(());
             }

@@ -696,8 +696,14 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
     } else {
         tx.leave_import(link.id)?;
     }
-    let link = LinkRow { import: None, ..link.clone() };
-    let again = settle_now(tx, &link, &flights, true, &contact, ready, now)?;
+    let answered = import.process.is_some();
+    let mut link = LinkRow { import: None, ..link.clone() };
+    if !answered {
+        // Brevo never said that it had the import, and the row agreed on all of it beforehand: what it was to set is
+        // planned again, which writes nothing where it has landed.
+        link.base = tx.pack("links.base", &person::forget_unlanded(&base_of(&link)?, &flights))?;
+    }
+    let again = settle_now(tx, &link, &flights, answered, &contact, ready, now)?;
     if again {
         tx.mark_dirty(link.id, Dirty::Backfill)?;
     }

@@ -372,6 +372,7 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
         tx.set_intercom_state(id, row.state, row.merged_into.as_ref())?;
     }
     if let Some(link) = row.link {
+        super::observe::new_opt_out(tx, link, &before, &row.contact.consent)?;
         tx.mark_dirty(link, Dirty::Consent)?;
     }
     Ok(true)

@@ -136,6 +136,8 @@ pub struct Connection {
     recovered: std::sync::atomic::AtomicBool,
     /// Held while events are being sent: an event that is on its way must not be taken for one that waits.
     events: tokio::sync::Mutex<()>,
+    /// Held while options are being added to attributes.
+    options: tokio::sync::Mutex<()>,
     /// Rung when a webhook has been kept.
     pub(crate) bell: Arc<Notify>,
 }
@@ -160,6 +162,7 @@ impl Connection {
             filling: imports::Filling::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
             events: tokio::sync::Mutex::new(()),
+            options: tokio::sync::Mutex::new(()),
             bell: Arc::new(Notify::new()),
         })
     }

@@ -3,7 +3,7 @@
 
 use super::{Ready, Settings};
 use crate::model::{
-    BrevoContact, Company, Conversation, Gone, IntercomContact, IntercomContactId, Observation, OptOutReason,
+    BrevoContact, Company, Consent, Conversation, Gone, IntercomContact, IntercomContactId, Observation, OptOutReason,
 };
 use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
@@ -154,10 +154,8 @@ impl Source {
             tx.set_unplaced(&contact.id, self.dirty)?;
         }
         if let Some(link) = known.as_ref().and_then(|known| known.link) {
-            let newly_out = known.as_ref().is_some_and(|known| {
-                let (before, now) = (&known.contact.consent, &contact.consent);
-                (now.email_opted_out() && !before.email_opted_out()) || (now.sms_opted_out && !before.sms_opted_out)
-            });
+            let before = known.as_ref().map_or(&contact.consent, |known| &known.contact.consent);
+            let newly_out = new_opt_out(tx, link, before, &contact.consent)?;
             tx.mark_dirty(link, if newly_out { Dirty::Consent } else { self.dirty })?;
         }
         Ok(true)
@@ -262,6 +260,25 @@ impl Source {
         let flights: Flights = flights.unpack("links.flights")?;
         settle_now(tx, link, &flights, link.answered, contact, &self.ready, self.now)
     }
+}
+
+/// Whether this is a new opt-out in Intercom. Each member's counts when it is made: that another of the same address was
+/// out before, and that Brevo's differing from that has been accepted, says nothing about this one.
+pub(super) fn new_opt_out(tx: &Tx<'_>, link: i64, before: &Consent, now: &Consent) -> Result<bool> {
+    let email = now.email_opted_out() && !before.email_opted_out();
+    let sms = now.sms_opted_out && !before.sms_opted_out;
+    let Some(link) = tx.link(link)?.filter(|_| email || sms) else { return Ok(email || sms) };
+    let known = base_of(&link)?;
+    let mut base = known.clone();
+    for (out, consent) in [(email, &mut base.consent), (sms, &mut base.sms)] {
+        if let Some(consent) = consent.as_mut().filter(|_| out) {
+            consent.intercom_out = false;
+        }
+    }
+    if base != known {
+        tx.set_base(link.id, &tx.pack("links.base", &base)?)?;
+    }
+    Ok(true)
 }
 
 /// An opt-out in Brevo is a fact from when it is seen: what a write of ours that is on its way lifts after that is put

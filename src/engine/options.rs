@@ -19,6 +19,9 @@ impl Connection {
         if !ready.mapping.rules.iter().any(|rule| rule.targets.iter().any(|target| chosen(&target.kind))) {
             return Ok(ready);
         }
+        // One at a time, each upon what the one before has added: Brevo replaces a category's options as a whole.
+        let _alone = self.options.lock().await;
+        let ready = self.ready().unwrap_or(ready);
         let (links, asking) = (links.to_vec(), Arc::clone(&ready));
         let missing: BTreeMap<String, BTreeSet<String>> = self
             .store
@@ -59,17 +62,20 @@ impl Connection {
                 Attribute { name: name.clone(), kind: target.kind.clone(), writable: true, options: options.clone() };
             tracing::info!(attribute = %name, options = options.len(), "adding options to a Brevo attribute");
             match self.brevo.write(&Write::SetAttributeOptions(attribute), priority).await {
-                Ok(_) => {
-                    let targets = next.mapping.rules.iter_mut().flat_map(|rule| &mut rule.targets);
-                    for target in targets.filter(|target| target.attribute == name) {
-                        target.options.clone_from(&options);
-                    }
+                Ok(_) => {}
+                Err(error) if matches!(error.kind, crate::model::ErrorKind::Auth(_)) => return Err(error.into()),
+                // Those who need them wait.
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(attribute = %name, "options could not be added yet: {error}");
+                    continue;
                 }
-                // The people go on without: a value that Brevo drops is found by the verifying read, and listed.
-                Err(error) if !matches!(error.kind, crate::model::ErrorKind::Auth(_)) => {
-                    tracing::warn!(attribute = %name, "options could not be added: {error}");
-                }
-                Err(error) => return Err(error.into()),
+                // Refused for good, they count as there: a value that Brevo drops is found by the verifying read, and
+                // listed.
+                Err(error) => tracing::warn!(attribute = %name, "options could not be added: {error}"),
+            }
+            let targets = next.mapping.rules.iter_mut().flat_map(|rule| &mut rule.targets);
+            for target in targets.filter(|target| target.attribute == name) {
+                target.options.clone_from(&options);
             }
         }
         let next = Arc::new(next);

@@ -241,6 +241,9 @@ impl Person {
             tx.give_up(self.link.id)?;
             return Ok(None);
         }
+        if self.brevo.is_none() && self.held_by_another(tx, now)? {
+            return Ok(None);
+        }
         // A contact that does not exist yet is made even if it has nothing but its address.
         if plan.writes_nothing() && self.brevo.is_some() {
             tx.keep_base(self.link.id, &tx.pack("links.base", &plan.base)?)?;
@@ -255,7 +258,17 @@ impl Person {
             return Ok(None);
         }
         // Something of an earlier try was refused: the opt-out goes alone and first.
-        let only_opt_out = self.link.tries > 0 && self.opts_out(&plan);
+        let opts_out = self.opts_out(&plan);
+        // What changed after options were looked for may need others. Brevo would drop them and say nothing.
+        let lacks_options = ready.mapping.rules.iter().any(|rule| {
+            rule.targets.iter().any(|target| plan.change.attributes.contains_key(&target.attribute))
+                && !rule.missing_options(&self.record).is_empty()
+        });
+        if lacks_options && !opts_out {
+            tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(30), false)?;
+            return Ok(None);
+        }
+        let only_opt_out = opts_out && (self.link.tries > 0 || lacks_options);
         if only_opt_out {
             plan = plan.only_opt_out(&self.base, &self.flights);
         }
@@ -362,6 +375,34 @@ impl Person {
             tx.set_quarantined(self.link.id, &left)?;
         }
         Ok(left)
+    }
+
+    /// Whether another person's Brevo contact shows the address, because somebody gave it that by hand: then Brevo
+    /// would refuse to make one, at every sweep anew.
+    fn held_by_another(&self, tx: &Tx<'_>, now: DateTime<Utc>) -> Result<bool> {
+        let shown = match &self.link.email {
+            Some(email) => tx.brevo_contact_by_email(email)?,
+            None => None,
+        };
+        let holder = match &shown {
+            Some(shown) => tx.link_by_brevo(shown.id)?,
+            None => None,
+        };
+        match holder {
+            Some(holder) if holder.id != self.link.id && holder.rename_to.is_some() => {
+                // It is about to leave the address.
+                tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(60), false)?;
+                Ok(true)
+            }
+            Some(holder) if holder.id != self.link.id => {
+                super::push::hold_apart(tx, self.link.id, holder.id, now)?;
+                Ok(true)
+            }
+            _ => {
+                tx.clear_notice("identity_conflict", &format!("contact {}", self.primary))?;
+                Ok(false)
+            }
+        }
     }
 
     fn note(&self, tx: &Tx<'_>, plan: &PersonPlan, now: DateTime<Utc>) -> Result<()> {

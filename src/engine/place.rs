@@ -235,7 +235,13 @@ fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Re
 fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
     let rows = tx.members(link)?;
     // Chosen once: but while nothing has been agreed on yet, members that the first read shows later still count.
-    let fresh = tx.link(link)?.is_some_and(|link| link.base.is_empty() && link.flights.is_none());
+    let known = tx.link(link)?;
+    let fresh = known.as_ref().is_some_and(|link| link.base.is_empty() && link.flights.is_none());
+    // Who has left the address and cannot go elsewhere yet does not speak for those who have it.
+    let here = |row: &IntercomRow| {
+        row.state == ContactState::Live && known.as_ref().is_some_and(|link| link.email == row.contact.email)
+    };
+    let anybody_here = rows.iter().any(here);
     let members: Vec<Member> = rows
         .iter()
         .map(|row| Member {
@@ -243,7 +249,7 @@ fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
             role: row.contact.role,
             created_at: row.contact.created_at,
             primary: row.is_primary && !fresh,
-            live: row.state == ContactState::Live,
+            live: row.state == ContactState::Live && (!anybody_here || here(row)),
         })
         .collect();
     let chosen = identity::primary(&members).map(|member| member.id.clone());
@@ -328,6 +334,7 @@ fn moved(
             return first_link(tx, &row.contact, settings, dirty, now);
         }
         tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
+        reopen(tx, link)?;
         tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     };
@@ -344,8 +351,13 @@ fn moved(
             tx.set_link_email(link.id, Some(new))?;
             tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
             elect(tx, link.id)?;
+            // One who was archived, or deleted for all we knew, may come back with another address.
+            reopen(tx, link)?;
         }
-        Rename::Adopt(brevo) => adopt(tx, link, brevo, row)?,
+        Rename::Adopt(brevo) => {
+            adopt(tx, link, brevo, row)?;
+            reopen(tx, link)?;
+        }
         Rename::LeaveGroup => {
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
@@ -363,6 +375,7 @@ fn moved(
         Rename::Conflict(other) => {
             let detail = format!("its new e-mail is that of a Brevo contact that is link {other}'s: nobody is renamed");
             tx.put_notice("identity_conflict", &format!("contact {}", row.contact.id), Some(&detail), now)?;
+            elect(tx, link.id)?;
         }
         Rename::Join(other) => {
             let consent = link_consent(link)?;
@@ -377,6 +390,7 @@ fn moved(
         Rename::Swap(other) => {
             let Some(other) = tx.link(other)? else { return Ok(true) };
             swap(tx, link, &other)?;
+            reopen(tx, link)?;
             tx.mark_dirty(other.id, dirty)?;
         }
     }

@@ -287,6 +287,11 @@ impl FieldRule {
     /// Options that must be added to attributes (category, multiple choice) before this record can be written: pairs of
     /// attribute and label.
     pub fn missing_options(&self, record: &Fields) -> Vec<(String, String)> {
+        let has_options =
+            |target: &Target| matches!(target.kind, AttributeKind::Category | AttributeKind::MultipleChoice);
+        if !self.targets.iter().any(has_options) {
+            return Vec::new();
+        }
         let Projection::Cells(cells) = self.project(record) else { return Vec::new() };
         let mut missing = Vec::new();
         for (target, cell) in self.targets.iter().zip(cells) {

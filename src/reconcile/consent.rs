@@ -48,7 +48,10 @@ pub fn decide(views: ConsentViews) -> ConsentStep {
     // A blocklisting that went away: the person's own opt-in, unless we or a changed address can have lifted it.
     let lifted = base.is_some_and(|base| base.brevo_out) && !shown_out;
     let restore = lifted && may_be_our_doing;
-    let opt_out_in_brevo = !shown_out && (newly_out || restore || (brevo_out.is_none() && intercom_out));
+    // What was seen of Brevo may be minutes old, and the person may have opted in there since, but before opting out
+    // here: so a new opt-out is written even where Brevo seems to have one.
+    let repeated = newly_out && base.is_some();
+    let opt_out_in_brevo = repeated || (!shown_out && (newly_out || restore || (brevo_out.is_none() && intercom_out)));
     let brevo_out = shown_out || opt_out_in_brevo;
     ConsentStep { opt_out_in_brevo, base: ConsentBase { intercom_out, brevo_out }, diverges: intercom_out != brevo_out }
 }
@@ -69,6 +72,14 @@ mod tests {
         assert!(step.opt_out_in_brevo && !step.diverges);
         assert!(!decide(views(true, Some(true), Some((true, true)))).opt_out_in_brevo);
         assert!(decide(views(true, None, None)).opt_out_in_brevo, "it rides in the creating request");
+    }
+
+    #[test]
+    fn a_new_opt_out_does_not_trust_an_old_look_at_brevo() {
+        let step = decide(views(true, Some(true), Some((false, true))));
+        assert!(step.opt_out_in_brevo, "they may have opted in in Brevo meanwhile");
+        assert!(!decide(views(true, Some(true), Some((true, true)))).opt_out_in_brevo, "but only once");
+        assert!(!decide(views(true, Some(true), None)).opt_out_in_brevo, "at the first link both are as just read");
     }
 
     #[test]

@@ -491,11 +491,12 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
         }
     }
     for list in flights.lists.keys() {
-        if let Some(agreed) = base.lists.get_mut(list) {
-            let member = contact.lists.contains(list);
-            if answered || agreed.member == member {
-                agreed.member = member;
-            }
+        let member = contact.lists.contains(list);
+        match base.lists.get_mut(list) {
+            Some(agreed) if answered => agreed.member = member,
+            // Whether it landed or not: who is on the list is there by our rule, and who is not was taken off by nobody.
+            _ if !answered => drop(base.lists.insert(*list, ListBase { wanted: member, member })),
+            _ => {}
         }
     }
     // An opt-out that did not stick, or a blocklisting that our write lifted, stays ours to mend.

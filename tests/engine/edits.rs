@@ -116,6 +116,24 @@ async fn a_changed_address_takes_its_brevo_contact_along_and_stays_opted_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_who_was_away_and_comes_back_with_another_address_takes_the_brevo_contact_along() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@old.example", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    let id = world.brevo.contact_by_email("jane@old.example").unwrap().id;
+    world.intercom.set_email(&jane, Some("jane@new.example")).unwrap();
+    world.intercom.archive(&jane).unwrap();
+    minutes(10).await;
+    world.full().await;
+    world.intercom.unarchive(&jane).unwrap();
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(world.brevo.contact(id).unwrap().email.as_deref(), Some("jane@new.example"));
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_people_who_exchange_addresses_are_exchanged_and_nobody_is_renamed() {
     let world = World::new(CONFIG);
     let a = world.intercom.create_contact(user("a@example.com", "Ann Alpha"));

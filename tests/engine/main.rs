@@ -10,6 +10,7 @@
 mod crashes;
 mod edits;
 mod first_sync;
+mod found;
 mod harness;
 mod imports;
 mod orders;

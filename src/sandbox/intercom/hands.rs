@@ -412,6 +412,14 @@ impl IntercomSandbox {
         Some(contact_value(&state, contact, Form::Rest(super::answer::Version::DEFAULT)))
     }
 
+    /// The names of a contact's tags, all of them.
+    pub fn contact_tags(&self, id: &str) -> Vec<String> {
+        let state = self.lock();
+        let contact = state.slot_of(id).and_then(|slot| state.contact(slot));
+        let tags = contact.map(|contact| contact.tags.as_slice()).unwrap_or_default();
+        tags.iter().filter_map(|tag| state.tags.get(&tag.id).cloned()).collect()
+    }
+
     /// A conversation as the API would show it now, for tests to compare with.
     pub fn conversation(&self, id: &str) -> Option<Value> {
         let state = self.lock();

@@ -1,0 +1,124 @@
+//! Runs the simulation on and on: `cargo run --release --example simulate -- --seeds 10000 [--from N] [--minutes M]`.
+//! `--seed S` plays one seed and tells its story. Exits 1 on a violation, with the seed's story, shrunk.
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program for developers, with a wall clock of its own"
+)]
+
+#[path = "../tests/simulation/sim.rs"]
+mod sim;
+
+use sim::{Plan, play, shrink::shrink};
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+struct Options {
+    seeds: u64,
+    from: u64,
+    minutes: Option<u64>,
+    seed: Option<u64>,
+    /// Go on after a violation, and only count them.
+    all: bool,
+    shrink: bool,
+    /// Tell of reads, too.
+    reads: bool,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options =
+        Options { seeds: 1_000, from: 0, minutes: None, seed: None, all: false, shrink: true, reads: false };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        let mut number = || words.next().and_then(|text| text.parse().ok()).ok_or(format!("{word} needs a number"));
+        match word.as_str() {
+            "--seeds" => options.seeds = number()?,
+            "--from" => options.from = number()?,
+            "--minutes" => options.minutes = Some(number()?),
+            "--seed" => options.seed = Some(number()?),
+            "--all" => options.all = true,
+            "--reads" => options.reads = true,
+            "--no-shrink" => options.shrink = false,
+            other => {
+                return Err(format!(
+                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads"
+                ));
+            }
+        }
+    }
+    Ok(options)
+}
+
+/// Plays it and tells its story, with or without what was only read.
+fn tell(plan: &Plan, reads: bool) -> bool {
+    let outcome = play(plan, true);
+    println!("{:?}\n{}\n{}", plan.setting, plan.config(&plan.rules), Plan::mapping(&plan.rules));
+    let read = |line: &str| {
+        let read = [" GET /", "POST /contacts/search", "POST /conversations/search", "POST /companies/list"];
+        read.iter().any(|part| line.contains(part))
+    };
+    for line in outcome.lines.iter().filter(|line| reads || !read(line)) {
+        println!("{line}");
+    }
+    println!("\nseed {}, hash {:016x}", plan.seed, outcome.hash);
+    for violation in &outcome.violations {
+        println!("VIOLATION {violation}");
+    }
+    outcome.violations.is_empty()
+}
+
+fn main() -> ExitCode {
+    let options = match options() {
+        Ok(options) => options,
+        Err(why) => {
+            println!("{why}");
+            return ExitCode::from(2);
+        }
+    };
+    if let Some(seed) = options.seed {
+        return if tell(&Plan::draw(seed), options.reads) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let began = Instant::now();
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut played, mut failed, mut hours) = (0_u64, Vec::new(), 0_i64);
+    for seed in options.from..options.from + options.seeds {
+        if options.minutes.is_some_and(|minutes| began.elapsed() > Duration::from_secs(60 * minutes)) {
+            break;
+        }
+        let plan = Plan::draw(seed);
+        let Ok(outcome) = std::panic::catch_unwind(|| play(&plan, false)) else {
+            println!("seed {seed} panicked");
+            failed.push(seed);
+            continue;
+        };
+        played += 1;
+        hours += outcome.virtual_seconds;
+        for (what, count) in outcome.counts {
+            *counts.entry(what).or_default() += count;
+        }
+        if let Some(first) = outcome.violations.first() {
+            failed.push(seed);
+            println!("seed {seed}: {}", outcome.violations.join("\n    "));
+            if !options.all {
+                if options.shrink {
+                    println!("shrinking …");
+                    tell(&shrink(&plan, first, 300), options.reads);
+                }
+                break;
+            }
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!("\n{:>9}  what", "times");
+    for (what, count) in &counts {
+        println!("{count:>9}  {what}");
+    }
+    println!(
+        "\n{played} seeds in {seconds:.0} s: {:.1} a second; {} virtual hours; {} failed: {failed:?}",
+        played as f64 / seconds,
+        hours / 3_600,
+        failed.len()
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

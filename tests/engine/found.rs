@@ -1,0 +1,129 @@
+//! What the simulation found, told as small stories.
+
+use crate::harness::{World, config};
+use linkspan::engine::Daemon;
+use linkspan::sandbox::Fault;
+use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
+use linkspan::sandbox::intercom::ContactSeed;
+use serde_json::json;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const CONFIG: &str = "
+connectors:
+  intercom:
+    lists:
+      all_users: Users
+field_mapping:
+  name:
+    to: [FIRSTNAME, LASTNAME]
+    transform: split_name
+  tags: INTERCOM_TAGS
+";
+
+async fn minutes(minutes: u64) {
+    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
+}
+
+fn user(email: &str, name: &str) -> ContactSeed {
+    ContactSeed { email: Some(email.to_owned()), name: Some(name.to_owned()), ..ContactSeed::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_proxys_page_in_answer_to_a_write_is_not_success() {
+    for fault in [Fault::Html, Fault::Empty] {
+        let world = World::new(CONFIG);
+        let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+        minutes(10).await;
+        world.sync().await;
+        world.intercom.edit_contact(&jane, &json!({"name": "Jane Roe"})).unwrap();
+        world.intercom.unsubscribe(&jane).unwrap();
+        world.brevo.fail("identifierType=contact_id", fault);
+        minutes(10).await;
+        world.sync().await;
+        let now = world.brevo.contact_by_email("jane@example.com").unwrap();
+        assert_eq!(now.attributes.get("LASTNAME"), Some(&json!("Roe")));
+        assert!(now.email_blacklisted);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_import_without_an_answer_was_to_set_is_set_later() {
+    let world = World::new(&format!("{CONFIG}limits:\n  brevo:\n    import_threshold: 1\n"));
+    let stranger = BrevoSeed { email: Some("jane@example.com".into()), ..BrevoSeed::default() };
+    world.brevo.create_contact(stranger).unwrap();
+    world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    let other = BrevoSeed { email: Some("joe@example.com".into()), ..BrevoSeed::default() };
+    world.brevo.create_contact(other).unwrap();
+    world.intercom.create_contact(user("joe@example.com", "Joe Doe"));
+    minutes(10).await;
+    world.brevo.fail("/contacts/import", Fault::Html);
+    world.sync().await;
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    let now = world.brevo.contact_by_email("jane@example.com").unwrap();
+    assert_eq!(now.attributes.get("LASTNAME"), Some(&json!("Doe")));
+    assert!(now.list_ids.contains(&world.brevo.list_id("Users").unwrap()), "an import that never came took nobody off");
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), [], "and was no refusal");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_needs_an_option_that_cannot_be_added_yet_waits_for_it() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.tag(&jane, "beta").unwrap();
+    for _ in 0..8 {
+        world.brevo.fail("/attributes/normal/INTERCOM_TAGS", Fault::Status(503, None));
+    }
+    for _ in 0..8 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(world.attribute("jane@example.com", "INTERCOM_TAGS"), Some(json!(["beta"])));
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_members_opt_out_counts_when_it_is_made() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    let lead = world.intercom.create_contact(ContactSeed { lead: true, ..user("jane@example.com", "Jane") });
+    let out = || world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted;
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.unsubscribe(&lead).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert!(out());
+    minutes(10).await;
+    world.sync().await;
+    world.brevo.resubscribe("jane@example.com");
+    minutes(10).await;
+    world.sync().await;
+    assert!(!out(), "an opt-in stays where it was given");
+    world.intercom.unsubscribe(&jane).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert!(out(), "but this is a new opt-out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_cannot_start_yet_can_be_stopped() {
+    let world = World::new(CONFIG);
+    world.intercom.knobs(|knobs| {
+        for _ in 0..100 {
+            knobs.faults.push_back((String::new(), Fault::Status(503, Some(60))));
+        }
+    });
+    let daemon = Daemon::new(world.connection.clone(), config(CONFIG).schedule);
+    let stop = CancellationToken::new();
+    let (ended, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(30), daemon.run(stop.clone())), async {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        stop.cancel();
+    });
+    ended.expect("it did not stop").unwrap();
+}

@@ -1,0 +1,423 @@
+//! Plays a plan: the daemon in a task that can die at any await, people and upsets around it, then healing and the check.
+
+use super::faults::{CrashDoor, Network, PowerCut, Shared};
+use super::model::Listed;
+use super::people::Edit;
+use super::world::{Plan, Rates, Rules, Upset};
+use linkspan::brevo::{BrevoClient, BrevoOptions as BrevoClientOptions};
+use linkspan::config::Config;
+use linkspan::doors::{Clock, Doors, SeededRng, SimulatedClock};
+use linkspan::engine::{Connection, Daemon, EngineError, Settings, Silent, SyncOptions};
+use linkspan::intercom::{IntercomClient, IntercomOptions};
+use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox};
+use linkspan::sandbox::intercom::{self as double, IntercomSandbox};
+use linkspan::server::Server;
+use linkspan::store::{Calling, Store};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What came of a plan.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    pub hash: u64,
+    pub violations: Vec<String>,
+    pub counts: BTreeMap<String, u64>,
+    pub lines: Vec<String>,
+    pub virtual_seconds: i64,
+}
+
+/// Plays it, in this thread.
+pub fn play(plan: &Plan, keep: bool) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    let shared_memory = Path::new("/dev/shm");
+    let folder = if shared_memory.is_dir() { shared_memory.to_owned() } else { std::env::temp_dir() };
+    let folder = tempfile::Builder::new().prefix("linkspan-sim").tempdir_in(folder).unwrap();
+    runtime.block_on(async { Play::new(plan, keep, folder.path()).play().await })
+}
+
+/// The daemon's own clock, which may be off.
+struct Skewed(Arc<SimulatedClock>, chrono::TimeDelta);
+
+impl Clock for Skewed {
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        self.0.now() + self.1
+    }
+}
+
+struct Play<'a> {
+    plan: &'a Plan,
+    shared: Arc<Shared>,
+    path: PathBuf,
+    rules: Rules,
+    process: Option<Process>,
+    /// When it comes back, if it is down.
+    back_at: Option<Instant>,
+    /// How long it stays away after the next crash.
+    away: u64,
+    starts: u64,
+    /// Nothing goes wrong in this plan.
+    undisturbed: bool,
+}
+
+struct Process {
+    connection: Arc<Connection>,
+    daemon: Arc<Daemon>,
+    tasks: JoinSet<Result<(), EngineError>>,
+    stop: CancellationToken,
+}
+
+fn parse(plan: &Plan, rules: &Rules) -> Config {
+    let (yaml, mapping) = (plan.config(rules), Plan::mapping(rules));
+    match Config::parse_with(&yaml, Path::new("sim.yaml"), &BTreeMap::new(), &|_| Ok(mapping.clone())) {
+        Ok(config) => config,
+        Err(errors) => panic!("{yaml}\n{}", errors.render(false)),
+    }
+}
+
+impl<'a> Play<'a> {
+    fn new(plan: &'a Plan, keep: bool, folder: &Path) -> Self {
+        let start = "2026-11-20T20:30:00Z".parse().unwrap();
+        let runtime_clock = Arc::new(SimulatedClock::starting_at(start));
+        let setting = &plan.setting;
+        let intercom = IntercomSandbox::new(double::IntercomOptions {
+            clock: runtime_clock.clone(),
+            seed: plan.seed,
+            index_lag: Duration::from_secs(setting.index_lag),
+            ..double::IntercomOptions::default()
+        });
+        let mut options = BrevoOptions::new(plan.seed, runtime_clock.clone());
+        options.import_delay = Duration::from_secs(setting.import_delay);
+        let brevo = BrevoSandbox::new(options);
+        brevo.knobs(|knobs| {
+            knobs.import_resubscribes = setting.import_resubscribes;
+            knobs.import_webhooks = setting.import_webhooks;
+            knobs.flat_list_answers = setting.flat_list_answers;
+            knobs.described_list_unsubscribed = setting.described_lists;
+            knobs.duplicates_as_invalid = setting.duplicates_as_invalid;
+        });
+        let shared = Shared::new(plan, keep, runtime_clock, (intercom, brevo));
+        Self {
+            plan,
+            shared,
+            path: folder.join("state.db"),
+            rules: plan.rules.clone(),
+            process: None,
+            back_at: None,
+            away: 5,
+            starts: 0,
+            undisturbed: plan.rates == Rates::NONE && plan.upsets.is_empty(),
+        }
+    }
+
+    fn connect(&mut self) -> (Arc<Connection>, Config) {
+        self.starts += 1;
+        let shared = &self.shared;
+        let config = parse(self.plan, &self.rules);
+        let doors = Doors {
+            clock: Arc::new(Skewed(shared.clock.clone(), chrono::TimeDelta::seconds(self.plan.setting.skew))),
+            rng: Arc::new(SeededRng::new(self.plan.seed.wrapping_mul(1_000).wrapping_add(self.starts))),
+            crash: Arc::new(CrashDoor(Arc::clone(shared))),
+        };
+        let options = IntercomOptions {
+            base_url: "https://api.intercom.test/".parse().unwrap(),
+            access_token: shared.intercom.access_token().to_owned().into(),
+            api_version: "2.11".to_owned(),
+            share: 0.8,
+            plan: None,
+        };
+        let network = |is_brevo: bool, router| Network { shared: Arc::clone(shared), is_brevo, router };
+        let support = Arc::new(network(false, shared.intercom.router()));
+        let support = IntercomClient::new(options, support, doors.clone());
+        let mut options = BrevoClientOptions::new(shared.brevo.api_key().to_owned().into()).unwrap();
+        options.base_url = "https://api.brevo.test/v3".parse().unwrap();
+        let marketing = BrevoClient::new(options, Arc::new(network(true, shared.brevo.router())), doors.clone());
+        let store = Store::open(&self.path, Calling::Inline).unwrap();
+        let settings = Settings::from_config(&config);
+        (Connection::new(Arc::new(support), Arc::new(marketing), store, doors, settings), config)
+    }
+
+    fn start(&mut self) {
+        let (connection, config) = self.connect();
+        self.shared.tell("### started");
+        let server = Server::new(connection.clone(), config.intercom.client_secret.clone());
+        self.shared.receiver(Some(server.router()));
+        let daemon = Arc::new(Daemon::new(connection.clone(), config.schedule.clone()));
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        let (running, token) = (Arc::clone(&daemon), stop.clone());
+        tasks.spawn(async move { running.run(token).await });
+        self.process = Some(Process { connection, daemon, tasks, stop });
+        self.back_at = None;
+    }
+
+    fn down(&mut self, away: u64) {
+        self.process = None;
+        self.shared.receiver(None);
+        self.back_at = Some(Instant::now() + Duration::from_secs(away));
+    }
+
+    /// Lets time pass until `at`, and looks after the process.
+    async fn until(&mut self, at: Instant) {
+        loop {
+            let Some(process) = &mut self.process else {
+                let back_at = self.back_at.unwrap_or(at);
+                tokio::time::sleep_until(back_at.min(at)).await;
+                if back_at > at {
+                    return;
+                }
+                self.start();
+                continue;
+            };
+            let ended = tokio::select! {
+                biased;
+                ended = process.tasks.join_next() => ended,
+                () = tokio::time::sleep_until(at) => return,
+            };
+            self.ended(ended);
+        }
+    }
+
+    fn ended(&mut self, ended: Option<Result<Result<(), EngineError>, tokio::task::JoinError>>) {
+        let shared = Arc::clone(&self.shared);
+        match ended {
+            None | Some(Ok(Ok(()))) => shared.violate("the daemon stopped by itself".to_owned()),
+            Some(Ok(Err(error))) => {
+                shared.count("the daemon gave up");
+                shared.tell(&format!("### the daemon gave up: {error}"));
+                if !matches!(error, EngineError::Side(_)) {
+                    shared.violate(format!("the daemon gave up: {error}"));
+                }
+            }
+            Some(Err(error)) => {
+                if let Ok(payload) = error.try_into_panic()
+                    && !payload.is::<PowerCut>()
+                {
+                    let text = payload.downcast_ref::<String>().cloned().unwrap_or_default();
+                    shared.violate(format!("the daemon panicked: {text}"));
+                }
+            }
+        }
+        let away = std::mem::replace(&mut self.away, 5);
+        self.down(away);
+    }
+
+    async fn upset(&mut self, upset: &Upset) {
+        let shared = Arc::clone(&self.shared);
+        match upset {
+            Upset::PowerOff(away) => {
+                if self.process.is_some() {
+                    shared.count("power off at an await");
+                    shared.tell("### power off");
+                    self.down(*away);
+                }
+            }
+            Upset::CrashPoint(name, nth, away) => {
+                self.away = *away;
+                shared.crash.at_point(name, *nth);
+            }
+            Upset::InRequest(nth, after, away) => {
+                self.away = *away;
+                shared.crash.in_request(*nth, *after);
+            }
+            Upset::Restart(away) => {
+                shared.count("restart");
+                self.stop().await;
+                self.down(*away);
+            }
+            Upset::Reload => {
+                shared.count("reload");
+                shared.tell("### the mapping is changed");
+                self.rules = self.plan.later.clone();
+                shared.model().reloaded = true;
+                let config = parse(self.plan, &self.rules);
+                let Some(process) = &self.process else { return };
+                let (daemon, settings) = (Arc::clone(&process.daemon), Settings::from_config(&config));
+                let schedule = config.schedule.clone();
+                // In a task of its own, because the power may go meanwhile.
+                let mut aside = JoinSet::new();
+                aside.spawn(async move { daemon.reload(settings, schedule).await });
+                match aside.join_next().await {
+                    Some(Ok(Ok(()))) => {}
+                    Some(Ok(Err(error))) => {
+                        // As an operator would: with a restart.
+                        shared.tell(&format!("### reload failed: {error}"));
+                        self.stop().await;
+                        self.down(1);
+                    }
+                    _ => self.down(5),
+                }
+            }
+        }
+    }
+
+    /// Asks it to stop, and waits.
+    async fn stop(&mut self) {
+        let Some(mut process) = self.process.take() else { return };
+        self.shared.tell("### asked to stop");
+        process.stop.cancel();
+        let ended = tokio::time::timeout(Duration::from_secs(60), process.tasks.join_next()).await;
+        match ended {
+            Ok(Some(Ok(Ok(())))) => {}
+            Ok(Some(Err(error))) if error.is_panic() => {}
+            other => self.shared.violate(format!("did not stop well: {other:?}")),
+        }
+        self.shared.receiver(None);
+    }
+
+    async fn play(mut self) -> Outcome {
+        let shared = Arc::clone(&self.shared);
+        let began = Instant::now();
+        for edit in &self.plan.before {
+            shared.hand(edit);
+            tokio::time::sleep(Duration::from_millis(700)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let zero = Instant::now();
+        self.start();
+        let mut edits = self.plan.edits.iter().peekable();
+        let mut upsets = self.plan.upsets.iter().peekable();
+        loop {
+            let edit_at = edits.peek().map(|(at, _)| *at);
+            let upset_at = upsets.peek().map(|(at, _)| *at);
+            let Some(at) = edit_at.into_iter().chain(upset_at).min() else { break };
+            self.until(zero + at).await;
+            if edit_at == Some(at) {
+                let edit: Option<&(Duration, Edit)> = edits.next();
+                if let Some((_, edit)) = edit {
+                    shared.hand(edit);
+                }
+            } else if let Some((_, upset)) = upsets.next() {
+                self.upset(upset).await;
+            }
+        }
+        // Half of the worlds are healed at once, half get the time to see the last edits through the faults.
+        if self.plan.seed.is_multiple_of(2) {
+            self.until(Instant::now() + Duration::from_secs(400)).await;
+        }
+        self.heal().await;
+        self.check().await;
+        let mut story = shared.story();
+        let virtual_seconds = i64::try_from(began.elapsed().as_secs()).unwrap_or(i64::MAX);
+        Outcome {
+            hash: story.hash(),
+            violations: std::mem::take(&mut story.violations),
+            counts: std::mem::take(&mut story.counts),
+            lines: story.lines().to_vec(),
+            virtual_seconds,
+        }
+    }
+
+    /// Edits and faults stop. What is on its way arrives; the daemon goes on for a while.
+    async fn heal(&mut self) {
+        self.shared.tell("### edits and faults stop");
+        self.shared.heal();
+        loop {
+            self.until(Instant::now() + Duration::from_secs(60)).await;
+            if self.shared.is_quiet() {
+                break;
+            }
+        }
+        self.until(Instant::now() + Duration::from_secs(300)).await;
+        let forgotten = self.shared.model().check_acknowledged();
+        for what in forgotten {
+            self.shared.violate(what);
+        }
+        self.stop().await;
+        // Brevo's hourly budget fills again.
+        tokio::time::sleep(Duration::from_secs(3_700)).await;
+    }
+
+    async fn cycle(&mut self, connection: &Arc<Connection>, full: bool) {
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        self.shared.tell(&format!("### sync{}", if full { " --full" } else { "" }));
+        let options = SyncOptions { full, ..SyncOptions::default() };
+        if let Err(error) = connection.sync(&options, &Silent).await {
+            self.shared.violate(format!("no progress after healing: {error}"));
+        }
+    }
+
+    /// P9: the history names what the vendor took: one row at least for each contact of our making, each with a cause or
+    /// a list and with an answer.
+    async fn history(&self, connection: &Arc<Connection>) {
+        let changes = connection.store().read(|tx| tx.changes(None, 100_000)).await.unwrap();
+        for change in &changes {
+            if change.what.is_empty() || change.answer.is_empty() {
+                self.shared.violate(format!("P9: a change without its request or answer: {change:?}"));
+            }
+        }
+        let writes = self.shared.brevo.log().writes();
+        let single = |method: &str, template: &str| {
+            let taken = |status: u16| (200..300).contains(&status);
+            writes.iter().filter(|w| w.method == method && w.template == template && taken(w.status)).count()
+        };
+        let updates = single("PUT", "/contacts/{identifier}");
+        // What was cut off by a crash or a lost answer may be missing or counted once for several tries.
+        if self.undisturbed && changes.len() < updates {
+            self.shared.violate(format!("P9: {updates} updates were taken, the history has {} rows", changes.len()));
+        }
+    }
+
+    async fn check(&mut self) {
+        let (connection, _) = self.connect();
+        for full in [false, true, false, true] {
+            self.cycle(&connection, full).await;
+        }
+        let shared = Arc::clone(&self.shared);
+        let listed = connection
+            .store()
+            .read(|tx| Ok(Listed { failures: tx.failures(1_000)?, notices: tx.notices(None, 1_000)? }))
+            .await
+            .unwrap();
+        for notice in &listed.notices {
+            shared.count(format!("notice {}", notice.0));
+            shared.tell(&format!("    listed: {notice:?}"));
+        }
+        for failure in &listed.failures {
+            shared.count(format!("listed failure of {}", failure.field));
+            let (subject, field, message) = (&failure.subject, &failure.field, &failure.message);
+            shared.tell(&format!("    listed: {subject}, {field:?}: {message} (link {:?})", failure.link));
+        }
+        let (wrong, counts) = shared.model().check(&self.rules, &listed, &shared.intercom, &shared.brevo, shared.now());
+        for what in wrong {
+            shared.violate(what);
+        }
+        for what in counts {
+            shared.count(what);
+        }
+        let before = shared.brevo.log().write_count();
+        for full in [false, true] {
+            self.cycle(&connection, full).await;
+        }
+        let after = shared.brevo.log().write_count();
+        if after > before {
+            let writes = shared.brevo.log().writes();
+            let more: Vec<String> = writes[writes.len() - (after - before)..]
+                .iter()
+                .map(|write| format!("{} {} {}", write.method, write.target, String::from_utf8_lossy(&write.body)))
+                .collect();
+            shared.violate(format!("P3: a quiet cycle wrote {}", more.join(" | ")));
+        }
+        self.history(&connection).await;
+        let intercom_writes = shared.intercom.log().write_count();
+        if intercom_writes > 0 {
+            shared.violate(format!("{intercom_writes} writes to Intercom"));
+        }
+        let over = shared.model().over_limit.len();
+        // A new process knows the pace only after its first answers.
+        if over as u64 > self.starts * 2 {
+            shared.violate(format!("P8: {over} requests were over the limits, in {} starts", self.starts));
+        }
+        for ((method, template), count) in shared.brevo.log().counts() {
+            if count.writes > 0 {
+                for _ in 0..count.writes {
+                    shared.count(format!("write {method} {template}"));
+                }
+            }
+        }
+    }
+}
