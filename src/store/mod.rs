@@ -11,6 +11,7 @@
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | `words` | the words that packed records hold numbers for |
+//! | `worker` | the thread on which the state is used |
 
 pub mod activity;
 pub mod contacts;
@@ -23,9 +24,11 @@ mod owner;
 pub mod progress;
 pub mod queues;
 mod words;
+mod worker;
 
 pub use owner::Owner;
 use words::Dictionary;
+use worker::Worker;
 pub use words::{Packed, Shared};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -89,6 +92,9 @@ pub enum StoreError {
     /// Anything else SQLite says.
     #[error("state: {0}")]
     Sqlite(rusqlite::Error),
+    /// The system gives no thread for it.
+    #[error("state: no thread can be started for it: {0}")]
+    Thread(String),
     /// The program is shutting down.
     #[error("state: the program is shutting down")]
     ShutDown,
@@ -113,7 +119,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 pub enum Calling {
     /// On the calling thread: simulation, tests, short commands.
     Inline,
-    /// Off the async threads: production.
+    /// On a thread of its own: production.
     Blocking,
 }
 
@@ -121,7 +127,8 @@ pub enum Calling {
 #[derive(Clone)]
 pub struct Store {
     connection: Arc<Mutex<Connection>>,
-    calling: Calling,
+    /// Where calls are carried out; `None`: on the calling thread.
+    worker: Option<Arc<Worker>>,
     words: Dictionary,
     /// Another process may own the state, and add words.
     beside: bool,
@@ -159,7 +166,7 @@ impl Store {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         migrations::check(&connection)?;
         let connection = Arc::new(Mutex::new(connection));
-        Ok(Self { connection, calling: Calling::Inline, words: Dictionary::default(), beside: true })
+        Ok(Self { connection, worker: None, words: Dictionary::default(), beside: true })
     }
 
     /// Opens the state beside its owner, to place an order: makes nothing and migrates nothing.
@@ -178,7 +185,7 @@ impl Store {
         // An order that was confirmed is on the disk.
         connection.pragma_update(None, "synchronous", "FULL")?;
         let connection = Arc::new(Mutex::new(connection));
-        Ok(Self { connection, calling: Calling::Inline, words: Dictionary::default(), beside: true })
+        Ok(Self { connection, worker: None, words: Dictionary::default(), beside: true })
     }
 
     /// A copy in memory of the state at `path`, taken beside its owner: for finding out what would happen.
@@ -225,7 +232,11 @@ impl Store {
         migrations::run(&mut connection)?;
         let words = Dictionary::default();
         words.catch_up(&connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)), calling, words, beside: false })
+        let worker = match calling {
+            Calling::Inline => None,
+            Calling::Blocking => Some(Arc::new(Worker::start().map_err(|error| StoreError::Thread(error.to_string()))?)),
+        };
+        Ok(Self { connection: Arc::new(Mutex::new(connection)), worker, words, beside: false })
     }
 
     /// Runs `work` in one transaction: all of it is kept, or nothing.
@@ -279,9 +290,9 @@ impl Store {
     {
         let connection = Arc::clone(&self.connection);
         let run = move || work(&mut connection.lock().unwrap_or_else(PoisonError::into_inner));
-        match self.calling {
-            Calling::Inline => run(),
-            Calling::Blocking => tokio::task::spawn_blocking(run).await.map_err(|_| StoreError::ShutDown)?,
+        match &self.worker {
+            None => run(),
+            Some(worker) => worker.run(run).await.ok_or(StoreError::ShutDown)?,
         }
     }
 }
