@@ -473,8 +473,17 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     for (key, write) in &flights.fields {
         let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
         let observed = rule.observed(&contact.attributes);
+        let verdict = fields::judge(write, &observed);
+        let unknown = base.fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
+        if let (true, fields::Verdict::Adopted, Some(sent)) = (unknown, &verdict, write.sent.iter().flatten().next()) {
+            // Nothing had been agreed on before a write of unknown outcome, which has landed: the source had a value
+            // then, and if it has none now, that is a clear, not a first link.
+            let (rule, intercom) = (rule.fingerprint.clone(), Some(sent.clone()));
+            base.fields.insert(key.clone(), FieldBase { rule, intercom, brevo: observed, refused: None });
+            continue;
+        }
         let Some(agreed) = base.fields.get_mut(key) else { continue };
-        match fields::judge(write, &observed) {
+        match verdict {
             fields::Verdict::Adopted if fields::same_cells(&agreed.brevo, &observed) => {}
             fields::Verdict::Adopted => agreed.brevo = observed,
             fields::Verdict::Refused if answered => {

@@ -28,8 +28,8 @@ mod worker;
 
 pub use owner::Owner;
 use words::Dictionary;
-use worker::Worker;
 pub use words::{Packed, Shared};
+use worker::Worker;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::{Path, PathBuf};
@@ -234,7 +234,9 @@ impl Store {
         words.catch_up(&connection)?;
         let worker = match calling {
             Calling::Inline => None,
-            Calling::Blocking => Some(Arc::new(Worker::start().map_err(|error| StoreError::Thread(error.to_string()))?)),
+            Calling::Blocking => {
+                Some(Arc::new(Worker::start().map_err(|error| StoreError::Thread(error.to_string()))?))
+            }
         };
         Ok(Self { connection: Arc::new(Mutex::new(connection)), worker, words, beside: false })
     }

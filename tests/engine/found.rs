@@ -127,3 +127,23 @@ async fn a_daemon_that_cannot_start_yet_can_be_stopped() {
     });
     ended.expect("it did not stop").unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_clear_while_a_creation_has_no_answer_is_a_clear() {
+    let world =
+        World::new(&CONFIG.replace("    transform: split_name", "    transform: split_name\n    on_clear: propagate"));
+    // Attributes and lists are made first.
+    world.sync().await;
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.brevo.fail("POST /v3/contacts", Fault::StatusAfterEffect(502));
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("jane@example.com").unwrap().attributes.contains_key("LASTNAME"));
+    world.intercom.edit_contact(&jane, &json!({"name": null})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.sync().await;
+    let now = world.brevo.contact_by_email("jane@example.com").unwrap();
+    assert_eq!(now.attributes.get("LASTNAME").filter(|name| **name != json!("")), None, "{:?}", now.attributes);
+}
