@@ -16,6 +16,8 @@ mod people;
 mod stops;
 #[path = "webhooks/switches.rs"]
 mod switches;
+#[path = "webhooks/waits.rs"]
+mod waits;
 #[path = "webhooks/world.rs"]
 mod world;
 

@@ -294,7 +294,8 @@ impl Connection {
         Ok(())
     }
 
-    /// Plans and writes until nothing is left that can be done now.
+    /// Plans and writes until nothing is left that can be done now. That Intercom could not show something for now keeps
+    /// nothing else from being done; it is told at the end.
     pub(super) async fn settle_everything(
         &self,
         summary: &mut Summary,
@@ -303,10 +304,22 @@ impl Connection {
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
         self.look_for_missing(priority).await?;
+        let mut unread = None;
         for _ in 0..MOST_ROUNDS {
-            self.work_inbox(Priority::Live).await?;
+            self.take_in().await?;
             progress.stage(Stage::Completing, 0, None);
-            self.hydrate(priority, true).await?;
+            if unread.is_none() {
+                let named = self.read_what_was_named(Priority::Live).await;
+                let wanted = match &named {
+                    Err(error) if !passes(error) => Ok(0),
+                    _ => self.hydrate(priority, true).await,
+                };
+                match named.and(wanted) {
+                    Ok(_) => {}
+                    Err(error) if passes(&error) => unread = Some(error),
+                    Err(error) => return Err(error),
+                }
+            }
             progress.stage(Stage::Placing, 0, None);
             self.place(Dirty::Backfill).await?;
             self.verify_unanswered(priority).await?;
@@ -321,7 +334,8 @@ impl Connection {
         }
         progress.stage(Stage::Events, 0, None);
         summary.events += self.send_events(priority).await?;
-        self.prune().await
+        self.prune().await?;
+        unread.map_or(Ok(()), Err)
     }
 
     /// Forgets what nobody needs any more.
@@ -431,6 +445,11 @@ pub(super) fn stops_everything(error: &EngineError) -> bool {
         EngineError::Sweep { .. } => false,
         _ => true,
     }
+}
+
+/// An error of a vendor that may be over soon without anybody's help.
+pub(super) fn passes(error: &EngineError) -> bool {
+    matches!(error, EngineError::Side(error) if error.is_transient())
 }
 
 fn tally(dry: &mut DryRun, creates: bool, plan: &PersonPlan, names: &BTreeMap<crate::model::BrevoListId, String>) {

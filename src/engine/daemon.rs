@@ -1,7 +1,7 @@
 //! `run`: the schedule, and live work beside it. Two loops share the store: one reads on schedule and pushes what that
 //! finds; the other acts on webhooks at once, so that a backfill never delays a person's edit.
 
-use super::cycle::{Silent, Summary, stops_everything};
+use super::cycle::{Silent, Summary, passes, stops_everything};
 use super::{Connection, EngineError};
 use crate::config::{Every, ScheduleConfig};
 use crate::model::{Priority, Resource, Scope, SideName};
@@ -197,29 +197,88 @@ impl Daemon {
 
     async fn live_once(&self) -> Result<(), EngineError> {
         let connection = &self.connection;
-        let read = async {
-            connection.work_inbox(Priority::Live).await?;
-            // A backfill's reads are the other loop's: they must not delay a person's edit.
-            connection.hydrate(Priority::Live, false).await.map(drop)
-        };
-        let read = read.await;
-        if !self.connection.knows_brevo().await? {
+        connection.take_in().await?;
+        let first = self.opt_outs_first().await;
+        let over = CancellationToken::new();
+        let (read, (rung, beside)) = tokio::join!(
+            async {
+                let read = self.read_named().await;
+                over.cancel();
+                read
+            },
+            self.opt_outs_beside(&over)
+        );
+        if rung {
+            connection.bell.notify_one();
+        }
+        if !connection.knows_brevo().await? {
             return read;
         }
-        if let Err(error) = read {
-            // While Intercom is down, an opt-out that a webhook brought still reaches Brevo.
-            connection.place(Dirty::Live).await?;
-            connection.push(Dirty::Consent, Priority::Live, &Silent).await?;
-            return Err(error);
-        }
+        first.and(beside)?;
         connection.place(Dirty::Live).await?;
+        if let Err(error) = &read
+            && !passes(error)
+        {
+            // Intercom lets us in no more, and an opt-out that a webhook brought still reaches Brevo.
+            connection.push(Dirty::Consent, Priority::Live, &Silent).await?;
+            return read;
+        }
         connection.verify_unanswered(Priority::Live).await?;
         let pushed = connection.push(Dirty::Live, Priority::Live, &Silent).await?;
         if pushed.created + pushed.updated + pushed.listed > 0 {
             connection.note_let_in(&[SideName::Brevo]).await?;
         }
         connection.send_events(Priority::Live).await?;
-        connection.keep_budgets().await
+        connection.keep_budgets().await?;
+        read?;
+        if !connection.wanted_conversations().await?.is_empty() {
+            connection.bell.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Reads what webhooks named: a first batch of it, lest an edit wait behind a thousand conversations.
+    async fn read_named(&self) -> Result<(), EngineError> {
+        let named = self.connection.read_what_was_named(Priority::Live).await;
+        if let Err(error) = &named
+            && !passes(error)
+        {
+            return named;
+        }
+        // A backfill's reads are the other loop's: they must not delay a person's edit.
+        let wanted = self.connection.hydrate(Priority::Live, false).await;
+        named.and(wanted.map(drop))
+    }
+
+    /// Opt-outs that webhooks have brought reach Brevo before anything is read: reads wait for Intercom's budget.
+    async fn opt_outs_first(&self) -> Result<(), EngineError> {
+        let connection = &self.connection;
+        if !connection.has_opt_outs().await? || !connection.knows_brevo().await? {
+            return Ok(());
+        }
+        connection.place(Dirty::Live).await?;
+        connection.push(Dirty::Consent, Priority::Live, &Silent).await.map(drop)
+    }
+
+    /// The same for those that come while reads wait, until they are over. Whether the bell was rung meanwhile: what it
+    /// was rung for has only been taken in.
+    async fn opt_outs_beside(&self, over: &CancellationToken) -> (bool, Result<(), EngineError>) {
+        let mut rung = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = over.cancelled() => return (rung, Ok(())),
+                () = self.connection.bell.notified() => rung = true,
+            }
+            tokio::time::sleep(DEBOUNCE).await;
+            let done = match self.connection.take_in().await {
+                Ok(_) => self.opt_outs_first().await,
+                Err(error) => Err(error),
+            };
+            if done.is_err() {
+                return (rung, done);
+            }
+        }
     }
 
     /// Reads on schedule. One job at a time: a run of a resource never overlaps itself.
@@ -387,7 +446,12 @@ impl Daemon {
         }
         let mut summary = Summary::default();
         // An import that takes hours must not keep the schedule waiting.
-        connection.settle_everything(&mut summary, Priority::Backfill, false, &Silent).await?;
+        let settled = connection.settle_everything(&mut summary, Priority::Backfill, false, &Silent).await;
+        if let Err(error) = &settled
+            && !passes(error)
+        {
+            return settled;
+        }
         if summary.written.requests > 0 {
             let (began, text) = (connection.now(), serde_json::to_string(&summary).unwrap_or_default());
             let outcome = summary.outcome();
@@ -399,7 +463,7 @@ impl Daemon {
                 })
                 .await?;
         }
-        Ok(())
+        settled
     }
 }
 

@@ -3,57 +3,163 @@
 use super::inbox::{is_refusal, unless_refused};
 use super::{Connection, EngineError};
 use crate::model::{
-    ContactKey, ConversationId, ErrorKind, Fetched, IntercomCompanyId, IntercomTagId, Observation, Priority, Related,
+    ContactKey, ConversationId, ErrorKind, Fetched, IntercomCompanyId, IntercomContactId, IntercomTagId, Observation,
+    Priority, Related,
 };
 use crate::store::contacts::Wants;
 use crate::store::links::Dirty;
 use crate::store::listings::NewFailure;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
 
 /// Records read in one go.
 const BATCH: usize = 100;
 /// Reads under way at once; the governor sets the pace.
 const AT_ONCE: usize = 8;
+/// Failed reads in a row after which it is taken for Intercom's trouble, not the records'.
+const MOST_IN_A_ROW: usize = 3;
+/// After this a record that could not be read is asked for again.
+const AGAIN: TimeDelta = TimeDelta::seconds(60);
+
+/// Records that could not be read for now, and until when others go before them. Only in memory: after a start, all are
+/// asked for at once.
+#[derive(Debug, Default)]
+pub(super) struct PutOff(Mutex<BTreeMap<String, DateTime<Utc>>>);
+
+impl PutOff {
+    fn put(&self, record: String, now: DateTime<Utc>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, until| *until > now);
+        all.insert(record, now + AGAIN);
+    }
+
+    /// Those that are not asked for yet.
+    pub(super) fn at(&self, now: DateTime<Utc>) -> BTreeSet<String> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|(_, until)| **until > now).map(|(record, _)| record.clone()).collect()
+    }
+}
+
+/// Reads of many records, of which one that always fails holds up no other.
+#[derive(Default)]
+pub(super) struct Reads {
+    failed_in_a_row: usize,
+    failed: Option<EngineError>,
+}
+
+impl Reads {
+    /// What became of one read. A failure that may pass is kept for the end, and the record is put off. `None`: the
+    /// read failed so.
+    pub(super) fn note<T>(
+        &mut self,
+        connection: &Connection,
+        record: String,
+        read: Result<T, EngineError>,
+    ) -> Result<Option<T>, EngineError> {
+        match read {
+            Err(EngineError::Side(error)) if error.is_transient() => {
+                tracing::debug!(record, "cannot be read for now: {error}");
+                connection.put_off.put(record, connection.now());
+                self.failed_in_a_row += 1;
+                self.failed.get_or_insert(error.into());
+                Ok(None)
+            }
+            Err(error) => Err(error),
+            Ok(done) => {
+                self.failed_in_a_row = 0;
+                Ok(Some(done))
+            }
+        }
+    }
+
+    /// Whether there is any point in going on.
+    pub(super) fn go_on(&self) -> bool {
+        self.failed_in_a_row < MOST_IN_A_ROW
+    }
+
+    /// The first failure, if there was one.
+    pub(super) fn end<T>(self, done: T) -> Result<T, EngineError> {
+        self.failed.map_or(Ok(done), Err)
+    }
+}
 
 impl Connection {
     /// Reads everything that is wanted, or a first batch of it (what webhooks named comes first). How many requests that
-    /// took.
+    /// took. One that cannot be read for now is passed by; that is told at the end.
     pub(super) async fn hydrate(&self, priority: Priority, all: bool) -> Result<u64, EngineError> {
         let mut requests = 0;
+        let mut outcome = Reads::default();
         loop {
-            let wants = self.store.read(|tx| tx.wants(BATCH)).await?;
+            let wants = self.wants().await?;
             if wants.is_empty() {
                 break;
             }
             let before = wants.clone();
-            let mut reads =
-                futures_util::stream::iter(wants.into_iter().map(|wants| self.complete_or_note(wants, priority)))
-                    .buffer_unordered(AT_ONCE);
-            while let Some(done) = reads.next().await {
-                requests += done?;
+            let mut reads = futures_util::stream::iter(wants.into_iter().map(|wants| async move {
+                let record = contact(&wants.id);
+                (record, self.complete_or_note(wants, priority).await)
+            }))
+            .buffer_unordered(AT_ONCE);
+            while let Some((record, done)) = reads.next().await {
+                requests += outcome.note(self, record, done)?.unwrap_or(1);
+                if !outcome.go_on() {
+                    return outcome.end(requests);
+                }
             }
             drop(reads);
             // What could not be had stays wanted: it is left for the next cycle, not asked for in a circle.
-            if !all || self.store.read(|tx| tx.wants(BATCH)).await? == before {
+            if !all || self.wants().await? == before {
                 break;
             }
         }
         loop {
-            let wanted = self.store.read(|tx| tx.wanted_conversations(BATCH)).await?;
+            let wanted = self.wanted_conversations().await?;
             if wanted.is_empty() {
-                return Ok(requests);
+                break;
             }
             for id in wanted {
                 requests += 1;
-                let read = self.fetch_conversation(&id, priority).await;
-                if read.is_err() {
-                    unless_refused("conversation", read)?;
-                    let named = self.named(&id).await?;
-                    self.store.write(move |tx| tx.conversation_was_fetched(&id, named)).await?;
+                let read = match self.fetch_conversation(&id, priority).await {
+                    Err(error) if is_refusal(&error) => {
+                        unless_refused("conversation", Err(error))?;
+                        let named = self.named(&id).await?;
+                        let id = id.clone();
+                        self.store.write(move |tx| tx.conversation_was_fetched(&id, named)).await?;
+                        Ok(())
+                    }
+                    read => read,
+                };
+                outcome.note(self, conversation(&id), read)?;
+                if !outcome.go_on() {
+                    return outcome.end(requests);
                 }
             }
+            if !all {
+                break;
+            }
         }
+        outcome.end(requests)
+    }
+
+    async fn wants(&self) -> Result<Vec<Wants>, EngineError> {
+        let later = self.put_off.at(self.now());
+        let most = BATCH + later.len();
+        let mut wants = self.store.read(move |tx| tx.wants(most)).await?;
+        wants.retain(|wants| !later.contains(&contact(&wants.id)));
+        wants.truncate(BATCH);
+        Ok(wants)
+    }
+
+    /// Conversations that are to be read now, the first of them.
+    pub(super) async fn wanted_conversations(&self) -> Result<Vec<ConversationId>, EngineError> {
+        let later = self.put_off.at(self.now());
+        let most = BATCH + later.len();
+        let mut wanted = self.store.read(move |tx| tx.wanted_conversations(most)).await?;
+        wanted.retain(|id| !later.contains(&conversation(id)));
+        wanted.truncate(BATCH);
+        Ok(wanted)
     }
 
     /// One contact that cannot be read for good holds up nobody: it is listed, and the sweeps go on showing it.
@@ -185,4 +291,14 @@ impl Connection {
             .await?;
         Ok(())
     }
+}
+
+/// The name under which a contact is put off.
+pub(super) fn contact(id: &IntercomContactId) -> String {
+    format!("contact {id}")
+}
+
+/// The name under which a conversation is put off.
+pub(super) fn conversation(id: &ConversationId) -> String {
+    format!("conversation {id}")
 }

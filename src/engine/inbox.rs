@@ -2,6 +2,7 @@
 //! payload cannot settle the matter, one coalesced read does.
 
 use super::cycle::stops_everything;
+use super::hydrate::{self, Reads};
 use super::observe::{from_json, to_json};
 use super::{Connection, EngineError};
 use crate::config::SyncSwitches;
@@ -59,20 +60,21 @@ impl Connection {
         Ok(if new { Received::Kept } else { Received::Repeat })
     }
 
-    /// Acts on every webhook that waits, and reads what they and earlier ones named. How many that were.
-    pub(super) async fn work_inbox(&self, priority: Priority) -> Result<u64, EngineError> {
+    /// Acts on every webhook that waits, as far as that needs nobody but the store: what they name is noted, and read by
+    /// [`Self::read_what_was_named`]. How many that were.
+    pub(super) async fn take_in(&self) -> Result<u64, EngineError> {
         let mut handled = 0;
         loop {
             let source = self.source(0, false, self.now(), Dirty::Live)?;
             let log = self.settings().log_webhooks;
-            let (count, follow) = self
+            let count = self
                 .store
                 .write(move |tx| {
                     let rows = tx.open_inbox(BATCH)?;
                     // What an earlier read could not get, and what the other loop is about to read, must not be forgotten.
                     let mut follow = Follow::kept(tx)?;
                     if rows.is_empty() && follow.is_empty() {
-                        return Ok((0, follow));
+                        return Ok(0);
                     }
                     for row in &rows {
                         let (id, outcome) = match Notification::parse(&row.body) {
@@ -104,11 +106,10 @@ impl Connection {
                     }
                     follow.conversations = unknown;
                     follow.keep(tx)?;
-                    Ok((rows.len(), follow))
+                    Ok(rows.len())
                 })
                 .await?;
             self.doors.crash.reach("after_inbox");
-            self.follow(follow, priority).await?;
             handled += count as u64;
             if count < BATCH {
                 return Ok(handled);
@@ -116,9 +117,10 @@ impl Connection {
         }
     }
 
-    /// Reads what was named. What could not be read for now stays named; what is refused for good is given up, or it
-    /// would be asked for for ever and hold up everything behind it.
-    async fn follow(&self, follow: Follow, priority: Priority) -> Result<(), EngineError> {
+    /// Reads what webhooks named and the store does not know. What could not be read for now stays named, and holds up
+    /// nothing else; what is refused for good is given up, or it would be asked for for ever.
+    pub(super) async fn read_what_was_named(&self, priority: Priority) -> Result<(), EngineError> {
+        let follow = self.store.read(Follow::kept).await?;
         if follow.is_empty() {
             return Ok(());
         }
@@ -137,27 +139,45 @@ impl Connection {
     }
 
     async fn read_named(&self, follow: Follow, done: &mut Follow, priority: Priority) -> Result<(), EngineError> {
+        let later = self.put_off.at(self.now());
+        let mut reads = Reads::default();
         for id in follow.contacts {
-            let key = ContactKey::Intercom(id.clone());
-            unless_refused("contact", self.confirm(key, 0, priority).await.map(drop))?;
-            done.contacts.insert(id);
+            let (key, record) = (ContactKey::Intercom(id.clone()), hydrate::contact(&id));
+            if !reads.go_on() || later.contains(&record) {
+                continue;
+            }
+            let read = unless_refused("contact", self.confirm(key, 0, priority).await.map(drop));
+            if reads.note(self, record, read)?.is_some() {
+                done.contacts.insert(id);
+            }
         }
         for id in follow.companies {
-            unless_refused("company", self.fetch_company(&id, priority).await)?;
-            done.companies.insert(id);
+            let record = format!("company {id}");
+            if !reads.go_on() || later.contains(&record) {
+                continue;
+            }
+            let read = unless_refused("company", self.fetch_company(&id, priority).await);
+            if reads.note(self, record, read)?.is_some() {
+                done.companies.insert(id);
+            }
         }
         for id in follow.conversations {
-            unless_refused("conversation", self.fetch_conversation(&id, priority).await)?;
-            done.conversations.insert(id);
+            let record = hydrate::conversation(&id);
+            if !reads.go_on() || later.contains(&record) {
+                continue;
+            }
+            let read = unless_refused("conversation", self.fetch_conversation(&id, priority).await);
+            if reads.note(self, record, read)?.is_some() {
+                done.conversations.insert(id);
+            }
         }
-        Ok(())
+        reads.end(())
     }
 
     /// After a start: reads what webhooks had named when the program stopped. What cannot be read now stays named, and
     /// is no reason not to start.
     pub(super) async fn follow_up(&self, priority: Priority) -> Result<(), EngineError> {
-        let follow = self.store.read(Follow::kept).await?;
-        match self.follow(follow, priority).await {
+        match self.read_what_was_named(priority).await {
             Err(EngineError::Side(error)) if error.is_transient() => {
                 tracing::warn!("what webhooks had named cannot be read yet: {error}");
                 Ok(())

@@ -134,6 +134,8 @@ pub struct Connection {
     filling: imports::Filling,
     /// Whether what an earlier process left without an answer has been looked after.
     recovered: std::sync::atomic::AtomicBool,
+    /// Records that Intercom could not show for now.
+    put_off: hydrate::PutOff,
     /// Held while events are being sent: an event that is on its way must not be taken for one that waits.
     events: tokio::sync::Mutex<()>,
     /// Held while options are being added to attributes.
@@ -161,6 +163,7 @@ impl Connection {
             busy: Mutex::default(),
             filling: imports::Filling::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
+            put_off: hydrate::PutOff::default(),
             events: tokio::sync::Mutex::new(()),
             options: tokio::sync::Mutex::new(()),
             bell: Arc::new(Notify::new()),

@@ -114,6 +114,14 @@ impl Connection {
         Ok(pushed)
     }
 
+    /// Whether somebody's opt-out waits for Brevo.
+    pub(super) async fn has_opt_outs(&self) -> Result<bool, EngineError> {
+        Ok(self
+            .store
+            .read(|tx| Ok(tx.count_dirty(Dirty::Consent)? > 0 || !tx.urgent_in_imports(1)?.is_empty()))
+            .await?)
+    }
+
     async fn send_imports(&self, buckets: &mut Buckets, priority: Priority) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
         for batch in buckets.take_all() {

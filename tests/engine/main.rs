@@ -18,3 +18,4 @@ mod outbox;
 mod races;
 mod reloads;
 mod switches;
+mod waits;
