@@ -23,22 +23,45 @@ const MOST_IN_A_ROW: usize = 3;
 /// After this a record that could not be read is asked for again.
 const AGAIN: TimeDelta = TimeDelta::seconds(60);
 
-/// Records that could not be read for now, and until when others go before them. Only in memory: after a start, all are
-/// asked for at once.
+/// For so long a failure is remembered.
+const REMEMBERED: TimeDelta = TimeDelta::hours(1);
+
+/// Records that could not be read for now, and when that was. Only in memory: after a start, all are alike.
 #[derive(Debug, Default)]
 pub(super) struct PutOff(Mutex<BTreeMap<String, DateTime<Utc>>>);
 
 impl PutOff {
-    fn put(&self, record: String, now: DateTime<Utc>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, until| *until > now);
-        all.insert(record, now + AGAIN);
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<String, DateTime<Utc>>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Those that are not asked for yet.
-    pub(super) fn at(&self, now: DateTime<Utc>) -> BTreeSet<String> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter(|(_, until)| **until > now).map(|(record, _)| record.clone()).collect()
+    /// As it is at `now`.
+    pub(super) fn at(&self, now: DateTime<Utc>) -> Later {
+        let failed = self.with(|all| {
+            all.retain(|_, failed| now - *failed < REMEMBERED);
+            all.clone()
+        });
+        Later { failed, now }
+    }
+}
+
+/// Which records others go before.
+pub(super) struct Later {
+    failed: BTreeMap<String, DateTime<Utc>>,
+    now: DateTime<Utc>,
+}
+
+impl Later {
+    /// Those that may be asked for now: first those that did not fail, then those that failed longest ago. Each gets its
+    /// turn so, even if one request a minute is all that a dead API gets.
+    pub(super) fn in_turn<T>(&self, mut records: Vec<T>, name: impl Fn(&T) -> String) -> Vec<T> {
+        records.retain(|record| self.failed.get(&name(record)).is_none_or(|failed| self.now - *failed >= AGAIN));
+        records.sort_by_cached_key(|record| self.failed.get(&name(record)).copied());
+        records
+    }
+
+    fn len(&self) -> usize {
+        self.failed.len()
     }
 }
 
@@ -61,13 +84,19 @@ impl Reads {
         match read {
             Err(EngineError::Side(error)) if error.is_transient() => {
                 tracing::debug!(record, "cannot be read for now: {error}");
-                connection.put_off.put(record, connection.now());
-                self.failed_in_a_row += 1;
+                if error.attempts == 0 {
+                    // Nothing was asked (the breaker is open): that is no trouble of this record's.
+                    self.failed_in_a_row = MOST_IN_A_ROW;
+                } else {
+                    connection.put_off.with(|all| all.insert(record, connection.now()));
+                    self.failed_in_a_row += 1;
+                }
                 self.failed.get_or_insert(error.into());
                 Ok(None)
             }
             Err(error) => Err(error),
             Ok(done) => {
+                connection.put_off.with(|all| all.remove(&record));
                 self.failed_in_a_row = 0;
                 Ok(Some(done))
             }
@@ -146,8 +175,8 @@ impl Connection {
     async fn wants(&self) -> Result<Vec<Wants>, EngineError> {
         let later = self.put_off.at(self.now());
         let most = BATCH + later.len();
-        let mut wants = self.store.read(move |tx| tx.wants(most)).await?;
-        wants.retain(|wants| !later.contains(&contact(&wants.id)));
+        let wants = self.store.read(move |tx| tx.wants(most)).await?;
+        let mut wants = later.in_turn(wants, |wants| contact(&wants.id));
         wants.truncate(BATCH);
         Ok(wants)
     }
@@ -156,8 +185,8 @@ impl Connection {
     pub(super) async fn wanted_conversations(&self) -> Result<Vec<ConversationId>, EngineError> {
         let later = self.put_off.at(self.now());
         let most = BATCH + later.len();
-        let mut wanted = self.store.read(move |tx| tx.wanted_conversations(most)).await?;
-        wanted.retain(|id| !later.contains(&conversation(id)));
+        let wanted = self.store.read(move |tx| tx.wanted_conversations(most)).await?;
+        let mut wanted = later.in_turn(wanted, conversation);
         wanted.truncate(BATCH);
         Ok(wanted)
     }
@@ -301,4 +330,9 @@ pub(super) fn contact(id: &IntercomContactId) -> String {
 /// The name under which a conversation is put off.
 pub(super) fn conversation(id: &ConversationId) -> String {
     format!("conversation {id}")
+}
+
+/// The name under which a company is put off.
+pub(super) fn company(id: &IntercomCompanyId) -> String {
+    format!("company {id}")
 }

@@ -141,30 +141,30 @@ impl Connection {
     async fn read_named(&self, follow: Follow, done: &mut Follow, priority: Priority) -> Result<(), EngineError> {
         let later = self.put_off.at(self.now());
         let mut reads = Reads::default();
-        for id in follow.contacts {
+        for id in later.in_turn(follow.contacts.into_iter().collect(), hydrate::contact) {
             let (key, record) = (ContactKey::Intercom(id.clone()), hydrate::contact(&id));
-            if !reads.go_on() || later.contains(&record) {
-                continue;
+            if !reads.go_on() {
+                break;
             }
             let read = unless_refused("contact", self.confirm(key, 0, priority).await.map(drop));
             if reads.note(self, record, read)?.is_some() {
                 done.contacts.insert(id);
             }
         }
-        for id in follow.companies {
-            let record = format!("company {id}");
-            if !reads.go_on() || later.contains(&record) {
-                continue;
+        for id in later.in_turn(follow.companies.into_iter().collect(), hydrate::company) {
+            let record = hydrate::company(&id);
+            if !reads.go_on() {
+                break;
             }
             let read = unless_refused("company", self.fetch_company(&id, priority).await);
             if reads.note(self, record, read)?.is_some() {
                 done.companies.insert(id);
             }
         }
-        for id in follow.conversations {
+        for id in later.in_turn(follow.conversations.into_iter().collect(), hydrate::conversation) {
             let record = hydrate::conversation(&id);
-            if !reads.go_on() || later.contains(&record) {
-                continue;
+            if !reads.go_on() {
+                break;
             }
             let read = unless_refused("conversation", self.fetch_conversation(&id, priority).await);
             if reads.note(self, record, read)?.is_some() {

@@ -63,17 +63,17 @@ async fn somebody_new_who_cannot_be_read_holds_up_nobody() {
     world.sync().await;
     world.run().await;
     let all: Vec<String> =
-        (0..3).map(|n| world.intercom.create_contact(seed(&format!("p{n}@x.example"), "Ann"))).collect();
+        (0..6).map(|n| world.intercom.create_contact(seed(&format!("p{n}@x.example"), "Ann"))).collect();
     world.intercom.take_webhooks();
     for (n, id) in all.iter().enumerate() {
-        if n < 2 {
+        if n < 5 {
             break_reads(&world, &format!("/contacts/{id}"), &Fault::Status(503, None), 10_000);
         }
         let item = json!({"type": "contact", "id": id});
         let hook = world.notification(&format!("notif_{n}"), "contact.subscribed", item);
         world.post_signed(hook.to_string()).await;
     }
-    until("the last", || world.brevo.contact_by_email("p2@x.example").is_some()).await;
+    until("the last", || world.brevo.contact_by_email("p5@x.example").is_some()).await;
 }
 
 #[tokio::test(start_paused = true)]
