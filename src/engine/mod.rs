@@ -230,11 +230,26 @@ struct Claim<'a> {
     claimed: BTreeSet<i64>,
 }
 
+impl Claim<'_> {
+    /// Gives back all but these.
+    fn keep(&mut self, these: &BTreeSet<i64>) {
+        let done: Vec<i64> = self.claimed.difference(these).copied().collect();
+        self.release(done);
+    }
+
+    /// Gives these back.
+    fn release(&mut self, these: impl IntoIterator<Item = i64>) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        for link in these {
+            if self.claimed.remove(&link) {
+                busy.remove(&link);
+            }
+        }
+    }
+}
+
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        for link in &self.claimed {
-            busy.remove(link);
-        }
+        self.keep(&BTreeSet::new());
     }
 }

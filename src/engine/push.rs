@@ -22,7 +22,7 @@ use crate::store::listings::{Change, Conflict};
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Links planned in one transaction.
@@ -146,7 +146,7 @@ impl Connection {
             let ids = self.store.read(move |tx| tx.dirty_links(stretch, after, BATCH, now)).await?;
             let Some(last) = ids.last() else { return Ok(()) };
             after = *last;
-            let claim = self.claim(ids);
+            let mut claim = self.claim(ids);
             let links: Vec<i64> = claim.claimed.iter().copied().collect();
             pushed.planned += links.len() as u64;
             ready = self.ensure_options(ready, &links, priority).await?;
@@ -182,7 +182,9 @@ impl Connection {
             // Opt-outs ride in single requests and come first of all; then as the store handed them out, the most urgent
             // first.
             alone.sort_by_key(|planned| !planned.plan.change.email_opted_out);
-            *pushed += self.send_alone(alone, &ready, priority).await?;
+            // Nothing is sent for the others now: an opt-out among them is not to wait for these.
+            claim.keep(&alone.iter().chain(&lists).map(|planned| planned.link).collect());
+            *pushed += self.send_alone(alone, &ready, priority, &mut claim).await?;
             *pushed += self.send_lists(lists, priority).await?;
             drop(claim);
             while let Some(batch) = buckets.take_full() {
@@ -201,11 +203,17 @@ impl Connection {
         all: Vec<Planned>,
         ready: &Arc<Ready>,
         priority: Priority,
+        claim: &mut super::Claim<'_>,
     ) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
-        let mut queue = all.into_iter().peekable();
-        while queue.peek().is_some() {
-            let chunk: Vec<Planned> = queue.by_ref().take(CHUNK).collect();
+        let mut queue: VecDeque<Planned> = all.into();
+        while !queue.is_empty() {
+            // Who has opted out since is left to whoever sends that: this may take long to come to them.
+            let overtaken = self.overtaken_by_opt_outs(&queue).await?;
+            queue.retain(|planned| !overtaken.contains(&planned.link));
+            claim.release(overtaken);
+            let chunk: Vec<Planned> = queue.drain(..CHUNK.min(queue.len())).collect();
+            let links: Vec<i64> = chunk.iter().map(|planned| planned.link).collect();
             // Brevo re-subscribes a blocklisted contact whose address changes: the flag is read first, and sent along.
             for contact in chunk.iter().filter(|planned| planned.plan.change.email.is_some()) {
                 if let Some(contact) = &contact.brevo {
@@ -243,11 +251,32 @@ impl Connection {
             for key in lookups {
                 self.look_up(&key, priority).await?;
             }
+            claim.release(links);
             if let Some(error) = fatal {
                 return Err(error.into());
             }
         }
         Ok(pushed)
+    }
+
+    async fn overtaken_by_opt_outs(&self, queue: &VecDeque<Planned>) -> Result<BTreeSet<i64>, EngineError> {
+        let planned_at: BTreeMap<i64, i64> = queue.iter().map(|planned| (planned.link, planned.marks)).collect();
+        let now = self.now();
+        let opt_outs = Stretch { dirty: Dirty::Consent, linked: true };
+        Ok(self
+            .store
+            .read(move |tx| {
+                let mut overtaken = BTreeSet::new();
+                for link in tx.dirty_links(opt_outs, 0, BATCH, now)? {
+                    if let Some(marks) = planned_at.get(&link)
+                        && tx.link(link)?.is_some_and(|link| link.marks != *marks)
+                    {
+                        overtaken.insert(link);
+                    }
+                }
+                Ok(overtaken)
+            })
+            .await?)
     }
 
     /// Intent before write: what each request will set is on disk before it leaves. Plans that something has overtaken

@@ -1,8 +1,10 @@
 //! Who waits for Intercom's reads, and who does not.
 
 use crate::world::{World, pass, until};
+use linkspan::engine::{Silent, SyncOptions};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
+use linkspan::store::Store;
 use serde_json::json;
 use std::time::Duration;
 
@@ -124,4 +126,35 @@ async fn an_edit_does_not_wait_for_all_conversations() {
     assert!((90..300).contains(&read), "{read}");
     pass(200).await;
     assert!(conversations_read(&world) >= 400, "the others follow without a pause");
+}
+
+/// Somebody opts out while a run writes for a minute, of which it has planned a part at once.
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_does_not_wait_for_the_writes_of_a_run() {
+    let more = "limits: {brevo: {import_threshold: 100000}}\n";
+    let mut world = World::with(more, Store::in_memory().unwrap());
+    let all: Vec<String> =
+        (0..400).map(|n| world.intercom.create_contact(seed(&format!("p{n}@x.example"), "Ann"))).collect();
+    world.sync().await;
+    world.run().await;
+    for id in &all[1..] {
+        world.intercom.edit_contact(id, &json!({"name": "Anna"})).unwrap();
+    }
+    pass(60).await;
+    world.intercom.take_webhooks();
+    let full = SyncOptions { full: true, ..SyncOptions::default() };
+    let (ended, ()) = tokio::join!(world.connection.sync(&full, &Silent), async {
+        until("the first write", || !world.writes().is_empty()).await;
+        // One of whom nothing is to be written, one who comes last.
+        for (id, email) in [(&all[0], "p0@x.example"), (&all[399], "p399@x.example")] {
+            pass(5).await;
+            world.intercom.unsubscribe(id).unwrap();
+            world.deliver().await;
+            let took = until("the opt-out", || is_out(&world, email)).await;
+            assert!(took < Duration::from_secs(5), "{email} {took:?}");
+        }
+        assert!(world.writes().len() < 300, "the run is not over");
+    });
+    ended.unwrap();
+    assert_eq!(world.attribute("p399@x.example", "FULLNAME"), "Anna");
 }
