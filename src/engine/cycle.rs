@@ -198,6 +198,7 @@ impl Connection {
             return Ok(());
         }
         let verify_after = self.late_landing();
+        let landed_by = verify_after + chrono::TimeDelta::from_std(super::LATE_LANDING).unwrap_or_default();
         let reopened = self
             .store
             .write(move |tx| {
@@ -206,6 +207,7 @@ impl Connection {
                 if !cut_off {
                     return Ok(0);
                 }
+                tx.reopen_unanswered_imports(landed_by)?;
                 Ok(tx.reopen_unanswered(verify_after)? + tx.reopen_unanswered_events(verify_after)?)
             })
             .await?;

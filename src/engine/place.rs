@@ -72,6 +72,10 @@ impl Connection {
 
 /// Decides who a contact is that was never seen before, while it is at hand. `false`: it waits for another.
 pub(super) fn place_newcomer(tx: &Tx<'_>, contact: &IntercomContact, source: &super::observe::Source) -> Result<bool> {
+    // The survivor of a merge inherits a link; that is not a first link.
+    if tx.link_of_merged_into(&contact.id)?.is_some() {
+        return Ok(false);
+    }
     link_first(tx, contact, &source.settings, source.dirty, source.now)
 }
 

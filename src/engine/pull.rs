@@ -94,6 +94,31 @@ impl Connection {
         priority: Priority,
         progress: &dyn Progress,
     ) -> Result<Swept, EngineError> {
+        self.sweep_from(side, resource, scope, true, priority, progress).await
+    }
+
+    /// Reads a whole sweep from its first page on, whatever another one has read already: pages are in the order of
+    /// creation, so one that goes on half-way does not show who has opted out since on the pages before.
+    pub(super) async fn sweep_afresh(
+        &self,
+        side: SideName,
+        resource: Resource,
+        scope: Scope,
+        priority: Priority,
+    ) -> Result<Swept, EngineError> {
+        self.sweep_from(side, resource, scope, false, priority, &super::Silent).await
+    }
+
+    /// `resumes`: goes on where another stopped, and leaves its cursor for the next.
+    async fn sweep_from(
+        &self,
+        side: SideName,
+        resource: Resource,
+        scope: Scope,
+        resumes: bool,
+        priority: Priority,
+        progress: &dyn Progress,
+    ) -> Result<Swept, EngineError> {
         let ready = self.require_ready()?;
         let began = self.now();
         let full = !matches!(scope, Scope::Since(_));
@@ -110,7 +135,8 @@ impl Connection {
         let mut sweep = self
             .store
             .write(move |tx| {
-                if let Some(sweep) = tx.sweep(side, resource)?
+                if resumes
+                    && let Some(sweep) = tx.sweep(side, resource)?
                     && sweep.scope == scope
                     && sweep.cursor.is_some()
                     // A cursor is not kept for days.
@@ -144,7 +170,7 @@ impl Connection {
                 Err(error) => {
                     if error.kind == ErrorKind::LostCursor {
                         // The vendor no longer knows it: the sweep starts again at the next run.
-                        self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                        self.forget_sweep(side, resource, resumes).await?;
                     }
                     return Err(error.into());
                 }
@@ -155,11 +181,11 @@ impl Connection {
                 && sweep.last_page.as_ref() == Some(&print)
                 && page.next.is_some()
             {
-                self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                self.forget_sweep(side, resource, resumes).await?;
                 return Err(give_up("the same page came twice"));
             }
             if page.next.is_some() && page.next == sweep.cursor && page.repeats_are_errors {
-                self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                self.forget_sweep(side, resource, resumes).await?;
                 return Err(give_up("the same cursor came twice"));
             }
             let rows = page.observations.len() as u64;
@@ -173,7 +199,7 @@ impl Connection {
                 && sweep.rows > total.saturating_mul(2) + 1_000
                 && sweep.pages > SPARE_PAGES
             {
-                self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                self.forget_sweep(side, resource, resumes).await?;
                 return Err(give_up("more pages came than twice the total allows"));
             }
             let source = Source { place, ..self.source(number, false, sweep.began_at, dirty)? };
@@ -193,14 +219,16 @@ impl Connection {
                     changed += u64::from(source.apply(tx, observation)?);
                 }
                 if last {
-                    tx.end_sweep(side, resource)?;
+                    if resumes {
+                        tx.end_sweep(side, resource)?;
+                    }
                     // By the vendor's clock; where it sent none, nothing is assumed and the next read is full.
                     if let Some(started) = kept.started_at.filter(|_| covers) {
                         let watermark = started - Self::overlap(side, resource);
                         let complete = matches!(kept.scope, Scope::Full);
                         tx.set_watermark(side, resource, watermark, complete.then_some(started))?;
                     }
-                } else {
+                } else if resumes {
                     tx.put_sweep(side, resource, &kept)?;
                 }
                 Ok(changed)
@@ -222,6 +250,13 @@ impl Connection {
         }
         self.keep_budgets().await?;
         Ok(swept)
+    }
+
+    async fn forget_sweep(&self, side: SideName, resource: Resource, resumes: bool) -> Result<(), EngineError> {
+        if resumes {
+            self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+        }
+        Ok(())
     }
 
     /// A record that a sweep did not show is never a deletion: each is confirmed by id first.

@@ -489,8 +489,8 @@ impl Tx<'_> {
     pub fn put_in_import(&self, link: i64, import: i64, base: &Packed, flights: &Packed) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE links SET import = ?2, pending_base = ?3, flights = ?4, answered = 0, dirty = 0, sweep = 0
-                 WHERE id = ?1",
+                "UPDATE links SET import = ?2, pending_base = ?3, flights = ?4, answered = 0, import_dirty = dirty, dirty = 0,
+                 sweep = 0 WHERE id = ?1",
             )?
             .execute(params![link, import, base.bytes(), flights.bytes()])?;
         Ok(())
@@ -524,18 +524,18 @@ impl Tx<'_> {
             .0
             .prepare_cached(
                 "UPDATE links SET import = NULL, pending_base = NULL, flights = NULL, answered = 1, verify_after = NULL,
-                 dirty = max(dirty, 1), marks = marks + 1, not_before = ?3, tries = tries + ?4
+                 dirty = max(dirty, coalesce(import_dirty, 1)), marks = marks + 1, not_before = ?3, tries = tries + ?4
                  WHERE import = ?1 AND (?2 IS NULL OR id = ?2)",
             )?
             .execute(params![import, link, millis(not_before), failed])?)
     }
 
-    /// Links with a Brevo contact in unfinished imports whose person has opted out since.
-    pub fn urgent_in_imports(&self, limit: usize) -> Result<Vec<i64>> {
+    /// Links in unfinished imports whose person may have opted out since, after `after`.
+    pub fn urgent_in_imports(&self, after: i64, limit: usize) -> Result<Vec<i64>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT id FROM links WHERE import IS NOT NULL AND dirty > 0 AND dirty = 3 AND brevo_id IS NOT NULL LIMIT ?1",
+            "SELECT id FROM links WHERE import IS NOT NULL AND dirty > 0 AND dirty = 3 AND +id > ?1 ORDER BY +id LIMIT ?2",
         )?;
-        let ids = statement.query_map([limit], |row| row.get(0))?;
+        let ids = statement.query_map(params![after, limit], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
