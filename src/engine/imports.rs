@@ -42,7 +42,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(250);
 /// How long an import that is over waits for the others, to be read back with them.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
-/// What all rows of an import have in common, in the order in which they are sent: opted-out newcomers first.
+/// What all rows of an import have in common. Of those that are sent together, opted-out newcomers go first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
     what: What,
