@@ -302,6 +302,7 @@ impl Connection {
         wait: bool,
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
+        self.confirm_some(wait, priority).await?;
         self.look_for_missing(priority).await?;
         for _ in 0..MOST_ROUNDS {
             self.work_inbox(Priority::Live).await?;
@@ -349,6 +350,7 @@ impl Connection {
         let ready = self.prepare(true).await?;
         let mut summary = Summary::default();
         self.read_all(options, &mut summary, progress).await?;
+        self.confirm_some(true, Priority::Backfill).await?;
         self.hydrate(Priority::Backfill, true).await?;
         self.place(Dirty::Backfill).await?;
         let mut dry = DryRun {

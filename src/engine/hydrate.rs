@@ -96,7 +96,7 @@ impl Connection {
         let mut wants = wants;
         if wants.fetch > 0 {
             requests += 1;
-            self.confirm(ContactKey::Intercom(wants.id.clone()), 0, priority).await?;
+            self.confirm(ContactKey::Intercom(wants.id.clone()), priority).await?;
             let (id, named) = (wants.id.clone(), wants.fetch);
             let again = self
                 .store

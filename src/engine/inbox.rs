@@ -139,7 +139,7 @@ impl Connection {
     async fn read_named(&self, follow: Follow, done: &mut Follow, priority: Priority) -> Result<(), EngineError> {
         for id in follow.contacts {
             let key = ContactKey::Intercom(id.clone());
-            unless_refused("contact", self.confirm(key, 0, priority).await.map(drop))?;
+            unless_refused("contact", self.confirm(key, priority).await.map(drop))?;
             done.contacts.insert(id);
         }
         for id in follow.companies {

@@ -8,6 +8,7 @@
 //! | `pull` | sweeps: page after page into the store, with a durable cursor |
 //! | `observe` | one observation → views, dirty marks, events, all in the page's transaction |
 //! | `hydrate` | reads by id: what pages and webhooks show only in part |
+//! | `confirm` | reads of contacts by id: what a full read did not show |
 //! | `missing` | contacts that are not there any more: merged, or deleted? |
 //! | `place` | identity: new contacts and changed addresses → links |
 //! | `people` | one person's views, gathered from the store, and the plan for them |
@@ -21,6 +22,7 @@
 //! | `daemon` | `run`: the schedule, and live work beside it |
 
 mod access;
+mod confirm;
 mod cycle;
 mod daemon;
 mod hydrate;

@@ -8,12 +8,12 @@
 
 use super::imports::Buckets;
 use super::inbox::is_refusal;
-use super::observe::{base_of, mark_brevo_gone, subject_of, to_json};
+use super::observe::{mark_brevo_gone, subject_of, to_json};
 use super::people::{self, Names, Planned};
 use super::{Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{
     Answer, BrevoContact, BrevoContactId, BrevoListId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority,
-    SideError, Write,
+    SideError, Write, phone_digits,
 };
 use crate::reconcile::person::{self, PersonPlan};
 use crate::store::links::{Dirty, LinkState, Stretch};
@@ -470,7 +470,7 @@ impl Connection {
 fn phone_of(flights: &person::Flights) -> Option<String> {
     flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, write)| {
         let phone = write.sent.first()?.as_ref()?.to_string();
-        Some(phone.chars().filter(char::is_ascii_digit).collect())
+        Some(phone_digits(&phone))
     })
 }
 
@@ -643,15 +643,7 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
         tx.set_brevo(link.id, Some(contact.id))?;
         tx.settle(link.id, &tx.pack("links.base", &person::Base::default())?, None)?;
     } else {
-        // A rename ran into an unlinked holder: adopted, by first-link rules.
-        let base = base_of(&link)?;
-        let out = base.consent.is_some_and(|consent| consent.brevo_out);
-        let flights = person::Flights { may_loosen: out, ..Default::default() };
-        let base = person::Base { consent: base.consent.filter(|_| out), ..Default::default() };
-        tx.set_brevo(link.id, Some(contact.id))?;
-        tx.set_rename(link.id, None)?;
-        let flights = out.then(|| tx.pack("links.flights", &flights)).transpose()?;
-        tx.settle(link.id, &tx.pack("links.base", &base)?, flights.as_ref())?;
+        super::place::adopt(tx, &link, contact.id, email)?;
     }
     tx.mark_dirty(link.id, Dirty::Live)
 }

@@ -1,7 +1,7 @@
 //! Both sides' views of contacts: what was last observed there.
 
 use super::{Result, Tx, links::Dirty, millis};
-use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId};
+use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId, phone_digits};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 /// How an Intercom contact is doing there.
@@ -221,15 +221,6 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Live contacts that the full sweep `number` did not show: perhaps gone, to be confirmed by id.
-    pub fn unseen_intercom_contacts(&self, number: i64, limit: usize) -> Result<Vec<IntercomContactId>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT id FROM intercom_contacts WHERE state = 'live' AND seen_in < ?1 ORDER BY id LIMIT ?2",
-        )?;
-        let ids = statement.query_map(params![number, limit], |row| row.get::<_, String>(0))?;
-        Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
-    }
-
     /// The members of a link, live or not.
     pub fn members(&self, link: i64) -> Result<Vec<IntercomRow>> {
         let mut statement = self
@@ -280,7 +271,7 @@ impl Tx<'_> {
 
     /// Keeps what was observed, or what we have just made there (`provisional`: any later read replaces it).
     pub fn put_brevo_contact(&self, contact: &BrevoContact, seen_in: i64, provisional: bool) -> Result<()> {
-        let phone = contact.attributes.get("SMS").map(|phone| digits(&phone.to_string()));
+        let phone = contact.attributes.get("SMS").map(|phone| phone_digits(&phone.to_string()));
         let modified_at = if provisional { 0 } else { millis(contact.modified_at) };
         self.0
             .prepare_cached(
@@ -308,26 +299,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Linked contacts that the full sweep `number` did not show.
-    pub fn unseen_brevo_contacts(&self, number: i64, limit: usize) -> Result<Vec<BrevoContactId>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT b.id FROM brevo_contacts b JOIN links l ON l.brevo_id = b.id
-             WHERE b.gone = 0 AND b.seen_in < ?1 ORDER BY b.id LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![number, limit], |row| row.get(0).map(BrevoContactId::new))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
-    }
-
-    /// Forgets contacts that the full sweep `number` did not show and that nobody is linked to, all of them: a first
-    /// link to one that is gone would count as a linked contact that is gone.
-    pub fn forget_unseen_brevo_contacts(&self, number: i64) -> Result<usize> {
-        Ok(self.0.execute(
-            "UPDATE brevo_contacts SET gone = 1 WHERE gone = 0 AND seen_in < ?1
-               AND NOT EXISTS (SELECT 1 FROM links WHERE brevo_id = brevo_contacts.id)",
-            [number],
-        )?)
-    }
-
     /// Notes that a sweep showed the contact.
     pub fn touch_brevo_contact(&self, id: BrevoContactId, seen_in: i64) -> Result<()> {
         self.0
@@ -338,7 +309,7 @@ impl Tx<'_> {
 
     /// Says who gets this phone: `link`, unless another link or another Brevo contact has it. `false`: somebody else.
     pub fn claim_phone(&self, phone: &str, link: i64, brevo: Option<BrevoContactId>) -> Result<bool> {
-        let phone = digits(phone);
+        let phone = phone_digits(phone);
         let holder: Option<i64> = self
             .0
             .prepare_cached("SELECT id FROM brevo_contacts WHERE phone = ?1 AND gone = 0 LIMIT 1")?
@@ -359,9 +330,4 @@ impl Tx<'_> {
             self.0.prepare_cached("SELECT link FROM phones WHERE phone = ?1")?.query_row([&phone], |row| row.get(0))?;
         Ok(owner == link)
     }
-}
-
-/// A phone as Brevo shows it: digits with country code, no plus.
-fn digits(phone: &str) -> String {
-    phone.chars().filter(char::is_ascii_digit).collect()
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `migrations` | the schema |
 //! | [`contacts`] | both sides' views of contacts |
+//! | `confirm` | contacts that are to be asked for by id |
 //! | [`links`] | who is whom, base, our writes on their way, what is to be planned |
 //! | [`activity`] | companies, conversations, tags |
 //! | [`progress`] | cursors, watermarks, schedule, runs, the pair of accounts |
@@ -13,6 +14,7 @@
 //! | `words` | the words that packed records hold numbers for |
 
 pub mod activity;
+mod confirm;
 pub mod contacts;
 pub mod facts;
 pub mod links;
