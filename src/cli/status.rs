@@ -1,7 +1,7 @@
 //! `status`: what the state knows. Reads beside a running daemon and calls nobody.
 
 use super::errors::remedy;
-use super::progress::side_in_words;
+use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
 use crate::config::Config;
 use crate::engine;
@@ -264,7 +264,7 @@ fn print(context: &Context, status: &Status) {
         lines.push(("API budget", "not known yet".to_owned()));
     }
     for (place, (kind, count)) in status.notices.iter().enumerate() {
-        lines.push((if place == 0 { "notices" } else { "" }, format!("{count:>5}  {}", kind.replace('_', " "))));
+        lines.push((if place == 0 { "notices" } else { "" }, format!("{count:>5}  {}", notice_in_words(kind))));
     }
     for (place, words) in status.later.iter().enumerate() {
         lines.push((if place == 0 { "not yet" } else { "" }, (*words).to_owned()));

@@ -4,7 +4,9 @@
 use super::cycle::stops_everything;
 use super::inbox::is_refusal;
 use super::{Connection, EngineError};
-use crate::model::{ContactKey, ErrorKind, Fetched, Gone, Observation, Priority, SideName};
+use crate::model::{
+    ContactKey, Email, ErrorKind, Fetched, Gone, IntercomCompanyId, Observation, Priority, Resource, Scope, SideName,
+};
 use crate::store::links::Dirty;
 use crate::store::listings::NewFailure;
 use futures_util::StreamExt as _;
@@ -26,9 +28,8 @@ impl Connection {
             if keys.is_empty() {
                 break;
             }
-            let mut reads =
-                futures_util::stream::iter(keys.into_iter().map(|key| self.confirm_or_note(key, priority)))
-                    .buffer_unordered(AT_ONCE);
+            let mut reads = futures_util::stream::iter(keys.into_iter().map(|key| self.confirm_or_note(key, priority)))
+                .buffer_unordered(AT_ONCE);
             while let Some(done) = reads.next().await {
                 match done {
                     Ok(()) => asked += 1,
@@ -60,24 +61,54 @@ impl Connection {
                     ContactKey::Intercom(id) => format!("contact {id}"),
                     _ => return Ok(()),
                 };
-                let failure =
-                    NewFailure { link: None, subject: &subject, field: "read", message: &words, status: None, dead: true };
+                let failure = NewFailure {
+                    link: None,
+                    subject: &subject,
+                    field: "read",
+                    message: &words,
+                    status: None,
+                    dead: true,
+                };
                 tx.put_failure(&failure, now)
             })
             .await?;
         Ok(())
     }
 
+    /// Reads one person on both sides, by address, and what their fields are made of: for a preview of somebody whom the
+    /// state does not know.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub async fn read_one(&self, email: &Email) -> Result<(), EngineError> {
+        const PRIORITY: Priority = Priority::Live;
+        let ready = self.require_ready()?;
+        if ready.uses_tags {
+            self.sweep(SideName::Intercom, Resource::Tags, Scope::Full, PRIORITY, &super::Silent).await?;
+        }
+        let mut keys = vec![ContactKey::BrevoEmail(email.clone()), ContactKey::IntercomEmail(email.clone())];
+        while let Some(key) = keys.pop() {
+            let read_began = self.now();
+            let Fetched::Found(shown, _) = self.side(key.side()).fetch(&key, PRIORITY).await? else { continue };
+            let source = self.source(0, true, read_began, Dirty::Backfill)?;
+            let mut companies: Vec<IntercomCompanyId> = Vec::new();
+            if let Observation::IntercomContact(contact) = &*shown {
+                keys.extend(contact.external_id.clone().map(ContactKey::BrevoExtId));
+                companies.extend(contact.companies.items.iter().filter(|_| ready.uses_companies).cloned());
+            }
+            self.store.write(move |tx| source.apply(tx, &shown)).await?;
+            for company in companies {
+                self.fetch_company(&company, PRIORITY).await?;
+            }
+        }
+        self.hydrate(PRIORITY, true).await?;
+        self.place(Dirty::Backfill).await.map(drop)
+    }
+
     /// Reads one contact by id and takes what comes for the truth.
     pub(super) async fn confirm(&self, key: ContactKey, priority: Priority) -> Result<bool, EngineError> {
-        let side = match key {
-            ContactKey::Intercom(_) | ContactKey::IntercomExternalId(_) | ContactKey::IntercomEmail(_) => {
-                SideName::Intercom
-            }
-            _ => SideName::Brevo,
-        };
         let read_began = self.now();
-        let found = self.side(side).fetch(&key, priority).await?;
+        let found = self.side(key.side()).fetch(&key, priority).await?;
         let survivor = self.unseen_survivor(&found, priority).await?;
         let source = self.source(0, true, read_began, Dirty::Live)?;
         Ok(self

@@ -4,8 +4,8 @@ use super::observe::base_of;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
 use crate::model::{BrevoContactId, Email, IntercomContact, IntercomContactId, phone_digits};
-use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Holder, Member, Rename};
 use crate::reconcile::consent::ConsentBase;
+use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Holder, Member, Rename};
 use crate::reconcile::person::{Base, Flights};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow, LinkState};
@@ -467,11 +467,7 @@ fn link_consent(link: &LinkRow) -> Result<Option<ConsentBase>> {
 }
 
 /// A member that leaves an address leaves with the consent it had.
-fn carry_consent(
-    tx: &Tx<'_>,
-    contact: &IntercomContactId,
-    consent: Option<ConsentBase>,
-) -> Result<()> {
+fn carry_consent(tx: &Tx<'_>, contact: &IntercomContactId, consent: Option<ConsentBase>) -> Result<()> {
     if !consent.is_some_and(|consent| consent.brevo_out) {
         return Ok(());
     }

@@ -3,9 +3,7 @@
 
 use super::observe::Source;
 use super::{Connection, EngineError, Progress, Stage};
-use crate::model::{
-    ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName,
-};
+use crate::model::{ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName};
 use crate::store::links::Dirty;
 use crate::store::progress::{Sweep, Watermark};
 use chrono::{DateTime, TimeDelta, Utc};

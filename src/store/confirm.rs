@@ -52,7 +52,9 @@ impl Tx<'_> {
     /// Asks for one contact.
     pub fn ask_for(&self, key: &ContactKey) -> Result<()> {
         if let Some((side, id)) = columns(key) {
-            self.0.prepare_cached("INSERT OR IGNORE INTO to_confirm (side, id) VALUES (?1, ?2)")?.execute([side, &id])?;
+            self.0
+                .prepare_cached("INSERT OR IGNORE INTO to_confirm (side, id) VALUES (?1, ?2)")?
+                .execute([side, &id])?;
         }
         Ok(())
     }
@@ -83,7 +85,8 @@ impl Tx<'_> {
 
     /// How many are to be asked for.
     pub fn count_to_ask_for(&self) -> Result<u64> {
-        let count = self.0.prepare_cached("SELECT count(*) FROM to_confirm")?.query_row([], |row| row.get::<_, i64>(0))?;
+        let count =
+            self.0.prepare_cached("SELECT count(*) FROM to_confirm")?.query_row([], |row| row.get::<_, i64>(0))?;
         Ok(count.unsigned_abs())
     }
 }

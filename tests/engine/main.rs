@@ -7,6 +7,7 @@
 )]
 #![allow(missing_docs)]
 
+mod confirm;
 mod crashes;
 mod edits;
 mod first_sync;
@@ -14,6 +15,7 @@ mod harness;
 mod imports;
 mod orders;
 mod outbox;
+mod previews;
 mod races;
 mod reloads;
 mod switches;
