@@ -48,6 +48,10 @@ impl Connection {
     async fn confirm_or_note(&self, key: ContactKey, priority: Priority) -> Result<(), EngineError> {
         let refusal = match self.confirm(key.clone(), priority).await {
             Ok(_) => None,
+            Err(EngineError::Store(error)) => {
+                self.spare::<()>(Err(error.into())).await?;
+                None
+            }
             Err(error) if is_refusal(&error) => Some(error.to_string()),
             Err(error) => return Err(error),
         };

@@ -2,6 +2,7 @@
 
 use super::pull::Swept;
 use super::push::Pushed;
+use super::unreadable::sparing;
 use super::{Connection, EngineError};
 use crate::model::{Priority, Resource, Scope, SideName};
 use crate::reconcile::person::PersonPlan;
@@ -374,7 +375,8 @@ impl Connection {
                         let tags = super::people::Names::read(tx)?;
                         let mut plans: Vec<(bool, PersonPlan)> = Vec::new();
                         for link in &ids {
-                            if let Some(person) = super::people::gather(tx, *link, &planning, &tags)? {
+                            let person = sparing(tx, now, || super::people::gather(tx, *link, &planning, &tags))?;
+                            if let Some(person) = person.flatten() {
                                 plans.push((person.brevo.is_none(), person.dry_plan(&planning)));
                             }
                         }

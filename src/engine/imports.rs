@@ -4,6 +4,7 @@
 use super::observe::{base_of, flights_of, settle_now};
 use super::people::Planned;
 use super::push::{Pushed, hold_apart, record, rename_if_moved};
+use super::unreadable::{sparing, sparing_each};
 use super::{Connection, EngineError, Ready};
 use crate::model::{
     Answer, BrevoContact, BrevoContactId, BrevoListId, ContactChange, ContactKey, Email, ErrorKind, ImportBatch,
@@ -331,7 +332,8 @@ impl Connection {
         let claim = self.claim(ids);
         let mut sent = 0;
         for id in claim.claimed.iter().copied() {
-            let Some(contact) = self.store.read(move |tx| newly_out(tx, id)).await? else { continue };
+            let newly_out = self.store.read(move |tx| newly_out(tx, id)).await.map_err(EngineError::from);
+            let Some(contact) = self.spare(newly_out).await?.flatten() else { continue };
             let change = ContactChange { email_opted_out: true, ..ContactChange::default() };
             match self.brevo.write(&Write::UpdateContact(contact, change), priority).await {
                 Ok(_) => {
@@ -547,9 +549,16 @@ impl Connection {
                 .write(move |tx| {
                     let links = tx.links_of_import(id, after, BATCH)?;
                     let mut lost = Vec::new();
-                    for link in &links {
-                        if !settle_row(tx, link, &state, &ready, now)? {
-                            lost.push((link.id, sent_address(link)?));
+                    let settled = sparing_each(tx, now, &links, |link| {
+                        let landed = settle_row(tx, link, &state, &ready, now)?;
+                        Ok((landed, if landed { None } else { sent_address(link)? }))
+                    })?;
+                    for (link, settled) in links.iter().zip(settled) {
+                        match settled {
+                            Some((true, _)) => {}
+                            Some((false, address)) => lost.push((link.id, address)),
+                            // What cannot be read is no proof that it landed.
+                            None => lost.push((link.id, None)),
                         }
                     }
                     Ok((links.len(), links.last().map(|link| link.id), lost))
@@ -586,14 +595,18 @@ impl Connection {
             let (state, ready, now) = (import.clone(), Arc::clone(&ready), self.now());
             self.store
                 .write(move |tx| {
-                    let Some(row) = tx.link(link)? else { return Ok(()) };
-                    if row.import.is_some() && (!found || !settle_row(tx, &row, &state, &ready, now)?) {
-                        lose_row(tx, &row, arrived, now)?;
-                        if given_up && !state.creates {
-                            tx.put_late_row(link, now + LANDS_LATE)?;
+                    let settled = sparing(tx, now, || {
+                        let Some(row) = tx.link(link)? else { return Ok(()) };
+                        if row.import.is_some() && (!found || !settle_row(tx, &row, &state, &ready, now)?) {
+                            lose_row(tx, &row, arrived, now)?;
+                            if given_up && !state.creates {
+                                tx.put_late_row(link, now + LANDS_LATE)?;
+                            }
                         }
-                    }
-                    Ok(())
+                        Ok(())
+                    })?;
+                    // Nobody stays in an import that is over.
+                    if settled.is_none() { tx.leave_import(link) } else { Ok(()) }
                 })
                 .await?;
         }

@@ -19,6 +19,7 @@
 //! | `inbox` | webhooks |
 //! | `cycle` | a whole run: `sync` |
 //! | `orders` | what other commands ask of a running daemon |
+//! | `unreadable` | rows of the state that cannot be read back |
 //! | `daemon` | `run`: the schedule, and live work beside it |
 
 mod access;
@@ -39,6 +40,7 @@ mod prepare;
 mod pull;
 mod push;
 mod settings;
+mod unreadable;
 
 pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};

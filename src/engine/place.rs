@@ -1,6 +1,7 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
 use super::observe::base_of;
+use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
 use crate::model::{BrevoContactId, Email, IntercomContact, IntercomContactId, phone_digits};
@@ -51,9 +52,16 @@ impl Connection {
                     let mut still = BTreeSet::new();
                     let ids = tx.unplaced(dirty, BATCH + known_waiting.len())?;
                     let all = ids.len() < BATCH + known_waiting.len();
-                    for id in ids {
-                        if place_one(tx, &id, &settings, dirty, now)? {
-                            tx.set_placed(&id)?;
+                    let placed = sparing_each(tx, now, &ids, |id| {
+                        let placed = place_one(tx, id, &settings, dirty, now)?;
+                        if placed {
+                            tx.set_placed(id)?;
+                        }
+                        Ok(placed)
+                    })?;
+                    for (id, placed) in ids.into_iter().zip(placed) {
+                        // What cannot be read waits, until it has been read anew.
+                        if placed == Some(true) {
                             done += 1;
                         } else {
                             still.insert(id);

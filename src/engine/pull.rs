@@ -2,6 +2,7 @@
 //! move together or not at all, so a crash loses a page, not a sweep.
 
 use super::observe::Source;
+use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Progress, Stage};
 use crate::model::{ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName};
 use crate::store::links::Dirty;
@@ -184,10 +185,7 @@ impl Connection {
             };
             let observations = page.observations;
             let keep = self.store.write(move |tx| {
-                let mut changed = 0;
-                for observation in &observations {
-                    changed += u64::from(source.apply(tx, observation)?);
-                }
+                let changed = source.apply_all(tx, &observations)?;
                 if last {
                     tx.end_sweep(side, resource)?;
                     if kept.scope == Scope::Full && resource == Resource::Contacts {
@@ -232,17 +230,18 @@ impl Connection {
                 .store
                 .write(move |tx| {
                     let ids = tx.verifiable(true, read_began, after, BATCH)?;
-                    for id in &ids {
-                        let Some(link) = tx.link(*id)? else { continue };
+                    sparing_each(tx, source.now, &ids, |id| {
+                        let Some(link) = tx.link(*id)? else { return Ok(()) };
                         let Some(contact) = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten() else {
-                            continue;
+                            return Ok(());
                         };
                         // Made by us and never shown yet: wait for a read that shows it.
                         let provisional = contact.modified_at == DateTime::<Utc>::default();
                         if !provisional && source.settle(tx, &link, &contact)? {
                             tx.mark_dirty(*id, Dirty::Live)?;
                         }
-                    }
+                        Ok(())
+                    })?;
                     Ok(ids.last().copied())
                 })
                 .await?;

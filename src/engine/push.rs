@@ -19,7 +19,7 @@ use crate::reconcile::person::{self, PersonPlan};
 use crate::store::links::{Dirty, LinkState, Stretch};
 use crate::store::listings::NewFailure;
 use crate::store::listings::{Change, Conflict};
-use crate::store::{Result as Stored, StoreError, Tx};
+use crate::store::{Record, Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,12 +159,11 @@ impl Connection {
                                 filing.file(tx, planned, &planning, now)?;
                             }
                             Ok(Some(planned)) => alone.push(planned),
-                            // One row that cannot be read holds up nobody.
-                            Err(StoreError::Decode { what, cause }) => {
-                                tracing::error!(link, what, "the state holds something unreadable: {cause}");
+                            // One row that cannot be read holds up nobody. The read that replaces it marks the link anew.
+                            Err(error) => {
+                                super::unreadable::note(tx, error, now)?;
                                 tx.give_up(link)?;
                             }
-                            Err(error) => return Err(error),
                         }
                     }
                     Ok((alone, lists, filing))
@@ -391,6 +390,7 @@ impl Connection {
             for id in claim.claimed.iter().copied() {
                 match self.verify_one(id, priority, &ready).await {
                     Ok(()) => verified += 1,
+                    Err(EngineError::Store(error)) => self.spare::<()>(Err(error.into())).await.map(drop)?,
                     // An address that Brevo will not even look for has not landed.
                     Err(error) if is_refusal(&error) => {
                         tracing::warn!(link = id, "a write of unknown outcome cannot be verified: {error}");
@@ -414,7 +414,8 @@ impl Connection {
             .write(move |tx| {
                 let Some(link) = tx.link(id)?.filter(|link| !link.answered) else { return Ok(None) };
                 let Some(flights) = &link.flights else { return Ok(None) };
-                let flights: person::Flights = flights.unpack("links.flights")?;
+                let flights: person::Flights =
+                    flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(id)))?;
                 // The address that the create was sent with: the person may have another by now.
                 let key = match (link.brevo_id, flights.email.as_ref().or(link.email.as_ref())) {
                     (Some(brevo), _) => ContactKey::Brevo(brevo),

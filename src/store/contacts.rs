@@ -1,6 +1,6 @@
 //! Both sides' views of contacts: what was last observed there.
 
-use super::{Result, Tx, links::Dirty, millis};
+use super::{Record, Result, Tx, links::Dirty, millis};
 use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId, phone_digits};
 use rusqlite::{OptionalExtension as _, Row, params};
 
@@ -77,10 +77,13 @@ fn intercom_row(row: &Row<'_>) -> rusqlite::Result<IntercomColumns> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
 }
 
-fn to_intercom(tx: &Tx<'_>, columns: IntercomColumns) -> Result<IntercomRow> {
+fn to_intercom(tx: &Tx<'_>, id: &str, columns: IntercomColumns) -> Result<IntercomRow> {
     let (record, state, merged_into, link, is_primary) = columns;
     Ok(IntercomRow {
-        contact: tx.kept(record).unpack("intercom_contacts")?,
+        contact: tx
+            .kept(record)
+            .unpack("intercom_contacts")
+            .map_err(|error| error.of(Record::Intercom(IntercomContactId::new(id))))?,
         state: ContactState::parse(&state),
         merged_into: merged_into.map(IntercomContactId::new),
         link,
@@ -95,8 +98,18 @@ impl Tx<'_> {
             .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE id = ?1"))?
             .query_row([id.as_str()], intercom_row)
             .optional()?
-            .map(|columns| to_intercom(self, columns))
+            .map(|columns| to_intercom(self, id.as_str(), columns))
             .transpose()
+    }
+
+    /// The address under which a contact is kept, whatever else of it can be read.
+    pub fn intercom_email(&self, id: &IntercomContactId) -> Result<Option<Email>> {
+        let email: Option<Option<String>> = self
+            .0
+            .prepare_cached("SELECT email FROM intercom_contacts WHERE id = ?1")?
+            .query_row([id.as_str()], |row| row.get(0))
+            .optional()?;
+        Ok(email.flatten().map(Email::from_kept))
     }
 
     /// Keeps what was observed. The contact is live by that.
@@ -223,11 +236,11 @@ impl Tx<'_> {
 
     /// The members of a link, live or not.
     pub fn members(&self, link: i64) -> Result<Vec<IntercomRow>> {
-        let mut statement = self
-            .0
-            .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE link = ?1 ORDER BY id"))?;
-        let rows = statement.query_map([link], intercom_row)?;
-        rows.map(|columns| to_intercom(self, columns?)).collect()
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT {INTERCOM_COLUMNS}, id FROM intercom_contacts WHERE link = ?1 ORDER BY id"
+        ))?;
+        let rows = statement.query_map([link], |row| Ok((intercom_row(row)?, row.get::<_, String>(5)?)))?;
+        rows.map(|row| row.map_err(Into::into).and_then(|(columns, id)| to_intercom(self, &id, columns))).collect()
     }
 
     /// Puts a contact into a link (or into none).
@@ -259,14 +272,16 @@ impl Tx<'_> {
     }
 
     fn brevo_contact_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<BrevoContact>> {
-        let record: Option<Vec<u8>> = self
+        let record: Option<(Vec<u8>, i64)> = self
             .0
             .prepare_cached(&format!(
-                "SELECT record FROM brevo_contacts WHERE {condition} AND gone = 0 ORDER BY id LIMIT 1"
+                "SELECT record, id FROM brevo_contacts WHERE {condition} AND gone = 0 ORDER BY id LIMIT 1"
             ))?
-            .query_row([value], |row| row.get(0))
+            .query_row([value], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        record.map(|record| self.kept(record).unpack("brevo_contacts")).transpose()
+        let Some((record, id)) = record else { return Ok(None) };
+        let contact = self.kept(record).unpack("brevo_contacts");
+        contact.map(Some).map_err(|error| error.of(Record::Brevo(BrevoContactId::new(id))))
     }
 
     /// Keeps what was observed, or what we have just made there (`provisional`: any later read replaces it).

@@ -160,7 +160,8 @@ fn link_row(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Columns> {
 
 fn finish((mut link, quarantined): Columns) -> Result<LinkRow> {
     if let Some(text) = quarantined {
-        link.quarantined = decode("links.quarantined", &text)?;
+        // What cannot be read is tried again, and refused again at worst.
+        link.quarantined = decode("links.quarantined", &text).unwrap_or_default();
     }
     Ok(link)
 }

@@ -152,6 +152,12 @@ impl Tx<'_> {
         Ok(cleared)
     }
 
+    /// One record's trouble with one field is over.
+    pub fn clear_failure(&self, subject: &str, field: &str) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM failures WHERE subject = ?1 AND field = ?2")?.execute([subject, field])?;
+        Ok(())
+    }
+
     /// What was refused, newest first.
     pub fn failures(&self, limit: usize) -> Result<Vec<Failure>> {
         let mut statement = self.0.prepare_cached(
