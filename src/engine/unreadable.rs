@@ -70,6 +70,7 @@ pub(super) fn note(tx: &Tx<'_>, error: StoreError, now: DateTime<Utc>) -> Result
         Record::Company(_) => Ok(()),
         Record::Link(id) => {
             tx.leave_import(id)?;
+            tx.set_members_placed(id)?;
             tx.drop_intent(id, None, true)?;
             tx.give_up(id)
         }

@@ -171,6 +171,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Nothing is decided about a link's contacts until one of them changes.
+    pub fn set_members_placed(&self, link: i64) -> Result<()> {
+        self.0.prepare_cached("UPDATE intercom_contacts SET unplaced = 0 WHERE link = ?1")?.execute([link])?;
+        Ok(())
+    }
+
     /// Contacts whose identity is to be decided, eldest first.
     pub fn unplaced(&self, least: Dirty, limit: usize) -> Result<Vec<IntercomContactId>> {
         let mut statement = self.0.prepare_cached(

@@ -19,3 +19,4 @@ mod previews;
 mod races;
 mod reloads;
 mod switches;
+mod unreadable;
