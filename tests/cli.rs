@@ -78,7 +78,7 @@ impl World {
             let mut statement = state.prepare(&format!("SELECT * FROM {name}")).unwrap();
             let columns = statement.column_count();
             let row = |row: &rusqlite::Row<'_>| {
-                Ok((0..columns).map(|at| format!("{:?}|", row.get_ref(at).unwrap())).collect::<String>())
+                Ok((0..columns).map(|at| format!("{:?}", row.get_ref(at).unwrap())).collect::<Vec<_>>().join("|"))
             };
             statement.query_map([], row).unwrap().map(Result::unwrap).collect()
         };

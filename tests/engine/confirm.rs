@@ -5,6 +5,7 @@ use linkspan::engine::Daemon;
 use linkspan::sandbox::intercom::ContactSeed;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 const CONFIG: &str = "
@@ -39,7 +40,8 @@ async fn deletions_beyond_one_cycles_share_are_found_in_the_next_cycles_and_not_
     let daemon = Daemon::new(Arc::clone(&world.connection), config(&world.config).schedule);
     let stop = CancellationToken::new();
     let stopped = stop.clone();
-    let task = tokio::spawn(async move { daemon.run(stopped).await.unwrap() });
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { daemon.run(stopped).await.unwrap() });
     let mut left = Vec::new();
     for _ in 0..1_500 {
         tokio::time::sleep(Duration::from_secs(15)).await;
@@ -57,7 +59,7 @@ async fn deletions_beyond_one_cycles_share_are_found_in_the_next_cycles_and_not_
     assert!(left[0] > 0, "a share in each cycle, and the rest is counted: {left:?}");
     assert!(left.len() < 12, "within minutes: {left:?}");
     stop.cancel();
-    task.await.unwrap();
+    tasks.join_next().await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
