@@ -2,6 +2,7 @@
 
 use super::pull::Swept;
 use super::push::Pushed;
+use super::unreadable::sparing;
 use super::{Connection, EngineError};
 use crate::model::{Priority, Resource, Scope, SideName};
 use crate::reconcile::person::PersonPlan;
@@ -304,6 +305,7 @@ impl Connection {
         wait: bool,
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
+        self.confirm_some(wait, priority).await?;
         self.look_for_missing(priority).await?;
         for _ in 0..MOST_ROUNDS {
             self.work_inbox(Priority::Live).await?;
@@ -351,6 +353,7 @@ impl Connection {
         let ready = self.prepare(true).await?;
         let mut summary = Summary::default();
         self.read_all(options, &mut summary, progress).await?;
+        self.confirm_some(true, Priority::Backfill).await?;
         self.hydrate(Priority::Backfill, true).await?;
         self.place(Dirty::Backfill).await?;
         let mut dry = DryRun {
@@ -374,7 +377,8 @@ impl Connection {
                         let tags = super::people::Names::read(tx)?;
                         let mut plans: Vec<(bool, PersonPlan)> = Vec::new();
                         for link in &ids {
-                            if let Some(person) = super::people::gather(tx, *link, &planning, &tags)? {
+                            let person = sparing(tx, now, || super::people::gather(tx, *link, &planning, &tags))?;
+                            if let Some(person) = person.flatten() {
                                 plans.push((person.brevo.is_none(), person.dry_plan(&planning)));
                             }
                         }

@@ -4,6 +4,7 @@
 use super::observe::{base_of, flights_of, settle_now};
 use super::people::Planned;
 use super::push::{Pushed, hold_apart, record, rename_if_moved};
+use super::unreadable::{sparing, sparing_each};
 use super::{Connection, EngineError, Ready};
 use crate::model::{
     Answer, BrevoContact, BrevoContactId, BrevoListId, ContactChange, ContactKey, Email, ErrorKind, Fetched,
@@ -366,7 +367,8 @@ impl Connection {
     }
 
     async fn opt_out_in_import(&self, id: i64, priority: Priority) -> Result<bool, EngineError> {
-        let Some(newly) = self.store.read(move |tx| newly_out(tx, id)).await? else {
+        let newly = self.store.read(move |tx| newly_out(tx, id)).await.map_err(EngineError::from);
+        let Some(newly) = self.spare(newly).await?.flatten() else {
             self.store.write(move |tx| tx.no_opt_out(id)).await?;
             return Ok(false);
         };
@@ -615,9 +617,16 @@ impl Connection {
                 .write(move |tx| {
                     let links = tx.links_of_import(id, after, BATCH)?;
                     let mut lost = Vec::new();
-                    for link in &links {
-                        if !settle_row(tx, link, &state, &ready, now)? {
-                            lost.push((link.id, sent_address(link)?));
+                    let settled = sparing_each(tx, now, &links, |link| {
+                        let landed = settle_row(tx, link, &state, &ready, now)?;
+                        Ok((landed, if landed { None } else { sent_address(link)? }))
+                    })?;
+                    for (link, settled) in links.iter().zip(settled) {
+                        match settled {
+                            Some((true, _)) => {}
+                            Some((false, address)) => lost.push((link.id, address)),
+                            // What cannot be read is no proof that it landed.
+                            None => lost.push((link.id, None)),
                         }
                     }
                     Ok((links.len(), links.last().map(|link| link.id), lost))
@@ -654,14 +663,18 @@ impl Connection {
             let (state, ready, now) = (import.clone(), Arc::clone(&ready), self.now());
             self.store
                 .write(move |tx| {
-                    let Some(row) = tx.link(link)? else { return Ok(()) };
-                    if row.import.is_some() && (!found || !settle_row(tx, &row, &state, &ready, now)?) {
-                        lose_row(tx, &row, arrived, now)?;
-                        if given_up && !state.creates {
-                            tx.put_late_row(link, now + LANDS_LATE)?;
+                    let settled = sparing(tx, now, || {
+                        let Some(row) = tx.link(link)? else { return Ok(()) };
+                        if row.import.is_some() && (!found || !settle_row(tx, &row, &state, &ready, now)?) {
+                            lose_row(tx, &row, arrived, now)?;
+                            if given_up && !state.creates {
+                                tx.put_late_row(link, now + LANDS_LATE)?;
+                            }
                         }
-                    }
-                    Ok(())
+                        Ok(())
+                    })?;
+                    // Nobody stays in an import that is over.
+                    if settled.is_none() { tx.leave_import(link) } else { Ok(()) }
                 })
                 .await?;
         }

@@ -158,11 +158,12 @@ fn link_row(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Columns> {
     Ok((link, row.get(13)?))
 }
 
-fn finish((mut link, quarantined): Columns) -> Result<LinkRow> {
+fn finish((mut link, quarantined): Columns) -> LinkRow {
     if let Some(text) = quarantined {
-        link.quarantined = decode("links.quarantined", &text)?;
+        // What cannot be read is tried again, and refused again at worst.
+        link.quarantined = decode("links.quarantined", &text).unwrap_or_default();
     }
-    Ok(link)
+    link
 }
 
 // The plus sign keeps SQLite from walking all members of links instead of the few contacts that are wanted.
@@ -190,12 +191,12 @@ impl Tx<'_> {
     }
 
     fn link_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<LinkRow>> {
-        self.0
+        Ok(self
+            .0
             .prepare_cached(&format!("SELECT {COLUMNS} FROM links WHERE {condition}"))?
             .query_row([value], |row| link_row(self, row))
             .optional()?
-            .map(finish)
-            .transpose()
+            .map(finish))
     }
 
     /// A few links, for a look.
@@ -545,7 +546,7 @@ impl Tx<'_> {
             "SELECT {COLUMNS} FROM links WHERE import = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
         ))?;
         let rows = statement.query_map(params![import, after, limit], |row| link_row(self, row))?;
-        rows.map(|columns| finish(columns?)).collect()
+        rows.map(|columns| Ok(finish(columns?))).collect()
     }
 
     /// Takes a link out of its import, which has made this contact.

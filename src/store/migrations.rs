@@ -53,6 +53,9 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE INDEX brevo_contacts_ext_id ON brevo_contacts(ext_id) WHERE ext_id IS NOT NULL;
     CREATE INDEX brevo_contacts_phone ON brevo_contacts(phone) WHERE phone IS NOT NULL;
 
+    -- Contacts to be asked for by id: a full read did not show them, or their row cannot be read.
+    CREATE TABLE to_confirm (side TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (side, id)) WITHOUT ROWID;
+
     -- One person: one address, its Intercom contacts, at most one Brevo contact, and what both agreed on.
     CREATE TABLE links (
         id INTEGER PRIMARY KEY,
