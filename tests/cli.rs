@@ -11,6 +11,7 @@ use linkspan::doors::SystemClock;
 use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox};
 use linkspan::sandbox::intercom::{IntercomOptions, IntercomSandbox};
 use linkspan::sandbox::{Serving, serve};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,36 @@ struct World {
 }
 
 impl World {
+    fn state(&self) -> std::path::PathBuf {
+        self.folder.path().join("state/linkspan.db")
+    }
+
+    /// All rows of all tables of the state.
+    fn tables(&self) -> BTreeMap<String, Vec<String>> {
+        let state = rusqlite::Connection::open(self.state()).unwrap();
+        let mut names = state.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+        let names: Vec<String> = names.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert!(names.len() > 10, "{names:?}");
+        let rows = |name: &String| {
+            let mut statement = state.prepare(&format!("SELECT * FROM {name}")).unwrap();
+            let columns = statement.column_count();
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok((0..columns).map(|at| format!("{:?}", row.get_ref(at).unwrap())).collect::<Vec<_>>().join("|"))
+            };
+            statement.query_map([], row).unwrap().map(Result::unwrap).collect()
+        };
+        names.iter().map(|name| (name.clone(), rows(name))).collect()
+    }
+
+    /// The address of somebody in Intercom.
+    fn somebody(&self) -> String {
+        let ids = self.intercom.contact_ids();
+        let emails: Vec<String> =
+            ids.iter().filter_map(|id| Some(self.intercom.contact(id)?["email"].as_str()?.to_lowercase())).collect();
+        let alone = |email: &&String| emails.iter().filter(|other| other == email).count() == 1;
+        emails.iter().find(alone).unwrap().clone()
+    }
+
     fn new(contacts: usize, more: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let intercom =
@@ -276,11 +307,16 @@ fn a_dry_run_sends_no_write_and_a_sync_writes_once() {
     assert_eq!(dry.json()["creates"], truth.distinct_emails);
     assert!(dry.json()["joins"]["Users"].as_u64().unwrap() > 0, "{}", dry.out);
     world.assert_tells_nothing(&dry);
+    assert!(!world.state().exists(), "and makes no state");
 
-    let preview = world.run(&["mapping", "preview"]);
+    let nobody = world.run(&["mapping", "preview"]);
+    assert_eq!(nobody.code, 1, "{}", nobody.out);
+    assert!(nobody.err.contains("mapping preview"), "says what helps: {}", nobody.err);
+    let preview = world.run(&["mapping", "preview", &world.somebody()]);
     assert_eq!(preview.code, 0, "{}", preview.err);
     assert!(preview.out.contains("would write"), "{}", preview.out);
     assert_eq!(world.writes(), 0, "nor does a preview");
+    assert!(!world.state().exists());
 
     let sync = world.run(&["sync"]);
     assert_eq!(sync.code, 0, "{}{}", sync.out, sync.err);
@@ -295,6 +331,18 @@ fn a_dry_run_sends_no_write_and_a_sync_writes_once() {
     let again = world.run(&["sync", "--full", "--json"]);
     assert_eq!((again.code, again.json()["outcome"].as_str()), (0, Some("ok")));
     assert_eq!(world.writes(), before, "in step, so nothing is written");
+
+    // What a dry run reads changes nothing: the next real run reads and writes it.
+    let id = world.intercom.contact_ids().remove(0);
+    world.intercom.edit_contact(&id, &serde_json::json!({"name": "Zora Quill"})).unwrap();
+    let tables = world.tables();
+    let dry = world.run(&["sync", "--full", "--dry-run"]);
+    assert_eq!(dry.code, 0, "{}", dry.err);
+    assert_eq!(world.run(&["mapping", "preview"]).code, 0);
+    assert_eq!(world.writes(), before);
+    for (name, rows) in world.tables() {
+        assert_eq!(Some(&rows), tables.get(&name), "{name}");
+    }
 
     let status = world.run(&["status", "--json"]);
     let seen = status.json();

@@ -454,6 +454,38 @@ fn the_schema_accepts_what_loads_and_refuses_unknown_keys() {
     }
 }
 
+/// Every key below `schema`, with dots between.
+fn keys_of(schema: &serde_json::Value, above: &str, into: &mut Vec<String>) {
+    let Some(properties) = schema["properties"].as_object() else { return };
+    for (key, below) in properties {
+        let path = format!("{above}/{key}");
+        if below["properties"].as_object().is_none() {
+            into.push(path.clone());
+        }
+        keys_of(below, &path, into);
+    }
+}
+
+#[test]
+fn every_key_of_the_schema_stands_in_the_example_and_no_other_beside_it_is_taken() {
+    let schema = schema();
+    let example: serde_json::Value = serde_yaml::from_str(EXAMPLE).unwrap();
+    let mut keys = Vec::new();
+    keys_of(&schema, "", &mut keys);
+    assert!(keys.len() > 30, "{keys:?}");
+    let missing: Vec<&String> = keys.iter().filter(|key| example.pointer(key).is_none()).collect();
+    assert!(missing.is_empty(), "config.example.yaml does not show {missing:?}");
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    for key in &keys {
+        let mut wrong = example.clone();
+        let (above, _) = key.rsplit_once('/').unwrap();
+        if !above.is_empty() {
+            wrong.pointer_mut(above).unwrap()["no_such_key"] = true.into();
+            assert!(!validator.is_valid(&wrong), "{above} takes any key");
+        }
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "(connectors|intercom|lists|mappings|[-:{}\\[\\],&*!|>'\"%@`#?<$ \n\ta-z0-9é~.]|\\PC){0,60}") {

@@ -104,6 +104,18 @@ fn only_the_store_speaks_sql() {
 }
 
 #[test]
+fn the_digits_of_a_phone_are_taken_in_one_place() {
+    let mut wrong = Vec::new();
+    for file in source_files().iter().filter(|file| file.room != "sandbox" && !file.path.ends_with("model/phone.rs")) {
+        let code: String = file.source.code.split_whitespace().collect();
+        if code.contains(".filter(char::is_ascii_digit).collect") {
+            wrong.push(file.path.display().to_string());
+        }
+    }
+    none(&wrong, "digits taken without `model::phone_digits`");
+}
+
+#[test]
 fn pure_rooms_do_nothing_but_compute() {
     let banned = [
         "async fn",

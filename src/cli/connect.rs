@@ -67,18 +67,16 @@ pub(super) fn open(context: &Context, config: &Config, command: &str) -> Result<
     Ok(Connected { connection: connection(context, config, clients, store), _owner: Some(owner) })
 }
 
-/// The same for finding out what would happen: where somebody has the state, a copy of it serves.
-pub(super) fn open_to_look(context: &Context, config: &Config, command: &str) -> Result<Connected, CliError> {
+/// The same for finding out what would happen: on a copy of the state, in memory, so that nothing of what is read for
+/// that stays behind (cursors and watermarks above all), and nobody has to let go of the state.
+pub(super) fn open_to_look(context: &Context, config: &Config) -> Result<Connected, CliError> {
     let clients = clients(config, &context.doors)?;
-    let (owner, store) = match own(context, config, command) {
-        Ok(owner) => (Some(owner), Store::open(&config.state.path, Calling::Blocking)?),
-        Err(StoreError::Owned { holder }) => {
-            context.printer.note(format!("the state is in use by {holder}; this looks at a copy of it"));
-            (None, Store::copy_of(&config.state.path)?)
-        }
-        Err(error) => return Err(error.into()),
-    };
-    Ok(Connected { connection: connection(context, config, clients, store), _owner: owner })
+    let path = &config.state.path;
+    let store = if path.exists() { Store::copy_of(path)? } else { Store::in_memory()? };
+    if let Some(holder) = Owner::holder(path) {
+        context.printer.note(format!("the state is in use by {holder}; this looks at a copy of it"));
+    }
+    Ok(Connected { connection: connection(context, config, clients, store), _owner: None })
 }
 
 /// The commands that hold a state, follow its schedule and take orders.

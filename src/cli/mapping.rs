@@ -1,5 +1,6 @@
 //! `mapping preview` and `mapping test`.
 
+use super::progress::notice_in_words;
 use super::{CliError, Context, connect};
 use crate::mapping::run_cases;
 use crate::model::{Email, Value};
@@ -7,9 +8,10 @@ use serde_json::json;
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(super) enum Command {
-    /// Show both sides' values, what would be written, and why
+    /// Show both sides' values, what would be written, and why; somebody whom the state does not know is read on both
+    /// sides, and nothing is written anywhere
     Preview {
-        /// Whose; without it, a few people's
+        /// Whose; without it, of a few people whom the state knows
         email: Option<String>,
     },
     /// Run the examples (`cases:`) that stand beside the mapping
@@ -30,18 +32,23 @@ async fn preview(context: &Context, email: Option<&str>) -> Result<(), CliError>
         .transpose()
         .map_err(|error| CliError::failed(format!("the address cannot be used: {error}")))?;
     let config = context.usable_config()?;
-    let connected = connect::open_to_look(context, config, "mapping preview")?;
+    let connected = connect::open_to_look(context, config)?;
     connected.connection.prepare(true).await?;
     let asked = email.is_some();
-    let previews = connected.connection.preview(email).await?;
+    let mut previews = connected.connection.preview(email.clone()).await?;
+    if let (true, Some(email)) = (previews.is_empty(), email) {
+        // Into the copy: before a first sync, and for somebody new, too, it can be seen what would be written.
+        connected.connection.read_one(&email).await?;
+        previews = connected.connection.preview(Some(email)).await?;
+    }
     if printer.is_json() {
         printer.json(&previews);
     }
     if previews.is_empty() {
         return Err(CliError::failed(if asked {
-            "the state knows nobody under this address; `linkspan sync --dry-run` reads both sides and writes nothing"
+            "neither the state nor Intercom knows anybody under this address"
         } else {
-            "the state knows nobody yet; `linkspan sync --dry-run` reads both sides and writes nothing"
+            "the state knows nobody yet; `linkspan mapping preview` with an address reads this one person on both sides"
         }));
     }
     if printer.is_json() {
@@ -61,7 +68,7 @@ async fn preview(context: &Context, email: Option<&str>) -> Result<(), CliError>
             printer.data(format!("  list: {list}"));
         }
         for notice in &preview.notices {
-            printer.data(format!("  notice: {notice}"));
+            printer.data(format!("  notice: {}", notice_in_words(notice)));
         }
         printer.data("");
     }

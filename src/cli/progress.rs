@@ -177,6 +177,11 @@ pub(super) fn resource_named(name: &str) -> Option<Resource> {
         .find(|resource| resource.as_str() == name)
 }
 
+/// A notice as people read it, by its kind.
+pub(super) fn notice_in_words(kind: &str) -> String {
+    kind.replace('_', " ")
+}
+
 /// `intercom contacts` as `Intercom contacts`.
 pub(super) fn side_in_words(text: &str) -> String {
     match text.split_once(' ') {

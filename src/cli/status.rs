@@ -1,7 +1,7 @@
 //! `status`: what the state knows. Reads beside a running daemon and calls nobody.
 
 use super::errors::remedy;
-use super::progress::side_in_words;
+use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
 use crate::config::Config;
 use crate::engine;
@@ -43,6 +43,8 @@ struct Status {
     companies_synced: u64,
     pending: u64,
     verifying: u64,
+    /// Contacts that the last full read did not show, still to be asked for one by one.
+    to_confirm: u64,
     failed: u64,
     next_run: Option<DateTime<Utc>>,
     next_runs: BTreeMap<String, DateTime<Utc>>,
@@ -190,6 +192,7 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
         companies_synced: counts.companies_synced,
         pending: counts.pending,
         verifying: counts.verifying,
+        to_confirm: counts.to_confirm,
         failed: counts.failed,
         consent_divergences: counts.notices.get("consent_diverges").copied().unwrap_or(0),
         notices: counts.notices,
@@ -232,6 +235,10 @@ fn print(context: &Context, status: &Status) {
     if status.verifying > 0 {
         lines.push(("verifying", format!("{} writes without an answer", status.verifying)));
     }
+    if status.to_confirm > 0 {
+        let words = "contacts that a full read did not show, still to be asked for one by one";
+        lines.push(("to confirm", format!("{} {words}", status.to_confirm)));
+    }
     if let Some(Run { kind, summary: Some(why), .. }) = &status.last_run {
         lines.push(("last run", format!("{} failed: {why}", side_in_words(kind))));
     }
@@ -257,7 +264,7 @@ fn print(context: &Context, status: &Status) {
         lines.push(("API budget", "not known yet".to_owned()));
     }
     for (place, (kind, count)) in status.notices.iter().enumerate() {
-        lines.push((if place == 0 { "notices" } else { "" }, format!("{count:>5}  {}", kind.replace('_', " "))));
+        lines.push((if place == 0 { "notices" } else { "" }, format!("{count:>5}  {}", notice_in_words(kind))));
     }
     for (place, words) in status.later.iter().enumerate() {
         lines.push((if place == 0 { "not yet" } else { "" }, (*words).to_owned()));

@@ -1,6 +1,6 @@
 //! `sync`: one whole run, or what it would do.
 
-use super::progress::{Stages, resource_named, side_in_words};
+use super::progress::{Stages, notice_in_words, resource_named, side_in_words};
 use super::{CliError, Context, connect, order};
 use crate::config::Config;
 use crate::engine::{DryRun, Ended, EngineError, Order, Summary, SyncOptions};
@@ -51,7 +51,7 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
         resources: arguments.resources.iter().copied().collect(),
     };
     let connected = if arguments.dry_run {
-        connect::open_to_look(context, config, "sync --dry-run")?
+        connect::open_to_look(context, config)?
     } else {
         match connect::open(context, config, "sync") {
             Err(CliError::Store(StoreError::Owned { holder })) if connect::is_daemon(&holder) => {
@@ -175,7 +175,8 @@ fn show_dry(context: &Context, dry: &DryRun) {
     section("set", &dry.attributes);
     section("replace", &dry.replaced);
     section("not write", &dry.problems);
-    section("notice", &dry.notices);
+    let notices = dry.notices.iter().map(|(kind, count)| (notice_in_words(kind), *count)).collect();
+    section("notice", &notices);
     if dry.joins.values().any(|count| *count > 0) {
         printer.note("note: automations that start when somebody joins a list start for these people too");
     }

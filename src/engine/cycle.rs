@@ -2,6 +2,7 @@
 
 use super::pull::Swept;
 use super::push::Pushed;
+use super::unreadable::sparing;
 use super::{Connection, EngineError};
 use crate::model::{Priority, Resource, Scope, SideName};
 use crate::reconcile::person::PersonPlan;
@@ -198,6 +199,7 @@ impl Connection {
             return Ok(());
         }
         let verify_after = self.late_landing();
+        let landed_by = verify_after + chrono::TimeDelta::from_std(super::LATE_LANDING).unwrap_or_default();
         let reopened = self
             .store
             .write(move |tx| {
@@ -206,6 +208,7 @@ impl Connection {
                 if !cut_off {
                     return Ok(0);
                 }
+                tx.reopen_unanswered_imports(landed_by)?;
                 Ok(tx.reopen_unanswered(verify_after)? + tx.reopen_unanswered_events(verify_after)?)
             })
             .await?;
@@ -303,6 +306,7 @@ impl Connection {
         wait: bool,
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
+        self.confirm_some(wait, priority).await?;
         self.look_for_missing(priority).await?;
         let mut unread = None;
         for _ in 0..MOST_ROUNDS {
@@ -363,6 +367,7 @@ impl Connection {
         let ready = self.prepare(true).await?;
         let mut summary = Summary::default();
         self.read_all(options, &mut summary, progress).await?;
+        self.confirm_some(true, Priority::Backfill).await?;
         self.hydrate(Priority::Backfill, true).await?;
         self.place(Dirty::Backfill).await?;
         let mut dry = DryRun {
@@ -386,7 +391,8 @@ impl Connection {
                         let tags = super::people::Names::read(tx)?;
                         let mut plans: Vec<(bool, PersonPlan)> = Vec::new();
                         for link in &ids {
-                            if let Some(person) = super::people::gather(tx, *link, &planning, &tags)? {
+                            let person = sparing(tx, now, || super::people::gather(tx, *link, &planning, &tags))?;
+                            if let Some(person) = person.flatten() {
                                 plans.push((person.brevo.is_none(), person.dry_plan(&planning)));
                             }
                         }

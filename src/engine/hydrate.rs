@@ -195,6 +195,12 @@ impl Connection {
     async fn complete_or_note(&self, wants: Wants, priority: Priority) -> Result<u64, EngineError> {
         let (id, named) = (wants.id.clone(), wants.fetch);
         match self.complete(wants, priority).await {
+            Err(EngineError::Store(error)) => {
+                self.spare::<()>(Err(error.into())).await?;
+                // It is read anew as a whole.
+                self.store.write(move |tx| tx.set_wants(&id, false, false)).await?;
+                Ok(1)
+            }
             Err(error) if is_refusal(&error) => {
                 let not_found = matches!(&error, EngineError::Side(error) if error.kind == ErrorKind::NotFound);
                 let (words, now) = (error.to_string(), self.now());
@@ -231,7 +237,7 @@ impl Connection {
         let mut wants = wants;
         if wants.fetch > 0 {
             requests += 1;
-            self.confirm(ContactKey::Intercom(wants.id.clone()), 0, priority).await?;
+            self.confirm(ContactKey::Intercom(wants.id.clone()), priority).await?;
             let (id, named) = (wants.id.clone(), wants.fetch);
             let again = self
                 .store

@@ -4,10 +4,11 @@
 use super::observe::{base_of, flights_of, settle_now};
 use super::people::Planned;
 use super::push::{Pushed, hold_apart, record, rename_if_moved};
+use super::unreadable::{sparing, sparing_each};
 use super::{Connection, EngineError, Ready};
 use crate::model::{
-    Answer, BrevoContact, BrevoContactId, BrevoListId, ContactChange, ContactKey, Email, ErrorKind, ImportBatch,
-    ImportRow, ImportState, Priority, ProcessId, Resource, Scope, SideName, Write,
+    Answer, BrevoContact, BrevoContactId, BrevoListId, ContactChange, ContactKey, Email, ErrorKind, Fetched,
+    ImportBatch, ImportRow, ImportState, Observation, Priority, ProcessId, Resource, Scope, SideName, Write,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::{self, Base};
@@ -42,7 +43,7 @@ const FIRST_LOOK: Duration = Duration::from_millis(250);
 /// How long an import that is over waits for the others, to be read back with them.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
-/// What all rows of an import have in common, in the order in which they are sent: opted-out newcomers first.
+/// What all rows of an import have in common. Of those that are sent together, opted-out newcomers go first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Kind {
     what: What,
@@ -243,7 +244,7 @@ impl Connection {
             buckets.fresh_at = Some(self.now());
             // An import of existing contacts may lift a blocklisting: who opted out since the last read stays out of it.
             let scope = self.next_scope(SideName::Brevo, Resource::Contacts, false).await?;
-            self.sweep(SideName::Brevo, Resource::Contacts, scope, priority, &super::Silent).await?;
+            self.sweep_afresh(SideName::Brevo, Resource::Contacts, scope, priority).await?;
         }
         let now = self.now();
         let batch = self
@@ -268,13 +269,32 @@ impl Connection {
                 Ok(Some(ImportBatch { rows, lists, update_existing: !creates, email_opted_out }))
             })
             .await?;
-        buckets.ours.end(import);
-        let Some(batch) = batch else { return Ok(Pushed::default()) };
+        let Some(batch) = batch else {
+            buckets.ours.end(import);
+            return Ok(Pushed::default());
+        };
         let mut pushed = Pushed { requests: 1, ..Pushed::default() };
         let count = batch.rows.len();
         self.doors.crash.reach("after_import_intent");
         let answer = self.brevo.write(&Write::Import(batch), priority).await;
         self.doors.crash.reach("after_import_sent");
+        let recorded = self.record_import(import, creates, count, now, answer).await;
+        // Until here it was in our hands: the request may have waited for its turn, and nobody was to take it for lost.
+        buckets.ours.end(import);
+        pushed += recorded?;
+        Ok(pushed)
+    }
+
+    async fn record_import(
+        &self,
+        import: i64,
+        creates: bool,
+        count: usize,
+        sent_at: DateTime<Utc>,
+        answer: Result<Answer, Box<crate::model::SideError>>,
+    ) -> Result<Pushed, EngineError> {
+        let mut pushed = Pushed::default();
+        let now = self.now();
         match answer {
             Ok(Answer::ImportStarted(process, started_at)) => {
                 pushed.imported = count as u64;
@@ -288,9 +308,10 @@ impl Connection {
                             creates,
                             rows: count,
                             started_at,
-                            sent_at: now,
+                            sent_at,
                             checked_at: None,
                             reports: BTreeMap::new(),
+                            landed_by: None,
                         })
                     })
                     .await?;
@@ -300,10 +321,15 @@ impl Connection {
             Err(error) if matches!(error.kind, ErrorKind::Ambiguous | ErrorKind::Malformed) => {
                 tracing::warn!(rows = count, "an import's answer was lost: what landed will be read back");
                 pushed.failed = count as u64;
+                // Whatever it waited for before, it has left by now.
+                let landed_by = now + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default();
+                self.store.write(move |tx| tx.import_may_land(import, landed_by)).await?;
                 Ok(pushed)
             }
             other => {
-                let transient = matches!(&other, Err(error) if error.is_transient());
+                // That we are not let in says nothing about the rows either.
+                let about_us = |error: &crate::model::SideError| matches!(error.kind, ErrorKind::Auth(_));
+                let transient = matches!(&other, Err(error) if error.is_transient() || about_us(error));
                 if let Err(error) = &other {
                     tracing::warn!(rows = count, "an import was refused: {error}");
                 }
@@ -327,30 +353,73 @@ impl Connection {
     /// A contact in an unfinished import takes consent writes only, but those at once. What the import lifts when it
     /// lands later is put back at its read-back.
     pub(super) async fn opt_out_in_imports(&self, priority: Priority) -> Result<u64, EngineError> {
-        let ids = self.store.read(|tx| tx.urgent_in_imports(BATCH)).await?;
-        let claim = self.claim(ids);
         let mut sent = 0;
-        for id in claim.claimed.iter().copied() {
-            let Some(contact) = self.store.read(move |tx| newly_out(tx, id)).await? else { continue };
-            let change = ContactChange { email_opted_out: true, ..ContactChange::default() };
-            match self.brevo.write(&Write::UpdateContact(contact, change), priority).await {
-                Ok(_) => {
-                    sent += 1;
-                    self.store
-                        .write(move |tx| {
-                            let Some(link) = tx.link(id)? else { return Ok(()) };
-                            let mut base = base_of(&link)?;
-                            base.consent = Some(ConsentBase { intercom_out: true, brevo_out: true });
-                            tx.set_base(id, &tx.pack("links.base", &base)?)
-                        })
-                        .await?;
-                }
-                Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => return Err(error.into()),
-                // The plan that follows the import brings it again.
-                Err(error) => tracing::warn!(link = id, "an opt-out during an import did not get through: {error}"),
+        let mut after = 0;
+        loop {
+            let ids = self.store.read(move |tx| tx.urgent_in_imports(after, BATCH)).await?;
+            let Some(last) = ids.last() else { return Ok(sent) };
+            after = *last;
+            let claim = self.claim(ids);
+            for id in claim.claimed.iter().copied() {
+                sent += u64::from(self.opt_out_in_import(id, priority).await?);
             }
         }
-        Ok(sent)
+    }
+
+    async fn opt_out_in_import(&self, id: i64, priority: Priority) -> Result<bool, EngineError> {
+        let newly = self.store.read(move |tx| newly_out(tx, id)).await.map_err(EngineError::from);
+        let Some(newly) = self.spare(newly).await?.flatten() else {
+            self.store.write(move |tx| tx.no_opt_out(id)).await?;
+            return Ok(false);
+        };
+        let contact = match (newly.contact, newly.address) {
+            (Some(contact), _) => contact,
+            // The import may have made it by now.
+            (None, Some(address)) => match self.brevo.fetch(&ContactKey::BrevoEmail(address), priority).await {
+                Ok(Fetched::Found(found, _)) => match *found {
+                    Observation::BrevoContact(contact) => contact.id,
+                    _ => return Ok(false),
+                },
+                Ok(Fetched::Gone(_)) => return Ok(false),
+                Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(link = id, "whether an import has made somebody who opted out is unknown: {error}");
+                    return Ok(false);
+                }
+            },
+            (None, None) => return Ok(false),
+        };
+        let change = ContactChange {
+            email_opted_out: newly.email_out,
+            sms_opted_out: newly.sms_out,
+            ..ContactChange::default()
+        };
+        match self.brevo.write(&Write::UpdateContact(contact, change), priority).await {
+            Ok(_) => {
+                self.store
+                    .write(move |tx| {
+                        let Some(link) = tx.link(id)? else { return Ok(()) };
+                        let mut base = base_of(&link)?;
+                        let out = Some(ConsentBase { intercom_out: true, brevo_out: true });
+                        if newly.email_out {
+                            base.consent = out;
+                        }
+                        if newly.sms_out {
+                            base.sms = out;
+                        }
+                        tx.set_base(id, &tx.pack("links.base", &base)?)?;
+                        tx.no_opt_out(id)
+                    })
+                    .await?;
+                Ok(true)
+            }
+            Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => Err(error.into()),
+            // Tried again, and the plan that follows the import brings it too.
+            Err(error) => {
+                tracing::warn!(link = id, "an opt-out during an import did not get through: {error}");
+                Ok(false)
+            }
+        }
     }
 
     /// Waits for all open imports and reads them back. `wait`: until they are over; else one look.
@@ -424,10 +493,11 @@ impl Connection {
     /// with everything else: they are asked, all in one, when everything seems to have landed, and seldom otherwise.
     async fn check_imports(&self, open: &[ImportRowState], priority: Priority) -> Result<(), EngineError> {
         let now = self.now();
+        let in_hand = self.filling.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut over = Vec::new();
         for import in open {
             // No answer was recorded: once it cannot land any more, what is there is read.
-            if is_lost(import) && !import.stage.is_over() && now >= landed_by(import) {
+            if is_lost(import) && !import.stage.is_over() && !in_hand.contains(&import.id) && now >= landed_by(import) {
                 over.push(ImportRowState { stage: ImportStage::ReadingBack, ..import.clone() });
             }
         }
@@ -513,7 +583,7 @@ impl Connection {
     /// Reads what the imports left behind, 1,000 contacts a request, and settles every row.
     async fn read_back(&self, open: &[ImportRowState], priority: Priority) -> Result<u64, EngineError> {
         let since = open.iter().map(since).min().unwrap_or_else(|| self.now());
-        self.sweep(SideName::Brevo, Resource::Contacts, Scope::Since(since), priority, &super::Silent).await?;
+        self.sweep_afresh(SideName::Brevo, Resource::Contacts, Scope::Since(since), priority).await?;
         let mut rows = 0;
         for import in open {
             rows += self.settle_import(import, priority).await?;
@@ -547,9 +617,16 @@ impl Connection {
                 .write(move |tx| {
                     let links = tx.links_of_import(id, after, BATCH)?;
                     let mut lost = Vec::new();
-                    for link in &links {
-                        if !settle_row(tx, link, &state, &ready, now)? {
-                            lost.push((link.id, sent_address(link)?));
+                    let settled = sparing_each(tx, now, &links, |link| {
+                        let landed = settle_row(tx, link, &state, &ready, now)?;
+                        Ok((landed, if landed { None } else { sent_address(link)? }))
+                    })?;
+                    for (link, settled) in links.iter().zip(settled) {
+                        match settled {
+                            Some((true, _)) => {}
+                            Some((false, address)) => lost.push((link.id, address)),
+                            // What cannot be read is no proof that it landed.
+                            None => lost.push((link.id, None)),
                         }
                     }
                     Ok((links.len(), links.last().map(|link| link.id), lost))
@@ -586,14 +663,18 @@ impl Connection {
             let (state, ready, now) = (import.clone(), Arc::clone(&ready), self.now());
             self.store
                 .write(move |tx| {
-                    let Some(row) = tx.link(link)? else { return Ok(()) };
-                    if row.import.is_some() && (!found || !settle_row(tx, &row, &state, &ready, now)?) {
-                        lose_row(tx, &row, arrived, now)?;
-                        if given_up && !state.creates {
-                            tx.put_late_row(link, now + LANDS_LATE)?;
+                    let settled = sparing(tx, now, || {
+                        let Some(row) = tx.link(link)? else { return Ok(()) };
+                        if row.import.is_some() && (!found || !settle_row(tx, &row, &state, &ready, now)?) {
+                            lose_row(tx, &row, arrived, now)?;
+                            if given_up && !state.creates {
+                                tx.put_late_row(link, now + LANDS_LATE)?;
+                            }
                         }
-                    }
-                    Ok(())
+                        Ok(())
+                    })?;
+                    // Nobody stays in an import that is over.
+                    if settled.is_none() { tx.leave_import(link) } else { Ok(()) }
                 })
                 .await?;
         }
@@ -634,7 +715,9 @@ fn is_lost(import: &ImportRowState) -> bool {
 
 /// When a lost import can no longer land.
 fn landed_by(import: &ImportRowState) -> DateTime<Utc> {
-    import.sent_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default()
+    import
+        .landed_by
+        .unwrap_or_else(|| import.sent_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default())
 }
 
 /// From when on what an import did shows: by Brevo's clock where we have it; by ours, with room for one that is off,
@@ -643,14 +726,25 @@ fn since(import: &ImportRowState) -> DateTime<Utc> {
     import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)) - TimeDelta::seconds(2)
 }
 
-/// The Brevo contact of a link in an import whose person has opted out in Intercom since.
-fn newly_out(tx: &Tx<'_>, id: i64) -> Stored<Option<BrevoContactId>> {
+/// An opt-out in Intercom that came after its person's row was planned.
+struct NewlyOut {
+    contact: Option<BrevoContactId>,
+    /// Where the import may have made the contact.
+    address: Option<Email>,
+    email_out: bool,
+    sms_out: bool,
+}
+
+fn newly_out(tx: &Tx<'_>, id: i64) -> Stored<Option<NewlyOut>> {
     let Some(link) = tx.link(id)?.filter(|link| link.import.is_some()) else { return Ok(None) };
     let members = tx.members(id)?;
-    let out = members.iter().any(|row| row.state == ContactState::Live && row.contact.consent.email_opted_out());
+    let live = || members.iter().filter(|row| row.state == ContactState::Live);
     let base = base_of(&link)?;
-    let known = base.consent.is_some_and(|consent| consent.intercom_out || consent.brevo_out);
-    Ok(link.brevo_id.filter(|_| out && !known))
+    let known = |base: Option<ConsentBase>| base.is_some_and(|consent| consent.intercom_out || consent.brevo_out);
+    let email_out = live().any(|row| row.contact.consent.email_opted_out()) && !known(base.consent);
+    let sms_out = live().any(|row| row.contact.consent.sms_opted_out) && !known(base.sms);
+    let address = sent_address(&link)?;
+    Ok((email_out || sms_out).then_some(NewlyOut { contact: link.brevo_id, address, email_out, sms_out }))
 }
 
 /// The address that a row was sent with. The person may have moved to another meanwhile.
@@ -688,9 +782,7 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
         }
     } else if import.started_at.is_some_and(|started| contact.modified_at < started - TimeDelta::seconds(2)) {
         return Ok(false);
-    } else if import.stage == ImportStage::GivenUp
-        && !person::settle(&base_of(link)?, &flights, true, &contact, &ready.mapping).refused.is_empty()
-    {
+    } else if import.stage == ImportStage::GivenUp && !has_landed(&base_of(link)?, &flights, &contact, ready) {
         // Somebody else has changed the contact; our row has not landed, which is no refusal.
         return Ok(false);
     } else {
@@ -708,6 +800,12 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
         tx.mark_dirty(link.id, Dirty::Backfill)?;
     }
     Ok(true)
+}
+
+/// Whether Brevo shows what the row was to set.
+fn has_landed(base: &Base, flights: &person::Flights, contact: &BrevoContact, ready: &Ready) -> bool {
+    let joined = flights.lists.iter().all(|(list, joined)| contact.lists.contains(list) == *joined);
+    joined && person::settle(base, flights, true, contact, &ready.mapping).refused.is_empty()
 }
 
 /// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.

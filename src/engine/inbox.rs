@@ -4,6 +4,7 @@
 use super::cycle::stops_everything;
 use super::hydrate::{self, Reads};
 use super::observe::{from_json, to_json};
+use super::unreadable::{replaceable, sparing};
 use super::{Connection, EngineError};
 use crate::config::SyncSwitches;
 use crate::intercom::webhook::{self, Effect, Notification, OptOut, ToFetch, Topic};
@@ -79,7 +80,8 @@ impl Connection {
                     for row in &rows {
                         let (id, outcome) = match Notification::parse(&row.body) {
                             Ok(notification) => {
-                                let outcome = act(tx, &source, &notification, &mut follow)?;
+                                let outcome = sparing(tx, source.now, || act(tx, &source, &notification, &mut follow))?;
+                                let outcome = outcome.unwrap_or_else(|| "the state of it cannot be read".to_owned());
                                 (notification.id, outcome)
                             }
                             Err(error) => (None, format!("unreadable: {error}")),
@@ -146,7 +148,7 @@ impl Connection {
             if !reads.go_on() {
                 break;
             }
-            let read = unless_refused("contact", self.confirm(key, 0, priority).await.map(drop));
+            let read = unless_refused("contact", self.confirm(key, priority).await.map(drop));
             if reads.note(self, record, read)?.is_some() {
                 done.contacts.insert(id);
             }
@@ -343,7 +345,11 @@ fn undecided(
 ) -> Stored<Option<ToFetch>> {
     Ok(match observation {
         Observation::IntercomContact(shown) => {
-            let Some(known) = tx.intercom_contact(&shown.id)? else { return Ok(None) };
+            let (known, unreadable) = replaceable(tx, tx.intercom_contact(&shown.id))?;
+            if unreadable {
+                return Ok(Some(ToFetch::Contact(shown.id.clone())));
+            }
+            let Some(known) = known else { return Ok(None) };
             let tags = source.ready.uses_tags
                 && if shown.tags.complete {
                     shown.tags.items != known.contact.tags.items
@@ -370,7 +376,11 @@ fn undecided(
 /// An opt-out is a fact: it counts at once, before the read that confirms it, and it is kept with its time, so that a
 /// read that lags behind it does not lose it (of somebody new, too: the first read will be of a fresh record).
 fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc>, source: &str) -> Stored<bool> {
-    let known = tx.intercom_contact(id)?;
+    let (known, unreadable) = replaceable(tx, tx.intercom_contact(id))?;
+    if unreadable {
+        // The read that replaces it heeds the opt-out, which is kept apart.
+        tx.ask_for(&ContactKey::Intercom(id.clone()))?;
+    }
     let channel = match from {
         OptOut::Email => Channel::Email,
         OptOut::Sms => Channel::Sms,

@@ -26,6 +26,7 @@ impl Connection {
         for id in due {
             match self.look_for(&id, priority).await {
                 Ok(()) => settled += 1,
+                Err(EngineError::Store(error)) => self.spare::<()>(Err(error.into())).await.map(drop)?,
                 Err(error) if matches!(&error, EngineError::Side(_)) && !stops_everything(&error) => {
                     tracing::warn!("a contact that is missing cannot be looked for yet: {error}");
                     return Ok(settled);

@@ -8,6 +8,7 @@
 //! | `pull` | sweeps: page after page into the store, with a durable cursor |
 //! | `observe` | one observation → views, dirty marks, events, all in the page's transaction |
 //! | `hydrate` | reads by id: what pages and webhooks show only in part |
+//! | `confirm` | reads of contacts by id: what a full read did not show |
 //! | `missing` | contacts that are not there any more: merged, or deleted? |
 //! | `place` | identity: new contacts and changed addresses → links |
 //! | `people` | one person's views, gathered from the store, and the plan for them |
@@ -18,9 +19,11 @@
 //! | `inbox` | webhooks |
 //! | `cycle` | a whole run: `sync` |
 //! | `orders` | what other commands ask of a running daemon |
+//! | `unreadable` | rows of the state that cannot be read back |
 //! | `daemon` | `run`: the schedule, and live work beside it |
 
 mod access;
+mod confirm;
 mod cycle;
 mod daemon;
 mod hydrate;
@@ -37,6 +40,7 @@ mod prepare;
 mod pull;
 mod push;
 mod settings;
+mod unreadable;
 
 pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};

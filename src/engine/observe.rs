@@ -1,9 +1,11 @@
 //! One observation → the views, the dirty marks and the events, in the transaction of the page or webhook that showed
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
+use super::unreadable::{self, replaceable};
 use super::{Ready, Settings};
 use crate::model::{
-    BrevoContact, Company, Consent, Conversation, Gone, IntercomContact, IntercomContactId, Observation, OptOutReason,
+    BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
+    OptOutReason,
 };
 use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
@@ -11,7 +13,7 @@ use crate::store::contacts::ContactState;
 use crate::store::facts::Channel;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
-use crate::store::{Result, StoreError, Tx};
+use crate::store::{Record, Result, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,6 +47,12 @@ pub(super) struct QueuedEvent {
 }
 
 impl Source {
+    /// Applies the observations of a page. How many were new. One of which something cannot be read holds up no other.
+    pub(super) fn apply_all(&self, tx: &Tx<'_>, page: &[Observation]) -> Result<u64> {
+        let applied = unreadable::sparing_each(tx, self.now, page, |observation| self.apply(tx, observation))?;
+        Ok(applied.iter().filter(|new| **new == Some(true)).count() as u64)
+    }
+
     /// Applies one observation. `true` if it was new.
     pub(super) fn apply(&self, tx: &Tx<'_>, observation: &Observation) -> Result<bool> {
         match observation {
@@ -71,7 +79,7 @@ impl Source {
             }
             Observation::BrevoContact(contact) => self.brevo_contact(tx, contact),
             Observation::BrevoContactGone(id) => {
-                let left = tx.brevo_contact(*id)?.and_then(|contact| contact.email);
+                let left = replaceable(tx, tx.brevo_contact(*id))?.0.and_then(|contact| contact.email);
                 tx.set_brevo_gone(*id)?;
                 if let Some(left) = left {
                     tx.address_is_free(&left)?;
@@ -86,7 +94,11 @@ impl Source {
     }
 
     fn intercom_contact(&self, tx: &Tx<'_>, seen: &IntercomContact) -> Result<bool> {
-        let known = tx.intercom_contact(&seen.id)?;
+        let (known, unreadable) = replaceable(tx, tx.intercom_contact(&seen.id))?;
+        if unreadable && !self.authoritative {
+            // Whether it had been there, and whether this lags behind, cannot be told: a read by id does.
+            tx.ask_for(&ContactKey::Intercom(seen.id.clone()))?;
+        }
         let mut contact = seen.clone();
         keep_opt_outs(tx, &mut contact)?;
         if let Some(known) = &known {
@@ -129,14 +141,17 @@ impl Source {
         let wants_tags = !contact.tags.complete && self.ready.uses_tags;
         let wants_companies = !contact.companies.complete && self.ready.uses_companies;
         tx.put_intercom_contact(&contact, self.sweep)?;
-        if known.is_some() || wants_tags || wants_companies {
+        if known.is_some() || unreadable || wants_tags || wants_companies {
             tx.set_wants(&contact.id, wants_tags, wants_companies)?;
         }
         let (tags, companies) = (&contact.tags.items, &contact.companies.items);
-        if known.as_ref().map_or(!tags.is_empty(), |known| known.contact.tags.items != *tags) {
+        if known.as_ref().map_or(unreadable || !tags.is_empty(), |known| known.contact.tags.items != *tags) {
             tx.set_contact_tags(&contact.id, tags)?;
         }
-        if known.as_ref().map_or(!companies.is_empty(), |known| known.contact.companies.items != *companies) {
+        if known
+            .as_ref()
+            .map_or(unreadable || !companies.is_empty(), |known| known.contact.companies.items != *companies)
+        {
             tx.set_contact_companies(&contact.id, companies)?;
         }
 
@@ -147,7 +162,7 @@ impl Source {
                 && known.contact.external_id == contact.external_id
                 && known.contact.role == contact.role
         });
-        if known.is_none() && self.place && super::place::place_newcomer(tx, &contact, self)? {
+        if known.is_none() && !unreadable && self.place && super::place::place_newcomer(tx, &contact, self)? {
             return Ok(true);
         }
         if !placed {
@@ -162,11 +177,11 @@ impl Source {
     }
 
     fn company(&self, tx: &Tx<'_>, company: &Company) -> Result<bool> {
-        let known = tx.company(&company.id)?;
+        let (known, unreadable) = replaceable(tx, tx.company(&company.id))?;
         if !self.authoritative && known.as_ref().is_some_and(|known| known.updated_at > company.updated_at) {
             return Ok(false);
         }
-        let changed = tx.put_company(company)?;
+        let changed = tx.put_company(company)? || unreadable;
         if changed {
             tx.mark_company_dirty(&company.id, self.dirty)?;
         }
@@ -174,7 +189,7 @@ impl Source {
     }
 
     fn conversation(&self, tx: &Tx<'_>, conversation: &Conversation) -> Result<bool> {
-        let known = tx.conversation(&conversation.id)?;
+        let (known, _) = replaceable(tx, tx.conversation(&conversation.id))?;
         if known.as_ref() == Some(conversation) {
             return Ok(false);
         }
@@ -221,7 +236,7 @@ impl Source {
     }
 
     fn brevo_contact(&self, tx: &Tx<'_>, contact: &BrevoContact) -> Result<bool> {
-        let known = tx.brevo_contact(contact.id)?;
+        let (known, _) = replaceable(tx, tx.brevo_contact(contact.id))?;
         if known.as_ref().is_some_and(|known| known.modified_at > contact.modified_at) && !self.authoritative {
             tx.touch_brevo_contact(contact.id, self.sweep)?;
             return Ok(false);
@@ -242,10 +257,15 @@ impl Source {
             tx.clear_notice("brevo_contact_gone", &subject_of(tx, &link)?)?;
             tx.mark_dirty(link.id, self.dirty)?;
         }
-        let link = remember_opt_out(tx, link, contact)?;
-        let settled = self.settle(tx, &link, contact)?;
-        if changed || settled {
-            tx.mark_dirty(link.id, self.dirty)?;
+        let id = link.id;
+        let settled = remember_opt_out(tx, link, contact).and_then(|link| self.settle(tx, &link, contact));
+        let settled = match settled {
+            // What is shown is kept, even if what was agreed on cannot be read.
+            Err(error) => unreadable::note(tx, error, self.now).map(|()| None)?,
+            Ok(settled) => Some(settled),
+        };
+        if settled.is_some_and(|settled| settled || changed) {
+            tx.mark_dirty(id, self.dirty)?;
         }
         Ok(changed)
     }
@@ -257,7 +277,8 @@ impl Source {
         if link.import.is_some() || !late_enough {
             return Ok(false);
         }
-        let flights: Flights = flights.unpack("links.flights")?;
+        let flights: Flights =
+            flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(link.id)))?;
         settle_now(tx, link, &flights, link.answered, contact, &self.ready, self.now)
     }
 }
@@ -333,12 +354,16 @@ pub(super) fn settle_now(
 
 /// What both sides agreed on about a link's person.
 pub(super) fn base_of(link: &LinkRow) -> Result<Base> {
-    if link.base.is_empty() { Ok(Base::default()) } else { link.base.unpack("links.base") }
+    if link.base.is_empty() {
+        return Ok(Base::default());
+    }
+    link.base.unpack("links.base").map_err(|error| error.of(Record::Link(link.id)))
 }
 
 /// A link's writes on their way; empty if there are none.
 pub(super) fn flights_of(link: &LinkRow) -> Result<Flights> {
-    link.flights.as_ref().map_or(Ok(Flights::default()), |flights| flights.unpack("links.flights"))
+    let flights = link.flights.as_ref().map_or(Ok(Flights::default()), |flights| flights.unpack("links.flights"));
+    flights.map_err(|error| error.of(Record::Link(link.id)))
 }
 
 /// How a person is named in lists: by the Intercom id of the primary, never by address.
@@ -353,7 +378,12 @@ pub(super) fn subject_of(tx: &Tx<'_>, link: &LinkRow) -> Result<String> {
 }
 
 fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone, now: DateTime<Utc>) -> Result<bool> {
-    let Some(known) = tx.intercom_contact(id)? else { return Ok(false) };
+    let (known, unreadable) = replaceable(tx, tx.intercom_contact(id))?;
+    if unreadable {
+        tx.put_intercom_contact(&unreadable::stand_in(id, tx.intercom_email(id)?), 0)?;
+        return intercom_contact_gone(tx, id, how, now);
+    }
+    let Some(known) = known else { return Ok(false) };
     let (state, into) = match (how, tx.said_gone(id)?) {
         (Gone::Merged { into }, _) => (ContactState::Merged, into.as_ref()),
         (Gone::Archived, _) => (ContactState::Archived, None),

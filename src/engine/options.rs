@@ -29,7 +29,12 @@ impl Connection {
                 let names = Names::read(tx)?;
                 let mut missing: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
                 for link in links {
-                    let Some(person) = people::gather(tx, link, &asking, &names)? else { continue };
+                    // What cannot be read is noted when it is planned.
+                    let person = match people::gather(tx, link, &asking, &names) {
+                        Err(error) if error.unreadable().is_some() => continue,
+                        person => person?,
+                    };
+                    let Some(person) = person else { continue };
                     for (attribute, label) in
                         asking.mapping.rules.iter().flat_map(|rule| rule.missing_options(&person.record))
                     {

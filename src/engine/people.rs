@@ -61,7 +61,7 @@ pub struct Preview {
     pub lists: Vec<String>,
     /// What is said about e-mail consent.
     pub consent: String,
-    /// Notices.
+    /// Notices, by kind.
     pub notices: Vec<String>,
 }
 
@@ -407,15 +407,11 @@ impl Person {
 
     fn note(&self, tx: &Tx<'_>, plan: &PersonPlan, now: DateTime<Utc>) -> Result<()> {
         let subject = format!("contact {}", self.primary);
-        for (notice, kind) in [
-            (Notice::ExternalIdDiffers, "external_id_differs"),
-            (Notice::ConsentDiverges, "consent_diverges"),
-            (Notice::KeptOffList, "kept_off_list"),
-        ] {
+        for notice in Notice::ALL {
             if plan.notices.contains(&notice) {
-                tx.put_notice(kind, &subject, None, now)?;
+                tx.put_notice(notice.kind(), &subject, None, now)?;
             } else {
-                tx.clear_notice(kind, &subject)?;
+                tx.clear_notice(notice.kind(), &subject)?;
             }
         }
         for (rule, problem) in &plan.problems {
@@ -484,8 +480,9 @@ impl Person {
                 }
             })
             .collect();
-        let lists = (plan.change.join_lists.iter().map(|list| format!("join {list}")))
-            .chain(plan.change.leave_lists.iter().map(|list| format!("leave {list}")))
+        let names = tx.lists()?;
+        let lists = (plan.change.join_lists.iter().map(|list| format!("join {}", ready.list_in_words(*list, &names))))
+            .chain(plan.change.leave_lists.iter().map(|list| format!("leave {}", ready.list_in_words(*list, &names))))
             .collect();
         let consent = match (self.consent.email_opted_out(), plan.change.email_opted_out) {
             (_, true) => "opt-out is written".to_owned(),
@@ -500,7 +497,7 @@ impl Person {
             fields,
             lists,
             consent,
-            notices: plan.notices.iter().map(|notice| format!("{notice:?}")).collect(),
+            notices: plan.notices.iter().map(|notice| notice.kind().to_owned()).collect(),
         })
     }
 }

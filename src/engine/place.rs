@@ -1,11 +1,13 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
 use super::observe::base_of;
+use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
-use crate::model::{BrevoContactId, IntercomContact, IntercomContactId};
+use crate::model::{BrevoContactId, Email, IntercomContact, IntercomContactId, phone_digits};
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Holder, Member, Rename};
-use crate::reconcile::person::Base;
+use crate::reconcile::person::{Base, Flights};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
@@ -50,9 +52,16 @@ impl Connection {
                     let mut still = BTreeSet::new();
                     let ids = tx.unplaced(dirty, BATCH + known_waiting.len())?;
                     let all = ids.len() < BATCH + known_waiting.len();
-                    for id in ids {
-                        if place_one(tx, &id, &settings, dirty, now)? {
-                            tx.set_placed(&id)?;
+                    let placed = sparing_each(tx, now, &ids, |id| {
+                        let placed = place_one(tx, id, &settings, dirty, now)?;
+                        if placed {
+                            tx.set_placed(id)?;
+                        }
+                        Ok(placed)
+                    })?;
+                    for (id, placed) in ids.into_iter().zip(placed) {
+                        // What cannot be read waits, until it has been read anew.
+                        if placed == Some(true) {
                             done += 1;
                         } else {
                             still.insert(id);
@@ -72,6 +81,10 @@ impl Connection {
 
 /// Decides who a contact is that was never seen before, while it is at hand. `false`: it waits for another.
 pub(super) fn place_newcomer(tx: &Tx<'_>, contact: &IntercomContact, source: &super::observe::Source) -> Result<bool> {
+    // The survivor of a merge inherits a link; that is not a first link.
+    if tx.link_of_merged_into(&contact.id)?.is_some() {
+        return Ok(false);
+    }
     link_first(tx, contact, &source.settings, source.dirty, source.now)
 }
 
@@ -149,7 +162,7 @@ fn link_first(
     };
     let phone = match (settings.without_email, &contact.email, contact.fields.get("phone")) {
         (WithoutEmail::ByPhone, None, Some(phone)) => {
-            let digits: String = phone.to_string().chars().filter(char::is_ascii_digit).collect();
+            let digits = phone_digits(&phone.to_string());
             Some(digits).filter(|digits| digits.len() >= 7)
         }
         _ => None,
@@ -207,7 +220,7 @@ fn link_first(
 }
 
 /// Brevo shows an address that the link has left: the rename is on its way, or about to be.
-fn is_moving(link: &LinkRow, shown: Option<&crate::model::Email>) -> bool {
+fn is_moving(link: &LinkRow, shown: Option<&Email>) -> bool {
     link.email.as_ref() != shown && (link.rename_to.is_some() || link.flights.is_some())
 }
 
@@ -355,7 +368,7 @@ fn moved(
             reopen(tx, link)?;
         }
         Rename::Adopt(brevo) => {
-            adopt(tx, link, brevo, row)?;
+            adopt(tx, link, brevo, new)?;
             reopen(tx, link)?;
         }
         Rename::LeaveGroup => {
@@ -398,7 +411,7 @@ fn moved(
     Ok(true)
 }
 
-fn holder(tx: &Tx<'_>, email: &crate::model::Email, own: &LinkRow) -> Result<Holder> {
+fn holder(tx: &Tx<'_>, email: &Email, own: &LinkRow) -> Result<Holder> {
     let held = match tx.link_by_email(email)? {
         Some(link) => Some(link),
         None => match tx.brevo_contact_by_email(email)? {
@@ -420,7 +433,7 @@ fn holder(tx: &Tx<'_>, email: &crate::model::Email, own: &LinkRow) -> Result<Hol
 }
 
 /// Where a link moves as a whole: nobody of it has its address any more, and somebody has another.
-fn moves_to(tx: &Tx<'_>, link: &LinkRow) -> Result<Option<crate::model::Email>> {
+fn moves_to(tx: &Tx<'_>, link: &LinkRow) -> Result<Option<Email>> {
     let members = tx.members(link.id)?;
     let live: Vec<&IntercomRow> = members.iter().filter(|member| member.state == ContactState::Live).collect();
     let stays = live.iter().any(|member| member.contact.email == link.email);
@@ -443,26 +456,19 @@ fn is_circle(tx: &Tx<'_>, link: &LinkRow, next: i64) -> Result<bool> {
     Ok(false)
 }
 
-/// An unlinked contact holds the new address: it becomes the person's, by first-link rules, with the stricter consent
-/// of both. The contact that the person had is left alone.
-fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, row: &IntercomRow) -> Result<()> {
-    let base = Base { consent: link_consent(link)?, ..Base::default() };
-    // What was agreed on with the old contact says nothing about the new one, but an opt-out does.
-    let base = Base {
-        consent: base.consent.map(|consent| crate::reconcile::consent::ConsentBase {
-            intercom_out: consent.intercom_out && !consent.brevo_out,
-            ..consent
-        }),
-        ..base
-    };
-    let out = base.consent.is_some_and(|consent| consent.brevo_out);
+/// An unlinked contact holds the person's address, seen before a rename or run into by it: it becomes the person's, by
+/// first-link rules, with the stricter consent of both. The contact that the person had is left alone.
+pub(super) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email) -> Result<()> {
+    // What was agreed on with the old contact says nothing about the new one, but an opt-out does: Brevo's goes along,
+    // and Intercom's is news to the new contact.
+    let consent = link_consent(link)?.filter(|consent| consent.brevo_out);
+    let consent = consent.map(|consent| ConsentBase { intercom_out: false, ..consent });
+    let flights = Flights { may_loosen: consent.is_some(), ..Flights::default() };
+    let flights = consent.is_some().then(|| tx.pack("links.flights", &flights)).transpose()?;
     tx.set_brevo(link.id, Some(brevo))?;
-    tx.set_link_email(link.id, row.contact.email.as_ref())?;
+    tx.set_link_email(link.id, Some(email))?;
     tx.set_rename(link.id, None)?;
-    let flights = crate::reconcile::person::Flights { may_loosen: out, ..Default::default() };
-    let flights = out.then(|| tx.pack("links.flights", &flights)).transpose()?;
-    let base = Base { consent: if out { base.consent } else { None }, ..Base::default() };
-    tx.settle(link.id, &tx.pack("links.base", &base)?, flights.as_ref())
+    tx.settle(link.id, &tx.pack("links.base", &Base { consent, ..Base::default() })?, flights.as_ref())
 }
 
 /// Two people exchanged addresses: the links are re-pointed and nobody is renamed. Each side's fields go to the new
@@ -482,16 +488,12 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     Ok(())
 }
 
-fn link_consent(link: &LinkRow) -> Result<Option<crate::reconcile::consent::ConsentBase>> {
+fn link_consent(link: &LinkRow) -> Result<Option<ConsentBase>> {
     Ok(base_of(link)?.consent)
 }
 
 /// A member that leaves an address leaves with the consent it had.
-fn carry_consent(
-    tx: &Tx<'_>,
-    contact: &IntercomContactId,
-    consent: Option<crate::reconcile::consent::ConsentBase>,
-) -> Result<()> {
+fn carry_consent(tx: &Tx<'_>, contact: &IntercomContactId, consent: Option<ConsentBase>) -> Result<()> {
     if !consent.is_some_and(|consent| consent.brevo_out) {
         return Ok(());
     }
@@ -500,7 +502,7 @@ fn carry_consent(
     let mut base = base_of(&link)?;
     if base.consent.is_none() {
         base.consent = consent;
-        let flights = crate::reconcile::person::Flights { may_loosen: true, ..Default::default() };
+        let flights = Flights { may_loosen: true, ..Default::default() };
         tx.settle(link.id, &tx.pack("links.base", &base)?, Some(&tx.pack("links.flights", &flights)?))?;
     }
     Ok(())

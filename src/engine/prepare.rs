@@ -35,6 +35,23 @@ pub struct Ready {
     pub missing_lists: Vec<String>,
 }
 
+impl Ready {
+    /// A list as people know it: by its name, with its id beside it.
+    pub(super) fn list_in_words(&self, list: BrevoListId, names: &BTreeMap<BrevoListId, String>) -> String {
+        let to_be_made = || {
+            self.lists.iter().find_map(|(rule, id)| match &rule.list {
+                ListName::Name(name) if *id == list => Some(format!("“{name}” (still to be made)")),
+                _ => None,
+            })
+        };
+        names
+            .get(&list)
+            .map(|name| format!("“{name}” (list {list})"))
+            .or_else(to_be_made)
+            .unwrap_or_else(|| format!("list {list}"))
+    }
+}
+
 impl Connection {
     /// Finds out about the accounts and makes what is missing (not in a dry run).
     ///

@@ -2,10 +2,9 @@
 //! move together or not at all, so a crash loses a page, not a sweep.
 
 use super::observe::Source;
+use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Progress, Stage};
-use crate::model::{
-    ContactKey, ErrorKind, Fetched, Gone, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName,
-};
+use crate::model::{ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName};
 use crate::store::links::Dirty;
 use crate::store::progress::{Sweep, Watermark};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -31,13 +30,11 @@ impl std::ops::AddAssign for Swept {
     }
 }
 
-/// Contacts that a sweep did not show are asked for by id, so many at most in one go.
-const MOST_CONFIRMED: usize = 200;
 /// More pages than twice what the newest total allows end a sweep; so many more are allowed in any case.
 const SPARE_PAGES: u64 = 20;
 
 impl Connection {
-    fn side(&self, side: SideName) -> &Arc<dyn Side> {
+    pub(super) fn side(&self, side: SideName) -> &Arc<dyn Side> {
         match side {
             SideName::Intercom => &self.intercom,
             SideName::Brevo => &self.brevo,
@@ -94,6 +91,31 @@ impl Connection {
         priority: Priority,
         progress: &dyn Progress,
     ) -> Result<Swept, EngineError> {
+        self.sweep_from(side, resource, scope, true, priority, progress).await
+    }
+
+    /// Reads a whole sweep from its first page on, whatever another one has read already: pages are in the order of
+    /// creation, so one that goes on half-way does not show who has opted out since on the pages before.
+    pub(super) async fn sweep_afresh(
+        &self,
+        side: SideName,
+        resource: Resource,
+        scope: Scope,
+        priority: Priority,
+    ) -> Result<Swept, EngineError> {
+        self.sweep_from(side, resource, scope, false, priority, &super::Silent).await
+    }
+
+    /// `resumes`: goes on where another stopped, and leaves its cursor for the next.
+    async fn sweep_from(
+        &self,
+        side: SideName,
+        resource: Resource,
+        scope: Scope,
+        resumes: bool,
+        priority: Priority,
+        progress: &dyn Progress,
+    ) -> Result<Swept, EngineError> {
         let ready = self.require_ready()?;
         let began = self.now();
         let full = !matches!(scope, Scope::Since(_));
@@ -110,7 +132,8 @@ impl Connection {
         let mut sweep = self
             .store
             .write(move |tx| {
-                if let Some(sweep) = tx.sweep(side, resource)?
+                if resumes
+                    && let Some(sweep) = tx.sweep(side, resource)?
                     && sweep.scope == scope
                     && sweep.cursor.is_some()
                     // A cursor is not kept for days.
@@ -144,7 +167,7 @@ impl Connection {
                 Err(error) => {
                     if error.kind == ErrorKind::LostCursor {
                         // The vendor no longer knows it: the sweep starts again at the next run.
-                        self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                        self.forget_sweep(side, resource, resumes).await?;
                     }
                     return Err(error.into());
                 }
@@ -155,11 +178,11 @@ impl Connection {
                 && sweep.last_page.as_ref() == Some(&print)
                 && page.next.is_some()
             {
-                self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                self.forget_sweep(side, resource, resumes).await?;
                 return Err(give_up("the same page came twice"));
             }
             if page.next.is_some() && page.next == sweep.cursor && page.repeats_are_errors {
-                self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                self.forget_sweep(side, resource, resumes).await?;
                 return Err(give_up("the same cursor came twice"));
             }
             let rows = page.observations.len() as u64;
@@ -173,7 +196,7 @@ impl Connection {
                 && sweep.rows > total.saturating_mul(2) + 1_000
                 && sweep.pages > SPARE_PAGES
             {
-                self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
+                self.forget_sweep(side, resource, resumes).await?;
                 return Err(give_up("more pages came than twice the total allows"));
             }
             let source = Source { place, ..self.source(number, false, sweep.began_at, dirty)? };
@@ -188,19 +211,22 @@ impl Connection {
             };
             let observations = page.observations;
             let keep = self.store.write(move |tx| {
-                let mut changed = 0;
-                for observation in &observations {
-                    changed += u64::from(source.apply(tx, observation)?);
-                }
+                let changed = source.apply_all(tx, &observations)?;
                 if last {
-                    tx.end_sweep(side, resource)?;
+                    if resumes {
+                        tx.end_sweep(side, resource)?;
+                    }
+                    if kept.scope == Scope::Full && resource == Resource::Contacts {
+                        // What it did not show is no deletion before it was asked for by id (`confirm`).
+                        tx.ask_for_unseen(side, number)?;
+                    }
                     // By the vendor's clock; where it sent none, nothing is assumed and the next read is full.
                     if let Some(started) = kept.started_at.filter(|_| covers) {
                         let watermark = started - Self::overlap(side, resource);
                         let complete = matches!(kept.scope, Scope::Full);
                         tx.set_watermark(side, resource, watermark, complete.then_some(started))?;
                     }
-                } else {
+                } else if resumes {
                     tx.put_sweep(side, resource, &kept)?;
                 }
                 Ok(changed)
@@ -214,9 +240,6 @@ impl Connection {
             let Some(ahead) = ahead else { break };
             next = ahead;
         }
-        if scope == Scope::Full {
-            self.confirm_missing(side, resource, number, priority).await?;
-        }
         if side == SideName::Brevo && resource == Resource::Contacts && covers && !full {
             self.settle_unshown(sweep.began_at).await?;
         }
@@ -224,96 +247,11 @@ impl Connection {
         Ok(swept)
     }
 
-    /// A record that a sweep did not show is never a deletion: each is confirmed by id first.
-    async fn confirm_missing(
-        &self,
-        side: SideName,
-        resource: Resource,
-        number: i64,
-        priority: Priority,
-    ) -> Result<(), EngineError> {
-        if resource != Resource::Contacts {
-            return Ok(());
-        }
-        let keys: Vec<ContactKey> = match side {
-            SideName::Intercom => {
-                let ids = self.store.read(move |tx| tx.unseen_intercom_contacts(number, MOST_CONFIRMED)).await?;
-                ids.into_iter().map(ContactKey::Intercom).collect()
-            }
-            SideName::Brevo => {
-                let ids = self
-                    .store
-                    .write(move |tx| {
-                        // Contacts that nobody is linked to are simply forgotten: a read that shows them brings them back.
-                        tx.forget_unseen_brevo_contacts(number)?;
-                        tx.unseen_brevo_contacts(number, MOST_CONFIRMED)
-                    })
-                    .await?;
-                ids.into_iter().map(ContactKey::Brevo).collect()
-            }
-        };
-        for key in keys {
-            self.confirm(key, number, priority).await?;
+    async fn forget_sweep(&self, side: SideName, resource: Resource, resumes: bool) -> Result<(), EngineError> {
+        if resumes {
+            self.store.write(move |tx| tx.end_sweep(side, resource)).await?;
         }
         Ok(())
-    }
-
-    /// Reads one contact by id and takes what comes for the truth.
-    pub(super) async fn confirm(&self, key: ContactKey, sweep: i64, priority: Priority) -> Result<bool, EngineError> {
-        let side = match key {
-            ContactKey::Intercom(_) | ContactKey::IntercomExternalId(_) | ContactKey::IntercomEmail(_) => {
-                SideName::Intercom
-            }
-            _ => SideName::Brevo,
-        };
-        let read_began = self.now();
-        let found = self.side(side).fetch(&key, priority).await?;
-        let survivor = self.unseen_survivor(&found, priority).await?;
-        let source = self.source(sweep, true, read_began, Dirty::Live)?;
-        Ok(self
-            .store
-            .write(move |tx| match (found, key) {
-                (Fetched::Found(observation, _), key) => {
-                    if let ContactKey::Intercom(id) = &key {
-                        tx.forget_said_gone(id)?;
-                    }
-                    source.apply(tx, &observation)
-                }
-                (Fetched::Gone(how), ContactKey::Intercom(id)) => {
-                    if let Some(survivor) = survivor {
-                        source.apply(tx, &survivor)?;
-                    }
-                    source.apply(tx, &Observation::IntercomContactGone(id, how))
-                }
-                (Fetched::Gone(_), ContactKey::Brevo(id)) => source.apply(tx, &Observation::BrevoContactGone(id)),
-                (Fetched::Gone(_), _) => Ok(false),
-            })
-            .await?)
-    }
-
-    /// The survivor of a merge whom we have never seen is read at once: known too late, it would be taken for somebody
-    /// new and linked by first-link rules, and the history and the opt-outs of the one it absorbed would be left behind.
-    async fn unseen_survivor(
-        &self,
-        found: &Fetched,
-        priority: Priority,
-    ) -> Result<Option<Box<Observation>>, EngineError> {
-        let Fetched::Gone(Gone::Merged { into: Some(survivor) }) = found else { return Ok(None) };
-        let id = survivor.clone();
-        if self.store.read(move |tx| tx.intercom_contact(&id)).await?.is_some() {
-            return Ok(None);
-        }
-        match self.intercom.fetch(&ContactKey::Intercom(survivor.clone()), priority).await {
-            Ok(Fetched::Found(observation, _)) => Ok(Some(observation)),
-            // Gone as well: whoever absorbed it is found when it is itself asked for.
-            Ok(Fetched::Gone(_)) => Ok(None),
-            Err(error) if error.is_transient() || matches!(error.kind, ErrorKind::Auth(_)) => Err(error.into()),
-            // Refused for good: the merge is known all the same, and the sweeps may show the survivor.
-            Err(error) => {
-                tracing::warn!("the survivor of a merge cannot be read: {error}");
-                Ok(None)
-            }
-        }
     }
 
     /// Contacts that a Brevo read did not show have not been touched since its start: what we hold of them is fresh, and
@@ -327,17 +265,18 @@ impl Connection {
                 .store
                 .write(move |tx| {
                     let ids = tx.verifiable(true, read_began, after, BATCH)?;
-                    for id in &ids {
-                        let Some(link) = tx.link(*id)? else { continue };
+                    sparing_each(tx, source.now, &ids, |id| {
+                        let Some(link) = tx.link(*id)? else { return Ok(()) };
                         let Some(contact) = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten() else {
-                            continue;
+                            return Ok(());
                         };
                         // Made by us and never shown yet: wait for a read that shows it.
                         let provisional = contact.modified_at == DateTime::<Utc>::default();
                         if !provisional && source.settle(tx, &link, &contact)? {
                             tx.mark_dirty(*id, Dirty::Live)?;
                         }
-                    }
+                        Ok(())
+                    })?;
                     Ok(ids.last().copied())
                 })
                 .await?;

@@ -8,18 +8,18 @@
 
 use super::imports::Buckets;
 use super::inbox::is_refusal;
-use super::observe::{base_of, mark_brevo_gone, subject_of, to_json};
+use super::observe::{mark_brevo_gone, subject_of, to_json};
 use super::people::{self, Names, Planned};
 use super::{Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{
     Answer, BrevoContact, BrevoContactId, BrevoListId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority,
-    SideError, Write,
+    SideError, Write, phone_digits,
 };
 use crate::reconcile::person::{self, PersonPlan};
 use crate::store::links::{Dirty, LinkState, Stretch};
 use crate::store::listings::NewFailure;
 use crate::store::listings::{Change, Conflict};
-use crate::store::{Result as Stored, StoreError, Tx};
+use crate::store::{Record, Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -167,12 +167,11 @@ impl Connection {
                                 filing.file(tx, planned, &planning, now)?;
                             }
                             Ok(Some(planned)) => alone.push(planned),
-                            // One row that cannot be read holds up nobody.
-                            Err(StoreError::Decode { what, cause }) => {
-                                tracing::error!(link, what, "the state holds something unreadable: {cause}");
+                            // One row that cannot be read holds up nobody. The read that replaces it marks the link anew.
+                            Err(error) => {
+                                super::unreadable::note(tx, error, now)?;
                                 tx.give_up(link)?;
                             }
-                            Err(error) => return Err(error),
                         }
                     }
                     Ok((alone, lists, filing))
@@ -428,6 +427,7 @@ impl Connection {
             for id in claim.claimed.iter().copied() {
                 match self.verify_one(id, priority, &ready).await {
                     Ok(()) => verified += 1,
+                    Err(EngineError::Store(error)) => self.spare::<()>(Err(error.into())).await.map(drop)?,
                     // An address that Brevo will not even look for has not landed.
                     Err(error) if is_refusal(&error) => {
                         tracing::warn!(link = id, "a write of unknown outcome cannot be verified: {error}");
@@ -451,7 +451,8 @@ impl Connection {
             .write(move |tx| {
                 let Some(link) = tx.link(id)?.filter(|link| !link.answered) else { return Ok(None) };
                 let Some(flights) = &link.flights else { return Ok(None) };
-                let flights: person::Flights = flights.unpack("links.flights")?;
+                let flights: person::Flights =
+                    flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(id)))?;
                 // The address that the create was sent with: the person may have another by now.
                 let key = match (link.brevo_id, flights.email.as_ref().or(link.email.as_ref())) {
                     (Some(brevo), _) => ContactKey::Brevo(brevo),
@@ -507,7 +508,7 @@ impl Connection {
 fn phone_of(flights: &person::Flights) -> Option<String> {
     flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, write)| {
         let phone = write.sent.first()?.as_ref()?.to_string();
-        Some(phone.chars().filter(char::is_ascii_digit).collect())
+        Some(phone_digits(&phone))
     })
 }
 
@@ -680,15 +681,7 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
         tx.set_brevo(link.id, Some(contact.id))?;
         tx.settle(link.id, &tx.pack("links.base", &person::Base::default())?, None)?;
     } else {
-        // A rename ran into an unlinked holder: adopted, by first-link rules.
-        let base = base_of(&link)?;
-        let out = base.consent.is_some_and(|consent| consent.brevo_out);
-        let flights = person::Flights { may_loosen: out, ..Default::default() };
-        let base = person::Base { consent: base.consent.filter(|_| out), ..Default::default() };
-        tx.set_brevo(link.id, Some(contact.id))?;
-        tx.set_rename(link.id, None)?;
-        let flights = out.then(|| tx.pack("links.flights", &flights)).transpose()?;
-        tx.settle(link.id, &tx.pack("links.base", &base)?, flights.as_ref())?;
+        super::place::adopt(tx, &link, contact.id, email)?;
     }
     tx.mark_dirty(link.id, Dirty::Live)
 }

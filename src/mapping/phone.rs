@@ -1,5 +1,6 @@
 //! Phone numbers in the form that both vendors understand: E.164.
 
+use crate::model::phone_digits;
 use std::str::FromStr;
 
 /// Why a number was not taken. The number itself is never repeated: it is personal.
@@ -41,8 +42,7 @@ pub fn to_e164(text: &str, default_region: Option<&str>) -> Result<String, Phone
     let formatted = number.format().mode(phonenumber::Mode::E164).to_string();
     // A number that came with its country is never turned into another one: better none than somebody else's. Only a
     // trunk zero in brackets, as in +44 (0)7400…, may go.
-    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
-    if has_country && !international.contains('(') && digits(&formatted) != digits(&international) {
+    if has_country && !international.contains('(') && phone_digits(&formatted) != phone_digits(&international) {
         return Err(PhoneError::Invalid);
     }
     Ok(formatted)
@@ -50,7 +50,7 @@ pub fn to_e164(text: &str, default_region: Option<&str>) -> Result<String, Phone
 
 /// The form in which Brevo's read of `SMS` is compared: `+` and digits (Brevo drops the `+`).
 pub fn observed(text: &str) -> Option<String> {
-    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let digits = phone_digits(text);
     if digits.is_empty() { None } else { Some(format!("+{digits}")) }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod ids;
 mod observation;
 pub mod pack;
+mod phone;
 mod record;
 mod side;
 mod value;
@@ -24,6 +25,7 @@ pub use ids::{
     IntercomTagId, IntercomWorkspaceId, ProcessId,
 };
 pub use observation::{Cursor, Fetched, Gone, Observation, ReadPage, ReadRequest, Related, Resource, Scope};
+pub use phone::phone_digits;
 pub use record::{
     BrevoContact, Company, Conversation, ConversationState, Fields, IntercomContact, Partial, Rating, Role, Sla, Tag,
 };

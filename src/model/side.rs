@@ -58,6 +58,16 @@ pub enum ContactKey {
     BrevoPhone(String),
 }
 
+impl ContactKey {
+    /// Whose contact it names.
+    pub fn side(&self) -> SideName {
+        match self {
+            Self::Intercom(_) | Self::IntercomExternalId(_) | Self::IntercomEmail(_) => SideName::Intercom,
+            Self::Brevo(_) | Self::BrevoEmail(_) | Self::BrevoExtId(_) | Self::BrevoPhone(_) => SideName::Brevo,
+        }
+    }
+}
+
 /// A vendor, as the engine sees it. Implementations pace themselves (they never exceed their budgets) and retry what
 /// can succeed at once; an error that comes out has been retried as often as its [`Priority`] allows.
 ///

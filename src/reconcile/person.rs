@@ -125,6 +125,20 @@ pub enum Notice {
     KeptOffList,
 }
 
+impl Notice {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ExternalIdDiffers, Self::ConsentDiverges, Self::KeptOffList];
+
+    /// The kind under which it is kept and counted.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::ExternalIdDiffers => "external_id_differs",
+            Self::ConsentDiverges => "consent_diverges",
+            Self::KeptOffList => "kept_off_list",
+        }
+    }
+}
+
 /// What to do for one person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonPlan {

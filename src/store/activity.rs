@@ -1,6 +1,6 @@
 //! Companies, conversations, tags and lists.
 
-use super::{Result, Tx, decode, encode, links::Dirty, millis};
+use super::{Record, Result, Tx, decode, encode, links::Dirty, millis};
 use crate::model::{
     BrevoListId, Company, Conversation, ConversationId, IntercomCompanyId, IntercomContactId, IntercomTagId, Tag,
 };
@@ -15,12 +15,17 @@ impl Tx<'_> {
             .prepare_cached("SELECT record FROM companies WHERE id = ?1 AND gone = 0")?
             .query_row([id.as_str()], |row| row.get(0))
             .optional()?;
-        text.map(|text| decode("companies", &text)).transpose()
+        text.map(|text| decode("companies", &text).map_err(|error| error.of(Record::Company(id.clone())))).transpose()
     }
 
     /// Keeps what was observed; `true` if it is new or differs.
     pub fn put_company(&self, company: &Company) -> Result<bool> {
-        let changed = self.company(&company.id)?.as_ref() != Some(company);
+        let known = match self.company(&company.id) {
+            // What cannot be read is replaced.
+            Err(error) if error.unreadable().is_some() => None,
+            known => known?,
+        };
+        let changed = known.as_ref() != Some(company);
         self.0
             .prepare_cached(
                 "INSERT INTO companies (id, updated_at, record) VALUES (?1, ?2, ?3)
@@ -85,7 +90,8 @@ impl Tx<'_> {
             .prepare_cached("SELECT record FROM conversations WHERE id = ?1 AND gone = 0")?
             .query_row([id.as_str()], |row| row.get(0))
             .optional()?;
-        text.map(|text| decode("conversations", &text)).transpose()
+        text.map(|text| decode("conversations", &text).map_err(|error| error.of(Record::Conversation(id.clone()))))
+            .transpose()
     }
 
     /// Keeps what was observed.
@@ -170,11 +176,16 @@ impl Tx<'_> {
     /// The conversations in which a contact takes part.
     pub fn conversations_of(&self, contact: &IntercomContactId) -> Result<Vec<Conversation>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT c.record FROM conversation_contacts cc JOIN conversations c ON c.id = cc.conversation
+            "SELECT c.record, c.id FROM conversation_contacts cc JOIN conversations c ON c.id = cc.conversation
              WHERE cc.contact = ?1 AND c.gone = 0 ORDER BY c.id",
         )?;
-        let rows = statement.query_map([contact.as_str()], |row| row.get::<_, String>(0))?;
-        rows.map(|text| decode("conversations", &text?)).collect()
+        let rows =
+            statement.query_map([contact.as_str()], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)))?;
+        rows.map(|row| {
+            let (text, id) = row?;
+            decode("conversations", &text).map_err(|error| error.of(Record::Conversation(ConversationId::new(id))))
+        })
+        .collect()
     }
 
     /// Keeps a tag's name; `true` if it is new or was renamed.

@@ -1,7 +1,7 @@
 //! Both sides' views of contacts: what was last observed there.
 
-use super::{Result, Tx, links::Dirty, millis};
-use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId};
+use super::{Record, Result, Tx, links::Dirty, millis};
+use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId, phone_digits};
 use rusqlite::{OptionalExtension as _, Row, params};
 
 /// How an Intercom contact is doing there.
@@ -77,10 +77,13 @@ fn intercom_row(row: &Row<'_>) -> rusqlite::Result<IntercomColumns> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
 }
 
-fn to_intercom(tx: &Tx<'_>, columns: IntercomColumns) -> Result<IntercomRow> {
+fn to_intercom(tx: &Tx<'_>, id: &str, columns: IntercomColumns) -> Result<IntercomRow> {
     let (record, state, merged_into, link, is_primary) = columns;
     Ok(IntercomRow {
-        contact: tx.kept(record).unpack("intercom_contacts")?,
+        contact: tx
+            .kept(record)
+            .unpack("intercom_contacts")
+            .map_err(|error| error.of(Record::Intercom(IntercomContactId::new(id))))?,
         state: ContactState::parse(&state),
         merged_into: merged_into.map(IntercomContactId::new),
         link,
@@ -95,8 +98,18 @@ impl Tx<'_> {
             .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE id = ?1"))?
             .query_row([id.as_str()], intercom_row)
             .optional()?
-            .map(|columns| to_intercom(self, columns))
+            .map(|columns| to_intercom(self, id.as_str(), columns))
             .transpose()
+    }
+
+    /// The address under which a contact is kept, whatever else of it can be read.
+    pub fn intercom_email(&self, id: &IntercomContactId) -> Result<Option<Email>> {
+        let email: Option<Option<String>> = self
+            .0
+            .prepare_cached("SELECT email FROM intercom_contacts WHERE id = ?1")?
+            .query_row([id.as_str()], |row| row.get(0))
+            .optional()?;
+        Ok(email.flatten().map(Email::from_kept))
     }
 
     /// Keeps what was observed. The contact is live by that.
@@ -155,6 +168,12 @@ impl Tx<'_> {
     /// Identity is decided.
     pub fn set_placed(&self, id: &IntercomContactId) -> Result<()> {
         self.0.prepare_cached("UPDATE intercom_contacts SET unplaced = 0 WHERE id = ?1")?.execute([id.as_str()])?;
+        Ok(())
+    }
+
+    /// Nothing is decided about a link's contacts until one of them changes.
+    pub fn set_members_placed(&self, link: i64) -> Result<()> {
+        self.0.prepare_cached("UPDATE intercom_contacts SET unplaced = 0 WHERE link = ?1")?.execute([link])?;
         Ok(())
     }
 
@@ -221,22 +240,13 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Live contacts that the full sweep `number` did not show: perhaps gone, to be confirmed by id.
-    pub fn unseen_intercom_contacts(&self, number: i64, limit: usize) -> Result<Vec<IntercomContactId>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT id FROM intercom_contacts WHERE state = 'live' AND seen_in < ?1 ORDER BY id LIMIT ?2",
-        )?;
-        let ids = statement.query_map(params![number, limit], |row| row.get::<_, String>(0))?;
-        Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
-    }
-
     /// The members of a link, live or not.
     pub fn members(&self, link: i64) -> Result<Vec<IntercomRow>> {
-        let mut statement = self
-            .0
-            .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE link = ?1 ORDER BY id"))?;
-        let rows = statement.query_map([link], intercom_row)?;
-        rows.map(|columns| to_intercom(self, columns?)).collect()
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT {INTERCOM_COLUMNS}, id FROM intercom_contacts WHERE link = ?1 ORDER BY id"
+        ))?;
+        let rows = statement.query_map([link], |row| Ok((intercom_row(row)?, row.get::<_, String>(5)?)))?;
+        rows.map(|row| row.map_err(Into::into).and_then(|(columns, id)| to_intercom(self, &id, columns))).collect()
     }
 
     /// Puts a contact into a link (or into none).
@@ -268,19 +278,21 @@ impl Tx<'_> {
     }
 
     fn brevo_contact_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<BrevoContact>> {
-        let record: Option<Vec<u8>> = self
+        let record: Option<(Vec<u8>, i64)> = self
             .0
             .prepare_cached(&format!(
-                "SELECT record FROM brevo_contacts WHERE {condition} AND gone = 0 ORDER BY id LIMIT 1"
+                "SELECT record, id FROM brevo_contacts WHERE {condition} AND gone = 0 ORDER BY id LIMIT 1"
             ))?
-            .query_row([value], |row| row.get(0))
+            .query_row([value], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()?;
-        record.map(|record| self.kept(record).unpack("brevo_contacts")).transpose()
+        let Some((record, id)) = record else { return Ok(None) };
+        let contact = self.kept(record).unpack("brevo_contacts");
+        contact.map(Some).map_err(|error| error.of(Record::Brevo(BrevoContactId::new(id))))
     }
 
     /// Keeps what was observed, or what we have just made there (`provisional`: any later read replaces it).
     pub fn put_brevo_contact(&self, contact: &BrevoContact, seen_in: i64, provisional: bool) -> Result<()> {
-        let phone = contact.attributes.get("SMS").map(|phone| digits(&phone.to_string()));
+        let phone = contact.attributes.get("SMS").map(|phone| phone_digits(&phone.to_string()));
         let modified_at = if provisional { 0 } else { millis(contact.modified_at) };
         self.0
             .prepare_cached(
@@ -308,26 +320,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Linked contacts that the full sweep `number` did not show.
-    pub fn unseen_brevo_contacts(&self, number: i64, limit: usize) -> Result<Vec<BrevoContactId>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT b.id FROM brevo_contacts b JOIN links l ON l.brevo_id = b.id
-             WHERE b.gone = 0 AND b.seen_in < ?1 ORDER BY b.id LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![number, limit], |row| row.get(0).map(BrevoContactId::new))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
-    }
-
-    /// Forgets contacts that the full sweep `number` did not show and that nobody is linked to, all of them: a first
-    /// link to one that is gone would count as a linked contact that is gone.
-    pub fn forget_unseen_brevo_contacts(&self, number: i64) -> Result<usize> {
-        Ok(self.0.execute(
-            "UPDATE brevo_contacts SET gone = 1 WHERE gone = 0 AND seen_in < ?1
-               AND NOT EXISTS (SELECT 1 FROM links WHERE brevo_id = brevo_contacts.id)",
-            [number],
-        )?)
-    }
-
     /// Notes that a sweep showed the contact.
     pub fn touch_brevo_contact(&self, id: BrevoContactId, seen_in: i64) -> Result<()> {
         self.0
@@ -338,7 +330,7 @@ impl Tx<'_> {
 
     /// Says who gets this phone: `link`, unless another link or another Brevo contact has it. `false`: somebody else.
     pub fn claim_phone(&self, phone: &str, link: i64, brevo: Option<BrevoContactId>) -> Result<bool> {
-        let phone = digits(phone);
+        let phone = phone_digits(phone);
         let holder: Option<i64> = self
             .0
             .prepare_cached("SELECT id FROM brevo_contacts WHERE phone = ?1 AND gone = 0 LIMIT 1")?
@@ -359,9 +351,4 @@ impl Tx<'_> {
             self.0.prepare_cached("SELECT link FROM phones WHERE phone = ?1")?.query_row([&phone], |row| row.get(0))?;
         Ok(owner == link)
     }
-}
-
-/// A phone as Brevo shows it: digits with country code, no plus.
-fn digits(phone: &str) -> String {
-    phone.chars().filter(char::is_ascii_digit).collect()
 }

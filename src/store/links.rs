@@ -158,11 +158,12 @@ fn link_row(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Columns> {
     Ok((link, row.get(13)?))
 }
 
-fn finish((mut link, quarantined): Columns) -> Result<LinkRow> {
+fn finish((mut link, quarantined): Columns) -> LinkRow {
     if let Some(text) = quarantined {
-        link.quarantined = decode("links.quarantined", &text)?;
+        // What cannot be read is tried again, and refused again at worst.
+        link.quarantined = decode("links.quarantined", &text).unwrap_or_default();
     }
-    Ok(link)
+    link
 }
 
 // The plus sign keeps SQLite from walking all members of links instead of the few contacts that are wanted.
@@ -190,12 +191,12 @@ impl Tx<'_> {
     }
 
     fn link_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<LinkRow>> {
-        self.0
+        Ok(self
+            .0
             .prepare_cached(&format!("SELECT {COLUMNS} FROM links WHERE {condition}"))?
             .query_row([value], |row| link_row(self, row))
             .optional()?
-            .map(finish)
-            .transpose()
+            .map(finish))
     }
 
     /// A few links, for a look.
@@ -489,8 +490,8 @@ impl Tx<'_> {
     pub fn put_in_import(&self, link: i64, import: i64, base: &Packed, flights: &Packed) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE links SET import = ?2, pending_base = ?3, flights = ?4, answered = 0, dirty = 0, sweep = 0
-                 WHERE id = ?1",
+                "UPDATE links SET import = ?2, pending_base = ?3, flights = ?4, answered = 0, import_dirty = dirty, dirty = 0,
+                 sweep = 0 WHERE id = ?1",
             )?
             .execute(params![link, import, base.bytes(), flights.bytes()])?;
         Ok(())
@@ -524,18 +525,18 @@ impl Tx<'_> {
             .0
             .prepare_cached(
                 "UPDATE links SET import = NULL, pending_base = NULL, flights = NULL, answered = 1, verify_after = NULL,
-                 dirty = max(dirty, 1), marks = marks + 1, not_before = ?3, tries = tries + ?4
+                 dirty = max(dirty, coalesce(import_dirty, 1)), marks = marks + 1, not_before = ?3, tries = tries + ?4
                  WHERE import = ?1 AND (?2 IS NULL OR id = ?2)",
             )?
             .execute(params![import, link, millis(not_before), failed])?)
     }
 
-    /// Links with a Brevo contact in unfinished imports whose person has opted out since.
-    pub fn urgent_in_imports(&self, limit: usize) -> Result<Vec<i64>> {
+    /// Links in unfinished imports whose person may have opted out since, after `after`.
+    pub fn urgent_in_imports(&self, after: i64, limit: usize) -> Result<Vec<i64>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT id FROM links WHERE import IS NOT NULL AND dirty > 0 AND dirty = 3 AND brevo_id IS NOT NULL LIMIT ?1",
+            "SELECT id FROM links WHERE import IS NOT NULL AND dirty > 0 AND dirty = 3 AND +id > ?1 ORDER BY +id LIMIT ?2",
         )?;
-        let ids = statement.query_map([limit], |row| row.get(0))?;
+        let ids = statement.query_map(params![after, limit], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -545,7 +546,7 @@ impl Tx<'_> {
             "SELECT {COLUMNS} FROM links WHERE import = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
         ))?;
         let rows = statement.query_map(params![import, after, limit], |row| link_row(self, row))?;
-        rows.map(|columns| finish(columns?)).collect()
+        rows.map(|columns| Ok(finish(columns?))).collect()
     }
 
     /// Takes a link out of its import, which has made this contact.

@@ -113,6 +113,8 @@ pub struct Counts {
     pub pending: u64,
     /// Writes whose outcome is to be verified.
     pub verifying: u64,
+    /// Contacts that a full read did not show, still to be asked for by id.
+    pub to_confirm: u64,
     /// Refused records and fields.
     pub failed: u64,
     /// Notices by kind.
@@ -148,6 +150,12 @@ impl Tx<'_> {
             }
         }
         Ok(cleared)
+    }
+
+    /// One record's trouble with one field is over.
+    pub fn clear_failure(&self, subject: &str, field: &str) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM failures WHERE subject = ?1 AND field = ?2")?.execute([subject, field])?;
+        Ok(())
     }
 
     /// What was refused, newest first.
@@ -315,7 +323,8 @@ impl Tx<'_> {
                    OR EXISTS (SELECT 1 FROM intercom_contacts WHERE unplaced > 0)
                    OR EXISTS (SELECT 1 FROM intercom_contacts WHERE wants_tags + wants_companies + wants_fetch > 0)
                    OR EXISTS (SELECT 1 FROM outbox WHERE state IN ('open', 'sending'))
-                   OR EXISTS (SELECT 1 FROM inbox WHERE done_at IS NULL)",
+                   OR EXISTS (SELECT 1 FROM inbox WHERE done_at IS NULL)
+                   OR EXISTS (SELECT 1 FROM to_confirm)",
             )?
             .query_row([], |row| row.get(0))?)
     }
@@ -340,6 +349,7 @@ impl Tx<'_> {
             companies_synced: one("SELECT count(*) FROM companies WHERE gone = 0")?,
             pending: one("SELECT count(*) FROM links WHERE dirty > 0 OR import IS NOT NULL")? + self.count_outbox()?,
             verifying: one("SELECT count(*) FROM links WHERE flights IS NOT NULL AND answered = 0")?,
+            to_confirm: self.count_to_ask_for()?,
             failed: one("SELECT count(*) FROM failures")?,
             notices,
             conflicts: one("SELECT count(*) FROM conflicts")?,

@@ -53,6 +53,9 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE INDEX brevo_contacts_ext_id ON brevo_contacts(ext_id) WHERE ext_id IS NOT NULL;
     CREATE INDEX brevo_contacts_phone ON brevo_contacts(phone) WHERE phone IS NOT NULL;
 
+    -- Contacts to be asked for by id: a full read did not show them, or their row cannot be read.
+    CREATE TABLE to_confirm (side TEXT NOT NULL, id TEXT NOT NULL, PRIMARY KEY (side, id)) WITHOUT ROWID;
+
     -- One person: one address, its Intercom contacts, at most one Brevo contact, and what both agreed on.
     CREATE TABLE links (
         id INTEGER PRIMARY KEY,
@@ -65,6 +68,7 @@ const STEPS: &[M<'_>] = &[M::up(
         answered INTEGER NOT NULL DEFAULT 0,
         verify_after INTEGER,                      -- our clock, ms: only a read that began later settles the flights
         import INTEGER,                            -- the unfinished import that holds this person
+        import_dirty INTEGER,                      -- how urgent planning was before
         dirty INTEGER NOT NULL DEFAULT 0,          -- 0 no, 1 backfill, 2 live, 3 consent
         marks INTEGER NOT NULL DEFAULT 0,          -- how often something about the person has changed: an answer to an
                                                    -- older plan does not clear a newer mark
@@ -218,7 +222,8 @@ const STEPS: &[M<'_>] = &[M::up(
         started_at INTEGER,                        -- Brevo's clock
         sent_at INTEGER NOT NULL,                  -- our clock
         checked_at INTEGER,
-        reports TEXT
+        reports TEXT,
+        landed_by INTEGER                          -- our clock: until when a request without an answer may land
     );
     CREATE INDEX imports_open ON imports(id) WHERE state <> 'done';
     -- People on whom a row of an update import that was given up may still land.

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `migrations` | the schema |
 //! | [`contacts`] | both sides' views of contacts |
+//! | `confirm` | contacts that are to be asked for by id |
 //! | [`links`] | who is whom, base, our writes on their way, what is to be planned |
 //! | [`activity`] | companies, conversations, tags |
 //! | [`progress`] | cursors, watermarks, schedule, runs, the pair of accounts |
@@ -14,6 +15,7 @@
 //! | `worker` | the thread on which the state is used |
 
 pub mod activity;
+mod confirm;
 pub mod contacts;
 pub mod facts;
 pub mod links;
@@ -31,6 +33,7 @@ use words::Dictionary;
 pub use words::{Packed, Shared};
 use worker::Worker;
 
+use crate::model::{BrevoContactId, ConversationId, IntercomCompanyId, IntercomContactId};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -81,6 +84,14 @@ pub enum StoreError {
         /// Why.
         cause: String,
     },
+    /// One record cannot be read back: it holds up nobody else.
+    #[error("the state holds something unreadable of {record}: {cause}")]
+    Unreadable {
+        /// Which.
+        record: Record,
+        /// Why.
+        cause: String,
+    },
     /// The file or its folder cannot be opened.
     #[error("cannot open the state at {path}: {cause}")]
     Open {
@@ -107,6 +118,52 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt(error.to_string()),
             _ => Self::Sqlite(error),
+        }
+    }
+}
+
+/// A record of the state, by id: nothing personal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    /// Intercom's view of a contact.
+    Intercom(IntercomContactId),
+    /// Brevo's view of a contact.
+    Brevo(BrevoContactId),
+    /// A company.
+    Company(IntercomCompanyId),
+    /// A conversation.
+    Conversation(ConversationId),
+    /// What both sides agreed on about a person, or our writes on their way to them.
+    Link(i64),
+}
+
+impl std::fmt::Display for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Intercom(id) => write!(f, "contact {id}"),
+            Self::Brevo(id) => write!(f, "Brevo contact {id}"),
+            Self::Company(id) => write!(f, "company {id}"),
+            Self::Conversation(id) => write!(f, "conversation {id}"),
+            Self::Link(id) => write!(f, "link {id}"),
+        }
+    }
+}
+
+impl StoreError {
+    /// The same, where it is known which record could not be read.
+    #[must_use]
+    pub fn of(self, record: Record) -> Self {
+        match self {
+            Self::Decode { cause, .. } => Self::Unreadable { record, cause },
+            other => other,
+        }
+    }
+
+    /// The record that could not be read, if that was all.
+    pub fn unreadable(&self) -> Option<&Record> {
+        match self {
+            Self::Unreadable { record, .. } => Some(record),
+            _ => None,
         }
     }
 }
@@ -300,6 +357,20 @@ impl Store {
 }
 
 impl Tx<'_> {
+    /// Runs `work` as a part of the transaction that is kept whole or not at all; the rest of it goes on.
+    ///
+    /// # Errors
+    /// Whatever `work` says; nothing of it was kept then.
+    pub fn attempt<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.0.prepare_cached("SAVEPOINT part")?.execute([])?;
+        let done = work();
+        if done.is_err() {
+            self.0.prepare_cached("ROLLBACK TO part")?.execute([])?;
+        }
+        self.0.prepare_cached("RELEASE part")?.execute([])?;
+        done
+    }
+
     /// A record, to be kept: base and writes on their way.
     ///
     /// # Errors
@@ -327,7 +398,9 @@ fn encode<T: serde::Serialize>(what: &'static str, value: &T) -> Result<String> 
 
 /// A value from a column's JSON text.
 fn decode<T: serde::de::DeserializeOwned>(what: &'static str, text: &str) -> Result<T> {
-    serde_json::from_str(text).map_err(|error| StoreError::Decode { what, cause: error.to_string() })
+    // The parser's own words repeat what it could not take, which may be personal.
+    let cause = |error: &serde_json::Error| format!("{:?} at column {}", error.classify(), error.column());
+    serde_json::from_str(text).map_err(|error| StoreError::Decode { what, cause: cause(&error) })
 }
 
 /// An instant as milliseconds for a column.

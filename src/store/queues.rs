@@ -79,6 +79,8 @@ pub struct ImportRowState {
     pub checked_at: Option<DateTime<Utc>>,
     /// Brevo's report files by reason.
     pub reports: BTreeMap<String, String>,
+    /// Our clock: until when a request without an answer may land; `None`: three minutes after it left.
+    pub landed_by: Option<DateTime<Utc>>,
 }
 
 impl Tx<'_> {
@@ -213,6 +215,17 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Until when an import without an answer may still land.
+    pub fn import_may_land(&self, id: i64, landed_by: DateTime<Utc>) -> Result<()> {
+        self.0.execute("UPDATE imports SET landed_by = ?2 WHERE id = ?1", params![id, millis(landed_by)])?;
+        Ok(())
+    }
+
+    /// After a start: what had left without an answer may still land for a while, counted from now.
+    pub fn reopen_unanswered_imports(&self, landed_by: DateTime<Utc>) -> Result<usize> {
+        Ok(self.0.execute("UPDATE imports SET landed_by = ?1 WHERE state = 'sending'", [millis(landed_by)])?)
+    }
+
     /// Imports that rows were gathered for.
     pub fn filling_imports(&self) -> Result<Vec<i64>> {
         let mut statement = self.0.prepare_cached("SELECT id FROM imports WHERE state = 'filling'")?;
@@ -283,7 +296,7 @@ impl Tx<'_> {
     /// Imports that have left and are not over.
     pub fn open_imports(&self) -> Result<Vec<ImportRowState>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT id, process, state, kind, rows, started_at, sent_at, checked_at, reports FROM imports
+            "SELECT id, process, state, kind, rows, started_at, sent_at, checked_at, reports, landed_by FROM imports
              WHERE state NOT IN ('done', 'filling') ORDER BY id",
         )?;
         let rows = statement.query_map([], |row| {
@@ -304,6 +317,7 @@ impl Tx<'_> {
                 sent_at: instant(row.get(6)?),
                 checked_at: at(7)?,
                 reports: BTreeMap::new(),
+                landed_by: at(9)?,
             };
             Ok((import, row.get::<_, Option<String>>(8)?))
         })?;

@@ -3,6 +3,7 @@
 use crate::crashes::CrashAt;
 use crate::harness::World;
 use linkspan::engine::{Progress, Stage, SyncOptions};
+use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
 use std::sync::atomic::Ordering;
@@ -80,6 +81,42 @@ async fn a_sync_says_what_it_waits_for_after_a_crash_and_until_when() {
     let first = *untils.first().expect("it is said");
     assert!(untils.iter().all(|until| *until == first));
     assert!((first - began).num_seconds() >= 150 && first < world.doors.clock.now());
+}
+
+/// A request that never left is no refusal of what it was to set.
+#[tokio::test(start_paused = true)]
+async fn an_update_import_that_never_left_is_sent_again() {
+    let crash = Arc::new(CrashAt::default());
+    let mut world = World::with_crashes(CONFIG, crash.clone());
+    let ids = people(&world).await;
+    world.sync().await;
+    rename_all(&world, &ids, "Bo").await;
+    crash.arm("after_import_intent", 1);
+    let connection = world.connection.clone();
+    #[expect(clippy::disallowed_methods, reason = "the run is awaited; a task is what a crash can unwind")]
+    let run = tokio::spawn(async move { connection.sync(&SyncOptions::default(), &Seen::default()).await.map(drop) });
+    assert!(run.await.unwrap_err().is_panic() && crash.fired.load(Ordering::SeqCst));
+    world.restart(CONFIG);
+    world.sync().await;
+    pass(200).await;
+    let summary = world.sync().await;
+    for n in 0..PEOPLE {
+        assert_eq!(world.attribute(&format!("p{n}@x.example"), "FULLNAME"), Some(json!("Bo")), "{summary:?}");
+    }
+    assert_eq!(summary.failed, 0);
+}
+
+/// That we are not let in says nothing about the rows: they may go by import again.
+#[tokio::test(start_paused = true)]
+async fn an_import_that_the_key_did_not_open_is_sent_again_as_an_import() {
+    let world = World::new(CONFIG);
+    world.sync().await;
+    people(&world).await;
+    world.brevo.fail("/contacts/import", Fault::Status(401, None));
+    assert!(world.connection.sync(&SyncOptions::default(), &Seen::default()).await.is_err());
+    pass(200).await;
+    let summary = world.sync().await;
+    assert_eq!((summary.written.imported, summary.written.created), (PEOPLE as u64, 0));
 }
 
 #[tokio::test(start_paused = true)]

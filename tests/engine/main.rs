@@ -7,6 +7,7 @@
 )]
 #![allow(missing_docs)]
 
+mod confirm;
 mod crashes;
 mod edits;
 mod first_sync;
@@ -15,7 +16,9 @@ mod harness;
 mod imports;
 mod orders;
 mod outbox;
+mod previews;
 mod races;
 mod reloads;
 mod switches;
+mod unreadable;
 mod waits;

@@ -203,6 +203,27 @@ async fn an_opt_out_in_brevo_stands_when_many_change() {
     assert!(imports.iter().all(|(_, body)| !body.to_string().contains("p7@x.example")), "not for a moment");
 }
 
+/// What an import has made is not linked before the import is read back, which may be an hour away.
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_does_not_wait_for_the_end_of_the_import_that_made_the_contact() {
+    let limits = "limits: { brevo: { import_threshold: 5 } }";
+    let mut world = World::with(limits, linkspan::store::Store::in_memory().unwrap());
+    world.sync().await;
+    world.brevo.imports_take(std::time::Duration::from_secs(60));
+    let ids: Vec<String> =
+        (0..10).map(|n| world.intercom.create_contact(seed(Some(&format!("p{n}@x.example")), "Ann"))).collect();
+    world.run().await;
+    world.deliver().await;
+    until("the import has landed", || world.brevo.contact_by_email("p3@x.example").is_some()).await;
+    world.intercom.unsubscribe(&ids[3]).unwrap();
+    world.deliver().await;
+    let out = || world.brevo.contact_by_email("p3@x.example").is_some_and(|contact| contact.email_blacklisted);
+    let took = until("the opt-out", out).await;
+    assert!(took.as_secs() < 5, "{took:?}");
+    pass(900).await;
+    assert!(out());
+}
+
 /// A tag that Brevo has no option for is made there first: Brevo drops unknown options without a word.
 #[tokio::test(start_paused = true)]
 async fn a_tag_that_nobody_had_before_arrives() {

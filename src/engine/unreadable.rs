@@ -1,0 +1,112 @@
+//! Rows of the state that cannot be read back. One such row holds up nobody: what was being done with it is undone, it is
+//! logged and listed by its id, and it is read anew at the vendor. What replaces it may be any read that shows the record.
+//!
+//! What both sides agreed on about a person cannot be read anew: that person is listed and left alone, because planned
+//! without it they might be put back on a list that they were taken off.
+
+use super::{Connection, EngineError};
+use crate::model::{Consent, ContactKey, Email, Fields, IntercomContact, IntercomContactId, Partial, Role};
+use crate::store::listings::NewFailure;
+use crate::store::{Record, Result, StoreError, Tx};
+use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
+
+/// Under which field such a row is listed.
+const FIELD: &str = "state";
+
+/// Does something with one record. `None`: something of it could not be read; it is undone and listed.
+pub(super) fn sparing<T>(tx: &Tx<'_>, now: DateTime<Utc>, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    match tx.attempt(work) {
+        Ok(done) => Ok(Some(done)),
+        Err(error) => note(tx, error, now).map(|()| None),
+    }
+}
+
+/// Does something with each of many records: in one go, and one by one only if something cannot be read.
+pub(super) fn sparing_each<I, T>(
+    tx: &Tx<'_>,
+    now: DateTime<Utc>,
+    items: &[I],
+    work: impl Fn(&I) -> Result<T>,
+) -> Result<Vec<Option<T>>> {
+    match tx.attempt(|| items.iter().map(|item| work(item).map(Some)).collect()) {
+        Err(error) if error.unreadable().is_some() => {
+            items.iter().map(|item| sparing(tx, now, || work(item))).collect()
+        }
+        done => done,
+    }
+}
+
+/// A view that is about to be replaced by what was observed: if it cannot be read, none is known.
+/// The flag says whether it was so.
+pub(super) fn replaceable<T>(tx: &Tx<'_>, known: Result<Option<T>>) -> Result<(Option<T>, bool)> {
+    match known {
+        Err(StoreError::Unreadable { record, cause }) => {
+            tracing::error!(%record, "the state holds something unreadable, which is replaced: {cause}");
+            tx.clear_failure(&record.to_string(), FIELD)?;
+            Ok((None, true))
+        }
+        known => Ok((known?, false)),
+    }
+}
+
+/// Lists a row that cannot be read, and asks for it anew. Any other error stays one.
+pub(super) fn note(tx: &Tx<'_>, error: StoreError, now: DateTime<Utc>) -> Result<()> {
+    let StoreError::Unreadable { record, cause } = error else { return Err(error) };
+    tracing::error!(%record, "the state holds something unreadable: {cause}");
+    let (link, next) = match &record {
+        Record::Link(id) => (Some(*id), "the person is left alone"),
+        _ => (None, "it is read anew"),
+    };
+    let message = format!("what the state holds of it cannot be read ({cause}); {next}");
+    let subject = record.to_string();
+    let failure = NewFailure { link, subject: &subject, field: FIELD, message: &message, status: None, dead: true };
+    tx.put_failure(&failure, now)?;
+    match record {
+        Record::Intercom(id) => tx.ask_for(&ContactKey::Intercom(id)),
+        Record::Brevo(id) => tx.ask_for(&ContactKey::Brevo(id)),
+        Record::Conversation(id) => tx.want_conversation(&id).map(drop),
+        // Each read of companies shows all of them.
+        Record::Company(_) => Ok(()),
+        Record::Link(id) => {
+            tx.leave_import(id)?;
+            tx.set_members_placed(id)?;
+            tx.drop_intent(id, None, true)?;
+            tx.give_up(id)
+        }
+    }
+}
+
+/// A contact that is gone and of which nothing can be read: what takes its place says only that
+/// it was there, and under which address.
+pub(super) fn stand_in(id: &IntercomContactId, email: Option<Email>) -> IntercomContact {
+    IntercomContact {
+        id: id.clone(),
+        external_id: None,
+        role: Role::Lead,
+        email,
+        created_at: DateTime::<Utc>::default(),
+        updated_at: DateTime::<Utc>::default(),
+        consent: Consent::default(),
+        tags: Partial { items: BTreeSet::new(), complete: true },
+        companies: Partial { items: BTreeSet::new(), complete: true },
+        fields: Fields::default(),
+    }
+}
+
+impl Connection {
+    /// An error outside a transaction: noted if it is about one row, else it stays one.
+    pub(super) async fn spare<T>(
+        &self,
+        result: std::result::Result<T, EngineError>,
+    ) -> std::result::Result<Option<T>, EngineError> {
+        match result {
+            Err(EngineError::Store(error)) if error.unreadable().is_some() => {
+                let now = self.now();
+                self.store.write(move |tx| note(tx, error, now)).await?;
+                Ok(None)
+            }
+            result => result.map(Some),
+        }
+    }
+}

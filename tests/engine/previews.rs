@@ -1,0 +1,73 @@
+//! What a preview shows, before it is written.
+
+use crate::harness::World;
+use linkspan::model::Email;
+use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
+use linkspan::sandbox::intercom::ContactSeed;
+use serde_json::json;
+use std::time::Duration;
+
+const CONFIG: &str = "
+connectors:
+  intercom:
+    lists:
+      all_users: Users
+";
+
+fn user(email: &str) -> ContactSeed {
+    ContactSeed { email: Some(email.to_owned()), name: Some("Ann Lee".to_owned()), ..ContactSeed::default() }
+}
+
+async fn minutes(minutes: u64) {
+    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_are_shown_by_name_and_notices_under_the_kinds_that_status_counts() {
+    let world = World::new(CONFIG);
+    world.intercom.create_contact(user("ann@x.example"));
+    minutes(10).await;
+    world.sync().await;
+    let users = world.brevo.list_id("Users").unwrap();
+    let ann = Email::parse("ann@x.example").unwrap();
+    world.brevo.leave_list("ann@x.example", users);
+    world.intercom.create_contact(user("bob@x.example"));
+    minutes(10).await;
+    world.full().await;
+    let previews = world.connection.preview(Some(ann)).await.unwrap();
+    assert_eq!(previews[0].notices, ["kept_off_list"]);
+    let counts = world.store.read(|tx| tx.counts()).await.unwrap();
+    assert!(counts.notices.contains_key("kept_off_list"), "{:?}", counts.notices);
+
+    world.intercom.create_contact(user("cat@x.example"));
+    minutes(10).await;
+    let cat = Email::parse("cat@x.example").unwrap();
+    world.connection.read_one(&cat).await.unwrap();
+    let previews = world.connection.preview(Some(cat)).await.unwrap();
+    assert_eq!(previews[0].lists, [format!("join “Users” (list {users})")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_whom_the_state_does_not_know_is_read_on_both_sides() {
+    let world = World::new(CONFIG);
+    let ann = world.intercom.create_contact(user("ann@x.example"));
+    world.intercom.create_contact(user("bob@x.example"));
+    let attributes = [("FIRSTNAME".to_owned(), json!("Annie"))].into();
+    world.brevo.create_contact(BrevoSeed {
+        email: Some("ann@x.example".to_owned()),
+        attributes,
+        ..BrevoSeed::default()
+    });
+    minutes(10).await;
+    world.connection.prepare(true).await.unwrap();
+    let email = Email::parse("ann@x.example").unwrap();
+    assert!(world.connection.preview(Some(email.clone())).await.unwrap().is_empty());
+    world.connection.read_one(&email).await.unwrap();
+    let previews = world.connection.preview(Some(email)).await.unwrap();
+    assert_eq!(previews[0].intercom, ann);
+    assert!(previews[0].brevo.is_some());
+    assert_eq!(previews[0].lists, ["join “Users” (still to be made)"]);
+    let counts = world.store.read(|tx| tx.counts()).await.unwrap();
+    assert_eq!((counts.intercom_contacts, counts.brevo_contacts), (1, 1), "nobody else");
+    assert_eq!(world.brevo_writes(), 0);
+}
