@@ -19,6 +19,8 @@ use std::collections::BTreeSet;
 const BATCH: usize = 50;
 /// Failed tries after which an event is given up and listed.
 const MOST_TRIES: u32 = 5;
+/// How long events wait while Brevo does not let us in at all.
+const AFTER_REFUSAL: TimeDelta = TimeDelta::seconds(30);
 /// How often Brevo is asked whether it has an event while it cannot answer; then the event is sent again.
 const MOST_LOOKS: u32 = 5;
 /// How long an event waits for its person to become a contact in Brevo.
@@ -35,27 +37,32 @@ impl Connection {
         let mut sent = 0;
         loop {
             let now = self.now();
-            let (doubtful, mut due) = self
+            let (read, doubtful, mut due) = self
                 .store
                 .write(move |tx| {
                     let rows = tx.open_outbox(now, BATCH)?;
+                    let read = rows.len();
                     let (doubtful, new): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.uncertain);
-                    let mut events = (Due::new(), Due::new());
+                    let mut events = (read, Due::new(), Due::new());
                     for row in doubtful {
                         match row.sent_to {
-                            Some(contact) => events.0.push(event_of(row, contact)?),
+                            Some(contact) => events.1.push(event_of(row, contact)?),
                             // Never left.
-                            None => events.1.extend(addressed(tx, row, now)?),
+                            None => events.2.extend(addressed(tx, row, now)?),
                         }
                     }
                     for row in new {
-                        events.1.extend(addressed(tx, row, now)?);
+                        events.2.extend(addressed(tx, row, now)?);
                     }
                     Ok(events)
                 })
                 .await?;
             if doubtful.is_empty() && due.is_empty() {
-                return Ok(sent);
+                // Those that wait for their people are due later now: there may be others behind them.
+                if read < BATCH {
+                    return Ok(sent);
+                }
+                continue;
             }
             if !doubtful.is_empty() {
                 due.extend(self.without_held(doubtful, priority).await?);
@@ -224,6 +231,11 @@ fn record(
             // It may have landed, or still land: not sent again before Brevo was asked.
             (Err(error), None) if matches!(error.kind, ErrorKind::Ambiguous | ErrorKind::Malformed) => {
                 tx.set_outbox(&row.key, "sending", ask_at, false)?;
+                continue;
+            }
+            // While Brevo does not let us in, that says nothing about the event.
+            (Err(error), None) if matches!(error.kind, ErrorKind::Auth(problem) if !only_this(problem)) => {
+                tx.set_outbox(&row.key, "open", now + AFTER_REFUSAL, false)?;
                 continue;
             }
             (Err(error), None) => (error.to_string(), error.is_transient()),

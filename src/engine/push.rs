@@ -118,7 +118,7 @@ impl Connection {
     pub(super) async fn has_opt_outs(&self) -> Result<bool, EngineError> {
         Ok(self
             .store
-            .read(|tx| Ok(tx.count_dirty(Dirty::Consent)? > 0 || !tx.urgent_in_imports(1)?.is_empty()))
+            .read(|tx| Ok(tx.count_dirty(Dirty::Consent)? > 0 || !tx.urgent_in_imports(0, 1)?.is_empty()))
             .await?)
     }
 
@@ -268,7 +268,7 @@ impl Connection {
                 let mut overtaken = BTreeSet::new();
                 for link in tx.dirty_links(opt_outs, 0, BATCH, now)? {
                     if let Some(marks) = planned_at.get(&link)
-                        && tx.link(link)?.is_some_and(|link| link.marks != *marks)
+                        && matches!(tx.link(link), Ok(Some(link)) if link.marks != *marks)
                     {
                         overtaken.insert(link);
                     }

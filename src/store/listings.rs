@@ -181,15 +181,24 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Tries refused records again: all, or one failure. How many links are planned again.
+    /// Tries refused records again: all, or one failure. How many people are planned again, and events sent again.
     pub fn retry_failures(&self, id: Option<i64>) -> Result<usize> {
         let links = self.0.execute(
             "UPDATE links SET dirty = max(dirty, 2), marks = marks + 1, not_before = 0, tries = 0, quarantined = NULL
              WHERE id IN (SELECT link FROM failures WHERE ?1 IS NULL OR id = ?1)",
             [id],
         )?;
-        self.0.execute("DELETE FROM failures WHERE (?1 IS NULL OR id = ?1) AND link IS NOT NULL", [id])?;
-        Ok(links)
+        let events = self.0.execute(
+            "UPDATE outbox SET state = 'open', not_before = 0, tries = 0 WHERE state = 'dead' AND key IN
+               (SELECT substr(subject, 7) FROM failures WHERE subject GLOB 'event *' AND (?1 IS NULL OR id = ?1))",
+            [id],
+        )?;
+        self.0.execute(
+            "DELETE FROM failures WHERE (?1 IS NULL OR id = ?1) AND
+               (link IS NOT NULL OR EXISTS (SELECT 1 FROM outbox WHERE key = substr(subject, 7) AND subject GLOB 'event *'))",
+            [id],
+        )?;
+        Ok(links + events)
     }
 
     /// Tells people something about a record, once.

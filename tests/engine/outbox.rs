@@ -135,3 +135,62 @@ async fn a_crash_on_either_side_of_the_request_sends_each_once() {
         assert_eq!(world.brevo.events().len(), 3, "{place}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_being_replaced_loses_no_event() {
+    let world = World::new(CONFIG);
+    with_conversations(&world, 2).await;
+    for _ in 0..8 {
+        world.brevo.knobs(|knobs| {
+            knobs.common.faults.clear();
+            knobs.common.faults.push_back(("/events".to_owned(), Fault::Status(401, None)));
+        });
+        assert!(world.connection.sync(&SyncOptions::default(), &Silent).await.is_err());
+        seconds(300).await;
+    }
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+    world.sync().await;
+    assert_eq!(world.brevo.events().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_that_was_given_up_is_sent_when_somebody_asks() {
+    let world = World::new(CONFIG);
+    with_conversations(&world, 2).await;
+    for _ in 0..5 {
+        world.brevo.fail("/events", Fault::Status(400, None));
+        world.sync().await;
+        seconds(600).await;
+    }
+    world.sync().await;
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert_eq!((failures.len(), world.brevo.events().len()), (2, 0), "given up");
+    let one = Some(failures[0].id);
+    assert_eq!(world.store.write(move |tx| tx.retry_failures(one)).await.unwrap(), 1);
+    world.sync().await;
+    assert_eq!(world.brevo.events().len(), 1);
+    assert_eq!(world.store.write(|tx| tx.retry_failures(None)).await.unwrap(), 1);
+    world.sync().await;
+    assert_eq!(world.brevo.events().len(), 2);
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_that_wait_for_their_people_hold_up_no_others() {
+    let world = World::new(CONFIG);
+    // Somebody without an address: in Brevo there is nobody yet.
+    let lead = world.intercom.create_contact(ContactSeed { lead: true, ..ContactSeed::default() });
+    seconds(600).await;
+    world.sync().await;
+    for _ in 0..60 {
+        world.intercom.open_conversation(&lead, "help").unwrap();
+        seconds(1).await;
+    }
+    with_conversations(&world, 0).await;
+    seconds(60).await;
+    let jane = world.intercom.contact_ids().into_iter().find(|id| *id != lead).unwrap();
+    world.intercom.open_conversation(&jane, "help").unwrap();
+    seconds(60).await;
+    world.sync().await;
+    assert_eq!(world.brevo.events().len(), 1);
+}
