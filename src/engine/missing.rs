@@ -5,6 +5,7 @@
 //! the index of the search has caught up: the wait is a time in the store, and outlasts a restart.
 
 use super::cycle::stops_everything;
+use super::inbox::is_refusal;
 use super::{Connection, EngineError};
 use crate::model::{ContactKey, ErrorKind, Fetched, IntercomContactId, Observation, Priority};
 use crate::store::contacts::{ContactState, IntercomRow};
@@ -14,6 +15,11 @@ use chrono::TimeDelta;
 
 /// How long the search index may lag behind: "a few minutes", says Intercom.
 pub(super) const INDEX_LAG: TimeDelta = TimeDelta::minutes(15);
+/// When a contact is looked for again under a key that the search does not take. It may not be the key that is wrong, so
+/// that is no deletion.
+const AFTER_REFUSAL: TimeDelta = TimeDelta::hours(1);
+/// When it is looked for again after a failure that may pass.
+const AFTER_FAILURE: TimeDelta = TimeDelta::minutes(1);
 /// Contacts looked for in one go: each takes up to two searches, which have a budget of their own.
 const MOST: usize = 50;
 
@@ -29,7 +35,12 @@ impl Connection {
                 Err(EngineError::Store(error)) => self.spare::<()>(Err(error.into())).await.map(drop)?,
                 Err(error) if matches!(&error, EngineError::Side(_)) && !stops_everything(&error) => {
                     tracing::warn!("a contact that is missing cannot be looked for yet: {error}");
-                    return Ok(settled);
+                    // It goes behind the others: it may be this one alone that cannot be looked for.
+                    let at = self.now() + if is_refusal(&error) { AFTER_REFUSAL } else { AFTER_FAILURE };
+                    self.store.write(move |tx| tx.set_gone_check(&id, at)).await?;
+                    if !is_refusal(&error) {
+                        return Ok(settled);
+                    }
                 }
                 Err(error) => return Err(error),
             }
@@ -45,6 +56,7 @@ impl Connection {
             lost.contact.external_id.clone().map(ContactKey::IntercomExternalId),
             lost.contact.email.clone().map(ContactKey::IntercomEmail),
         ];
+        let mut refused = None;
         for key in keys.into_iter().flatten() {
             let read_began = self.now();
             let shown = match self.intercom.fetch(&key, priority).await {
@@ -52,7 +64,15 @@ impl Connection {
                 Ok(Fetched::Gone(_)) => continue,
                 // Several have it: none of them can be named. One address is one link, so it goes on with them anyway.
                 Err(error) if matches!(error.kind, ErrorKind::Conflict { .. }) => continue,
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    let error = EngineError::from(error);
+                    if !is_refusal(&error) {
+                        return Err(error);
+                    }
+                    // The other key may still find somebody.
+                    refused = Some(error);
+                    continue;
+                }
             };
             let source = self.source(0, false, read_began, Dirty::Live)?;
             let (lost, by_external_id) = (lost.clone(), matches!(key, ContactKey::IntercomExternalId(_)));
@@ -72,6 +92,9 @@ impl Connection {
             if found {
                 return Ok(());
             }
+        }
+        if let Some(error) = refused {
+            return Err(error);
         }
         // Only now it is a deletion.
         self.store

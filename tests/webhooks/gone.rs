@@ -227,3 +227,42 @@ async fn somebody_new_is_made_with_the_opt_out_that_was_told() {
     pass(60).await;
     assert_eq!(out(&world, "ada@y.example"), Some(true), "{:?}", world.writes());
 }
+
+/// The search does not take the address of one of two who are missing, and takes the other's.
+#[tokio::test(start_paused = true)]
+async fn one_who_cannot_be_looked_for_holds_up_nobody() {
+    for fault in [Fault::Status(400, None), Fault::Status(503, None)] {
+        let mut world = World::new();
+        let people = [("a@x.example", "Ann"), ("b@x.example", "Bo")]
+            .map(|(email, name)| world.intercom.create_contact(lead(email, name)));
+        world.sync().await;
+        world.run().await;
+        for (n, id) in people.iter().enumerate() {
+            let una = world.intercom.create_contact(seed(&format!("una{n}@x.example"), "Una"));
+            world.intercom.merge(id, &una).unwrap();
+            world.intercom.take_webhooks();
+            world.intercom.knobs(|knobs| {
+                for status in [404, 400] {
+                    knobs.faults.push_back((format!("/contacts/{id}"), Fault::Status(status, None)));
+                }
+            });
+            hint(&world, &format!("notif_{n}"), id).await;
+            assert_eq!(state_of(&world, id).await, Some(ContactState::Missing));
+        }
+        pass(14 * 60).await;
+        // The first search is Ann's.
+        let tries = if fault == Fault::Status(400, None) { 1 } else { 6 };
+        world.intercom.knobs(|knobs| {
+            for _ in 0..tries {
+                knobs.faults.push_back(("/contacts/search".to_owned(), fault.clone()));
+            }
+        });
+        pass(3 * 60).await;
+        assert_eq!(state_of(&world, &people[1]).await, Some(ContactState::Deleted));
+        if tries == 1 {
+            assert_eq!(state_of(&world, &people[0]).await, Some(ContactState::Missing), "that is no answer");
+        }
+        pass(70 * 60).await;
+        assert_eq!(state_of(&world, &people[0]).await, Some(ContactState::Deleted));
+    }
+}
