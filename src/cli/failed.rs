@@ -92,13 +92,13 @@ fn say_retried(context: &Context, links: u64, id: Option<i64>, holder: Option<St
         }
         (0, None) => printer.note("nothing to retry"),
         (links, _) => {
-            let people = if links == 1 { "1 person is".to_owned() } else { format!("{links} people are") };
+            let records = if links == 1 { "1 record is".to_owned() } else { format!("{links} records are") };
             // The order lies in the store, where whoever works next finds it.
             let who = holder.map_or_else(
                 || "the next `linkspan sync` or `run`".to_owned(),
                 |holder| if connect::is_daemon(&holder) { format!("{holder}, now") } else { holder },
             );
-            printer.data(format!("{people} written again by {who}"));
+            printer.data(format!("{records} tried again by {who}"));
         }
     }
     Ok(())

@@ -43,7 +43,7 @@ pub struct Step {
 pub enum Ended {
     /// The run came to its end.
     Synced(Box<Summary>),
-    /// So many people are written again.
+    /// So many people are written, and events sent, again.
     Retried(u64),
     /// A vendor stopped it.
     Vendor(Box<SideError>),
@@ -189,6 +189,11 @@ impl Connection {
 
     /// Carries out the runs that were ordered, one after the other. What goes wrong with one is its result.
     pub(super) async fn carry_out_orders(&self) -> Result<(), EngineError> {
+        // Nobody else takes runs: one that is still taken has ended, and its end could not be kept (a full disk). Whoever
+        // placed it would wait for ever.
+        if self.store.read(|tx| tx.has_taken_order()).await? {
+            self.abandon_orders().await?;
+        }
         loop {
             let open = self.store.read(|tx| tx.open_orders()).await?;
             let run = open.iter().find_map(|row| match read(row) {

@@ -475,6 +475,13 @@ impl Connection {
         let (source, ready) = (self.source(0, true, read_began, Dirty::Live)?, Arc::clone(ready));
         self.store
             .write(move |tx| {
+                // The claim keeps other writes away, not identity: meanwhile it may have given the person another contact,
+                // of which this read says nothing.
+                let before = link.brevo_id;
+                let Some(link) = tx.link(link.id)? else { return Ok(()) };
+                if link.brevo_id != before {
+                    return tx.mark_dirty(link.id, Dirty::Live);
+                }
                 match &found {
                     Fetched::Found(observation, _) => {
                         source.apply(tx, observation)?;

@@ -61,6 +61,14 @@ impl Tx<'_> {
         Ok(statement.query_map([], order)?.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// Whether the owner is at an order, or was when something went wrong.
+    pub fn has_taken_order(&self) -> Result<bool> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM orders WHERE state = 'taken')")?
+            .query_row([], |row| row.get(0))?)
+    }
+
     /// Takes an order. `false`: it is no longer open.
     pub fn take_order(&self, id: i64, now: DateTime<Utc>) -> Result<bool> {
         let taken = self

@@ -222,3 +222,17 @@ async fn refused_records_are_tried_again_at_once() {
     assert_eq!(world.store.read(|tx| tx.counts()).await.unwrap().pending, 0, "done at once, not at the next look");
     daemon.stop().await;
 }
+
+/// The end of a run could not be kept (a full disk): its order is taken for ever.
+#[tokio::test(start_paused = true)]
+async fn an_order_whose_end_is_lost_keeps_nobody_waiting() {
+    let world = World::new(CONFIG);
+    let daemon = start(&world);
+    pass(600_000).await;
+    let id = order(&world, &Order::Sync(SyncOptions::default())).await;
+    let at = now(&world.doors);
+    assert!(world.store.write(move |tx| tx.take_order(id, at)).await.unwrap());
+    pass(60_000).await;
+    assert_eq!(seen(&world, id).await.state, OrderState::Abandoned);
+    daemon.stop().await;
+}

@@ -1,9 +1,11 @@
 //! One record or one side in trouble, and all others that do not wait for it.
 
 use crate::harness::World;
-use linkspan::engine::{Silent, SyncOptions};
+use linkspan::engine::{Progress, Silent, Stage, SyncOptions};
+use linkspan::model::{BrevoContactId, Email};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 const CONFIG: &str = "
@@ -46,4 +48,59 @@ async fn somebody_whose_tags_cannot_be_read_holds_up_nobody() {
     seconds(600).await;
     world.sync().await;
     assert!(world.brevo.contact_by_email("jane@example.com").is_some());
+}
+
+/// Rings when the run has come to placing people, after which it verifies.
+#[derive(Default)]
+struct Placing(AtomicBool);
+
+impl Progress for Placing {
+    fn stage(&self, stage: Stage, _: u64, _: Option<u64>) {
+        self.0.fetch_or(stage == Stage::Placing, Ordering::SeqCst);
+    }
+}
+
+/// The other loop gives a person another Brevo contact while the old one is asked for, which turns out to be gone.
+#[tokio::test(start_paused = true)]
+async fn what_was_read_of_another_contact_says_nothing() {
+    let world = World::new(CONFIG);
+    let stray = linkspan::sandbox::brevo::ContactSeed { email: Some("stray@example.com".into()), ..Default::default() };
+    world.brevo.create_contact(stray).unwrap();
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));
+    seconds(600).await;
+    world.sync().await;
+    let id = |email| BrevoContactId::new(world.brevo.contact_by_email(email).unwrap().id);
+    let (hers, other) = (id("jane@example.com"), id("stray@example.com"));
+    seconds(600).await;
+    world.intercom.edit_contact(&jane, &serde_json::json!({"name": "Joan"})).unwrap();
+    for _ in 0..9 {
+        world.brevo.fail(&format!("PUT /v3/contacts/{hers}"), Fault::Status(502, None));
+    }
+    world.sync().await;
+    world.brevo.knobs(|knobs| knobs.common.faults.clear());
+    assert_eq!(world.store.read(|tx| tx.counts()).await.unwrap().verifying, 1);
+    seconds(300).await;
+    world.brevo.delete("jane@example.com");
+    world.brevo.knobs(|knobs| knobs.common.latency = Duration::from_secs(5));
+    let placing = Placing::default();
+    let options = SyncOptions::default();
+    let (ended, ()) = tokio::join!(world.connection.sync(&options, &placing), async {
+        while !placing.0.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        seconds(2).await;
+        let email = Email::parse("jane@example.com").unwrap();
+        world
+            .store
+            .write(move |tx| {
+                let link = tx.link_by_email(&email)?.unwrap();
+                assert_eq!((link.brevo_id, link.answered), (Some(hers), false), "it is being verified");
+                tx.set_brevo(link.id, Some(other))
+            })
+            .await
+            .unwrap();
+    });
+    ended.unwrap();
+    let counts = world.store.read(|tx| tx.counts()).await.unwrap();
+    assert_eq!(counts.notices.get("brevo_contact_gone"), None, "{:?}", counts.notices);
 }
