@@ -279,12 +279,12 @@ impl World {
         self.brevo.log().write_count() + self.intercom.log().write_count()
     }
 
-    /// The state, as if everything in it had happened a quarter of an hour earlier: what was under way when the program
+    /// The state, as if everything in it had happened an hour earlier: what was under way when the program
     /// was killed cannot land any more. It saves the test the wait.
     fn a_while_passes(&self) {
         let state = rusqlite::Connection::open(self.folder.path().join("state/linkspan.db")).unwrap();
         let earlier =
-            "UPDATE links SET verify_after = verify_after - 900000; UPDATE imports SET sent_at = sent_at - 900000";
+            "UPDATE links SET verify_after = verify_after - 3600000; UPDATE imports SET sent_at = sent_at - 3600000";
         state.execute_batch(earlier).unwrap();
     }
 

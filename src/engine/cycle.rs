@@ -129,6 +129,9 @@ pub struct DryRun {
 /// What was read whole, and when that began.
 type WholeRead = (SideName, Resource, DateTime<Utc>);
 
+/// How long a request may take from being handed over to landing: it waits for its turn as often as it is tried, each
+/// time ten minutes at most, and lands within three.
+const LONGEST_WAY: chrono::TimeDelta = chrono::TimeDelta::minutes(45);
 /// Rounds of planning and pushing in one run; a person that needs more waits for the next.
 const MOST_ROUNDS: usize = 12;
 
@@ -208,7 +211,7 @@ impl Connection {
                 if !cut_off {
                     return Ok(0);
                 }
-                tx.reopen_unanswered_imports(landed_by)?;
+                tx.reopen_unanswered_imports(landed_by, LONGEST_WAY)?;
                 Ok(tx.reopen_unanswered(verify_after)? + tx.reopen_unanswered_events(verify_after)?)
             })
             .await?;

@@ -109,7 +109,7 @@ impl Drop for Ours {
 /// Imports that a push is filling.
 pub(super) struct Buckets {
     ours: Ours,
-    buckets: BTreeMap<Kind, Bucket>,
+    by_kind: BTreeMap<Kind, Bucket>,
     /// When Brevo was read for update imports.
     fresh_at: Option<DateTime<Utc>>,
 }
@@ -136,15 +136,14 @@ impl Filing {
             (None, false) => What::Create,
         };
         let kind = Kind { what, lists };
-        let import = match self.known.get(&kind) {
-            Some(import) => *import,
-            None => {
-                let import = tx.new_import(what != What::Update, now)?;
-                // Before the commit: after it, another push might take it for abandoned.
-                self.ours.begin(import);
-                self.known.insert(kind.clone(), import);
-                import
-            }
+        let import = if let Some(import) = self.known.get(&kind) {
+            *import
+        } else {
+            let import = tx.new_import(what != What::Update, now)?;
+            // Before the commit: after it, another push might take it for abandoned.
+            self.ours.begin(import);
+            self.known.insert(kind.clone(), import);
+            import
         };
         let mut flights = planned.plan.flights.clone();
         // An import of existing contacts may lift a blocklisting that it does not know of.
@@ -164,7 +163,7 @@ impl Filing {
 impl Buckets {
     /// Before a transaction that files rows.
     pub(super) fn begin_filing(&self) -> Filing {
-        let known = self.buckets.iter().map(|(kind, bucket)| (kind.clone(), bucket.import)).collect();
+        let known = self.by_kind.iter().map(|(kind, bucket)| (kind.clone(), bucket.import)).collect();
         Filing { ours: Ours::none(&self.ours.filling), known, filed: Vec::new() }
     }
 
@@ -172,7 +171,7 @@ impl Buckets {
     pub(super) fn end_filing(&mut self, mut filing: Filing) {
         self.ours.imports.append(&mut filing.ours.imports);
         for (kind, import, bytes, row) in filing.filed {
-            let bucket = self.buckets.entry(kind).or_insert_with(|| Bucket { import, bytes: 0, rows: Vec::new() });
+            let bucket = self.by_kind.entry(kind).or_insert_with(|| Bucket { import, bytes: 0, rows: Vec::new() });
             bucket.bytes += bytes;
             bucket.rows.push(row);
         }
@@ -181,21 +180,21 @@ impl Buckets {
     /// A bucket that is full, if there is one.
     pub(super) fn take_full(&mut self) -> Option<Batch> {
         let is_full = |bucket: &Bucket| bucket.bytes >= FULL || bucket.rows.len() >= MOST_ROWS;
-        let full = self.buckets.iter().find(|(_, bucket)| is_full(bucket)).map(|(kind, _)| kind.clone());
-        let together: usize = self.buckets.values().map(|bucket| bucket.rows.len()).sum();
-        let fullest = || self.buckets.iter().max_by_key(|(_, bucket)| bucket.rows.len()).map(|(kind, _)| kind.clone());
+        let full = self.by_kind.iter().find(|(_, bucket)| is_full(bucket)).map(|(kind, _)| kind.clone());
+        let together: usize = self.by_kind.values().map(|bucket| bucket.rows.len()).sum();
+        let fullest = || self.by_kind.iter().max_by_key(|(_, bucket)| bucket.rows.len()).map(|(kind, _)| kind.clone());
         let kind = full.or_else(|| (together >= MOST_WAITING).then(fullest).flatten())?;
         self.take(kind)
     }
 
     /// All that is left, in order.
     pub(super) fn take_all(&mut self) -> Vec<Batch> {
-        let kinds: Vec<Kind> = self.buckets.keys().cloned().collect();
+        let kinds: Vec<Kind> = self.by_kind.keys().cloned().collect();
         kinds.into_iter().filter_map(|kind| self.take(kind)).collect()
     }
 
     fn take(&mut self, kind: Kind) -> Option<Batch> {
-        let Bucket { import, rows, .. } = self.buckets.remove(&kind)?;
+        let Bucket { import, rows, .. } = self.by_kind.remove(&kind)?;
         Some(Batch { import, kind, rows })
     }
 }
@@ -203,7 +202,7 @@ impl Buckets {
 impl Connection {
     /// Nothing waits yet.
     pub(super) fn buckets(&self) -> Buckets {
-        Buckets { ours: Ours::none(&self.filling), buckets: BTreeMap::new(), fresh_at: None }
+        Buckets { ours: Ours::none(&self.filling), by_kind: BTreeMap::new(), fresh_at: None }
     }
 
     /// Imports whose rows were in the memory of a push that did not come to its end, or of an earlier process: nothing of
@@ -829,7 +828,7 @@ mod tests {
     async fn filled(rows: usize, bytes: usize) -> Buckets {
         let packed = Store::in_memory().unwrap().write(|tx| tx.pack("imports", &0_u8)).await.unwrap();
         let filling = Filling::default();
-        let mut buckets = Buckets { ours: Ours::none(&filling), buckets: BTreeMap::new(), fresh_at: None };
+        let mut buckets = Buckets { ours: Ours::none(&filling), by_kind: BTreeMap::new(), fresh_at: None };
         let mut filing = buckets.begin_filing();
         filing.ours.begin(7);
         let kind = Kind { what: What::Create, lists: BTreeSet::new() };

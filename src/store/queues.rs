@@ -2,7 +2,7 @@
 
 use super::{Result, Tx, decode, encode, instant, millis};
 use crate::model::{BrevoContactId, IntercomContactId, ProcessId};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
 use std::collections::BTreeMap;
 
@@ -221,9 +221,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// After a start: what had left without an answer may still land for a while, counted from now.
-    pub fn reopen_unanswered_imports(&self, landed_by: DateTime<Utc>) -> Result<usize> {
-        Ok(self.0.execute("UPDATE imports SET landed_by = ?1 WHERE state = 'sending'", [millis(landed_by)])?)
+    /// After a start: what had left without an answer may still land for a while, counted from now, but no later than
+    /// `longest` after it was handed over for sending.
+    pub fn reopen_unanswered_imports(&self, landed_by: DateTime<Utc>, longest: TimeDelta) -> Result<usize> {
+        Ok(self.0.execute(
+            "UPDATE imports SET landed_by = min(?1, sent_at + ?2) WHERE state = 'sending'",
+            [millis(landed_by), longest.num_milliseconds()],
+        )?)
     }
 
     /// Imports that rows were gathered for.

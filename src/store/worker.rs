@@ -55,7 +55,6 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    #[expect(clippy::panic, reason = "that is what is tested")]
     async fn a_job_that_panics_takes_nobody_with_it() {
         let worker = Worker::start().unwrap();
         assert_eq!(worker.run(|| 1).await, Some(1));
