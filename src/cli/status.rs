@@ -182,7 +182,7 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
     let worked = |run: &&Run| matches!(run.outcome.as_deref(), Some("ok" | "partial"));
     let last_run = runs.iter().find(|run| run.ended_at.is_some()).cloned().map(|run| Run {
         // A run's own summary is for `sync`; here it only counts when it went wrong.
-        summary: run.summary.filter(|_| run.outcome.as_deref() == Some("failed")),
+        summary: run.summary.filter(|_| matches!(run.outcome.as_deref(), Some("failed" | "refused"))),
         ..run
     });
     Status {

@@ -121,8 +121,11 @@ pub(super) fn show(context: &Context, summary: &Summary, took: TimeDelta) {
     let written = &summary.written;
     if written.imported > 0 {
         printer.data(format!(
-            "  written  {:24} {:>7}  {} read back",
-            "Brevo contacts, imported", written.imported, summary.read_back
+            "  written  {:24} {:>7}  {} read back{}",
+            "Brevo contacts, imported",
+            written.imported,
+            summary.read_back,
+            if summary.lost > 0 { format!(", {} had not landed", summary.lost) } else { String::new() }
         ));
     }
     for (what, count) in [
@@ -135,7 +138,9 @@ pub(super) fn show(context: &Context, summary: &Summary, took: TimeDelta) {
             printer.data(format!("  written  {what:24} {count:>7}"));
         }
     }
-    if written.imported + written.created + written.updated + written.listed + summary.events == 0 {
+    if summary.nothing_accepted() {
+        printer.data(format!("  written  nothing: none of {} writes was accepted", written.failed));
+    } else if written.imported + written.created + written.updated + written.listed + summary.events == 0 {
         printer.data("  written  nothing: both sides are in step as far as the mapping goes");
     }
     for (what, why) in &summary.failed_reads {

@@ -6,6 +6,7 @@ use super::unreadable::sparing;
 use super::{Connection, EngineError};
 use crate::model::{Priority, Resource, Scope, SideName};
 use crate::reconcile::person::PersonPlan;
+use crate::store::StoreError;
 use crate::store::links::{Dirty, Stretch};
 use crate::store::progress::JobTimes;
 use chrono::{DateTime, Utc};
@@ -71,6 +72,9 @@ pub struct Summary {
     pub written: Pushed,
     /// Rows of imports that were read back.
     pub read_back: u64,
+    /// Of these, rows that had not landed: they went again, on their own.
+    #[serde(default)]
+    pub lost: u64,
     /// Events accepted.
     pub events: u64,
     /// Resources that could not be read, and why. The others went on.
@@ -82,13 +86,16 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Something was written, and none of it was taken.
+    pub fn nothing_accepted(&self) -> bool {
+        let Pushed { created, updated, listed, imported, failed, .. } = self.written;
+        failed > 0 && created + updated + listed + imported.saturating_sub(self.lost) + self.events == 0
+    }
+
     /// `ok`, `partial` (something could not be read or written), `failed` (nothing could).
     pub fn outcome(&self) -> &'static str {
-        let accepted =
-            self.written.created + self.written.updated + self.written.listed + self.written.imported + self.events;
-        let nothing_written = self.written.failed > 0 && accepted == 0;
         let nothing_read = !self.failed_reads.is_empty() && self.read.is_empty();
-        if nothing_written || nothing_read {
+        if self.nothing_accepted() || nothing_read {
             "failed"
         } else if !self.failed_reads.is_empty() || self.written.failed > 0 {
             "partial"
@@ -135,6 +142,11 @@ const LONGEST_WAY: chrono::TimeDelta = chrono::TimeDelta::minutes(45);
 /// Rounds of planning and pushing in one run; a person that needs more waits for the next.
 const MOST_ROUNDS: usize = 12;
 
+/// The state belongs to other accounts, or to a newer program.
+fn is_of_others(error: &EngineError) -> bool {
+    matches!(error, EngineError::Store(StoreError::OtherPair { .. } | StoreError::Newer { .. }))
+}
+
 impl Connection {
     /// One whole run. A resource that cannot be read does not keep the others from it.
     ///
@@ -143,7 +155,9 @@ impl Connection {
     pub async fn sync(&self, options: &SyncOptions, progress: &dyn Progress) -> Result<Summary, EngineError> {
         let result = self.run_once(options, progress).await;
         // Nothing of ours is in flight any more: the next start has nothing to wait for.
-        self.store.write(|tx| tx.set_meta("at_work", "no")).await?;
+        if !result.as_ref().is_err_and(is_of_others) {
+            self.store.write(|tx| tx.set_meta("at_work", "no")).await?;
+        }
         result
     }
 
@@ -155,9 +169,23 @@ impl Connection {
     ) -> Result<Summary, EngineError> {
         let kind = if options.full || options.since.is_some() { "sync --full" } else { "sync" };
         let began = self.now();
+        progress.stage(Stage::Preparing, 0, None);
+        let prepared = if self.ready().is_none() { self.prepare(false).await.map(drop) } else { Ok(()) };
+        let prepared = match prepared {
+            // The state of another pair of accounts is not touched, not even to note that we tried.
+            Err(error) if is_of_others(&error) => return Err(error),
+            prepared => prepared,
+        };
         let run = self.store.write(move |tx| tx.begin_run(kind, began)).await?;
-        let result = self.sync_inner(options, progress).await;
+        let result = match prepared {
+            Ok(()) => self.sync_inner(options, progress).await,
+            Err(error) => Err(error),
+        };
         let (outcome, text) = match &result {
+            // The accounts let us in: that is not the run's failure.
+            Ok(summary) if summary.nothing_accepted() => {
+                ("refused", EngineError::EverythingFailed(summary.written.failed).to_string())
+            }
             Ok(summary) => (summary.outcome(), serde_json::to_string(summary).unwrap_or_default()),
             Err(error) => ("failed", error.to_string()),
         };
@@ -177,10 +205,6 @@ impl Connection {
     }
 
     async fn sync_inner(&self, options: &SyncOptions, progress: &dyn Progress) -> Result<Summary, EngineError> {
-        progress.stage(Stage::Preparing, 0, None);
-        if self.ready().is_none() {
-            self.prepare(false).await?;
-        }
         self.recover().await?;
         let mut summary = Summary::default();
         let whole = self.read_all(options, &mut summary, progress).await?;
@@ -334,8 +358,9 @@ impl Connection {
             summary.written += pushed;
             progress.stage(Stage::ReadingBack, 0, None);
             let read_back = self.finish_imports(wait, priority, progress).await?;
-            summary.read_back += read_back;
-            if pushed.planned == 0 && read_back == 0 {
+            summary.read_back += read_back.rows;
+            summary.lost += read_back.lost;
+            if pushed.planned == 0 && read_back.rows == 0 {
                 break;
             }
         }
@@ -483,5 +508,21 @@ fn tally(dry: &mut DryRun, creates: bool, plan: &PersonPlan, names: &BTreeMap<cr
     }
     for rule in plan.problems.keys() {
         *dry.problems.entry(rule.clone()).or_default() += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_of_which_nothing_was_accepted_has_failed_whatever_was_sent() {
+        let written = |imported, created, failed| Pushed { imported, created, failed, ..Pushed::default() };
+        let outcome = |written, lost| Summary { written, lost, ..Summary::default() }.outcome();
+        assert_eq!(outcome(written(0, 0, 0), 0), "ok");
+        assert_eq!(outcome(written(0, 0, 3), 0), "failed");
+        assert_eq!(outcome(written(8, 0, 8), 8), "failed", "an import of which nothing landed is no success");
+        assert_eq!(outcome(written(8, 0, 1), 1), "partial");
+        assert_eq!(outcome(written(8, 1, 7), 8), "partial");
     }
 }

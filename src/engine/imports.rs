@@ -72,6 +72,21 @@ struct Bucket {
     rows: Vec<(i64, Packed)>,
 }
 
+/// What was read back of imports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ReadBack {
+    pub(super) rows: u64,
+    /// Of these, rows that had not landed.
+    pub(super) lost: u64,
+}
+
+impl std::ops::AddAssign for ReadBack {
+    fn add_assign(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.lost += more.lost;
+    }
+}
+
 /// Imports that are being filled: rows of others that are on disk as being filled are in nobody's memory.
 pub(super) type Filling = Arc<Mutex<BTreeSet<i64>>>;
 
@@ -427,9 +442,9 @@ impl Connection {
         wait: bool,
         priority: Priority,
         progress: &dyn super::Progress,
-    ) -> Result<u64, EngineError> {
+    ) -> Result<ReadBack, EngineError> {
         let mut pause = FIRST_LOOK;
-        let mut read_back = 0;
+        let mut read_back = ReadBack::default();
         loop {
             let open = self.store.read(|tx| tx.open_imports()).await?;
             if open.is_empty() {
@@ -580,14 +595,14 @@ impl Connection {
     }
 
     /// Reads what the imports left behind, 1,000 contacts a request, and settles every row.
-    async fn read_back(&self, open: &[ImportRowState], priority: Priority) -> Result<u64, EngineError> {
+    async fn read_back(&self, open: &[ImportRowState], priority: Priority) -> Result<ReadBack, EngineError> {
         let since = open.iter().map(since).min().unwrap_or_else(|| self.now());
         self.sweep_afresh(SideName::Brevo, Resource::Contacts, Scope::Since(since), priority).await?;
-        let mut rows = 0;
+        let mut read_back = ReadBack::default();
         for import in open {
-            rows += self.settle_import(import, priority).await?;
+            read_back += self.settle_import(import, priority).await?;
         }
-        Ok(rows)
+        Ok(read_back)
     }
 
     /// The addresses that Brevo's own reports call rejected: of these there is nothing to look up. A report that cannot be
@@ -603,7 +618,7 @@ impl Connection {
         rejected
     }
 
-    async fn settle_import(&self, import: &ImportRowState, priority: Priority) -> Result<u64, EngineError> {
+    async fn settle_import(&self, import: &ImportRowState, priority: Priority) -> Result<ReadBack, EngineError> {
         let ready = self.require_ready()?;
         let mut rows = 0;
         let mut after = 0;
@@ -642,6 +657,7 @@ impl Connection {
         let arrived = import.process.is_some() || landed > 0;
         let given_up = import.stage == ImportStage::GivenUp;
         let missed = missing.len();
+        let mut lost = 0;
         let rejected = if missing.is_empty() { BTreeSet::new() } else { self.rejected(import).await };
         for (link, email) in missing {
             // An import that Brevo did not finish may have left out thousands: the read-back has shown what landed.
@@ -660,20 +676,25 @@ impl Connection {
                 },
             };
             let (state, ready, now) = (import.clone(), Arc::clone(&ready), self.now());
-            self.store
+            lost += self
+                .store
                 .write(move |tx| {
                     let settled = sparing(tx, now, || {
-                        let Some(row) = tx.link(link)? else { return Ok(()) };
-                        if row.import.is_some() && (!found || !settle_row(tx, &row, &state, &ready, now)?) {
+                        let Some(row) = tx.link(link)? else { return Ok(0) };
+                        let has_left = row.import.is_none() || (found && settle_row(tx, &row, &state, &ready, now)?);
+                        if !has_left {
                             lose_row(tx, &row, arrived, now)?;
                             if given_up && !state.creates {
                                 tx.put_late_row(link, now + LANDS_LATE)?;
                             }
                         }
-                        Ok(())
+                        Ok(u64::from(!has_left))
                     })?;
                     // Nobody stays in an import that is over.
-                    if settled.is_none() { tx.leave_import(link) } else { Ok(()) }
+                    if settled.is_none() {
+                        tx.leave_import(link)?;
+                    }
+                    Ok(settled.unwrap_or(0))
                 })
                 .await?;
         }
@@ -695,7 +716,7 @@ impl Connection {
             })
             .await?;
         tracing::info!(rows, process = process.map(crate::model::ProcessId::get), "import read back");
-        Ok(rows)
+        Ok(ReadBack { rows, lost })
     }
 }
 

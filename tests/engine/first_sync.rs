@@ -1,7 +1,9 @@
 //! A first full sync: everybody arrives, nobody is re-subscribed, and the next cycle writes nothing.
 
 use crate::harness::World;
-use linkspan::sandbox::brevo::WorldShares;
+use linkspan::engine::{Silent, SyncOptions};
+use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox, WorldShares};
+use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,4 +174,21 @@ async fn people_who_are_in_brevo_already_are_linked_and_nobody_is_resubscribed()
         check(&world, &existing, &left);
         writes_nothing_more(&world).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_state_of_another_pair_of_accounts_is_not_touched() {
+    let mut world = World::new(LISTS);
+    world.intercom.create_contact(ContactSeed { email: Some("jane@example.com".into()), ..ContactSeed::default() });
+    world.sync().await;
+    let (runs, at_work) = world.store.read(|tx| Ok((tx.runs(100)?, tx.meta("at_work")?))).await.unwrap();
+    let options =
+        BrevoOptions { organization_id: "another".to_owned(), ..BrevoOptions::new(1, world.doors.clock.clone()) };
+    world.brevo = BrevoSandbox::new(options);
+    world.restart(LISTS);
+    let refused = world.connection.sync(&SyncOptions::default(), &Silent).await.unwrap_err();
+    assert!(refused.to_string().contains("it was not touched"), "{refused}");
+    assert_eq!(world.brevo_writes(), 0);
+    let after = world.store.read(|tx| Ok((tx.runs(100)?, tx.meta("at_work")?))).await.unwrap();
+    assert_eq!((format!("{:?}", after.0), after.1), (format!("{runs:?}"), at_work));
 }
