@@ -372,6 +372,58 @@ fn a_test_has_one_line_for_each_thing_and_writes_nothing() {
     world.assert_tells_nothing(&ran);
 }
 
+/// What `sync` refuses before its first write, `test` shows before: each with what helps, and nothing is written.
+#[test]
+fn a_test_shows_what_a_sync_would_refuse() {
+    let world = World::new(20, "");
+    let path = world.folder.path().join("config.yaml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    let both = |config: &str| {
+        std::fs::write(&path, config).unwrap();
+        let tested = world.run(&["test"]);
+        assert_eq!(world.writes(), 0, "{}", tested.out);
+        assert!(!world.state().exists(), "and makes no state");
+        assert_eq!(tested.code, 1, "{}{}", tested.out, tested.err);
+        assert!(!tested.out.contains("a sync works") && !tested.err.contains("a sync works"), "{}", tested.err);
+        tested.out
+    };
+
+    world.brevo.create_attribute("SIGNUP_DATE", "date");
+    let clash = both(&format!("{good}field_mapping:\n  name: SIGNUP_DATE\n"));
+    let line = clash.lines().find(|line| line.starts_with("✗ Mapping: ")).unwrap_or_else(|| panic!("{clash}"));
+    assert!(line.contains("SIGNUP_DATE") && line.contains(" → "), "{line}");
+
+    let lists = both(&good.replace("{all_users: Users}", "{all_users: 999, leads: 998}"));
+    for (id, rule) in [("999", "all_users"), ("998", "leads")] {
+        let named =
+            |line: &&str| line.starts_with("✗ Lists of the config: ") && line.contains(id) && line.contains(rule);
+        assert!(lists.lines().find(named).is_some_and(|line| line.contains(" → ")), "{id} in {lists}");
+    }
+    assert!(lists.contains("✓ Mapping: fits"), "{lists}");
+    let refused = world.run(&["sync"]);
+    assert_eq!(refused.code, 78, "{}", refused.err);
+    assert!(refused.err.contains("no list 999") && refused.err.contains("no list 998"), "all at once: {}", refused.err);
+    assert_eq!(world.brevo.contact_count(), 0);
+}
+
+#[test]
+fn a_test_shows_that_the_state_is_of_other_accounts_and_leaves_it_as_it_is() {
+    let world = World::new(20, "");
+    assert_eq!(world.run(&["sync"]).code, 0);
+    assert_eq!(world.run(&["test"]).code, 0);
+    let state = rusqlite::Connection::open(world.state()).unwrap();
+    assert_eq!(state.execute("UPDATE meta SET value = 'another' WHERE key = 'intercom'", []).unwrap(), 1);
+    drop(state);
+    let (tables, before) = (world.tables(), world.writes());
+    let ran = world.run(&["test"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    let line = ran.out.lines().find(|line| line.starts_with("✗ State: ")).unwrap_or_else(|| panic!("{}", ran.out));
+    assert!(line.contains("another") && line.contains("→ Name another `state.path`"), "{line}");
+    assert!(ran.out.contains("✓ Mapping: fits"), "the accounts are looked at all the same: {}", ran.out);
+    assert_eq!((world.tables() == tables, world.writes()), (true, before), "nothing was written");
+    assert_eq!(world.run(&["sync"]).code, 1);
+}
+
 #[test]
 fn each_refusal_has_its_own_remedy() {
     let world = World::new(20, "");

@@ -22,6 +22,7 @@ pub(super) struct Connected {
 }
 
 /// Both vendors' clients.
+#[derive(Clone)]
 pub(super) struct Clients {
     pub(super) intercom: Arc<dyn Side>,
     pub(super) brevo: Arc<dyn Side>,
@@ -71,9 +72,8 @@ pub(super) fn open(context: &Context, config: &Config, command: &str) -> Result<
 /// that stays behind (cursors and watermarks above all), and nobody has to let go of the state.
 pub(super) fn open_to_look(context: &Context, config: &Config) -> Result<Connected, CliError> {
     let clients = clients(config, &context.doors)?;
-    let path = &config.state.path;
-    let store = if path.exists() { Store::copy_of(path)? } else { Store::in_memory()? };
-    if let Some(holder) = Owner::holder(path) {
+    let store = copy(config)?;
+    if let Some(holder) = Owner::holder(&config.state.path) {
         context.printer.note(format!("the state is in use by {holder}; this looks at a copy of it"));
     }
     Ok(Connected { connection: connection(context, config, clients, store), _owner: None })
@@ -87,13 +87,19 @@ pub(super) fn is_daemon(holder: &str) -> bool {
     DAEMONS.iter().any(|name| holder.contains(name))
 }
 
+/// The state as it is now, in memory; an empty one where there is none.
+pub(super) fn copy(config: &Config) -> Result<Store, StoreError> {
+    let path = &config.state.path;
+    if path.exists() { Store::copy_of(path) } else { Store::in_memory() }
+}
+
 fn own(context: &Context, config: &Config, command: &str) -> Result<Owner, StoreError> {
     let now = context.doors.clock.now().format("%Y-%m-%d %H:%M:%S UTC");
     let who = format!("`linkspan {command}` (process {}, since {now})", std::process::id());
     Owner::acquire(&config.state.path, &who)
 }
 
-fn connection(context: &Context, config: &Config, clients: Clients, store: Store) -> Arc<Connection> {
+pub(super) fn connection(context: &Context, config: &Config, clients: Clients, store: Store) -> Arc<Connection> {
     let settings = Settings::from_config(config);
     Connection::new(clients.intercom, clients.brevo, store, context.doors.clone(), settings)
 }

@@ -1,18 +1,24 @@
 //! `test`: whether both accounts can be used, one line each, with the remedy beside what is wrong. Nothing is written.
 
+use super::connect::Clients;
 use super::errors::remedy;
 use super::{CliError, Context, connect};
 use crate::config::Config;
+use crate::engine::EngineError;
 use crate::model::{
     AccountInfo, AuthProblem, ErrorKind, Priority, ReadRequest, Resource, Scope, Side, SideError, SideName,
 };
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 /// A clock that is off by more than this makes logs hard to compare with the vendors'. Nothing else hangs on it:
 /// watermarks are the vendors' own instants.
 const MOST_SKEW_SECONDS: i64 = 60;
+
+const STATE: &str = "State";
+const MAPPING: &str = "Mapping";
+const LISTS: &str = "Lists of the config";
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -74,6 +80,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
         }
         checks.push(lists);
     }
+    if workspace.is_some() && organisation.is_some() {
+        start(context, config, clients, &mut checks).await;
+    }
     checks.push(webhooks(config).await);
     checks.extend(skew(context, &[workspace, organisation]));
     show(context, &checks)
@@ -111,6 +120,58 @@ async fn readable(side: &dyn Side, name: &'static str, resource: Resource, timez
                 check.detail = format!("{}; what is missing: read access to {}", check.detail, resource.as_str());
             }
             check
+        }
+    }
+}
+
+/// What a sync finds out before its first write, on a copy of the state: it refuses what it cannot work with, and that
+/// is to be known before.
+async fn start(context: &Context, config: &Config, clients: Clients, checks: &mut Vec<Check>) {
+    let refused = |error: StoreError| {
+        let help = CliError::Store(error);
+        Check::bad(STATE, help.to_string(), help.help())
+    };
+    let mut outcome = match connect::copy(config) {
+        Ok(store) => connect::connection(context, config, clients.clone(), store).prepare(true).await,
+        Err(error) => Err(EngineError::Store(error)),
+    };
+    if let Err(EngineError::Store(error)) = outcome {
+        checks.push(refused(error));
+        // Whether the accounts fit the mapping does not hang on the state.
+        outcome = match Store::in_memory() {
+            Ok(store) => connect::connection(context, config, clients, store).prepare(true).await,
+            Err(_) => return,
+        };
+    } else if matches!(outcome, Ok(_) | Err(EngineError::Clashes(_) | EngineError::NoSuchLists(_))) {
+        let there =
+            if config.state.path.exists() { "of these two accounts" } else { "none yet; the first run makes it" };
+        checks.push(Check::good(STATE, there));
+    }
+    match outcome {
+        Ok(ready) => {
+            let to_make = |missing: &[String]| match missing.len() {
+                0 => "all there".to_owned(),
+                count => format!("{count} to be made by the first sync"),
+            };
+            checks.push(Check::good(MAPPING, format!("fits; attributes: {}", to_make(&ready.missing_attributes))));
+            checks.push(Check::good(LISTS, to_make(&ready.missing_lists)));
+        }
+        Err(EngineError::Clashes(clashes)) => {
+            checks.extend(clashes.iter().map(|clash| Check::bad(MAPPING, clash.to_string(), clash.help.clone())));
+        }
+        Err(EngineError::NoSuchLists(missing)) => {
+            let help = "Put in the id that Brevo shows under Contacts, Lists, or a name: a list named by name is made if \
+                        missing.";
+            checks.push(Check::good(MAPPING, "fits"));
+            checks.extend(missing.iter().map(|list| Check::bad(LISTS, list.to_string(), help.to_owned())));
+        }
+        Err(error) => {
+            let error = CliError::Engine(error);
+            let words = error.to_string();
+            // One refusal is told once: the lines above have asked for some of the same.
+            if !checks.iter().any(|check| !check.ok && check.detail.starts_with(&words)) {
+                checks.push(Check::bad(MAPPING, words, error.help()));
+            }
         }
     }
 }

@@ -66,6 +66,21 @@ use tokio::sync::Notify;
 /// proxy may hold a request about as long again.
 pub const LATE_LANDING: Duration = Duration::from_secs(90);
 
+/// A list that the config names by id and Brevo does not have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoSuchList {
+    /// Its id.
+    pub id: i64,
+    /// What for.
+    pub used_for: String,
+}
+
+impl std::fmt::Display for NoSuchList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Brevo has no list {}; the config names it for {}", self.id, self.used_for)
+    }
+}
+
 /// Why the engine stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
@@ -78,16 +93,12 @@ pub enum EngineError {
     /// Attributes whose type does not fit the mapping.
     #[error("the mapping does not fit the Brevo account:\n{}", .0.iter().map(|clash| format!("  {clash}\n    → {}", clash.help)).collect::<Vec<_>>().join("\n"))]
     Clashes(Vec<Clash>),
-    /// A list that the config names by id is not there.
+    /// Lists that the config names by id are not there: all of them, so that one look at the config is enough.
     #[error(
-        "Brevo has no list {id}; the config names it for {used_for}. Lists can also be named by name, and are then made if missing"
+        "{}. Lists can also be named by name, and are then made if missing",
+        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     )]
-    NoSuchList {
-        /// Its id.
-        id: i64,
-        /// What for.
-        used_for: String,
-    },
+    NoSuchLists(Vec<NoSuchList>),
     /// A sweep that cannot end well.
     #[error("{side} {resource}: {why}; the sweep was given up and starts again at the next run")]
     Sweep {
@@ -112,7 +123,7 @@ pub enum EngineError {
 impl EngineError {
     /// Whether it is config or mapping that must be changed.
     pub fn is_config(&self) -> bool {
-        matches!(self, Self::Clashes(_) | Self::NoSuchList { .. })
+        matches!(self, Self::Clashes(_) | Self::NoSuchLists(_))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Before the first write: which accounts these are, which attributes and lists exist, and what must be made first.
 
-use super::{Connection, EngineError, Settings, Told};
+use super::{Connection, EngineError, NoSuchList, Settings, Told};
 use crate::mapping::{ListName, ListRule, Mapping};
 use crate::model::{Answer, BrevoListId, Cursor, Observation, Priority, ReadRequest, Resource, Scope, SideName, Write};
 use chrono::{DateTime, Utc};
@@ -170,6 +170,7 @@ impl Connection {
         let mapping = resolution.mapping;
         let existing = self.read_lists().await?;
         let mut missing_lists = Vec::new();
+        let mut unknown = Vec::new();
         let mut lists = Vec::new();
         for rule in &mapping.lists {
             let id = match &rule.list {
@@ -177,11 +178,17 @@ impl Connection {
                 ListName::Name(name) if rule.rests && !existing.values().any(|known| known == name) => continue,
                 ListName::Id(id) if existing.contains_key(id) => *id,
                 ListName::Id(id) => {
-                    return Err(EngineError::NoSuchList { id: id.get(), used_for: rule.key.clone() });
+                    unknown.push(NoSuchList { id: id.get(), used_for: rule.key.clone() });
+                    continue;
                 }
+                // Refused in any case: only looked through for more that is not there.
+                ListName::Name(_) if !unknown.is_empty() => continue,
                 ListName::Name(name) => self.list_by_name(name, &existing, dry_run, &mut missing_lists).await?,
             };
             lists.push((rule.clone(), id));
+        }
+        if !unknown.is_empty() {
+            return Err(EngineError::NoSuchLists(unknown));
         }
         let technical_list = self.list_by_name(TECHNICAL_LIST, &existing, dry_run, &mut missing_lists).await?;
 
@@ -274,7 +281,7 @@ impl Connection {
         tracing::info!(list = name, "creating a Brevo list");
         let Answer::ListCreated(id) = self.brevo.write(&Write::CreateList(name.to_owned()), Priority::Live).await?
         else {
-            return Err(EngineError::NoSuchList { id: 0, used_for: name.to_owned() });
+            return Err(EngineError::NoSuchLists(vec![NoSuchList { id: 0, used_for: name.to_owned() }]));
         };
         let kept = name.to_owned();
         self.store.write(move |tx| tx.put_list(id, &kept)).await?;
