@@ -266,6 +266,9 @@ fn print(context: &Context, status: &Status) {
     for (place, (kind, count)) in status.notices.iter().enumerate() {
         lines.push((if place == 0 { "notices" } else { "" }, format!("{count:>5}  {}", notice_in_words(kind))));
     }
+    if !status.notices.is_empty() {
+        lines.push(("", "→ `linkspan notices` lists them".to_owned()));
+    }
     for (place, words) in status.later.iter().enumerate() {
         lines.push((if place == 0 { "not yet" } else { "" }, (*words).to_owned()));
     }

@@ -66,6 +66,22 @@ use tokio::sync::Notify;
 /// proxy may hold a request about as long again.
 pub const LATE_LANDING: Duration = Duration::from_secs(90);
 
+/// Every kind of notice that is kept for people.
+pub const NOTICE_KINDS: [&str; 12] = [
+    "archived_in_intercom",
+    "brevo_contact_gone",
+    "consent_diverges",
+    "deleted_in_intercom",
+    "email_removed",
+    "external_id_differs",
+    "identity_conflict",
+    "import_never_ended",
+    "kept_off_list",
+    "malformed_email",
+    "missing_in_intercom",
+    "without_email",
+];
+
 /// Why the engine stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
