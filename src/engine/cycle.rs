@@ -430,7 +430,7 @@ impl Connection {
                 let names = super::people::Names::read(tx)?;
                 let mut previews = Vec::new();
                 for link in links {
-                    if let Some(person) = super::people::gather(tx, link, &ready, &names)? {
+                    if let Some(person) = super::people::gather_to_show(tx, link, &ready, &names)? {
                         previews.push(person.preview(tx, &ready)?);
                     }
                 }

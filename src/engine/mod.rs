@@ -45,7 +45,7 @@ mod unreadable;
 pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
-pub use inbox::{LONGEST_BODY, Received};
+pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC};
 pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
 pub use prepare::Ready;
