@@ -56,7 +56,8 @@ async fn preview(context: &Context, email: Option<&str>) -> Result<(), CliError>
     }
     for preview in previews {
         let brevo = preview.brevo.map_or_else(|| "none yet".to_owned(), |id| id.to_string());
-        printer.data(format!("Intercom {} → Brevo {brevo}", preview.intercom));
+        let gone = if preview.brevo_gone { " (deleted in Brevo; it is never made again)" } else { "" };
+        printer.data(format!("Intercom {} → Brevo {brevo}{gone}", preview.intercom));
         let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
         let rows = preview
             .fields

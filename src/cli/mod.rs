@@ -12,6 +12,7 @@ mod errors;
 mod failed;
 pub mod logging;
 mod mapping;
+mod notices;
 mod order;
 mod printer;
 mod progress;
@@ -75,6 +76,8 @@ enum Command {
     Failed(failed::Command),
     /// Values that another replaced although nobody had agreed to that
     Conflicts(conflicts::Arguments),
+    /// What people should know, counted in `status`, one by one
+    Notices(notices::Arguments),
     /// Watch a whole workspace arrive, and live edits follow: no account, no network
     Demo(demo::Arguments),
     /// Serve a filled Intercom and Brevo on this machine, to try things against
@@ -163,6 +166,7 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Config(command) => config::run(context, command),
         Command::Failed(command) => failed::run(context, command).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
+        Command::Notices(arguments) => notices::run(context, arguments).await,
         Command::Demo(arguments) => demo::run(context, arguments).await,
         Command::Sandbox(arguments) => sandbox::run(context, arguments).await,
         Command::Completions(arguments) => {

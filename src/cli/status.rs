@@ -4,7 +4,7 @@ use super::errors::remedy;
 use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
 use crate::config::Config;
-use crate::engine;
+use crate::engine::{self, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC};
 use crate::model::SideName;
 use crate::store::listings::Counts;
 use crate::store::progress::Run;
@@ -54,6 +54,10 @@ struct Status {
     conflicts: u64,
     webhook_seen_at: Option<DateTime<Utc>>,
     webhooks_waiting: u64,
+    /// Webhooks that named another workspace: kept and not acted on.
+    webhooks_other_workspace: u64,
+    /// Webhooks of a topic that this version does not know: kept and not acted on.
+    webhooks_unknown_topic: u64,
     last_run: Option<Run>,
     /// No run has ended yet.
     #[serde(skip)]
@@ -113,7 +117,7 @@ async fn show(context: &Context, config: &Config) -> Result<(), CliError> {
     if context.printer.is_json() {
         context.printer.json(&status);
     } else {
-        print(context, &status);
+        context.printer.pairs(&lines(&status));
     }
     Ok(())
 }
@@ -142,6 +146,8 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
             Ok(Status {
                 webhook_seen_at: tx.meta("webhook_seen_at")?.and_then(|text| text.parse().ok()),
                 webhooks_waiting,
+                webhooks_other_workspace: tx.counter(WEBHOOK_OTHER_WORKSPACE)?.unsigned_abs(),
+                webhooks_unknown_topic: tx.counter(WEBHOOK_UNKNOWN_TOPIC)?.unsigned_abs(),
                 refusals: refusals.collect(),
                 first_run: runs.iter().all(|run| run.ended_at.is_none()) && !runs.is_empty(),
                 next_runs,
@@ -203,7 +209,7 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
     }
 }
 
-fn print(context: &Context, status: &Status) {
+fn lines(status: &Status) -> Vec<(&'static str, String)> {
     let at = |instant: Option<DateTime<Utc>>| {
         instant.map_or_else(|| "never".to_owned(), |instant| instant.format("%Y-%m-%d %H:%M:%S UTC").to_string())
     };
@@ -232,6 +238,17 @@ fn print(context: &Context, status: &Status) {
         ("conflicts", status.conflicts.to_string()),
         ("webhooks", format!("last seen {}, {} waiting", at(status.webhook_seen_at), status.webhooks_waiting)),
     ]);
+    for (count, words) in [
+        (status.webhooks_other_workspace, "of another workspace: check where its app's webhooks point to"),
+        (
+            status.webhooks_unknown_topic,
+            "of an unknown topic: choose only topics of contacts, companies and conversations",
+        ),
+    ] {
+        if count > 0 {
+            lines.push(("", format!("{count} {words}")));
+        }
+    }
     if status.verifying > 0 {
         lines.push(("verifying", format!("{} writes without an answer", status.verifying)));
     }
@@ -266,10 +283,13 @@ fn print(context: &Context, status: &Status) {
     for (place, (kind, count)) in status.notices.iter().enumerate() {
         lines.push((if place == 0 { "notices" } else { "" }, format!("{count:>5}  {}", notice_in_words(kind))));
     }
+    if !status.notices.is_empty() {
+        lines.push(("", "→ `linkspan notices` lists them".to_owned()));
+    }
     for (place, words) in status.later.iter().enumerate() {
         lines.push((if place == 0 { "not yet" } else { "" }, (*words).to_owned()));
     }
-    context.printer.pairs(&lines);
+    lines
 }
 
 #[cfg(test)]
@@ -298,5 +318,25 @@ mod tests {
         store.write(move |tx| tx.end_run(run, "failed", "no", now)).await.unwrap();
         assert!(!gather(&config).await.unwrap().unwrap().connected);
         drop(owner);
+    }
+
+    #[tokio::test]
+    async fn webhooks_that_nobody_acted_on_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let text = format!("connectors: {{}}\nstate: {{path: {}}}\n", path.display());
+        let config = Config::parse(&text, &folder.path().join("config.yaml"), &BTreeMap::new()).unwrap();
+        let store = Store::open(&path, Calling::Inline).unwrap();
+        let counts = |tx: &crate::store::Tx<'_>| {
+            tx.count(WEBHOOK_OTHER_WORKSPACE, 2)?;
+            tx.count(WEBHOOK_UNKNOWN_TOPIC, 3)
+        };
+        store.write(counts).await.unwrap();
+        let status = gather(&config).await.unwrap().unwrap();
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!((&json["webhooksOtherWorkspace"], &json["webhooksUnknownTopic"]), (&2.into(), &3.into()));
+        let lines = lines(&status);
+        assert!(lines.iter().any(|(_, line)| line.starts_with("2 of another workspace")), "{lines:?}");
+        assert!(lines.iter().any(|(_, line)| line.starts_with("3 of an unknown topic")), "{lines:?}");
     }
 }

@@ -455,7 +455,7 @@ impl Connection {
                 let names = super::people::Names::read(tx)?;
                 let mut previews = Vec::new();
                 for link in links {
-                    if let Some(person) = super::people::gather(tx, link, &ready, &names)? {
+                    if let Some(person) = super::people::gather_to_show(tx, link, &ready, &names)? {
                         previews.push(person.preview(tx, &ready)?);
                     }
                 }
@@ -517,7 +517,7 @@ mod tests {
 
     #[test]
     fn a_run_of_which_nothing_was_accepted_has_failed_whatever_was_sent() {
-        let written = |imported, created, failed| Pushed { imported, created, failed, ..Pushed::default() };
+        let written = |imported, created, failed| Pushed { created, imported, failed, ..Pushed::default() };
         let outcome = |written, lost| Summary { written, lost, ..Summary::default() }.outcome();
         assert_eq!(outcome(written(0, 0, 0), 0), "ok");
         assert_eq!(outcome(written(0, 0, 3), 0), "failed");

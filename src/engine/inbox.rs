@@ -240,11 +240,11 @@ fn act(
 ) -> Stored<String> {
     // A notification that names no workspace is taken for ours: old payloads lack the name, and its signature is ours.
     if notification.app_id.as_ref().is_some_and(|app| app.as_str() != source.ready.workspace) {
-        tx.count("webhook_other_workspace", 1)?;
+        tx.count(WEBHOOK_OTHER_WORKSPACE, 1)?;
         return Ok("of another workspace: changes nothing".to_owned());
     }
     if let Topic::Unknown(_) = notification.topic {
-        tx.count("webhook_unknown_topic", 1)?;
+        tx.count(WEBHOOK_UNKNOWN_TOPIC, 1)?;
         return Ok("unknown topic: kept and counted".to_owned());
     }
     let mut applied = 0;
@@ -413,3 +413,7 @@ pub(super) const REMEMBERED_DAYS: i64 = 7;
 
 /// The longest body that is parsed.
 pub const LONGEST_BODY: usize = webhook::LONGEST_BODY;
+/// Counts the notifications that named another workspace.
+pub const WEBHOOK_OTHER_WORKSPACE: &str = "webhook_other_workspace";
+/// Counts the notifications of a topic that we do not know.
+pub const WEBHOOK_UNKNOWN_TOPIC: &str = "webhook_unknown_topic";

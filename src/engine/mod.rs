@@ -45,7 +45,7 @@ mod unreadable;
 pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
-pub use inbox::{LONGEST_BODY, Received};
+pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC};
 pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
 pub use prepare::Ready;
@@ -80,6 +80,22 @@ impl std::fmt::Display for NoSuchList {
         write!(f, "Brevo has no list {}; the config names it for {}", self.id, self.used_for)
     }
 }
+
+/// Every kind of notice that is kept for people.
+pub const NOTICE_KINDS: [&str; 12] = [
+    "archived_in_intercom",
+    "brevo_contact_gone",
+    "consent_diverges",
+    "deleted_in_intercom",
+    "email_removed",
+    "external_id_differs",
+    "identity_conflict",
+    "import_never_ended",
+    "kept_off_list",
+    "malformed_email",
+    "missing_in_intercom",
+    "without_email",
+];
 
 /// Why the engine stopped.
 #[derive(Debug, thiserror::Error)]

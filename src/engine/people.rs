@@ -3,7 +3,9 @@
 use super::Ready;
 use super::observe::{base_of, flights_of};
 use crate::mapping::FieldProblem;
-use crate::model::{BrevoContact, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, Value};
+use crate::model::{
+    BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, Value,
+};
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow};
@@ -55,6 +57,8 @@ pub struct Preview {
     pub intercom: String,
     /// Brevo's contact.
     pub brevo: Option<i64>,
+    /// Brevo's contact was deleted there: nothing is written, and none is made again.
+    pub brevo_gone: bool,
     /// One row a rule.
     pub fields: Vec<PreviewField>,
     /// Lists to join and to leave.
@@ -93,11 +97,21 @@ impl Names {
 
 /// Gathers a person. `None`: nothing is to be planned for this link (and it is marked so).
 pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Result<Option<Person>> {
+    gather_in(tx, id, ready, names, LinkState::Active)
+}
+
+/// Somebody to be shown in a preview: also one whose Brevo contact is gone, for whom nothing is planned any more.
+pub(super) fn gather_to_show(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Result<Option<Person>> {
+    let person = gather(tx, id, ready, names)?;
+    if person.is_some() { Ok(person) } else { gather_in(tx, id, ready, names, LinkState::BrevoGone) }
+}
+
+fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkState) -> Result<Option<Person>> {
     let Some(mut link) = tx.link(id)? else { return Ok(None) };
     let rows = tx.members(id)?;
     let live: Vec<&IntercomRow> = rows.iter().filter(|row| row.state == ContactState::Live).collect();
     let primary = live.iter().find(|row| row.is_primary).or(live.first());
-    let (Some(primary), LinkState::Active) = (primary, link.state) else {
+    let (Some(primary), true) = (primary, link.state == state) else {
         tx.give_up(id)?;
         return Ok(None);
     };
@@ -141,7 +155,7 @@ pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Resu
         Some(brevo) => tx.brevo_contact(brevo)?,
         None => None,
     };
-    if link.brevo_id.is_some() && brevo.is_none() {
+    if state == LinkState::Active && link.brevo_id.is_some() && brevo.is_none() {
         super::observe::mark_brevo_gone(tx, &link, DateTime::<Utc>::default())?;
         return Ok(None);
     }
@@ -448,7 +462,12 @@ impl Person {
 
     /// For `mapping preview`.
     pub(super) fn preview(&self, tx: &Tx<'_>, ready: &Ready) -> Result<Preview> {
-        let plan = self.dry_plan(ready);
+        let gone = self.link.state == LinkState::BrevoGone;
+        let mut plan = self.dry_plan(ready);
+        if gone {
+            // Without a Brevo contact the plan is to make one: that is just what does not happen here.
+            plan.change = ContactChange::default();
+        }
         let show = |cells: &[Option<Value>]| {
             let shown: Vec<String> = cells.iter().flatten().map(ToString::to_string).collect();
             (!shown.is_empty()).then(|| shown.join(" | "))
@@ -467,6 +486,7 @@ impl Person {
                     })
                     .collect();
                 let why = match (plan.problems.get(&rule.key), plan.causes.get(&rule.key)) {
+                    _ if gone => "nothing is written: the Brevo contact is gone".to_owned(),
                     (Some(problem), _) => problem.message.clone(),
                     (None, Some(cause)) => (*cause).to_owned(),
                     (None, None) => "in step".to_owned(),
@@ -485,19 +505,26 @@ impl Person {
             .chain(plan.change.leave_lists.iter().map(|list| format!("leave {}", ready.list_in_words(*list, &names))))
             .collect();
         let consent = match (self.consent.email_opted_out(), plan.change.email_opted_out) {
+            (true, _) if gone => "opted out in Intercom".to_owned(),
             (_, true) => "opt-out is written".to_owned(),
             (true, false) => "opted out on both sides".to_owned(),
             (false, false) => "no opt-out in Intercom".to_owned(),
         };
         let consent = consent + &self.told(tx)?;
+        let notices = if gone {
+            vec!["brevo_contact_gone".to_owned()]
+        } else {
+            plan.notices.iter().map(|notice| notice.kind().to_owned()).collect()
+        };
         Ok(Preview {
             link: self.link.id,
             intercom: self.primary.to_string(),
             brevo: self.link.brevo_id.map(crate::model::BrevoContactId::get),
+            brevo_gone: gone,
             fields,
             lists,
             consent,
-            notices: plan.notices.iter().map(|notice| notice.kind().to_owned()).collect(),
+            notices,
         })
     }
 }

@@ -507,3 +507,23 @@ fn carry_consent(tx: &Tx<'_>, contact: &IntercomContactId, consent: Option<Conse
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::NOTICE_KINDS;
+    use crate::reconcile::person::Notice;
+
+    #[test]
+    fn every_kind_of_notice_can_be_asked_for() {
+        let sources =
+            [include_str!("place.rs"), include_str!("people.rs"), include_str!("observe.rs"), include_str!("push.rs")];
+        let literal = concat!("put_", "notice(\"");
+        let written =
+            sources.iter().flat_map(|source| source.split(literal).skip(1)).filter_map(|rest| rest.split('"').next());
+        let kinds = written.chain(PLACING_NOTICES).chain(GONE_NOTICES).chain(Notice::ALL.map(Notice::kind));
+        for kind in kinds {
+            assert!(NOTICE_KINDS.contains(&kind), "{kind}");
+        }
+    }
+}

@@ -50,6 +50,19 @@ pub struct NewFailure<'a> {
     pub dead: bool,
 }
 
+/// What people are told about a record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NoticeRow {
+    /// Its kind.
+    pub kind: String,
+    /// About whom or what.
+    pub subject: String,
+    /// More, where there is more.
+    pub detail: Option<String>,
+    /// Since when it is so.
+    pub since: DateTime<Utc>,
+}
+
 /// A value that another replaced although nobody had agreed to that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conflict {
@@ -225,6 +238,25 @@ impl Tx<'_> {
         )?;
         let rows = statement.query_map(params![kind, limit], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Notices of a kind (or all), with their time: the latest of each kind first.
+    pub fn list_notices(&self, kind: Option<&str>, limit: usize) -> Result<Vec<NoticeRow>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT kind, subject, detail, since FROM notices WHERE ?1 IS NULL OR kind = ?1
+             ORDER BY kind, since DESC, subject LIMIT ?2",
+        )?;
+        let rows = statement.query_map(params![kind, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            Ok(NoticeRow { kind: row.get(0)?, subject: row.get(1)?, detail: row.get(2)?, since: instant(row.get(3)?) })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The kinds of the notices that there are.
+    pub fn notice_kinds(&self) -> Result<Vec<String>> {
+        let mut statement = self.0.prepare_cached("SELECT DISTINCT kind FROM notices ORDER BY kind")?;
+        let kinds = statement.query_map([], |row| row.get(0))?;
+        Ok(kinds.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Keeps a value that was replaced.

@@ -71,3 +71,31 @@ async fn somebody_whom_the_state_does_not_know_is_read_on_both_sides() {
     assert_eq!((counts.intercom_contacts, counts.brevo_contacts), (1, 1), "nobody else");
     assert_eq!(world.brevo_writes(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn somebody_whose_brevo_contact_was_deleted_is_shown_with_that() {
+    let world = World::new(CONFIG);
+    let ann = world.intercom.create_contact(user("ann@x.example"));
+    minutes(10).await;
+    world.full().await;
+    assert!(world.brevo.delete("ann@x.example"));
+    minutes(10).await;
+    world.full().await;
+    let counts = world.store.read(|tx| tx.counts()).await.unwrap();
+    assert!(counts.notices.contains_key("brevo_contact_gone"), "{:?}", counts.notices);
+    let email = Email::parse("ann@x.example").unwrap();
+    let before = world.brevo_writes();
+    let previews = world.connection.preview(Some(email.clone())).await.unwrap();
+    let preview = previews.first().expect("the person is shown");
+    assert_eq!(preview.intercom, ann);
+    assert!(preview.brevo.is_some() && preview.brevo_gone);
+    assert_eq!(preview.notices, ["brevo_contact_gone"]);
+    assert!(preview.lists.is_empty(), "{:?}", preview.lists);
+    assert!(preview.fields.iter().any(|field| field.intercom.as_deref() == Some("Ann Lee")), "{:?}", preview.fields);
+    assert!(preview.fields.iter().all(|field| field.write.is_none() && field.why.contains("gone")));
+    // And it stays so.
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(world.brevo_writes(), before);
+    assert!(world.connection.preview(Some(email)).await.unwrap()[0].brevo_gone);
+}
