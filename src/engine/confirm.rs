@@ -65,15 +65,7 @@ impl Connection {
                     ContactKey::Intercom(id) => format!("contact {id}"),
                     _ => return Ok(()),
                 };
-                let failure = NewFailure {
-                    link: None,
-                    subject: &subject,
-                    field: "read",
-                    message: &words,
-                    status: None,
-                    dead: true,
-                };
-                tx.put_failure(&failure, now)
+                tx.put_failure(&NewFailure::given_up(None, &subject, "read", &words), now)
             })
             .await?;
         Ok(())

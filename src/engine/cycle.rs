@@ -226,7 +226,7 @@ impl Connection {
             return Ok(());
         }
         let verify_after = self.late_landing();
-        let landed_by = verify_after + chrono::TimeDelta::from_std(super::LATE_LANDING).unwrap_or_default();
+        let landed_by = super::imports::lands_by(self.now());
         let reopened = self
             .store
             .write(move |tx| {

@@ -215,15 +215,7 @@ impl Connection {
                         }
                         let link = tx.intercom_contact(&id)?.and_then(|row| row.link);
                         let subject = format!("contact {id}");
-                        let failure = NewFailure {
-                            link,
-                            subject: &subject,
-                            field: "read",
-                            message: &words,
-                            status: None,
-                            dead: true,
-                        };
-                        tx.put_failure(&failure, now)
+                        tx.put_failure(&NewFailure::given_up(link, &subject, "read", &words), now)
                     })
                     .await?;
                 Ok(1)

@@ -1,14 +1,14 @@
 //! Bulk writes: filled, sent, watched, read back. Dangerous, and worth it (docs/decisions/0004): an import says
 //! "completed" with failed rows inside it, drops unknown attributes and `false`, and lands minutes later.
 
-use super::observe::{base_of, flights_of, settle_now};
+use super::observe::{base_of, flights_of, pack_base, pack_flights, settle_as, settle_now};
 use super::people::Planned;
 use super::push::{Pushed, hold_apart, record, rename_if_moved};
 use super::unreadable::{sparing, sparing_each};
 use super::{Connection, EngineError, Ready};
 use crate::model::{
     Answer, BrevoContact, BrevoContactId, BrevoListId, ContactChange, ContactKey, Email, ErrorKind, Fetched,
-    ImportBatch, ImportRow, ImportState, Observation, Priority, ProcessId, Resource, Scope, SideName, Write,
+    ImportBatch, ImportRow, ImportState, Observation, Priority, ProcessId, Resource, Scope, SideError, SideName, Write,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::{self, Base};
@@ -138,7 +138,7 @@ pub(super) struct Filing {
 
 impl Filing {
     /// Files a plan: its intent into the store, its row into the import that takes rows of its kind.
-    pub(super) fn file(&mut self, tx: &Tx<'_>, planned: Planned, ready: &Ready, now: DateTime<Utc>) -> Stored<()> {
+    pub(super) fn file(&mut self, tx: &Tx<'_>, mut planned: Planned, ready: &Ready, now: DateTime<Utc>) -> Stored<()> {
         let new = planned.plan.as_new_contact(planned.email.clone());
         let Some(email) = planned.brevo.as_ref().map_or(new.email, |contact| contact.email.clone()) else {
             return Ok(());
@@ -160,10 +160,9 @@ impl Filing {
             self.known.insert(kind.clone(), import);
             import
         };
-        let mut flights = planned.plan.flights.clone();
         // An import of existing contacts may lift a blocklisting that it does not know of.
-        flights.may_loosen |= what == What::Update;
-        let (base, flights) = (tx.pack("links.base", &planned.plan.base)?, tx.pack("links.flights", &flights)?);
+        planned.plan.flights.may_loosen |= what == What::Update;
+        let (base, flights) = (pack_base(tx, &planned.plan.base)?, pack_flights(tx, &planned.plan.flights)?);
         tx.put_in_import(planned.link, import, &base, &flights)?;
         record(tx, &planned, &format!("sent with import {import}"), Some(import), now)?;
         let row = ImportRow { email, ext_id: new.ext_id, attributes: new.attributes };
@@ -305,7 +304,7 @@ impl Connection {
         creates: bool,
         count: usize,
         sent_at: DateTime<Utc>,
-        answer: Result<Answer, Box<crate::model::SideError>>,
+        answer: Result<Answer, Box<SideError>>,
     ) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
         let now = self.now();
@@ -336,13 +335,13 @@ impl Connection {
                 tracing::warn!(rows = count, "an import's answer was lost: what landed will be read back");
                 pushed.failed = count as u64;
                 // Whatever it waited for before, it has left by now.
-                let landed_by = now + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default();
+                let landed_by = lands_by(now);
                 self.store.write(move |tx| tx.import_may_land(import, landed_by)).await?;
                 Ok(pushed)
             }
             other => {
                 // That we are not let in says nothing about the rows either.
-                let about_us = |error: &crate::model::SideError| matches!(error.kind, ErrorKind::Auth(_));
+                let about_us = |error: &SideError| matches!(error.kind, ErrorKind::Auth(_));
                 let transient = matches!(&other, Err(error) if error.is_transient() || about_us(error));
                 if let Err(error) = &other {
                     tracing::warn!(rows = count, "an import was refused: {error}");
@@ -421,7 +420,7 @@ impl Connection {
                         if newly.sms_out {
                             base.sms = out;
                         }
-                        tx.set_base(id, &tx.pack("links.base", &base)?)?;
+                        tx.set_base(id, &pack_base(tx, &base)?)?;
                         tx.no_opt_out(id)
                     })
                     .await?;
@@ -508,30 +507,30 @@ impl Connection {
     async fn check_imports(&self, open: &[ImportRowState], priority: Priority) -> Result<(), EngineError> {
         let now = self.now();
         let in_hand = self.filling.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut over = Vec::new();
-        for import in open {
-            // No answer was recorded: once it cannot land any more, what is there is read.
-            if is_lost(import) && !import.stage.is_over() && !in_hand.contains(&import.id) && now >= landed_by(import) {
-                over.push(ImportRowState { stage: ImportStage::ReadingBack, ..import.clone() });
-            }
-        }
+        // No answer was recorded: once it cannot land any more, what is there is read.
+        let mut changed: Vec<ImportRowState> = open
+            .iter()
+            .filter(|import| is_lost(import) && !import.stage.is_over())
+            .filter(|import| !in_hand.contains(&import.id) && now >= landed_by(import))
+            .map(|import| ImportRowState { stage: ImportStage::ReadingBack, ..import.clone() })
+            .collect();
         let running: Vec<&ImportRowState> =
-            open.iter().filter(|import| import.stage == ImportStage::Running && import.process.is_some()).collect();
+            open.iter().filter(|import| import.stage == ImportStage::Running && !is_lost(import)).collect();
         if let Some(eldest) = running.iter().map(|import| import.sent_at).min() {
             let last = running.iter().filter_map(|import| import.checked_at).max();
             // Once more after as long as they have taken so far; a minute at most.
-            let pause = |since: DateTime<Utc>| {
-                ((now - eldest) / 2).clamp(TimeDelta::seconds(2), TimeDelta::minutes(1)) <= now - since
-            };
+            let pause = ((now - eldest) / 2).clamp(TimeDelta::seconds(2), TimeDelta::minutes(1));
             let due = match last {
-                Some(last) => pause(last),
+                Some(last) => now - last >= pause,
                 None => now - eldest >= TimeDelta::seconds(10) || self.seem_landed(&running, priority).await?,
             };
             if due {
-                over.extend(self.ask_processes(&running).await?);
+                changed.extend(self.ask_processes(&running).await?);
             }
         }
-        self.store.write(move |tx| over.iter().try_for_each(|import| tx.put_import(import))).await?;
+        if !changed.is_empty() {
+            self.store.write(move |tx| changed.iter().try_for_each(|import| tx.put_import(import))).await?;
+        }
         Ok(())
     }
 
@@ -715,7 +714,7 @@ impl Connection {
                 tx.end_import(id)
             })
             .await?;
-        tracing::info!(rows, process = process.map(crate::model::ProcessId::get), "import read back");
+        tracing::info!(rows, process = process.map(ProcessId::get), "import read back");
         Ok(ReadBack { rows, lost })
     }
 }
@@ -735,9 +734,12 @@ fn is_lost(import: &ImportRowState) -> bool {
 
 /// When a lost import can no longer land.
 fn landed_by(import: &ImportRowState) -> DateTime<Utc> {
-    import
-        .landed_by
-        .unwrap_or_else(|| import.sent_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default())
+    import.landed_by.unwrap_or_else(|| lands_by(import.sent_at))
+}
+
+/// Until when an import may land whose request was on its way at this time: Brevo queues it behind others.
+pub(super) fn lands_by(on_its_way_at: DateTime<Utc>) -> DateTime<Utc> {
+    on_its_way_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default()
 }
 
 /// From when on what an import did shows: by Brevo's clock where we have it; by ours, with room for one that is off,
@@ -796,7 +798,7 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
         let existed = contact.created_at < started - TimeDelta::seconds(5);
         if existed {
             // It was there before: the import left it alone, and it is first-linked, not overwritten.
-            tx.settle(link.id, &tx.pack("links.base", &person::Base::default())?, None)?;
+            settle_as(tx, link.id, &Base::default(), None)?;
             tx.mark_dirty(link.id, Dirty::Live)?;
             return Ok(true);
         }
@@ -813,7 +815,7 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
     if !answered {
         // Brevo never said that it had the import, and the row agreed on all of it beforehand: what it was to set is
         // planned again, which writes nothing where it has landed.
-        link.base = tx.pack("links.base", &person::forget_unlanded(&base_of(&link)?, &flights))?;
+        link.base = pack_base(tx, &person::forget_unlanded(&base_of(&link)?, &flights))?;
     }
     let again = settle_now(tx, &link, &flights, answered, &contact, ready, now)?;
     if again {
@@ -834,7 +836,7 @@ fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> S
     let flights = flights_of(link)?;
     let base = if link.brevo_id.is_none() { Base::default() } else { person::forget_unlanded(&base, &flights) };
     tx.leave_import(link.id)?;
-    tx.settle(link.id, &tx.pack("links.base", &base)?, None)?;
+    settle_as(tx, link.id, &base, None)?;
     tx.mark_dirty(link.id, Dirty::Backfill)?;
     // The single request that follows names the field at fault; an import that never arrived says nothing about it.
     tx.postpone(link.id, now, arrived)

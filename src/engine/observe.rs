@@ -13,7 +13,7 @@ use crate::store::contacts::ContactState;
 use crate::store::facts::Channel;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
-use crate::store::{Record, Result, StoreError, Tx};
+use crate::store::{Packed, Record, Result, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -297,7 +297,7 @@ pub(super) fn new_opt_out(tx: &Tx<'_>, link: i64, before: &Consent, now: &Consen
         }
     }
     if base != known {
-        tx.set_base(link.id, &tx.pack("links.base", &base)?)?;
+        tx.set_base(link.id, &pack_base(tx, &base)?)?;
     }
     Ok(true)
 }
@@ -314,7 +314,7 @@ fn remember_opt_out(tx: &Tx<'_>, mut link: LinkRow, contact: &BrevoContact) -> R
         && !consent.brevo_out
     {
         consent.brevo_out = true;
-        link.base = tx.pack("links.base", &base)?;
+        link.base = pack_base(tx, &base)?;
         tx.set_base(link.id, &link.base)?;
     }
     Ok(link)
@@ -332,24 +332,30 @@ pub(super) fn settle_now(
 ) -> Result<bool> {
     let base = base_of(link)?;
     let settled = person::settle(&base, flights, answered, contact, &ready.mapping);
-    let left = (!settled.flights.is_empty()).then(|| tx.pack("links.flights", &settled.flights)).transpose()?;
-    tx.settle(link.id, &tx.pack("links.base", &settled.base)?, left.as_ref())?;
+    let left = Some(&settled.flights).filter(|left| !left.is_empty());
+    settle_as(tx, link.id, &settled.base, left)?;
     for rule in &settled.refused {
         let message = "Brevo accepted the request but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";
-        tx.put_failure(
-            &NewFailure {
-                link: Some(link.id),
-                subject: &subject_of(tx, link)?,
-                field: rule,
-                message,
-                status: None,
-                dead: true,
-            },
-            now,
-        )?;
+        tx.put_failure(&NewFailure::given_up(Some(link.id), &subject_of(tx, link)?, rule, message), now)?;
     }
     Ok(!answered || flights.more || settled.base != base || !settled.flights.is_empty())
+}
+
+/// This is what both sides agree on now, and what is still on its way.
+pub(super) fn settle_as(tx: &Tx<'_>, link: i64, base: &Base, flights: Option<&Flights>) -> Result<()> {
+    let flights = flights.map(|flights| pack_flights(tx, flights)).transpose()?;
+    tx.settle(link, &pack_base(tx, base)?, flights.as_ref())
+}
+
+/// Base as a link keeps it.
+pub(super) fn pack_base(tx: &Tx<'_>, base: &Base) -> Result<Packed> {
+    tx.pack("links.base", base)
+}
+
+/// Writes on their way as a link keeps them.
+pub(super) fn pack_flights(tx: &Tx<'_>, flights: &Flights) -> Result<Packed> {
+    tx.pack("links.flights", flights)
 }
 
 /// What both sides agreed on about a link's person.

@@ -204,7 +204,7 @@ fn event_of(row: OutboxRow, contact: BrevoContactId) -> Stored<(OutboxRow, Outgo
 
 fn list_dead(tx: &Tx<'_>, key: &str, message: &str, now: DateTime<Utc>) -> Stored<()> {
     let subject = format!("event {key}");
-    tx.put_failure(&NewFailure { link: None, subject: &subject, field: "", message, status: None, dead: true }, now)
+    tx.put_failure(&NewFailure::given_up(None, &subject, "", message), now)
 }
 
 /// What became of a request; how many events were accepted.

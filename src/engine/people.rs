@@ -1,7 +1,7 @@
 //! One person's views, gathered from the store, and the plan for them.
 
 use super::Ready;
-use super::observe::{base_of, flights_of};
+use super::observe::{base_of, flights_of, pack_base};
 use crate::mapping::FieldProblem;
 use crate::model::{
     BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, Value,
@@ -224,13 +224,7 @@ impl Person {
         if let Some(Some(phone)) = plan.change.attributes.get("SMS")
             && !tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
         {
-            for rule in
-                ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|target| target.attribute == "SMS"))
-            {
-                if let crate::mapping::Projection::Cells(cells) = rule.project(&self.record) {
-                    quarantined.insert(rule.key.clone(), person::quarantine_key(&cells));
-                }
-            }
+            quarantined.extend(self.phone_rules(ready));
             tx.set_quarantined(self.link.id, &quarantined)?;
             plan = self.plan_with(ready, &quarantined);
             plan.problems.insert(
@@ -260,7 +254,7 @@ impl Person {
         }
         // A contact that does not exist yet is made even if it has nothing but its address.
         if plan.writes_nothing() && self.brevo.is_some() {
-            tx.keep_base(self.link.id, &tx.pack("links.base", &plan.base)?)?;
+            tx.keep_base(self.link.id, &pack_base(tx, &plan.base)?)?;
             tx.clear_failures(self.link.id, &still_failing(&plan, &quarantined))?;
             if self.link.flights.is_some()
                 && !self.flights.is_empty()
@@ -346,14 +340,20 @@ impl Person {
             return None;
         }
         let mut quarantined = quarantined.clone();
-        for rule in ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|to| to.attribute == "SMS")) {
-            if let crate::mapping::Projection::Cells(cells) = rule.project(&self.record) {
-                quarantined.insert(rule.key.clone(), person::quarantine_key(&cells));
-            }
-        }
+        quarantined.extend(self.phone_rules(ready));
         let mut most = self.plan_with(ready, &quarantined);
         most.flights.more = true;
         (self.importable(&most) && !most.writes_nothing()).then_some(most)
+    }
+
+    /// What the rules of the phone make of this person, as quarantine remembers it.
+    fn phone_rules<'a>(&'a self, ready: &'a Ready) -> impl Iterator<Item = (String, String)> + 'a {
+        let rules = ready.mapping.rules.iter();
+        let rules = rules.filter(|rule| rule.targets.iter().any(|target| target.attribute == "SMS"));
+        rules.filter_map(|rule| match rule.project(&self.record) {
+            crate::mapping::Projection::Cells(cells) => Some((rule.key.clone(), person::quarantine_key(&cells))),
+            _ => None,
+        })
     }
 
     /// An import can carry it without harm: no clears, no consent of an existing contact, nobody blocklisted, first try.
@@ -429,17 +429,7 @@ impl Person {
             }
         }
         for (rule, problem) in &plan.problems {
-            tx.put_failure(
-                &NewFailure {
-                    link: Some(self.link.id),
-                    subject: &subject,
-                    field: rule,
-                    message: &problem.message,
-                    status: None,
-                    dead: true,
-                },
-                now,
-            )?;
+            tx.put_failure(&NewFailure::given_up(Some(self.link.id), &subject, rule, &problem.message), now)?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
-use super::observe::base_of;
+use super::observe::{base_of, settle_as};
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
@@ -85,7 +85,7 @@ pub(super) fn place_newcomer(tx: &Tx<'_>, contact: &IntercomContact, source: &su
     if tx.link_of_merged_into(&contact.id)?.is_some() {
         return Ok(false);
     }
-    link_first(tx, contact, &source.settings, source.dirty, source.now)
+    link_newcomer(tx, contact, &source.settings, source.dirty, source.now)
 }
 
 /// `false`: it waits for another.
@@ -143,10 +143,11 @@ fn first_link(
     for kind in PLACING_NOTICES {
         tx.clear_notice(kind, &subject)?;
     }
-    link_first(tx, contact, settings, dirty, now)
+    link_newcomer(tx, contact, settings, dirty, now)
 }
 
-fn link_first(
+/// The same for somebody about whom there are no notices to clear.
+fn link_newcomer(
     tx: &Tx<'_>,
     contact: &IntercomContact,
     settings: &Settings,
@@ -464,11 +465,11 @@ pub(super) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &
     let consent = link_consent(link)?.filter(|consent| consent.brevo_out);
     let consent = consent.map(|consent| ConsentBase { intercom_out: false, ..consent });
     let flights = Flights { may_loosen: consent.is_some(), ..Flights::default() };
-    let flights = consent.is_some().then(|| tx.pack("links.flights", &flights)).transpose()?;
     tx.set_brevo(link.id, Some(brevo))?;
     tx.set_link_email(link.id, Some(email))?;
     tx.set_rename(link.id, None)?;
-    tx.settle(link.id, &tx.pack("links.base", &Base { consent, ..Base::default() })?, flights.as_ref())
+    let base = Base { consent, ..Base::default() };
+    settle_as(tx, link.id, &base, consent.is_some().then_some(&flights))
 }
 
 /// Two people exchanged addresses: the links are re-pointed and nobody is renamed. Each side's fields go to the new
@@ -482,7 +483,7 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
         let (own, theirs) = (base_of(link)?, base_of(partner)?);
         // Consent stays with the address; the fields are planned afresh.
         let base = Base { consent: theirs.consent.or(own.consent), sms: theirs.sms, ..Base::default() };
-        tx.settle(link.id, &tx.pack("links.base", &base)?, None)?;
+        settle_as(tx, link.id, &base, None)?;
         tx.set_rename(link.id, None)?;
     }
     Ok(())
@@ -503,7 +504,7 @@ fn carry_consent(tx: &Tx<'_>, contact: &IntercomContactId, consent: Option<Conse
     if base.consent.is_none() {
         base.consent = consent;
         let flights = Flights { may_loosen: true, ..Default::default() };
-        tx.settle(link.id, &tx.pack("links.base", &base)?, Some(&tx.pack("links.flights", &flights)?))?;
+        settle_as(tx, link.id, &base, Some(&flights))?;
     }
     Ok(())
 }

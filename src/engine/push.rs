@@ -8,7 +8,7 @@
 
 use super::imports::Buckets;
 use super::inbox::is_refusal;
-use super::observe::{mark_brevo_gone, subject_of, to_json};
+use super::observe::{mark_brevo_gone, pack_base, pack_flights, settle_as, subject_of, to_json};
 use super::people::{self, Names, Planned};
 use super::{Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{
@@ -288,7 +288,7 @@ impl Connection {
                 let mut left = Vec::with_capacity(all.len());
                 for planned in all {
                     if is_current(tx, &planned)? {
-                        tx.put_intent(planned.link, &tx.pack("links.flights", &planned.plan.flights)?, verify_after)?;
+                        tx.put_intent(planned.link, &pack_flights(tx, &planned.plan.flights)?, verify_after)?;
                         left.push(planned);
                     }
                 }
@@ -561,17 +561,12 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
         consent.brevo_out |= tx.brevo_contact(contact)?.is_some_and(|contact| contact.consent.email_opted_out());
     }
     if planned.ahead {
-        tx.accept_opt_out(
-            planned.link,
-            &tx.pack("links.base", &base)?,
-            &tx.pack("links.flights", &plan.flights)?,
-            planned.marks,
-        )?;
+        tx.accept_opt_out(planned.link, &pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?, planned.marks)?;
         return record(tx, planned, "accepted, ahead of a write whose outcome is not known yet", None, now);
     }
     tx.accept_write(
         planned.link,
-        (&tx.pack("links.base", &base)?, &tx.pack("links.flights", &plan.flights)?),
+        (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?),
         verify_after,
         planned.marks,
         planned.rename_to.as_ref(),
@@ -658,7 +653,7 @@ pub(super) fn hold_apart(tx: &Tx<'_>, link: i64, holder: i64, now: DateTime<Utc>
     let detail = format!("the Brevo contact with its address is link {holder}'s");
     tx.put_notice("identity_conflict", &subject_of(tx, &row)?, Some(&detail), now)?;
     tx.leave_import(link)?;
-    tx.settle(link, &tx.pack("links.base", &person::Base::default())?, None)?;
+    settle_as(tx, link, &person::Base::default(), None)?;
     tx.give_up(link)
 }
 
@@ -686,7 +681,7 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
     }
     if link.brevo_id.is_none() {
         tx.set_brevo(link.id, Some(contact.id))?;
-        tx.settle(link.id, &tx.pack("links.base", &person::Base::default())?, None)?;
+        settle_as(tx, link.id, &person::Base::default(), None)?;
     } else {
         super::place::adopt(tx, &link, contact.id, email)?;
     }
@@ -709,7 +704,7 @@ pub(super) fn refuse(
     match &error.kind {
         // It may have landed or may still land: nothing more is written until a later read shows what became of it.
         ErrorKind::Ambiguous | ErrorKind::Malformed => {
-            let flights = tx.pack("links.flights", &planned.plan.flights)?;
+            let flights = pack_flights(tx, &planned.plan.flights)?;
             return tx.put_intent(link.id, &flights, verify_after);
         }
         ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {

@@ -60,8 +60,7 @@ pub(super) fn note(tx: &Tx<'_>, error: StoreError, now: DateTime<Utc>) -> Result
     };
     let message = format!("what the state holds of it cannot be read ({cause}); {next}");
     let subject = record.to_string();
-    let failure = NewFailure { link, subject: &subject, field: FIELD, message: &message, status: None, dead: true };
-    tx.put_failure(&failure, now)?;
+    tx.put_failure(&NewFailure::given_up(link, &subject, FIELD, &message), now)?;
     match record {
         Record::Intercom(id) => tx.ask_for(&ContactKey::Intercom(id)),
         Record::Brevo(id) => tx.ask_for(&ContactKey::Brevo(id)),

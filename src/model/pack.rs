@@ -132,38 +132,18 @@ pub mod by_word {
         words: &mut C,
     ) -> Result<BTreeMap<String, V>, DecodeError> {
         let length = d.map()?.ok_or_else(|| DecodeError::message("a map without a length"))?;
-        let mut map = BTreeMap::new();
-        for _ in 0..length {
-            map.insert(word::decode(d, words)?, V::decode(d, words)?);
-        }
-        Ok(map)
+        (0..length).map(|_| Ok((word::decode(d, words)?, V::decode(d, words)?))).collect()
     }
 }
 
-/// For `#[cbor(with = …)]`: a map of words to words.
-pub mod words {
-    use super::{BTreeMap, DecodeError, Decoder, EncodeError, Encoder, Words, Write, word};
-
-    /// Writes it.
-    pub fn encode<C: Words, W: Write>(
-        map: &BTreeMap<String, String>,
-        e: &mut Encoder<W>,
-        words: &mut C,
-    ) -> Result<(), EncodeError<W::Error>> {
-        e.map(map.len() as u64)?;
-        for (key, value) in map {
-            word::encode(key, e, words)?;
-            word::encode(value, e, words)?;
-        }
-        Ok(())
-    }
-
-    /// Reads it.
-    pub fn decode<C: Words>(d: &mut Decoder<'_>, words: &mut C) -> Result<BTreeMap<String, String>, DecodeError> {
-        let length = d.map()?.ok_or_else(|| DecodeError::message("a map without a length"))?;
-        (0..length).map(|_| Ok((word::decode(d, words)?, word::decode(d, words)?))).collect()
-    }
-}
+/// A word of its own, where a map's values are words too.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent, context_bound = "Words")]
+pub struct Word(
+    #[n(0)]
+    #[cbor(with = "word")]
+    pub String,
+);
 
 /// A record as bytes.
 ///

@@ -50,6 +50,13 @@ pub struct NewFailure<'a> {
     pub dead: bool,
 }
 
+impl<'a> NewFailure<'a> {
+    /// Something that is not tried again by itself, and of which no HTTP status is known.
+    pub fn given_up(link: Option<i64>, subject: &'a str, field: &'a str, message: &'a str) -> Self {
+        Self { link, subject, field, message, status: None, dead: true }
+    }
+}
+
 /// What people are told about a record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NoticeRow {
@@ -104,8 +111,8 @@ pub struct Change {
 #[cbor(context_bound = "pack::Words")]
 struct Causes(
     #[n(0)]
-    #[cbor(with = "pack::words")]
-    BTreeMap<String, String>,
+    #[cbor(with = "pack::by_word")]
+    BTreeMap<String, pack::Word>,
 );
 
 /// The state in numbers.
@@ -298,6 +305,8 @@ impl Tx<'_> {
 
     /// Keeps a change that we made.
     pub fn put_change(&self, change: &Change) -> Result<()> {
+        let causes = change.fields.iter().map(|(field, why)| (field.clone(), pack::Word(why.clone())));
+        let causes = Causes(causes.collect());
         self.0
             .prepare_cached(
                 "INSERT INTO changes (link, at, what, fields, answer, import) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -306,7 +315,7 @@ impl Tx<'_> {
                 change.link,
                 millis(change.at),
                 change.what,
-                self.pack("changes", &Causes(change.fields.clone()))?.bytes(),
+                self.pack("changes", &causes)?.bytes(),
                 change.answer,
                 change.import
             ])?;
@@ -323,7 +332,8 @@ impl Tx<'_> {
         })?;
         rows.map(|row| {
             let (link, at, what, fields, answer, import) = row?;
-            let Causes(fields) = self.kept(fields).unpack("changes")?;
+            let Causes(causes) = self.kept(fields).unpack("changes")?;
+            let fields = causes.into_iter().map(|(field, why)| (field, why.0)).collect();
             Ok(Change { link, at: instant(at), what, fields, answer, import })
         })
         .collect()
