@@ -149,7 +149,10 @@ impl Connection {
             let mut claim = self.claim(ids);
             let links: Vec<i64> = claim.claimed.iter().copied().collect();
             pushed.planned += links.len() as u64;
-            ready = self.ensure_options(ready, &links, priority).await?;
+            // An opt-out does not wait for options; whoever lacks some gets them afterwards.
+            if !(stretch.linked && stretch.dirty == Dirty::Consent) {
+                ready = self.ensure_options(ready, &links, priority).await?;
+            }
             let planning = Arc::clone(&ready);
             let mut filing = buckets.begin_filing();
             let (mut alone, lists, filing) = self
