@@ -409,7 +409,7 @@ impl Person {
                 Ok(true)
             }
             Some(holder) if holder.id != self.link.id => {
-                super::push::hold_apart(tx, self.link.id, holder.id, now)?;
+                super::answers::hold_apart(tx, self.link.id, holder.id, now)?;
                 Ok(true)
             }
             _ => {
