@@ -4,13 +4,14 @@
 use super::filling::{Batch, Buckets, Kind, What};
 use super::observe::{base_of, pack_base};
 use super::push::Pushed;
-use super::read_back::{ReadBack, sent_address, since};
+use super::read_back::{ReadBack, since};
 use super::{Connection, EngineError};
 use crate::model::{
     Answer, BrevoContactId, ContactChange, ContactKey, Email, ErrorKind, Fetched, ImportBatch, ImportRow, ImportState,
     Observation, Priority, ProcessId, Resource, SideError, SideName, Write,
 };
 use crate::reconcile::consent::ConsentBase;
+use crate::reconcile::person::Base;
 use crate::store::contacts::ContactState;
 use crate::store::queues::{ImportRowState, ImportStage};
 use crate::store::{Result as Stored, Tx};
@@ -200,7 +201,10 @@ impl Connection {
                 self.store
                     .write(move |tx| {
                         let Some(link) = tx.link(id)? else { return Ok(()) };
-                        let mut base = base_of(&link)?;
+                        let mut base = match base_of(&link) {
+                            Err(error) if error.unreadable().is_some() => return tx.no_opt_out(id),
+                            base => base?,
+                        };
                         let out = Some(ConsentBase { intercom_out: true, brevo_out: true });
                         if newly.email_out {
                             base.consent = out;
@@ -418,10 +422,14 @@ fn newly_out(tx: &Tx<'_>, id: i64) -> Stored<Option<NewlyOut>> {
     let Some(link) = tx.link(id)?.filter(|link| link.import.is_some()) else { return Ok(None) };
     let members = tx.members(id)?;
     let live = || members.iter().filter(|row| row.state == ContactState::Live);
-    let base = base_of(&link)?;
+    let base = match base_of(&link) {
+        // An opt-out counts whatever had been agreed on.
+        Err(error) if error.unreadable().is_some() => Base::default(),
+        base => base?,
+    };
     let known = |base: Option<ConsentBase>| base.is_some_and(|consent| consent.intercom_out || consent.brevo_out);
     let email_out = live().any(|row| row.contact.consent.email_opted_out()) && !known(base.consent);
     let sms_out = live().any(|row| row.contact.consent.sms_opted_out) && !known(base.sms);
-    let address = sent_address(&link)?;
+    let address = base.email.or_else(|| link.email.clone());
     Ok((email_out || sms_out).then_some(NewlyOut { contact: link.brevo_id, address, email_out, sms_out }))
 }

@@ -140,11 +140,11 @@ impl Connection {
             }
             let planning = Arc::clone(&ready);
             let mut filing = buckets.begin_filing();
-            let (mut alone, lists, filing) = self
+            let (mut alone, lists, filing, owed) = self
                 .store
                 .write(move |tx| {
                     let names = Names::read(tx)?;
-                    let (mut alone, mut lists) = (Vec::new(), Vec::new());
+                    let (mut alone, mut lists, mut owed) = (Vec::new(), Vec::new(), Vec::new());
                     for link in links {
                         let planned = people::gather(tx, link, &planning, &names)
                             .and_then(|person| person.map_or(Ok(None), |person| person.plan(tx, &planning, bulk, now)));
@@ -157,15 +157,21 @@ impl Connection {
                             Ok(Some(planned)) => alone.push(planned),
                             // One row that cannot be read holds up nobody. The read that replaces it marks the link anew.
                             Err(error) => {
+                                let opt_out = super::unreadable::owed_opt_out(tx, link, &error)?;
                                 super::unreadable::note(tx, error, now)?;
                                 tx.give_up(link)?;
+                                if let Some(opt_out) = opt_out {
+                                    tx.mark_dirty(link, Dirty::Consent)?;
+                                    owed.push(opt_out);
+                                }
                             }
                         }
                     }
-                    Ok((alone, lists, filing))
+                    Ok((alone, lists, filing, owed))
                 })
                 .await?;
             buckets.end_filing(filing);
+            pushed.updated += self.send_owed_opt_outs(owed, priority).await?;
             // Opt-outs ride in single requests and come first of all; then as the store handed them out, the most urgent
             // first.
             alone.sort_by_key(|planned| !planned.plan.change.email_opted_out);
@@ -199,7 +205,9 @@ impl Connection {
             let overtaken = self.overtaken_by_opt_outs(&queue).await?;
             queue.retain(|planned| !overtaken.contains(&planned.link));
             claim.release(overtaken);
-            let chunk: Vec<Planned> = queue.drain(..CHUNK.min(queue.len())).collect();
+            // An opt-out that comes meanwhile waits until those that are in hand are answered.
+            let in_hand = if priority == Priority::Live { AT_ONCE } else { CHUNK };
+            let chunk: Vec<Planned> = queue.drain(..in_hand.min(queue.len())).collect();
             let links: Vec<i64> = chunk.iter().map(|planned| planned.link).collect();
             // Brevo re-subscribes a blocklisted contact whose address changes: the flag is read first, and sent along.
             for contact in chunk.iter().filter(|planned| planned.plan.change.email.is_some()) {
