@@ -166,9 +166,7 @@ async fn a_new_opt_out_reaches_brevo_though_what_was_agreed_on_cannot_be_read() 
         minutes(10).await;
         state.world.sync().await;
     }
-    let out = |name: &str| {
-        state.world.brevo.contact_by_email(&format!("{name}@x.example")).unwrap().email_blacklisted
-    };
+    let out = |name: &str| state.world.brevo.contact_by_email(&format!("{name}@x.example")).unwrap().email_blacklisted;
     for name in ["ann", "bob", "cat", "dan"] {
         state.damage(&format!("UPDATE links SET base = x'ff00' WHERE email = '{name}@x.example'"));
     }
