@@ -2,7 +2,7 @@
 //! a new plan is made an option before it is written.
 
 use super::observe::to_json;
-use super::people::{self, Names};
+use super::people::Person;
 use super::{Connection, EngineError, LATE_LANDING, Ready, Told};
 use crate::model::{Attribute, AttributeKind, ErrorKind, Priority, SideError, Write};
 use chrono::{DateTime, Utc};
@@ -21,7 +21,7 @@ impl Connection {
     pub(super) async fn ensure_options(
         &self,
         ready: Arc<Ready>,
-        links: &[i64],
+        people: &[Person],
         priority: Priority,
     ) -> Result<Arc<Ready>, EngineError> {
         let chosen = |kind: &AttributeKind| matches!(kind, AttributeKind::Category | AttributeKind::MultipleChoice);
@@ -31,28 +31,12 @@ impl Connection {
         // One at a time, each upon what the one before has added: Brevo replaces a category's options as a whole.
         let _alone = self.options.lock().await;
         let ready = self.ready().unwrap_or(ready);
-        let (links, asking) = (links.to_vec(), Arc::clone(&ready));
-        let missing: BTreeMap<String, BTreeSet<String>> = self
-            .store
-            .write(move |tx| {
-                let names = Names::read(tx)?;
-                let mut missing: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-                for link in links {
-                    // What cannot be read is noted when it is planned.
-                    let person = match people::gather(tx, link, &asking, &names) {
-                        Err(error) if error.unreadable().is_some() => continue,
-                        person => person?,
-                    };
-                    let Some(person) = person else { continue };
-                    for (attribute, label) in
-                        asking.mapping.rules.iter().flat_map(|rule| rule.missing_options(&person.record))
-                    {
-                        missing.entry(attribute).or_default().insert(label);
-                    }
-                }
-                Ok(missing)
-            })
-            .await?;
+        let mut missing: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for person in people {
+            for (attribute, label) in ready.mapping.rules.iter().flat_map(|rule| rule.missing_options(&person.record)) {
+                missing.entry(attribute).or_default().insert(label);
+            }
+        }
         if missing.is_empty() {
             return Ok(ready);
         }
@@ -168,16 +152,14 @@ impl Connection {
             return Ok(None);
         };
         let longest = self.late_landing();
-        match sent.lands_by {
+        if let Some(by) = sent.lands_by {
             // A clock that has been put back must not make this last.
-            Some(by) => Ok((self.now() < by && by <= longest).then_some(sent)),
-            None => {
-                // Nobody is sending it any more: whoever did has crashed.
-                sent.lands_by = Some(longest);
-                self.keep_sent(attribute, Some(&sent)).await?;
-                Ok(Some(sent))
-            }
+            return Ok((self.now() < by && by <= longest).then_some(sent));
         }
+        // Nobody is sending it any more: whoever did has crashed.
+        sent.lands_by = Some(longest);
+        self.keep_sent(attribute, Some(&sent)).await?;
+        Ok(Some(sent))
     }
 
     async fn keep_sent(&self, attribute: &str, sent: Option<&SentOptions>) -> Result<(), EngineError> {

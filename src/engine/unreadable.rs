@@ -87,7 +87,7 @@ pub(super) fn note(tx: &Tx<'_>, error: StoreError, now: DateTime<Utc>) -> Result
 
 /// The opt-out of somebody for whom nothing can be planned.
 pub(super) struct OwedOptOut {
-    link: i64,
+    pub(super) link: i64,
     contact: BrevoContactId,
     change: ContactChange,
 }
