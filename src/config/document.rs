@@ -336,7 +336,7 @@ fn add_entry(entries: &mut Vec<Entry>, entry: Entry, findings: &mut Findings) {
             findings
                 .error(entry.key_place, format!("the key `{}` is given twice in one block", entry.key))
                 .label("the second one")
-                .also(first)
+                .also(first, "the first one")
                 .help("Put both under one key: of two, one would be silently lost.");
         }
         None => entries.push(entry),

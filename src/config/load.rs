@@ -1,7 +1,7 @@
 //! Reads the files, runs the steps, and builds the typed config from what they found.
 
 use super::document::{self, MAX_BYTES, Node, Place};
-use super::errors::{ConfigErrors, Diagnostic, Findings, SourceFile};
+use super::errors::{self, ConfigErrors, Diagnostic, Findings, SourceFile};
 use super::interpolate::{Env, interpolate};
 use super::keys::{self, Leaf, Walk};
 use super::types::{
@@ -128,7 +128,7 @@ impl Loader<'_> {
                 }
             }
         }
-        let mut build = Build { walk, env: self.env, findings: &mut self.findings };
+        let mut build = Build { walk, env: self.env, findings: &mut self.findings, files: &self.files };
         let contacts = build.contacts();
         let intercom = build.intercom();
         let options = Options {
@@ -185,6 +185,7 @@ struct Build<'a> {
     walk: Walk,
     env: &'a Env,
     findings: &'a mut Findings,
+    files: &'a [SourceFile],
 }
 
 /// Takes one kind of value, if it is there.
@@ -263,11 +264,31 @@ impl Build<'_> {
                 .warning(*place, "nobody will be on the list `active_conversations`")
                 .label("needs `sync.conversations: true`");
         }
+        let enabled = self.flag("connectors.intercom.enabled", true);
+        if let Some(place) = self.walk.places.get("connectors.intercom.enabled")
+            && !enabled
+        {
+            self.findings
+                .warning(*place, "nothing will be synced: `connectors.intercom` is switched off")
+                .label("expected `true`, unless that is meant");
+        }
+        let base_url = take!(self, "connectors.intercom.base_url", Url);
+        let places = |key: &str| self.walk.places.get(&format!("connectors.intercom.{key}")).copied();
+        if let (Some(url), Some(here), Some(named)) = (&base_url, places("base_url"), places("region"))
+            && url.host_str() != Some(region.host())
+        {
+            let at = errors::spot(named, self.files).map(|spot| format!(" ({spot})")).unwrap_or_default();
+            self.findings
+                .warning(here, format!("with `base_url`, `region: {}`{at} has no effect", region.as_str()))
+                .also(named, "this has no effect")
+                .label(format!("the region's own is https://{}", region.host()))
+                .help("Keep one of the two: all requests go to `base_url`.");
+        }
         IntercomConfig {
-            enabled: self.flag("connectors.intercom.enabled", true),
+            enabled,
             access_token: self.secret("connectors.intercom.access_token", "INTERCOM_ACCESS_TOKEN"),
             client_secret: self.secret("connectors.intercom.client_secret", "INTERCOM_CLIENT_SECRET"),
-            base_url: take!(self, "connectors.intercom.base_url", Url).unwrap_or_else(|| https(region.host(), "/")),
+            base_url: base_url.unwrap_or_else(|| https(region.host(), "/")),
             region,
             api_version,
             sync,
@@ -364,7 +385,10 @@ impl Build<'_> {
         lists: &ListsConfig,
         trees: &[Node],
     ) -> Mapping {
-        let mut mapping = match mapping::parse(sections, options) {
+        let files = self.files;
+        let locate =
+            |file: usize, path: &[String], on_key: bool| errors::spot(trees.get(file)?.locate(path, on_key), files);
+        let mut mapping = match mapping::parse(sections, options, &locate) {
             Ok(mapping) => mapping,
             Err(errors) => {
                 for error in errors {
@@ -387,18 +411,40 @@ impl Build<'_> {
             }
         }
         let named = [
-            (Membership::AllUsers, &lists.all_users),
-            (Membership::Leads, &lists.leads),
-            (Membership::ActiveConversations, &lists.active_conversations),
+            (Membership::AllUsers, &lists.all_users, "connectors.intercom.lists.all_users"),
+            (Membership::Leads, &lists.leads, "connectors.intercom.lists.leads"),
+            (
+                Membership::ActiveConversations,
+                &lists.active_conversations,
+                "connectors.intercom.lists.active_conversations",
+            ),
         ];
-        mapping.lists.extend(named.into_iter().filter_map(|(membership, list)| {
-            let list = match list.as_ref()? {
-                ListRef::Id(id) => ListName::Id(*id),
-                ListRef::Name(name) => ListName::Name(name.clone()),
+        for (membership, list, path) in named {
+            let list = match list {
+                Some(ListRef::Id(id)) => ListName::Id(*id),
+                Some(ListRef::Name(name)) => ListName::Name(name.clone()),
+                None => continue,
             };
-            Some(ListRule::new(membership, list))
-        }));
+            let place = self.walk.places.get(path).copied();
+            let rule = ListRule::new(membership, list).at(place.and_then(|place| errors::spot(place, files)));
+            if let Some(place) = place {
+                self.warn_of_shared_list(&rule, place, &mapping.lists);
+            }
+            mapping.lists.push(rule);
+        }
         mapping
+    }
+
+    /// Of several tags, any may lead to a list. A list of everybody with a role is one of its own, or it does not say
+    /// who has the role.
+    fn warn_of_shared_list(&mut self, rule: &ListRule, place: Place, others: &[ListRule]) {
+        let Some(other) = others.iter().find(|other| other.list == rule.list) else { return };
+        let (who, list) = (rule.who(), &rule.list);
+        let at = other.spot.as_ref().map(|spot| format!(" ({spot})")).unwrap_or_default();
+        self.findings
+            .warning(place, format!("`{who}` names the same list as `{}`{at}", other.who()))
+            .label("expected a list of its own")
+            .help(format!("Whoever either of them names will be on the list {list}, and leaves it once neither does."));
     }
 }
 

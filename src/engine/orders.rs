@@ -3,6 +3,7 @@
 
 use super::observe::{from_json, to_json};
 use super::{Connection, EngineError, Progress, Stage, Summary, SyncOptions};
+use crate::mapping::Misfit;
 use crate::model::SideError;
 use crate::store::orders::{OrderRow, OrderState};
 use crate::store::{Store, StoreError};
@@ -48,7 +49,7 @@ pub enum Ended {
     /// A vendor stopped it.
     Vendor(Box<SideError>),
     /// Config and account do not fit.
-    Config(String),
+    Config(Vec<Misfit>),
     /// Anything else, in words.
     Failed(String),
 }
@@ -57,7 +58,7 @@ impl From<&EngineError> for Ended {
     fn from(error: &EngineError) -> Self {
         match error {
             EngineError::Side(error) => Self::Vendor(error.clone()),
-            error if error.is_config() => Self::Config(error.to_string()),
+            EngineError::Unfit(misfits) => Self::Config(misfits.clone()),
             error => Self::Failed(error.to_string()),
         }
     }

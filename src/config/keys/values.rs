@@ -3,7 +3,8 @@
 use super::super::document::{Content, Node};
 use super::super::duration;
 use super::super::types::ListRef;
-use super::{Choice, Kind, nearest};
+use super::{Choice, Kind};
+use crate::mapping::nearest;
 use crate::model::BrevoListId;
 use secrecy::SecretString;
 use std::net::{IpAddr, SocketAddr};
