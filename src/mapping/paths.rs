@@ -286,7 +286,7 @@ fn lookup_exact(path: &str) -> Known {
 
 fn who_has(path: &str) -> Option<String> {
     match lookup_exact(path) {
-        Known::Elsewhere(who) => Some(format!("But contacts do not have it: {who}.")),
+        Known::Elsewhere(who) => Some(format!("It would write nothing: {who}.")),
         _ => None,
     }
 }

@@ -170,6 +170,14 @@ fn names_that_meet_do_not_depend_on_order() {
 }
 
 #[test]
+fn the_readme_lists_every_path() {
+    let readme = include_str!("../../mappings/README.md");
+    let missing: Vec<&str> =
+        paths::all().map(|(path, _)| path).filter(|path| !readme.contains(&format!("`{path}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn a_clash_names_both_types() {
     let rules = mapping("{company.size: SIZE, signed_up_at: SINCE, role: ROLE, tags: TAGS, name: KIND}");
     let brevo = [

@@ -1,6 +1,7 @@
 //! Every key a config may have, as one table. The walker checks a document against it, and the JSON Schema is written
 //! from it, so that what an editor completes and what the program accepts cannot drift apart.
 
+mod every;
 mod schema;
 mod table;
 mod values;

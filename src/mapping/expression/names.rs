@@ -1,7 +1,7 @@
 //! The filters, tests and functions that an expression names: all looked up at load. MiniJinja itself would complain only
 //! when it comes to one, and `role == 'user' and value | uper` comes to it for users alone.
 
-use super::super::nearest::did_you_mean;
+use super::super::nearest::{did_you_mean, nearest};
 use minijinja::{Environment, ErrorKind};
 
 /// MiniJinja's filters that we leave in, for guesses; whether one exists, MiniJinja says.
@@ -49,7 +49,6 @@ const FILTERS: &[&str] = &[
 /// Its tests.
 const TESTS: &[&str] = &[
     "boolean",
-    "containing",
     "defined",
     "divisibleby",
     "endingwith",
@@ -115,7 +114,10 @@ pub(super) fn check(source: &str, environment: &Environment<'_>) -> Result<(), (
                 } else if super::super::transform::NAMES.contains(&name) {
                     format!("`{name}` is a transform: write `transform: [{{{name}: …}}]`")
                 } else {
-                    did_you_mean(name, names.iter().copied()).unwrap_or_else(|| {
+                    let filter = || {
+                        Some(format!("did you mean the filter `value | {}`?", nearest(name, FILTERS.iter().copied())?))
+                    };
+                    did_you_mean(name, names.iter().copied()).or_else(filter).unwrap_or_else(|| {
                         format!("functions are {}; most else is a filter: `value | lower`", names.join(", "))
                     })
                 };
