@@ -319,6 +319,59 @@ fn what_is_not_yaml_says_where() {
     }
 }
 
+/// What operators really write, and what they are told: where it is, and what was expected, in words for people.
+#[test]
+fn what_is_not_yaml_is_told_in_words_for_people() {
+    let told: Vec<String> = [
+        "connectors:\n  intercom:\n    region: us\n   brevo:\n    api_key: x\n",
+        "connectors:\n  intercom:\n    region: us\n\tdebug: true\n",
+        "schedule:\n  companies: {<<: *c}\n",
+        "connectors:\n  intercom:\n    region:us\n    debug: true\n",
+        "state:\n  path: a: b\n",
+        "schedule:\n  contacts:\n    full: * 3 * * *\n",
+        "schedule:\n  contacts:\n    full: @daily\n",
+        "state:\n  path: \"abc\nserver: {}\n",
+        "connectors: {intercom: {region: us}\nschedule:\n  timezone: UTC\n",
+        "state: x\n  path: y\n",
+        "state: {path: \u{0}}\n",
+    ]
+    .map(refused)
+    .to_vec();
+    insta::assert_snapshot!(told.join("────────\n"));
+}
+
+#[test]
+fn what_is_no_text_says_where_and_how_to_mend_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    let load = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Config::load(&path, &env()).unwrap_err()
+    };
+    let errors = load(b"field_mapping:\n  name: NAME # f\xfcr\n");
+    let first = errors.iter().next().unwrap();
+    assert_eq!((first.line, first.column), (Some(2), Some(17)), "{errors}");
+    assert!(errors.to_string().contains("Save it as UTF-8"), "{errors}");
+    assert!(load(b"\xff\xfec\0o\0").to_string().contains("UTF-16"));
+    let large = load(&vec![b'#'; 5 << 20]).to_string();
+    assert!(large.contains("4 MiB") && large.contains("right file"), "{large}");
+    let many: String = "x-a:\n".to_owned() + &"  - a: b\n".repeat(150_000);
+    assert!(load(many.as_bytes()).to_string().contains("too many values in one file; expected 200,000 at most"));
+    std::fs::write(&path, "\u{feff}state:\r\n  paht: x\r\n").unwrap();
+    let errors = Config::load(&path, &env()).unwrap_err();
+    assert!(errors.to_string().contains("config.yaml:2:3: unknown key `paht`"), "{errors}");
+}
+
+#[test]
+fn values_of_the_wrong_shape_say_what_was_expected() {
+    insta::assert_snapshot!(
+        refused(
+            "field_mapping:\n  company:\n    name: COMPANY_NAME\n  custom_attributes: {plan: PLAN}\n  name:\n    - FIRSTNAME\n    \
+         - LASTNAME\n  created_at:\n  tags: [VIP]\nserver: {listen: :8080}\nschedule: {jitter: 10%}\n"
+        ) + &refused("field_mapping:\n  - name: FULLNAME\n")
+    );
+}
+
 #[test]
 fn aliases_cannot_blow_up_and_nesting_cannot_go_on() {
     let mut bomb = "x-a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();

@@ -107,6 +107,10 @@ impl Diagnostic {
         }
     }
 
+    pub(super) fn at(self, line: usize, column: usize) -> Self {
+        Self { line: Some(line), column: Some(column), ..self }
+    }
+
     pub(super) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
@@ -407,7 +411,7 @@ fn first_line_of(text: &str, place: Place) -> (usize, usize) {
     (start, length)
 }
 
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset.min(text.len())).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

@@ -25,9 +25,7 @@ impl Config {
     pub fn load(path: &Path, env: &Env) -> Result<Self, ConfigErrors> {
         let text = read(path).map_err(|error| {
             let name = path.display().to_string();
-            let diagnostic = Diagnostic::about_file(&name, format!("cannot be read: {error}"))
-                .with_help("Name another file with `-c`, or copy config.example.yaml to begin with.");
-            ConfigErrors::new(vec![diagnostic])
+            ConfigErrors::new(vec![cannot_be_read(&name, &error)])
         })?;
         Self::parse_with(&text, path, env, &read)
     }
@@ -66,8 +64,39 @@ fn read(path: &Path) -> io::Result<String> {
     if size > MAX_BYTES as u64 {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
     }
-    String::from_utf8(std::fs::read(path)?)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+    String::from_utf8(std::fs::read(path)?).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(error.as_bytes().get(..at).unwrap_or_default());
+        let (line, column) = errors::line_and_column(&before, before.len());
+        let wide = error.as_bytes().starts_with(&[0xFF, 0xFE]) || error.as_bytes().starts_with(&[0xFE, 0xFF]);
+        io::Error::new(io::ErrorKind::InvalidData, NotText { line, column, wide })
+    })
+}
+
+/// Bytes that are no text in UTF-8.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("it is not text in UTF-8{} (line {line}, column {column})", if *.wide { ", but in UTF-16" } else { "" })]
+struct NotText {
+    line: usize,
+    column: usize,
+    /// It begins as UTF-16 does.
+    wide: bool,
+}
+
+fn cannot_be_read(name: &str, error: &io::Error) -> Diagnostic {
+    let diagnostic = Diagnostic::about_file(name, format!("cannot be read: {error}"));
+    let not_text = error.get_ref().and_then(|inner| inner.downcast_ref::<NotText>());
+    match (not_text, error.kind()) {
+        (Some(NotText { line, column, .. }), _) => {
+            diagnostic.at(*line, *column).with_help("Save it as UTF-8, as editors offer when saving.")
+        }
+        (None, io::ErrorKind::FileTooLarge) => diagnostic
+            .with_help("A config has a few kilobytes: is it the right file? Mapping files can stand beside it."),
+        (None, io::ErrorKind::PermissionDenied) => {
+            diagnostic.with_help("Let the user that runs linkspan read it (chmod, chown).")
+        }
+        _ => diagnostic.with_help("Name another file with `-c`, or copy config.example.yaml to begin with."),
+    }
 }
 
 fn folder_of(source: &Path) -> PathBuf {

@@ -146,7 +146,16 @@ impl Parser<'_> {
                     let here = join(path, index.to_string());
                     match item.get("from").and_then(Yaml::as_str) {
                         Some(source) => self.entry(&join(&here, "from"), false, source, item),
-                        None => self.error(&here, false, "expected `from:` with a path of Intercom's", None),
+                        None => {
+                            let help =
+                                "`- {from: name, to: FULLNAME}`, or all entries without dashes: `name: FULLNAME`";
+                            self.error(
+                                &here,
+                                false,
+                                "expected `from:` with a path of Intercom's",
+                                Some(help.to_owned()),
+                            );
+                        }
                     }
                 }
             }
@@ -178,8 +187,18 @@ impl Parser<'_> {
                         None,
                     );
                 }
+                None if paths::is_prefix(source) => {
+                    let first = value.as_mapping().and_then(|entries| entries.keys().next()).and_then(Yaml::as_str);
+                    let help =
+                        format!("paths are written with dots: `{source}.{}: ATTRIBUTE`", first.unwrap_or("name"));
+                    return self.error(here, keyed, format!("`{source}` is a group of fields"), Some(help));
+                }
                 None => return self.unplaced(here, keyed, source),
             },
+            Yaml::Sequence(_) => {
+                let help = Some(format!("several attributes are written `{source}: {{to: [A, B], transform: …}}`"));
+                return self.error(here, false, "expected the name of a Brevo attribute, not a list", help);
+            }
             _ => {
                 let help = Some(format!("`{source}: ATTRIBUTE`, or `{source}: {{to: ATTRIBUTE, …}}`"));
                 return self.error(here, false, "expected the name of a Brevo attribute", help);

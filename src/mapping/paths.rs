@@ -223,6 +223,11 @@ const PREFIXES: &[(&str, &[&str])] = &[
     ("", &["contact", "contacts", "user", "users", "lead", "leads", "record"]),
 ];
 
+/// Whether paths continue below this one, and it is none itself.
+pub(super) fn is_prefix(path: &str) -> bool {
+    PREFIXES.iter().any(|(prefix, _)| !prefix.is_empty() && *prefix == path)
+}
+
 fn meant(path: &str) -> Meant {
     // A path can hold no more than it takes to name one.
     if path.chars().count() > 200 {

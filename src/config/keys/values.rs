@@ -113,7 +113,12 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
         },
         Kind::Share { zero } => match text.parse::<f64>() {
             Ok(share) if share <= 1.0 && (share > 0.0 || *zero && share == 0.0) => Ok(Leaf::Share(share)),
-            _ => Err(wrong()),
+            _ => match text.strip_suffix('%').map(str::parse::<u8>) {
+                Some(Ok(percent @ 1..=100)) => {
+                    Err(wrong().help(format!("Did you mean `{}`?", f64::from(percent) / 100.0)))
+                }
+                _ => Err(wrong()),
+            },
         },
         Kind::Duration => duration::parse(text).map(Leaf::Duration).ok_or_else(|| with_unit(wrong(), text)),
         Kind::Every => every(text).ok_or_else(|| with_unit(wrong(), text))?,
@@ -141,7 +146,12 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
             let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
             match numeric.as_deref().unwrap_or(text).parse() {
                 Ok(address) => Ok(Leaf::Address(address)),
-                Err(_) => Err(wrong()),
+                Err(_) => match text.trim_start_matches(':').parse::<u16>() {
+                    Ok(port) => Err(wrong().help(format!(
+                        "For this machine only `127.0.0.1:{port}`, for every network `0.0.0.0:{port}`."
+                    ))),
+                    Err(_) => Err(wrong()),
+                },
             }
         }
         Kind::Path if text.is_empty() => Err(wrong()),
