@@ -451,6 +451,18 @@ fn a_test_shows_what_a_sync_would_refuse() {
     assert_eq!((world.brevo.contact_count(), world.brevo.log().writes().len()), (0, before), "nothing was made");
 }
 
+/// Only the workspace can tell that it has no such attribute. It is no reason not to start.
+#[test]
+fn a_test_doubts_an_attribute_that_the_workspace_has_not() {
+    let world = World::new(5, "field_mapping:\n  custom_attributes.plan_teir: PLAN\n");
+    let ran = world.run(&["test"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let line = ran.out.lines().find(|line| line.starts_with("✗ Mapping: config.yaml:15:3: "));
+    assert!(line.is_some_and(|line| line.ends_with("did you mean `custom_attributes.plan_tier`?")), "{}", ran.out);
+    let synced = world.run(&["sync"]);
+    assert!(synced.err.contains("config.yaml:15:3: the workspace has no attribute"), "{}", synced.err);
+}
+
 /// The default mapping stands nowhere; that is said instead of a place.
 #[test]
 fn a_clash_with_the_default_mapping_says_that_nobody_wrote_it() {

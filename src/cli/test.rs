@@ -173,6 +173,12 @@ async fn start(context: &Context, config: &Config, clients: Clients, checks: &mu
                 count => format!("{count} to be made by the first sync"),
             };
             checks.push(Check::good(MAPPING, format!("fits; attributes: {}", to_make(&ready.missing_attributes))));
+            checks.extend(
+                ready.doubts.iter().map(|doubt| Check {
+                    optional: true,
+                    ..Check::bad(MAPPING, doubt.to_string(), doubt.help.clone())
+                }),
+            );
             checks.push(Check::good(LISTS, to_make(&ready.missing_lists)));
         }
         Err(EngineError::Unfit(misfits)) => {

@@ -304,9 +304,10 @@ impl Builder {
     fn add(&mut self, node: Node, anchor: usize, findings: &mut Findings) -> Result<(), TooMuch> {
         self.nodes = self.nodes.saturating_add(node.size);
         if self.nodes > MAX_NODES {
-            let message = match self.anchors.is_empty() {
-                true => "too many values in one file",
-                false => "too many values: aliases repeat too much",
+            let message = if self.anchors.is_empty() {
+                "too many values in one file"
+            } else {
+                "too many values: aliases repeat too much"
             };
             return Err((message, "200,000 at most"));
         }

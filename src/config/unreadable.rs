@@ -57,8 +57,8 @@ pub(super) fn explain(text: &str, at: usize, info: &str) -> Explained {
         })
         .collect();
     let number = lines.iter().rposition(|line| line.start <= at).unwrap_or(0);
-    let near = lines.get(number.saturating_sub(1)..).unwrap_or_default().iter().take(3);
-    if let Some(tab) = near.filter_map(Line::tab).next() {
+    let mut near = lines.get(number.saturating_sub(1)..).unwrap_or_default().iter().take(3);
+    if let Some(tab) = near.find_map(Line::tab) {
         return told(tab, "a tab stands in the indentation", "blanks: YAML takes no tabs there");
     }
     if info.contains("unknown anchor") {

@@ -284,4 +284,18 @@ mod tests {
         let Ended::Vendor(back) = from_json("orders", &text).unwrap() else { panic!("{text}") };
         assert_eq!(back.kind, crate::model::ErrorKind::Auth(crate::model::AuthProblem::BlockedIp));
     }
+
+    #[test]
+    fn what_does_not_fit_reaches_whoever_waits_with_its_place() {
+        let misfit = Misfit {
+            spot: Some(crate::mapping::Spot { file: "config.yaml".to_owned(), line: 5, column: 24 }),
+            about: crate::mapping::About::List,
+            message: "Brevo has no list 999".to_owned(),
+            expected: "another".to_owned(),
+            help: None,
+        };
+        let text = to_json("orders", &Ended::from(&EngineError::Unfit(vec![misfit.clone()]))).unwrap();
+        let Ended::Config(back) = from_json("orders", &text).unwrap() else { panic!("{text}") };
+        assert_eq!(back, [misfit]);
+    }
 }

@@ -36,6 +36,8 @@ pub struct Ready {
     pub missing_attributes: Vec<String>,
     /// Lists that do not exist yet, by name.
     pub missing_lists: Vec<String>,
+    /// What fits and is probably not meant so: an attribute that the workspace has not.
+    pub doubts: Vec<Misfit>,
 }
 
 impl Ready {
@@ -239,6 +241,7 @@ impl Connection {
             uses_companies,
             missing_attributes,
             missing_lists,
+            doubts: resolution.doubts,
         })
     }
 

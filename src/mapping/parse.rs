@@ -144,18 +144,11 @@ impl Parser<'_> {
             Yaml::Sequence(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let here = join(path, index.to_string());
-                    match item.get("from").and_then(Yaml::as_str) {
-                        Some(source) => self.entry(&join(&here, "from"), false, source, item),
-                        None => {
-                            let help =
-                                "`- {from: name, to: FULLNAME}`, or all entries without dashes: `name: FULLNAME`";
-                            self.error(
-                                &here,
-                                false,
-                                "expected `from:` with a path of Intercom's",
-                                Some(help.to_owned()),
-                            );
-                        }
+                    if let Some(source) = item.get("from").and_then(Yaml::as_str) {
+                        self.entry(&join(&here, "from"), false, source, item);
+                    } else {
+                        let help = "`- {from: name, to: FULLNAME}`, or all entries without dashes: `name: FULLNAME`";
+                        self.error(&here, false, "expected `from:` with a path of Intercom's", Some(help.to_owned()));
                     }
                 }
             }

@@ -166,7 +166,7 @@ fn scan(source: &str) -> Vec<Named<'_>> {
             rest = tail;
             let called = tail.trim_start().starts_with('(');
             before = match (before, word) {
-                (Before::Is, "not") => Before::Is,
+                (Before::Is, "not") | (Before::Else, "is") => Before::Is,
                 (Before::Pipe, name) => {
                     found.push(Named::Filter(name));
                     Before::Else
@@ -181,7 +181,6 @@ fn scan(source: &str) -> Vec<Named<'_>> {
                     }
                     Before::Else
                 }
-                (Before::Else, "is") => Before::Is,
                 (Before::Else, "and" | "or" | "not" | "in" | "if" | "else") => Before::Else,
                 (Before::Else, name) => {
                     if called {
