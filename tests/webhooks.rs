@@ -14,6 +14,8 @@ mod gone;
 mod people;
 #[path = "webhooks/stops.rs"]
 mod stops;
+#[path = "webhooks/swaps.rs"]
+mod swaps;
 #[path = "webhooks/switches.rs"]
 mod switches;
 #[path = "webhooks/waits.rs"]

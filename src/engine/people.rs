@@ -2,6 +2,7 @@
 
 use super::Ready;
 use super::observe::{base_of, flights_of, pack_base};
+use super::place::{self, Knot};
 use crate::mapping::FieldProblem;
 use crate::model::{
     BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, Value,
@@ -241,6 +242,10 @@ impl Person {
             plan.change.ext_id = None;
             plan.notices.insert(Notice::ExternalIdDiffers);
         }
+        let knot = if plan.change.email.is_some() { place::unknot(tx, self.link.id)? } else { Knot::None };
+        if knot == Knot::Undone {
+            return Ok(None);
+        }
         self.note(tx, &plan, now)?;
         let without_email_or_phone = self.link.email.is_none() && !plan.change.attributes.contains_key("SMS");
         let impossible = self.brevo.is_none() && without_email_or_phone;
@@ -272,11 +277,12 @@ impl Person {
             rule.targets.iter().any(|target| plan.change.attributes.contains_key(&target.attribute))
                 && !rule.missing_options(&self.record).is_empty()
         });
-        if lacks_options && !opts_out {
+        let must_wait = lacks_options || knot == Knot::Busy;
+        if must_wait && !opts_out {
             tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(30), false)?;
             return Ok(None);
         }
-        let only_opt_out = opts_out && (self.link.tries > 0 || lacks_options);
+        let only_opt_out = opts_out && (self.link.tries > 0 || must_wait);
         if only_opt_out {
             plan = plan.only_opt_out(&self.base, &self.flights);
         }
@@ -409,7 +415,7 @@ impl Person {
                 Ok(true)
             }
             Some(holder) if holder.id != self.link.id => {
-                super::push::hold_apart(tx, self.link.id, holder.id, now)?;
+                super::answers::hold_apart(tx, self.link.id, holder.id, now)?;
                 Ok(true)
             }
             _ => {

@@ -401,6 +401,14 @@ impl Tx<'_> {
         self.set_brevo(a.id, b.brevo_id)
     }
 
+    /// Exchanges the imports that two links are in.
+    pub fn swap_imports(&self, a: &LinkRow, b: &LinkRow) -> Result<()> {
+        let mut put = self.0.prepare_cached("UPDATE links SET import = ?2 WHERE id = ?1")?;
+        put.execute(params![a.id, b.import])?;
+        put.execute(params![b.id, a.import])?;
+        Ok(())
+    }
+
     /// The person's address.
     pub fn set_link_email(&self, link: i64, email: Option<&Email>) -> Result<()> {
         self.0

@@ -19,6 +19,7 @@ use linkspan::store::Store;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::ops::Add as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +75,15 @@ impl World {
 
     /// With more lines of config.
     pub fn with(more: &str, store: Store) -> Self {
+        Self::of(&format!("{CONFIG}{more}"), store)
+    }
+
+    /// Where what people edit in Brevo is left alone.
+    pub fn leaving(more: &str, store: Store) -> Self {
+        Self::of(&CONFIG.replace("name: FULLNAME", "name: {to: FULLNAME, on_drift: leave}").add(more), store)
+    }
+
+    fn of(text: &str, store: Store) -> Self {
         let start: DateTime<Utc> = "2026-03-08T09:30:00Z".parse().unwrap();
         let clock = Arc::new(SimulatedClock::starting_at(start));
         let intercom = IntercomSandbox::new(intercom_sandbox::IntercomOptions {
@@ -81,7 +91,7 @@ impl World {
             ..intercom_sandbox::IntercomOptions::default()
         });
         let brevo = BrevoSandbox::new(brevo_sandbox::BrevoOptions::new(1, clock.clone()));
-        let config = parse(&intercom, &brevo, &format!("{CONFIG}{more}"));
+        let config = parse(&intercom, &brevo, text);
         let doors = Doors { clock, rng: Arc::new(SeededRng::new(1)), crash: Arc::new(NoCrash) };
         let (connection, router) = join(&intercom, &brevo, &config, &doors, store);
         Self { intercom, brevo, connection, router, config, doors, daemon: None }
