@@ -416,7 +416,7 @@ fn a_test_shows_what_a_sync_would_refuse() {
         let tested = world.run(&["test"]);
         assert_eq!(world.writes(), 0, "{}", tested.out);
         assert!(!world.state().exists(), "and makes no state");
-        assert_eq!(tested.code, 1, "{}{}", tested.out, tested.err);
+        assert_eq!(tested.code, 78, "{}{}", tested.out, tested.err);
         assert!(!tested.out.contains("a sync works") && !tested.err.contains("a sync works"), "{}", tested.err);
         tested.out
     };
@@ -433,10 +433,91 @@ fn a_test_shows_what_a_sync_would_refuse() {
         assert!(lists.lines().find(named).is_some_and(|line| line.contains(" → ")), "{id} in {lists}");
     }
     assert!(lists.contains("✓ Mapping: fits"), "{lists}");
+    // An attribute and two lists: all at once, each where it is written.
+    let wrong = good.replace("{all_users: Users}", "{all_users: 999, leads: 998}");
+    let all = both(&format!("{wrong}field_mapping:\n  name: SIGNUP_DATE\n"));
+    assert_eq!(all.lines().filter(|line| line.starts_with("✗ ") && line.contains(" config.yaml:")).count(), 3, "{all}");
+    let before = world.brevo.log().writes().len();
+    for command in ["sync", "run"] {
+        let refused = world.run(&[command]);
+        assert_eq!(refused.code, 78, "{}", refused.err);
+        let told = refused.err.find("  ×").and_then(|at| refused.err.get(at..)).unwrap_or_default();
+        insta::assert_snapshot!("misfits", trimmed(told));
+        let refused = world.run(&[command, "--json"]);
+        let line = refused.err.lines().find(|line| line.starts_with("{\"errors\"")).unwrap();
+        let errors: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&errors["errors"][2]["line"], &errors["errors"][2]["column"]), (&15.into(), &9.into()), "{errors}");
+    }
+    assert_eq!((world.brevo.contact_count(), world.brevo.log().writes().len()), (0, before), "nothing was made");
+}
+
+/// Only the workspace can tell that it has no such attribute. It is no reason not to start.
+#[test]
+fn a_test_doubts_an_attribute_that_the_workspace_has_not() {
+    let world = World::new(5, "field_mapping:\n  custom_attributes.plan_teir: PLAN\n");
+    let ran = world.run(&["test"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let line = ran.out.lines().find(|line| line.starts_with("✗ Mapping: config.yaml:15:3: "));
+    assert!(line.is_some_and(|line| line.ends_with("did you mean `custom_attributes.plan_tier`?")), "{}", ran.out);
+    let synced = world.run(&["sync"]);
+    assert!(synced.err.contains("config.yaml:15:3: the workspace has no attribute"), "{}", synced.err);
+}
+
+/// The default mapping stands nowhere; that is said instead of a place.
+#[test]
+fn a_clash_with_the_default_mapping_says_that_nobody_wrote_it() {
+    let world = World::new(5, "");
+    world.brevo.create_attribute("SIGNUP_DATE", "boolean");
     let refused = world.run(&["sync"]);
     assert_eq!(refused.code, 78, "{}", refused.err);
-    assert!(refused.err.contains("no list 999") && refused.err.contains("no list 998"), "all at once: {}", refused.err);
-    assert_eq!(world.brevo.contact_count(), 0);
+    insta::assert_snapshot!("misfit_of_the_default_mapping", trimmed(&refused.err));
+}
+
+#[test]
+fn a_connector_that_is_switched_off_is_said_and_not_ticked() {
+    let world = World::new(5, "");
+    let path = world.folder.path().join("config.yaml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, good.replace("  intercom:\n", "  intercom:\n    enabled: false\n")).unwrap();
+    let asked = world.intercom.log().len();
+    for command in ["test", "run", "sync"] {
+        let ran = world.run(&[command]);
+        assert_eq!(ran.code, 78, "{}{}", ran.out, ran.err);
+        assert!(ran.err.contains("config.yaml:3:14") && ran.err.contains("nothing will be synced"), "{}", ran.err);
+        if command == "test" {
+            assert!(ran.out.starts_with("✗ Intercom connector: switched off"), "{}", ran.out);
+        } else {
+            assert!(ran.err.contains("enabled is false"), "{}", ran.err);
+        }
+    }
+    assert_eq!(world.intercom.log().len(), asked);
+}
+
+#[test]
+fn a_damaged_state_says_what_to_do_and_what_it_costs() {
+    let world = World::new(5, "");
+    std::fs::create_dir_all(world.state().parent().unwrap()).unwrap();
+    std::fs::write(world.state(), "this is no database, and long enough to be taken for a header of one".repeat(40))
+        .unwrap();
+    for command in ["sync", "status", "run"] {
+        let ran = world.run(&[command]);
+        assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+        assert!(
+            ran.err.contains("damaged") && ran.err.contains("backup") && ran.err.contains("Lost are"),
+            "{}",
+            ran.err
+        );
+    }
+    let tested = world.run(&["test"]);
+    assert!(tested.out.contains("✗ State: the state is damaged") && tested.out.contains("→ Stop"), "{}", tested.out);
+}
+
+#[test]
+fn full_and_since_contradict_each_other() {
+    let folder = folder_with("");
+    let ran = run(folder.path(), &["sync", "--full", "--since", "2024-01-01"]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    assert!(ran.err.contains("--full") && ran.err.contains("--since"), "{}", ran.err);
 }
 
 #[test]

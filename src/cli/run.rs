@@ -16,7 +16,7 @@ const LONGEST_STOP: Duration = Duration::from_secs(9);
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let config = context.usable_config()?;
     if !config.intercom.enabled {
-        return Err(CliError::failed("connectors.intercom.enabled is false: there is nothing to run"));
+        return Err(CliError::SwitchedOff("connectors.intercom.enabled is false: there is nothing to run".to_owned()));
     }
     // Handlers first: a signal that comes during the start stops it in order, too.
     let mut hangups = signals::Hangups::listen();
@@ -102,7 +102,7 @@ async fn reload(context: &Context, daemon: &Daemon, current: &mut Config) {
             tracing::info!("config and mapping reloaded");
             *current = new;
         }
-        Err(error) => tracing::error!("the new mapping is not used, the old one stays: {error}"),
+        Err(error) => tracing::error!("the new config is not used, the old one stays: {error}"),
     }
 }
 
