@@ -45,7 +45,10 @@ struct Status {
     verifying: u64,
     /// Contacts that the last full read did not show, still to be asked for one by one.
     to_confirm: u64,
+    /// Records and fields that were refused or left out.
     failed: u64,
+    /// Of these, what no vendor has seen: left out by ourselves.
+    left_out: u64,
     next_run: Option<DateTime<Utc>>,
     next_runs: BTreeMap<String, DateTime<Utc>>,
     api_budget: Vec<Budget>,
@@ -200,6 +203,7 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
         verifying: counts.verifying,
         to_confirm: counts.to_confirm,
         failed: counts.failed,
+        left_out: counts.left_out,
         consent_divergences: counts.notices.get("consent_diverges").copied().unwrap_or(0),
         notices: counts.notices,
         conflicts: counts.conflicts,
@@ -233,7 +237,7 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
         ("conversationsSynced", status.conversations_synced.to_string()),
         ("companiesSynced", status.companies_synced.to_string()),
         ("pending", status.pending.to_string()),
-        ("failed", status.failed.to_string()),
+        ("failed", failed(status)),
         ("consent", format!("{} differ between the sides", status.consent_divergences)),
         ("conflicts", status.conflicts.to_string()),
         ("webhooks", format!("last seen {}, {} waiting", at(status.webhook_seen_at), status.webhooks_waiting)),
@@ -290,6 +294,17 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
         lines.push((if place == 0 { "not yet" } else { "" }, (*words).to_owned()));
     }
     lines
+}
+
+/// How much of it a vendor refused, and how much we left out ourselves.
+fn failed(status: &Status) -> String {
+    match (status.failed.saturating_sub(status.left_out), status.left_out) {
+        (0, 0) => "0".to_owned(),
+        (refused, left_out) => format!(
+            "{} ({refused} refused by a vendor, {left_out} left out by us); `linkspan failed list`",
+            status.failed
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -52,20 +52,21 @@ impl Connection {
                 self.spare::<()>(Err(error.into())).await?;
                 None
             }
-            Err(error) if is_refusal(&error) => Some(error.to_string()),
+            Err(error) if !is_refusal(&error) => return Err(error),
+            Err(EngineError::Side(error)) => Some(error),
             Err(error) => return Err(error),
         };
         let now = self.now();
         self.store
             .write(move |tx| {
                 tx.was_asked_for(&key)?;
-                let Some(words) = refusal else { return Ok(()) };
+                let Some(error) = refusal else { return Ok(()) };
                 let subject = match &key {
                     ContactKey::Brevo(id) => format!("Brevo contact {id}"),
                     ContactKey::Intercom(id) => format!("contact {id}"),
                     _ => return Ok(()),
                 };
-                tx.put_failure(&NewFailure::given_up(None, &subject, "read", &words), now)
+                tx.put_failure(&NewFailure::refused(None, &subject, "read", &error), now)
             })
             .await?;
         Ok(())

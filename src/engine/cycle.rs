@@ -81,8 +81,11 @@ pub struct Summary {
     pub failed_reads: BTreeMap<String, String>,
     /// Left to do: people that wait for another try, or a write whose outcome is being verified.
     pub pending: u64,
-    /// Records and fields that are refused.
+    /// Records and fields that are refused or left out.
     pub failed: u64,
+    /// Of these, what no vendor has seen: left out by ourselves.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 impl Summary {
@@ -249,6 +252,7 @@ impl Connection {
         let counts = self.store.read(|tx| tx.counts()).await?;
         summary.pending = counts.pending + counts.verifying;
         summary.failed = counts.failed;
+        summary.left_out = counts.left_out;
         Ok(())
     }
 

@@ -50,6 +50,7 @@ pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
 pub use prepare::Ready;
 pub use settings::Settings;
+pub use unreadable::FIELD as UNREADABLE_FIELD;
 
 use crate::doors::Doors;
 use crate::mapping::Clash;

@@ -1,14 +1,13 @@
 //! One person's views, gathered from the store, and the plan for them.
 
 use super::Ready;
-use super::observe::{base_of, flights_of, pack_base};
-use crate::mapping::FieldProblem;
+use super::observe::{base_of, flights_of, pack_base, subject_of};
 use crate::model::{
-    BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, Value,
+    BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, SideName, Value,
 };
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
-use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
 use crate::store::facts::Channel;
 use crate::store::links::{LinkRow, LinkState};
 use crate::store::listings::NewFailure;
@@ -177,9 +176,8 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
 /// The fields whose trouble is not over with this plan.
 pub(super) fn still_failing<'a>(plan: &'a PersonPlan, quarantined: &'a BTreeMap<String, String>) -> Vec<&'a str> {
     let refused = plan.base.fields.iter().filter(|(_, base)| base.refused.is_some()).map(|(key, _)| key.as_str());
-    let phone = (!quarantined.is_empty()).then_some("SMS");
     let quarantined = quarantined.keys().map(String::as_str);
-    plan.problems.keys().map(String::as_str).chain(refused).chain(quarantined).chain(phone).collect()
+    plan.problems.keys().map(String::as_str).chain(refused).chain(quarantined).collect()
 }
 
 impl Person {
@@ -222,19 +220,12 @@ impl Person {
         }
         // A phone that another contact has would make Brevo refuse the whole contact: it is written without.
         if let Some(Some(phone)) = plan.change.attributes.get("SMS")
-            && !tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
+            && let Some(holder) = tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
         {
             quarantined.extend(self.phone_rules(ready));
             tx.set_quarantined(self.link.id, &quarantined)?;
             plan = self.plan_with(ready, &quarantined);
-            plan.problems.insert(
-                "SMS".to_owned(),
-                FieldProblem {
-                    field: "SMS".to_owned(),
-                    message: "another contact has this phone number; Brevo allows each number once".to_owned(),
-                    help: None,
-                },
-            );
+            self.list_phone(tx, ready, holder, now)?;
         } else if let Some(Some(ext_id)) = plan.change.ext_id.as_ref().map(Some)
             && tx.brevo_contact_by_ext_id(ext_id)?.is_some_and(|holder| Some(holder.id) != self.link.brevo_id)
         {
@@ -356,6 +347,30 @@ impl Person {
         })
     }
 
+    /// Lists that the phone is left out because of whom it belongs to: with Brevo's own words, if it has refused the
+    /// number to that one already.
+    fn list_phone(&self, tx: &Tx<'_>, ready: &Ready, holder: PhoneHolder, now: DateTime<Utc>) -> Result<()> {
+        let subject = format!("contact {}", self.primary);
+        let (who, refusal) = match holder {
+            PhoneHolder::Brevo(id) => (format!("Brevo contact {id}"), None),
+            PhoneHolder::Link(id) => {
+                let who = tx.link(id)?.map(|link| subject_of(tx, &link)).transpose()?;
+                (who.unwrap_or_else(|| "another contact".to_owned()), tx.refusal_of_phone(id)?)
+            }
+        };
+        let (message, refused_by, status) = match refusal {
+            Some((words, status)) => {
+                (format!("{words} [said of {who}, which has the same number]"), Some(SideName::Brevo), status)
+            }
+            None => (format!("{who} has this phone number, and Brevo allows each number once"), None, None),
+        };
+        for (rule, _) in self.phone_rules(ready) {
+            let failure = NewFailure::left_out(Some(self.link.id), &subject, &rule, &message);
+            tx.put_failure(&NewFailure { refused_by, status, ..failure }, now)?;
+        }
+        Ok(())
+    }
+
     /// An import can carry it without harm: no clears, no consent of an existing contact, nobody blocklisted, first try.
     fn importable(&self, plan: &PersonPlan) -> bool {
         let PersonPlan { change, base, alone, .. } = plan;
@@ -429,7 +444,7 @@ impl Person {
             }
         }
         for (rule, problem) in &plan.problems {
-            tx.put_failure(&NewFailure::given_up(Some(self.link.id), &subject, rule, &problem.message), now)?;
+            tx.put_failure(&NewFailure::left_out(Some(self.link.id), &subject, rule, &problem.message), now)?;
         }
         Ok(())
     }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
 
 /// Under which field such a row is listed.
-const FIELD: &str = "state";
+pub const FIELD: &str = "state";
 
 /// Does something with one record. `None`: something of it could not be read; it is undone and listed.
 pub(super) fn sparing<T>(tx: &Tx<'_>, now: DateTime<Utc>, work: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
@@ -60,7 +60,7 @@ pub(super) fn note(tx: &Tx<'_>, error: StoreError, now: DateTime<Utc>) -> Result
     };
     let message = format!("what the state holds of it cannot be read ({cause}); {next}");
     let subject = record.to_string();
-    tx.put_failure(&NewFailure::given_up(link, &subject, FIELD, &message), now)?;
+    tx.put_failure(&NewFailure::left_out(link, &subject, FIELD, &message), now)?;
     match record {
         Record::Intercom(id) => tx.ask_for(&ContactKey::Intercom(id)),
         Record::Brevo(id) => tx.ask_for(&ContactKey::Brevo(id)),
