@@ -4,7 +4,7 @@ use super::errors::remedy;
 use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
 use crate::config::Config;
-use crate::engine::{self, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC};
+use crate::engine::{self, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 use crate::model::SideName;
 use crate::store::listings::Counts;
 use crate::store::progress::Run;
@@ -61,6 +61,8 @@ struct Status {
     webhooks_other_workspace: u64,
     /// Webhooks of a topic that this version does not know: kept and not acted on.
     webhooks_unknown_topic: u64,
+    /// Webhooks of a known topic that name no record: kept and not acted on.
+    webhooks_unreadable: u64,
     last_run: Option<Run>,
     /// No run has ended yet.
     #[serde(skip)]
@@ -151,6 +153,7 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
                 webhooks_waiting,
                 webhooks_other_workspace: tx.counter(WEBHOOK_OTHER_WORKSPACE)?.unsigned_abs(),
                 webhooks_unknown_topic: tx.counter(WEBHOOK_UNKNOWN_TOPIC)?.unsigned_abs(),
+                webhooks_unreadable: tx.counter(WEBHOOK_UNREADABLE)?.unsigned_abs(),
                 refusals: refusals.collect(),
                 first_run: runs.iter().all(|run| run.ended_at.is_none()) && !runs.is_empty(),
                 next_runs,
@@ -248,6 +251,10 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
             status.webhooks_unknown_topic,
             "of an unknown topic: choose only topics of contacts, companies and conversations",
         ),
+        (
+            status.webhooks_unreadable,
+            "that name no record: what they were about arrives with the schedule; does a proxy change bodies?",
+        ),
     ] {
         if count > 0 {
             lines.push(("", format!("{count} {words}")));
@@ -344,7 +351,8 @@ mod tests {
         let store = Store::open(&path, Calling::Inline).unwrap();
         let counts = |tx: &crate::store::Tx<'_>| {
             tx.count(WEBHOOK_OTHER_WORKSPACE, 2)?;
-            tx.count(WEBHOOK_UNKNOWN_TOPIC, 3)
+            tx.count(WEBHOOK_UNKNOWN_TOPIC, 3)?;
+            tx.count(WEBHOOK_UNREADABLE, 4)
         };
         store.write(counts).await.unwrap();
         let status = gather(&config).await.unwrap().unwrap();
@@ -353,5 +361,7 @@ mod tests {
         let lines = lines(&status);
         assert!(lines.iter().any(|(_, line)| line.starts_with("2 of another workspace")), "{lines:?}");
         assert!(lines.iter().any(|(_, line)| line.starts_with("3 of an unknown topic")), "{lines:?}");
+        assert_eq!(json["webhooksUnreadable"], 4);
+        assert!(lines.iter().any(|(_, line)| line.starts_with("4 that name no record")), "{lines:?}");
     }
 }

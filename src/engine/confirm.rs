@@ -34,7 +34,10 @@ impl Connection {
                 match done {
                     Ok(()) => asked += 1,
                     Err(error) if matches!(&error, EngineError::Side(_)) && !stops_everything(&error) => {
-                        tracing::warn!("contacts that a full read did not show cannot be asked for yet: {error}");
+                        tracing::warn!(
+                            "contacts that a full read did not show cannot be asked for yet: {}",
+                            error.for_log()
+                        );
                         return Ok(asked);
                     }
                     Err(error) => return Err(error),
@@ -148,7 +151,7 @@ impl Connection {
             Err(error) if error.is_transient() || matches!(error.kind, ErrorKind::Auth(_)) => Err(error.into()),
             // Refused for good: the merge is known all the same, and the sweeps may show the survivor.
             Err(error) => {
-                tracing::warn!("the survivor of a merge cannot be read: {error}");
+                tracing::warn!("the survivor of a merge cannot be read: {}", error.for_log());
                 Ok(None)
             }
         }

@@ -459,9 +459,10 @@ impl Connection {
                 let names = super::people::Names::read(tx)?;
                 let mut previews = Vec::new();
                 for link in links {
-                    if let Some(person) = super::people::gather_to_show(tx, link, &ready, &names)? {
-                        previews.push(person.preview(tx, &ready)?);
-                    }
+                    previews.extend(match super::people::gather_to_show(tx, link, &ready, &names)? {
+                        Some(person) => Some(person.preview(tx, &ready)?),
+                        None => super::people::show_left(tx, link, &ready)?,
+                    });
                 }
                 Ok(previews)
             })

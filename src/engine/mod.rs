@@ -45,7 +45,7 @@ mod unreadable;
 pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
-pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC};
+pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
 pub use prepare::Ready;
@@ -138,6 +138,14 @@ pub enum EngineError {
 }
 
 impl EngineError {
+    /// For the log: without what a vendor says of a record.
+    pub(crate) fn for_log(&self) -> String {
+        match self {
+            Self::Side(error) => error.for_log(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether it is config or mapping that must be changed.
     pub fn is_config(&self) -> bool {
         matches!(self, Self::Clashes(_) | Self::NoSuchLists(_))

@@ -71,12 +71,14 @@ impl Connection {
                 Err(error) if matches!(error.kind, crate::model::ErrorKind::Auth(_)) => return Err(error.into()),
                 // Those who need them wait.
                 Err(error) if error.is_transient() => {
-                    tracing::warn!(attribute = %name, "options could not be added yet: {error}");
+                    tracing::warn!(attribute = %name, "options could not be added yet: {}",
+ error.for_log());
                     continue;
                 }
                 // Refused for good, they count as there: a value that Brevo drops is found by the verifying read, and
                 // listed.
-                Err(error) => tracing::warn!(attribute = %name, "options could not be added: {error}"),
+                Err(error) => tracing::warn!(attribute = %name, "options could not be added: {}",
+ error.for_log()),
             }
             let targets = next.mapping.rules.iter_mut().flat_map(|rule| &mut rule.targets);
             for target in targets.filter(|target| target.attribute == name) {

@@ -123,7 +123,8 @@ impl Connection {
                 if !later.is_empty() {
                     tracing::warn!(
                         events = later.len(),
-                        "Brevo cannot say now whether it has events whose answer was lost; asked again later: {error}"
+                        "Brevo cannot say now whether it has events whose answer was lost; asked again later: {}",
+                        error.for_log()
                     );
                     self.store
                         .write(move |tx| {
@@ -140,7 +141,8 @@ impl Connection {
                 tracing::warn!(
                     events = again.len(),
                     "Brevo does not say whether it has events whose answer was lost; they are sent again and may be there \
-                     twice, each under the same linkspan_key: {error}"
+                     twice, each under the same linkspan_key: {}",
+                    error.for_log()
                 );
                 self.readdressed(again, now).await
             }

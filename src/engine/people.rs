@@ -2,6 +2,7 @@
 
 use super::Ready;
 use super::observe::{base_of, flights_of, pack_base, subject_of};
+use crate::mapping::FieldRule;
 use crate::model::{
     BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, SideName, Value,
 };
@@ -13,6 +14,7 @@ use crate::store::links::{LinkRow, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::{Result, Tx};
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A person as the planner sees them.
@@ -58,6 +60,8 @@ pub struct Preview {
     pub brevo: Option<i64>,
     /// Brevo's contact was deleted there: nothing is written, and none is made again.
     pub brevo_gone: bool,
+    /// Nobody of this address is there in Intercom any more: what became of them, and what that means.
+    pub left: Option<String>,
     /// One row a rule.
     pub fields: Vec<PreviewField>,
     /// Lists to join and to leave.
@@ -73,12 +77,12 @@ pub struct Preview {
 pub struct PreviewField {
     /// The rule.
     pub rule: String,
-    /// Intercom's value.
-    pub intercom: Option<String>,
-    /// Brevo's value.
-    pub brevo: Option<String>,
-    /// What would be written.
-    pub write: Option<String>,
+    /// Intercom's value; null: none.
+    pub intercom: Json,
+    /// Brevo's values, by attribute; null: none.
+    pub brevo: BTreeMap<String, Json>,
+    /// What would be written, by attribute; null: cleared.
+    pub write: BTreeMap<String, Json>,
     /// Why, or why not.
     pub why: String,
 }
@@ -97,6 +101,61 @@ impl Names {
 /// Gathers a person. `None`: nothing is to be planned for this link (and it is marked so).
 pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Result<Option<Person>> {
     gather_in(tx, id, ready, names, LinkState::Active)
+}
+
+fn json_of(value: Option<&Value>) -> Json {
+    value.map_or(Json::Null, Value::to_json)
+}
+
+/// What a rule's attributes hold in Brevo.
+fn shown_in_brevo(rule: &FieldRule, contact: Option<&BrevoContact>) -> BTreeMap<String, Json> {
+    let Some(contact) = contact else { return BTreeMap::new() };
+    let cells = rule.observed(&contact.attributes);
+    rule.targets.iter().zip(&cells).map(|(target, cell)| (target.attribute.clone(), json_of(cell.as_ref()))).collect()
+}
+
+/// A link whose people are not there any more in Intercom: nothing is planned for it, and that is what is shown.
+pub(super) fn show_left(tx: &Tx<'_>, id: i64, ready: &Ready) -> Result<Option<Preview>> {
+    let Some(link) = tx.link(id)? else { return Ok(None) };
+    let members = tx.members(id)?;
+    let fate = |row: &IntercomRow| {
+        let fate = match row.state {
+            ContactState::Live => "is there",
+            ContactState::Archived => "was archived",
+            ContactState::Missing => "was not found, and it is being looked for",
+            ContactState::Deleted => "was deleted",
+            ContactState::Merged => "was merged into another contact",
+        };
+        format!("Intercom contact {} {fate}.", row.contact.id)
+    };
+    let mut left: Vec<String> = members.iter().map(fate).collect();
+    if left.is_empty() {
+        left.push("No Intercom contact has this address any more.".to_owned());
+    }
+    left.push(match link.brevo_id {
+        Some(brevo) => format!("Brevo contact {brevo} is left alone: nothing is written, and it is not deleted."),
+        None => "There is no Brevo contact of theirs, and none is made.".to_owned(),
+    });
+    let brevo = link.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
+    let fields = ready.mapping.rules.iter().map(|rule| PreviewField {
+        rule: rule.key.clone(),
+        intercom: Json::Null,
+        brevo: shown_in_brevo(rule, brevo.as_ref()),
+        write: BTreeMap::new(),
+        why: "nothing is written: nobody of this address is left in Intercom".to_owned(),
+    });
+    let out = members.iter().any(|row| row.contact.consent.email_opted_out());
+    Ok(Some(Preview {
+        link: id,
+        intercom: members.first().map_or_else(|| "–".to_owned(), |row| row.contact.id.to_string()),
+        brevo: link.brevo_id.map(crate::model::BrevoContactId::get),
+        brevo_gone: link.brevo_id.is_some() && brevo.is_none(),
+        left: Some(left.join(" ")),
+        fields: fields.collect(),
+        lists: Vec::new(),
+        consent: if out { "had opted out in Intercom" } else { "no opt-out in Intercom when last seen" }.to_owned(),
+        notices: Vec::new(),
+    }))
 }
 
 /// Somebody to be shown in a preview: also one whose Brevo contact is gone, for whom nothing is planned any more.
@@ -473,21 +532,17 @@ impl Person {
             // Without a Brevo contact the plan is to make one: that is just what does not happen here.
             plan.change = ContactChange::default();
         }
-        let show = |cells: &[Option<Value>]| {
-            let shown: Vec<String> = cells.iter().flatten().map(ToString::to_string).collect();
-            (!shown.is_empty()).then(|| shown.join(" | "))
-        };
         let fields = ready
             .mapping
             .rules
             .iter()
             .map(|rule| {
-                let written: Vec<String> = rule
+                let write = rule
                     .targets
                     .iter()
                     .filter_map(|target| {
                         let value = plan.change.attributes.get(&target.attribute)?;
-                        Some(value.as_ref().map_or_else(|| "(cleared)".to_owned(), ToString::to_string))
+                        Some((target.attribute.clone(), json_of(value.as_ref())))
                     })
                     .collect();
                 let why = match (plan.problems.get(&rule.key), plan.causes.get(&rule.key)) {
@@ -498,9 +553,9 @@ impl Person {
                 };
                 PreviewField {
                     rule: rule.key.clone(),
-                    intercom: rule.source_value(&self.record).map(|value| value.to_string()),
-                    brevo: self.brevo.as_ref().and_then(|contact| show(&rule.observed(&contact.attributes))),
-                    write: (!written.is_empty()).then(|| written.join(" | ")),
+                    intercom: json_of(rule.source_value(&self.record).as_ref()),
+                    brevo: shown_in_brevo(rule, self.brevo.as_ref()),
+                    write,
                     why,
                 }
             })
@@ -526,6 +581,7 @@ impl Person {
             intercom: self.primary.to_string(),
             brevo: self.link.brevo_id.map(crate::model::BrevoContactId::get),
             brevo_gone: gone,
+            left: None,
             fields,
             lists,
             consent,

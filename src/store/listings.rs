@@ -101,6 +101,17 @@ pub struct Conflict {
     pub import: Option<i64>,
 }
 
+/// A conflict with the person's records, for people who look it up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedConflict {
+    /// The conflict.
+    pub conflict: Conflict,
+    /// The person's primary contact in Intercom.
+    pub intercom: Option<String>,
+    /// The person's contact in Brevo.
+    pub brevo: Option<i64>,
+}
+
 /// One change that we made, and why.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Change {
@@ -331,7 +342,7 @@ impl Tx<'_> {
         let mut statement = self.0.prepare_cached(
             "SELECT link, field, lost, kept, rule, at, import FROM conflicts ORDER BY id DESC LIMIT ?1",
         )?;
-        let rows = statement.query_map([limit], |row| {
+        let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(Conflict {
                 link: row.get(0)?,
                 field: row.get(1)?,
@@ -343,6 +354,20 @@ impl Tx<'_> {
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The same, with the person's records.
+    pub fn list_conflicts(&self, limit: usize) -> Result<Vec<ListedConflict>> {
+        let mut primary = self
+            .0
+            .prepare_cached("SELECT id FROM intercom_contacts WHERE link = ?1 ORDER BY is_primary DESC, id LIMIT 1")?;
+        let mut brevo = self.0.prepare_cached("SELECT brevo_id FROM links WHERE id = ?1")?;
+        let listed = self.conflicts(limit)?.into_iter().map(|conflict| {
+            let intercom = primary.query_row([conflict.link], |row| row.get(0)).optional()?;
+            let brevo = brevo.query_row([conflict.link], |row| row.get(0)).optional()?.flatten();
+            Ok(ListedConflict { conflict, intercom, brevo })
+        });
+        listed.collect()
     }
 
     /// Keeps a change that we made.
