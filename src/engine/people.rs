@@ -123,7 +123,8 @@ pub(super) fn show_left(tx: &Tx<'_>, id: i64, ready: &Ready) -> Result<Option<Pr
             ContactState::Live => "is there",
             ContactState::Archived => "was archived",
             ContactState::Missing => "was not found, and it is being looked for",
-            ContactState::Deleted => "was deleted",
+            // Intercom shows neither of them, and not always says which it was.
+            ContactState::Deleted => "was deleted or archived",
             ContactState::Merged => "was merged into another contact",
         };
         format!("Intercom contact {} {fate}.", row.contact.id)

@@ -118,7 +118,7 @@ async fn somebody_who_left_intercom_is_shown_with_what_holds() {
     let brevo = world.brevo.contact_by_email("ann@x.example").unwrap().id;
     assert_eq!((preview.intercom.as_str(), preview.brevo), (ann.as_str(), Some(brevo)));
     let left = preview.left.as_deref().unwrap();
-    assert!(left.contains(&format!("{ann} was archived")) && left.contains("left alone"), "{left}");
+    assert!(left.contains(&format!("{ann} was deleted or archived")) && left.contains("left alone"), "{left}");
     let name = preview.fields.iter().find(|field| field.rule.starts_with("name")).unwrap();
     assert_eq!((&name.brevo["FIRSTNAME"], name.write.len()), (&json!("Ann"), 0), "{name:?}");
     assert!(preview.lists.is_empty());
