@@ -958,6 +958,17 @@ fn the_demo_shows_everything_and_ends_well() {
     assert_eq!(shown["ok"], true, "{}", ran.out);
     assert_eq!(shown["nextCycle"]["writes"], 0);
     assert_eq!(shown["intercomWrites"], 0);
+    assert!(shown["firstRecord"]["secondsSinceStart"].as_f64().is_some_and(|seconds| seconds > 0.0), "{}", ran.out);
+    let row = |words: &str| {
+        let rows = shown["arrived"].as_array().unwrap().iter();
+        rows.filter(|row| row["what"].as_str().unwrap().contains(words)).cloned().next().unwrap_or_default()
+    };
+    for words in ["company", "open conversations", "number of open", "last rating", "tagged VIP"] {
+        let row = row(words);
+        assert!(row["intercom"].as_u64().unwrap() > 0, "{words}: something to compare: {row}");
+        assert_eq!((&row["arrived"], &row["missing"]), (&row["intercom"], &0.into()), "{row}");
+    }
+    assert_eq!(row("events")["arrived"], 0);
     for edit in shown["edits"].as_array().unwrap() {
         assert!(edit["milliseconds"].is_u64(), "{edit}");
     }
