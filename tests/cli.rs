@@ -337,6 +337,8 @@ fn a_dry_run_sends_no_write_and_a_sync_writes_once() {
     assert_eq!(world.intercom.log().writes().len(), 0, "Intercom is only read");
 
     let before = world.writes();
+    let quiet = world.run(&["sync"]);
+    assert!(!quiet.err.contains("Reading imports back"), "there is none: {}", quiet.err);
     let again = world.run(&["sync", "--full", "--json"]);
     assert_eq!((again.code, again.json()["outcome"].as_str()), (0, Some("ok")));
     assert_eq!(world.writes(), before, "in step, so nothing is written");

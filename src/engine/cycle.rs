@@ -360,7 +360,9 @@ impl Connection {
             self.verify_unanswered(priority).await?;
             let pushed = self.push(Dirty::Backfill, priority, progress).await?;
             summary.written += pushed;
-            progress.stage(Stage::ReadingBack, 0, None);
+            if self.has_imports().await? {
+                progress.stage(Stage::ReadingBack, 0, None);
+            }
             let read_back = self.finish_imports(wait, priority, progress).await?;
             summary.read_back += read_back.rows;
             summary.lost += read_back.lost;

@@ -91,7 +91,7 @@ impl Shared {
         }
         let notification = Notification::parse(&held.bytes).map_err(|error| {
             let why = format!("the body is no notification: {error}");
-            Refused::new(Reason::Unreadable, StatusCode::BAD_REQUEST, why).of("unreadable", None)
+            Refused::new(Reason::Unreadable, StatusCode::BAD_REQUEST, why).of("none", None)
         })?;
         let topic = notification.topic.as_str().to_owned();
         if tracing::enabled!(tracing::Level::TRACE) && self.connection.settings().log_webhooks {
