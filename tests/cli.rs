@@ -963,7 +963,7 @@ fn the_demo_shows_everything_and_ends_well() {
     assert!(shown["firstRecord"]["secondsSinceStart"].as_f64().is_some_and(|seconds| seconds > 0.0), "{}", ran.out);
     let row = |words: &str| {
         let rows = shown["arrived"].as_array().unwrap().iter();
-        rows.filter(|row| row["what"].as_str().unwrap().contains(words)).cloned().next().unwrap_or_default()
+        rows.clone().find(|row| row["what"].as_str().unwrap().contains(words)).cloned().unwrap_or_default()
     };
     for words in ["company", "open conversations", "number of open", "last rating", "tagged VIP"] {
         let row = row(words);
