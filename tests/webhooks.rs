@@ -16,6 +16,8 @@ mod people;
 mod private;
 #[path = "webhooks/stops.rs"]
 mod stops;
+#[path = "webhooks/swaps.rs"]
+mod swaps;
 #[path = "webhooks/switches.rs"]
 mod switches;
 #[path = "webhooks/waits.rs"]

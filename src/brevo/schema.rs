@@ -61,7 +61,9 @@ impl BrevoClient {
             _ => return Err(unsupported("options for an attribute of this type")),
         };
         let target = format!("/contacts/attributes/{category}/{}", encode(&attribute.name));
-        self.send(Ask::write(Method::PUT, target, body, Effect::Idempotent, priority)).await?;
+        // Not resent unasked: the whole list is replaced, and one that lands late takes away what a newer one has added. The
+        // engine has to know of it.
+        self.send(Ask::write(Method::PUT, target, body, Effect::Creates, priority)).await?;
         Ok(Answer::Done)
     }
 }

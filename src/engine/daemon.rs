@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long webhooks for one person are gathered before they are acted on.
 const DEBOUNCE: Duration = Duration::from_millis(50);
+/// How often opt-outs are looked for while other writes go out.
+const OPT_OUTS_LOOK: Duration = Duration::from_millis(500);
 /// How long the loops sleep at most when nothing is due.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// How often unfinished imports are looked after.
@@ -199,18 +201,7 @@ impl Daemon {
         let connection = &self.connection;
         connection.take_in().await?;
         let first = self.opt_outs_first().await;
-        let over = CancellationToken::new();
-        let (read, (rung, beside)) = tokio::join!(
-            async {
-                let read = self.read_named().await;
-                over.cancel();
-                read
-            },
-            self.opt_outs_beside(&over)
-        );
-        if rung {
-            connection.bell.notify_one();
-        }
+        let (read, beside) = self.with_opt_outs_beside(self.read_named()).await;
         if !connection.knows_brevo().await? {
             return read;
         }
@@ -223,8 +214,13 @@ impl Daemon {
             connection.push(Dirty::Consent, Priority::Live, &Silent).await?;
             return read;
         }
-        connection.verify_unanswered(Priority::Live).await?;
-        let pushed = connection.push(Dirty::Live, Priority::Live, &Silent).await?;
+        let writes = async {
+            connection.verify_unanswered(Priority::Live).await?;
+            connection.push(Dirty::Live, Priority::Live, &Silent).await
+        };
+        let (pushed, beside) = self.with_opt_outs_beside(writes).await;
+        let pushed = pushed?;
+        beside?;
         if pushed.created + pushed.updated + pushed.listed > 0 {
             connection.note_let_in(&[SideName::Brevo]).await?;
         }
@@ -260,21 +256,42 @@ impl Daemon {
         connection.push(Dirty::Consent, Priority::Live, &Silent).await.map(drop)
     }
 
-    /// The same for those that come while reads wait, until they are over. Whether the bell was rung meanwhile: what it
-    /// was rung for has only been taken in.
+    /// The same for those that come while something else goes on that may take minutes: reads wait for Intercom's budget,
+    /// and hundreds of single writes for Brevo's. What else the bell was rung for meanwhile is left for the next round.
+    async fn with_opt_outs_beside<T>(&self, work: impl Future<Output = T>) -> (T, Result<(), EngineError>) {
+        let over = CancellationToken::new();
+        let work = async {
+            let done = work.await;
+            over.cancel();
+            done
+        };
+        let (done, (rung, beside)) = tokio::join!(work, self.opt_outs_beside(&over));
+        if rung {
+            self.connection.bell.notify_one();
+        }
+        (done, beside)
+    }
+
+    /// Whether the bell was rung until it was over.
     async fn opt_outs_beside(&self, over: &CancellationToken) -> (bool, Result<(), EngineError>) {
         let mut rung = false;
         loop {
-            tokio::select! {
+            let came = tokio::select! {
                 biased;
                 () = over.cancelled() => return (rung, Ok(())),
-                () = self.connection.bell.notified() => rung = true,
-            }
-            tokio::time::sleep(DEBOUNCE).await;
-            let done = match self.connection.take_in().await {
-                Ok(_) => self.opt_outs_first().await,
-                Err(error) => Err(error),
+                () = self.connection.bell.notified() => true,
+                // Somebody for whom something else is about to be sent is left to us, once that push comes to them.
+                () = tokio::time::sleep(OPT_OUTS_LOOK) => false,
             };
+            let done = async {
+                if came {
+                    rung = true;
+                    tokio::time::sleep(DEBOUNCE).await;
+                    self.connection.take_in().await?;
+                }
+                self.opt_outs_first().await
+            };
+            let done = done.await;
             if done.is_err() {
                 return (rung, done);
             }

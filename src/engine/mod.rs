@@ -14,7 +14,11 @@
 //! | `people` | one person's views, gathered from the store, and the plan for them |
 //! | `options` | options of categories and multiple choices, made before they are used |
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
-//! | `imports` | bulk writes: sent, watched, read back |
+//! | `answers` | what became of a write |
+//! | `verify` | writes of unknown outcome |
+//! | `filling` | imports that wait until they are full |
+//! | `imports` | bulk writes: sent and watched |
+//! | `read_back` | what imports left behind |
 //! | `outbox` | events |
 //! | `inbox` | webhooks |
 //! | `cycle` | a whole run: `sync` |
@@ -23,9 +27,11 @@
 //! | `daemon` | `run`: the schedule, and live work beside it |
 
 mod access;
+mod answers;
 mod confirm;
 mod cycle;
 mod daemon;
+mod filling;
 mod hydrate;
 mod imports;
 mod inbox;
@@ -39,8 +45,10 @@ mod place;
 mod prepare;
 mod pull;
 mod push;
+mod read_back;
 mod settings;
 mod unreadable;
+mod verify;
 
 pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
@@ -171,7 +179,7 @@ pub struct Connection {
     /// Links whose writes are being sent right now, so that live work and a sweep never write one person at once.
     busy: Mutex<BTreeSet<i64>>,
     /// Imports that a push is filling.
-    filling: imports::Filling,
+    filling: filling::Filling,
     /// Whether what an earlier process left without an answer has been looked after.
     recovered: std::sync::atomic::AtomicBool,
     /// Records that Intercom could not show for now.
@@ -201,7 +209,7 @@ impl Connection {
             told: ArcSwap::from_pointee(Told { settings: Arc::new(settings), ready: None }),
             preparing: tokio::sync::Mutex::new(()),
             busy: Mutex::default(),
-            filling: imports::Filling::default(),
+            filling: filling::Filling::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
             put_off: hydrate::PutOff::default(),
             events: tokio::sync::Mutex::new(()),

@@ -289,7 +289,11 @@ pub(super) fn new_opt_out(tx: &Tx<'_>, link: i64, before: &Consent, now: &Consen
     let email = now.email_opted_out() && !before.email_opted_out();
     let sms = now.sms_opted_out && !before.sms_opted_out;
     let Some(link) = tx.link(link)?.filter(|_| email || sms) else { return Ok(email || sms) };
-    let known = base_of(&link)?;
+    let known = match base_of(&link) {
+        // It counts whatever had been agreed on.
+        Err(error) if error.unreadable().is_some() => return Ok(true),
+        known => known?,
+    };
     let mut base = known.clone();
     for (out, consent) in [(email, &mut base.consent), (sms, &mut base.sms)] {
         if let Some(consent) = consent.as_mut().filter(|_| out) {

@@ -2,6 +2,7 @@
 
 use super::Ready;
 use super::observe::{base_of, flights_of, pack_base, subject_of};
+use super::place::{self, Knot};
 use crate::mapping::FieldRule;
 use crate::model::{
     BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, SideName, Value,
@@ -47,6 +48,34 @@ pub(super) struct Planned {
     pub(super) rename_to: Option<Email>,
     /// The writes that were being watched already.
     pub(super) watched: Option<crate::store::Packed>,
+}
+
+/// A plan of which nothing is on disk yet.
+pub(super) struct Draft {
+    person: Person,
+    plan: PersonPlan,
+    quarantined: BTreeMap<String, String>,
+}
+
+impl Draft {
+    pub(super) fn link(&self) -> i64 {
+        self.person.link.id
+    }
+
+    /// Makes it a plan, if nothing has happened to the person since they were gathered: claims the phone, notes what
+    /// people should know, and keeps base where nothing is to be written. `None`: nothing to send.
+    pub(super) fn settle(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Planned>> {
+        let Self { person, plan, quarantined } = self;
+        if tx.link(person.link.id)?.as_ref() != Some(&person.link) {
+            // The link is still marked: it is gathered again.
+            return Ok(None);
+        }
+        if person.awaits_answer() {
+            person.plan_ahead(plan, tx)
+        } else {
+            person.plan(plan, quarantined, tx, ready, now)
+        }
+    }
 }
 
 /// What `mapping preview` shows about a person.
@@ -267,16 +296,37 @@ impl Person {
         self.plan_with(ready, &self.link.quarantined)
     }
 
-    /// Plans, claims the phone, notes what people should know, and keeps base where nothing is to be written.
-    /// `None`: nothing to send.
-    pub(super) fn plan(self, tx: &Tx<'_>, ready: &Ready, bulk: bool, now: DateTime<Utc>) -> Result<Option<Planned>> {
-        if self.link.flights.is_some() && !self.link.answered {
-            return self.plan_ahead(tx, ready);
+    /// The plan as far as it needs nothing but what was gathered. `bulk`: an import is to carry as much as it can.
+    pub(super) fn draft(self, ready: &Ready, bulk: bool) -> Draft {
+        if self.awaits_answer() {
+            let plan = self.dry_plan(ready);
+            return Draft { quarantined: self.link.quarantined.clone(), person: self, plan };
         }
-        let mut quarantined = self.still_quarantined(tx, ready)?;
+        let quarantined = self.still_quarantined(ready);
         let mut plan = self.plan_with(ready, &quarantined);
         if bulk && let Some(most) = self.without_phone(ready, &plan, &quarantined) {
             plan = most;
+        }
+        Draft { person: self, plan, quarantined }
+    }
+
+    /// The outcome of an earlier write is not known yet.
+    fn awaits_answer(&self) -> bool {
+        self.link.flights.is_some() && !self.link.answered
+    }
+
+    /// Claims the phone, notes what people should know, and keeps base where nothing is to be written.
+    /// `None`: nothing to send.
+    fn plan(
+        self,
+        mut plan: PersonPlan,
+        mut quarantined: BTreeMap<String, String>,
+        tx: &Tx<'_>,
+        ready: &Ready,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Planned>> {
+        if quarantined != self.link.quarantined {
+            tx.set_quarantined(self.link.id, &quarantined)?;
         }
         // A phone that another contact has would make Brevo refuse the whole contact: it is written without.
         if let Some(Some(phone)) = plan.change.attributes.get("SMS")
@@ -291,6 +341,10 @@ impl Person {
         {
             plan.change.ext_id = None;
             plan.notices.insert(Notice::ExternalIdDiffers);
+        }
+        let knot = if plan.change.email.is_some() { place::unknot(tx, self.link.id)? } else { Knot::None };
+        if knot == Knot::Undone {
+            return Ok(None);
         }
         self.note(tx, &plan, now)?;
         let without_email_or_phone = self.link.email.is_none() && !plan.change.attributes.contains_key("SMS");
@@ -323,11 +377,12 @@ impl Person {
             rule.targets.iter().any(|target| plan.change.attributes.contains_key(&target.attribute))
                 && !rule.missing_options(&self.record).is_empty()
         });
-        if lacks_options && !opts_out {
+        let must_wait = lacks_options || knot == Knot::Busy;
+        if must_wait && !opts_out {
             tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(30), false)?;
             return Ok(None);
         }
-        let only_opt_out = opts_out && (self.link.tries > 0 || lacks_options);
+        let only_opt_out = opts_out && (self.link.tries > 0 || must_wait);
         if only_opt_out {
             plan = plan.only_opt_out(&self.base, &self.flights);
         }
@@ -358,8 +413,7 @@ impl Person {
     /// While the outcome of a write is not known, nothing is planned but an opt-out: it sets one flag, whatever the
     /// earlier write did or still does. That one goes on being watched as it was; should it land late and lift the
     /// blocklisting (a rename does), the read that verifies it shows that, and the opt-out is written again.
-    fn plan_ahead(self, tx: &Tx<'_>, ready: &Ready) -> Result<Option<Planned>> {
-        let plan = self.dry_plan(ready);
+    fn plan_ahead(self, plan: PersonPlan, tx: &Tx<'_>) -> Result<Option<Planned>> {
         if !self.opts_out(&plan) {
             // Urgent for nothing: what else there is waits for the verifying read, which marks the link again.
             tx.no_opt_out(self.link.id)?;
@@ -449,7 +503,7 @@ impl Person {
     }
 
     /// Values that Brevo refuses and that would still be sent; what the mapping makes of another value may be tried.
-    fn still_quarantined(&self, tx: &Tx<'_>, ready: &Ready) -> Result<BTreeMap<String, String>> {
+    fn still_quarantined(&self, ready: &Ready) -> BTreeMap<String, String> {
         let mut left = self.link.quarantined.clone();
         left.retain(|key, refused| {
             let Some(rule) = ready.mapping.rules.iter().find(|rule| rule.key == *key) else {
@@ -460,10 +514,7 @@ impl Person {
                 _ => true,
             }
         });
-        if left != self.link.quarantined {
-            tx.set_quarantined(self.link.id, &left)?;
-        }
-        Ok(left)
+        left
     }
 
     /// Whether another person's Brevo contact shows the address, because somebody gave it that by hand: then Brevo
@@ -484,7 +535,7 @@ impl Person {
                 Ok(true)
             }
             Some(holder) if holder.id != self.link.id => {
-                super::push::hold_apart(tx, self.link.id, holder.id, now)?;
+                super::answers::hold_apart(tx, self.link.id, holder.id, now)?;
                 Ok(true)
             }
             _ => {

@@ -1,6 +1,6 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
-use super::observe::{base_of, settle_as};
+use super::observe::{base_of, flights_of, settle_as};
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
@@ -479,14 +479,81 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     tx.set_link_email(b.id, a.email.as_ref())?;
     tx.set_link_email(a.id, b.email.as_ref())?;
     tx.swap_brevo(a, b)?;
+    // A row that is on its way lands on the Brevo contact, whoever that is by now: nothing else is written there before.
+    // (One that has not left yet is overtaken, and stays behind.)
+    let filling = tx.filling_imports()?;
+    if [a, b].iter().all(|link| link.import.is_none_or(|import| !filling.contains(&import))) {
+        tx.swap_imports(a, b)?;
+    }
     for (link, partner) in [(a, b), (b, a)] {
         let (own, theirs) = (base_of(link)?, base_of(partner)?);
-        // Consent stays with the address; the fields are planned afresh.
-        let base = Base { consent: theirs.consent.or(own.consent), sms: theirs.sms, ..Base::default() };
-        settle_as(tx, link.id, &base, None)?;
+        let flights = flights_of(partner)?;
+        let consent = Flights { may_loosen: flights.may_loosen, opted_out: flights.opted_out, ..Flights::default() };
+        settle_as(tx, link.id, &taken_over(&own, &theirs), Some(&consent).filter(|consent| !consent.is_empty()))?;
         tx.set_rename(link.id, None)?;
     }
     Ok(())
+}
+
+/// What became of people whose Brevo contacts show one another's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Knot {
+    /// There is none.
+    None,
+    /// One of them is in the middle of a write.
+    Busy,
+    /// They have exchanged their contacts.
+    Undone,
+}
+
+/// A person's Brevo contact is to take an address that another's shows, and that one is to take this one's, perhaps by way
+/// of more people: none of them could ever be renamed. It comes about when people exchange their addresses while the
+/// import that makes them is on its way: nobody knew then that there would be contacts to exchange.
+pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
+    const LONGEST: usize = 100;
+    let mut circle: Vec<LinkRow> = Vec::new();
+    let mut next = id;
+    loop {
+        let Some(link) = tx.link(next)? else { return Ok(Knot::None) };
+        let shown = link.brevo_id.map(|contact| tx.brevo_contact(contact)).transpose()?.flatten();
+        let (Some(wanted), Some(shown)) = (&link.email, shown.and_then(|contact| contact.email)) else {
+            return Ok(Knot::None);
+        };
+        let Some(holder) = tx.brevo_contact_by_email(wanted)? else { return Ok(Knot::None) };
+        let Some(holder) = tx.link_by_brevo(holder.id)? else { return Ok(Knot::None) };
+        if *wanted == shown || link.state != LinkState::Active || circle.len() == LONGEST {
+            return Ok(Knot::None);
+        }
+        next = holder.id;
+        circle.push(link);
+        if next == id {
+            break;
+        }
+        if circle.iter().any(|link| link.id == next) {
+            return Ok(Knot::None);
+        }
+    }
+    if circle.iter().any(|link| link.import.is_some() || (link.flights.is_some() && !link.answered)) {
+        return Ok(Knot::Busy);
+    }
+    for link in &circle {
+        tx.set_brevo(link.id, None)?;
+    }
+    for (at, link) in circle.iter().enumerate() {
+        let before = &circle[(at + 1) % circle.len()];
+        let (own, theirs) = (base_of(link)?, base_of(before)?);
+        tx.set_brevo(link.id, before.brevo_id)?;
+        settle_as(tx, link.id, &taken_over(&own, &theirs), None)?;
+        tx.set_rename(link.id, None)?;
+        tx.mark_dirty(link.id, Dirty::Live)?;
+    }
+    Ok(Knot::Undone)
+}
+
+/// What is agreed on with a Brevo contact that was another's: consent stays with the address; the fields are planned
+/// afresh.
+fn taken_over(own: &Base, theirs: &Base) -> Base {
+    Base { consent: theirs.consent.or(own.consent), sms: theirs.sms, ..Base::default() }
 }
 
 fn link_consent(link: &LinkRow) -> Result<Option<ConsentBase>> {

@@ -158,7 +158,12 @@ impl Connection {
             })
             .await?;
 
-        let attributes = self.brevo.attributes().await?;
+        // Nobody adds options meanwhile.
+        let _options = self.options.lock().await;
+        let mut attributes = self.brevo.attributes().await?;
+        if !dry_run {
+            self.count_in_what_may_land(&mut attributes).await?;
+        }
         let custom = self.intercom.attributes().await?;
         let mut off: Vec<&str> = Vec::new();
         if !settings.sync.tags {
@@ -190,7 +195,7 @@ impl Connection {
             }
             for attribute in resolution.set_options {
                 tracing::info!(attribute = %attribute.name, "adding options to a Brevo attribute");
-                self.brevo.write(&Write::SetAttributeOptions(attribute), Priority::Live).await?;
+                self.insist_on_options(&attribute).await?;
             }
         }
         let mapping = resolution.mapping;

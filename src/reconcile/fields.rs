@@ -215,11 +215,10 @@ const SHORTEST_TRUNCATION: usize = 100;
 pub fn judge(write: &InFlight, observed: &Cells) -> Verdict {
     if same_cells(&write.sent, observed) || truncated(&write.sent, observed) {
         Verdict::Adopted
-    } else if same_cells(&write.before, observed) {
-        Verdict::Refused
     } else if write.superseded.iter().any(|earlier| same_cells(earlier, observed)) {
+        // Also where it is what stood there at first: if it was refused after all, the next judgement says so.
         Verdict::Superseded
-    } else if partly_refused(write, observed) {
+    } else if same_cells(&write.before, observed) || partly_refused(write, observed) {
         Verdict::Refused
     } else {
         Verdict::Edited
@@ -391,6 +390,8 @@ mod tests {
         assert_eq!(judge(&write, &vec![text(&long[..99])]), Verdict::Edited);
         assert_eq!(judge(&write, &vec![text("old")]), Verdict::Refused);
         assert_eq!(judge(&write, &vec![text("mid")]), Verdict::Superseded);
+        let back = InFlight { superseded: vec![vec![text("mid")], vec![text("old")]], ..write.clone() };
+        assert_eq!(judge(&back, &vec![text("old")]), Verdict::Superseded, "it may be the second that came late");
         assert_eq!(judge(&write, &vec![text("new")]), Verdict::Edited);
     }
 

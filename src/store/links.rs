@@ -94,7 +94,7 @@ impl Stretch {
 }
 
 /// A link as it is kept. `base` and `flights` are the reconciler's, packed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LinkRow {
     /// Its id.
     pub id: i64,
@@ -399,6 +399,14 @@ impl Tx<'_> {
         self.set_brevo(a.id, None)?;
         self.set_brevo(b.id, a.brevo_id)?;
         self.set_brevo(a.id, b.brevo_id)
+    }
+
+    /// Exchanges the imports that two links are in.
+    pub fn swap_imports(&self, a: &LinkRow, b: &LinkRow) -> Result<()> {
+        let mut put = self.0.prepare_cached("UPDATE links SET import = ?2 WHERE id = ?1")?;
+        put.execute(params![a.id, b.import])?;
+        put.execute(params![b.id, a.import])?;
+        Ok(())
     }
 
     /// The person's address.

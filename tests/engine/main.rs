@@ -14,6 +14,7 @@ mod first_sync;
 mod found;
 mod harness;
 mod imports;
+mod options;
 mod orders;
 mod outbox;
 mod previews;

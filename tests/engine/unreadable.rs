@@ -2,6 +2,7 @@
 
 use crate::harness::World;
 use linkspan::engine::{Progress, Silent, Stage, SyncOptions};
+use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
 use linkspan::store::{Calling, Store};
 use serde_json::json;
@@ -154,4 +155,54 @@ async fn an_import_is_settled_for_all_but_those_who_cannot_be_read() {
     assert_eq!((counts.contacts_synced, counts.pending), (PEOPLE as u64 - 1, 0), "nobody is left in the import");
     assert_eq!(state.listed().await.len(), 1, "only what both had agreed on cannot be had again");
     assert_eq!(state.world.brevo.contact_count(), PEOPLE);
+}
+
+/// What both sides agreed on says nothing about what somebody wants now.
+#[tokio::test(start_paused = true)]
+async fn a_new_opt_out_reaches_brevo_though_what_was_agreed_on_cannot_be_read() {
+    let state = Damaged::new();
+    let [ann, bob, cat, _dan] = ["ann", "bob", "cat", "dan"].map(|name| state.user(name));
+    for _ in 0..2 {
+        minutes(10).await;
+        state.world.sync().await;
+    }
+    let out = |name: &str| state.world.brevo.contact_by_email(&format!("{name}@x.example")).unwrap().email_blacklisted;
+    for name in ["ann", "bob", "cat", "dan"] {
+        state.damage(&format!("UPDATE links SET base = x'ff00' WHERE email = '{name}@x.example'"));
+    }
+    // Found out before the opt-out, with it, and while Brevo is away.
+    state.rename(&ann);
+    minutes(10).await;
+    state.world.sync().await;
+    assert_eq!(state.listed().await.len(), 1);
+    for id in [&ann, &bob] {
+        state.world.intercom.unsubscribe(id).unwrap();
+    }
+    state.rename(&bob);
+    minutes(10).await;
+    state.world.sync().await;
+    assert!(out("ann") && out("bob") && !out("dan"));
+    assert_eq!(state.last_name("bob"), "Old", "nothing else is written");
+    state.world.intercom.unsubscribe(&cat).unwrap();
+    minutes(10).await;
+    for _ in 0..10 {
+        state.world.brevo.fail("identifierType=contact_id", Fault::Status(503, None));
+    }
+    state.world.sync().await;
+    assert!(!out("cat"));
+    state.world.brevo.knobs(|knobs| knobs.common.faults.clear());
+    minutes(10).await;
+    state.world.sync().await;
+    assert!(out("cat"), "tried again");
+    assert_eq!(state.listed().await.len(), 3, "and all are listed");
+
+    // Their own opt-in in Brevo stands.
+    state.world.brevo.resubscribe("ann@x.example");
+    let writes = state.world.brevo_writes();
+    for _ in 0..2 {
+        minutes(10).await;
+        state.world.full().await;
+    }
+    assert!(!out("ann"));
+    assert_eq!(state.world.brevo_writes(), writes);
 }

@@ -158,3 +158,31 @@ async fn an_opt_out_does_not_wait_for_the_writes_of_a_run() {
     ended.unwrap();
     assert_eq!(world.attribute("p399@x.example", "FULLNAME"), "Anna");
 }
+
+/// Somebody opts out while what webhooks brought about three hundred others is being written, nine a second.
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_does_not_wait_for_the_live_writes_before_it() {
+    let more = "limits: {brevo: {import_threshold: 100000}}\n";
+    let mut world = World::with(more, Store::in_memory().unwrap());
+    let all: Vec<String> =
+        (0..301).map(|n| world.intercom.create_contact(seed(&format!("p{n}@x.example"), "Ann"))).collect();
+    world.sync().await;
+    world.run().await;
+    for id in &all[1..] {
+        world.intercom.edit_contact(id, &json!({"name": "Anna"})).unwrap();
+    }
+    world.deliver().await;
+    until("the first write", || !world.writes().is_empty()).await;
+    // One of whom nothing is to be written, one who comes last, one who comes soon.
+    for (n, email) in [(0, "p0@x.example"), (300, "p300@x.example"), (140, "p140@x.example")] {
+        pass(5).await;
+        world.intercom.unsubscribe(&all[n]).unwrap();
+        world.deliver().await;
+        let took = until("the opt-out", || is_out(&world, email)).await;
+        assert!(took < Duration::from_millis(2_500), "{email} {took:?}");
+    }
+    assert!(world.writes().len() < 250, "the others are not over: {}", world.writes().len());
+    until("the last", || world.attribute("p300@x.example", "FULLNAME") == "Anna").await;
+    pass(60).await;
+    assert!((1..=300).all(|n| world.attribute(&format!("p{n}@x.example"), "FULLNAME") == "Anna"));
+}

@@ -19,6 +19,7 @@ use linkspan::store::Store;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::ops::Add as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,11 +75,21 @@ impl World {
 
     /// With more lines of config.
     pub fn with(more: &str, store: Store) -> Self {
-        Self::with_before(more, store, |router| router)
+        Self::of(&format!("{CONFIG}{more}"), store, |router| router)
     }
 
     /// The same, with something before Brevo (until a restart).
     pub fn with_before(more: &str, store: Store, before: impl FnOnce(axum::Router) -> axum::Router) -> Self {
+        Self::of(&format!("{CONFIG}{more}"), store, before)
+    }
+
+    /// Where what people edit in Brevo is left alone.
+    pub fn leaving(more: &str, store: Store) -> Self {
+        let text = CONFIG.replace("name: FULLNAME", "name: {to: FULLNAME, on_drift: leave}").add(more);
+        Self::of(&text, store, |router| router)
+    }
+
+    fn of(text: &str, store: Store, before: impl FnOnce(axum::Router) -> axum::Router) -> Self {
         let start: DateTime<Utc> = "2026-03-08T09:30:00Z".parse().unwrap();
         let clock = Arc::new(SimulatedClock::starting_at(start));
         let intercom = IntercomSandbox::new(intercom_sandbox::IntercomOptions {
@@ -86,7 +97,7 @@ impl World {
             ..intercom_sandbox::IntercomOptions::default()
         });
         let brevo = BrevoSandbox::new(brevo_sandbox::BrevoOptions::new(1, clock.clone()));
-        let config = parse(&intercom, &brevo, &format!("{CONFIG}{more}"));
+        let config = parse(&intercom, &brevo, text);
         let doors = Doors { clock, rng: Arc::new(SeededRng::new(1)), crash: Arc::new(NoCrash) };
         let (connection, router) = join(&intercom, before(brevo.router()), &brevo, &config, &doors, store);
         Self { intercom, brevo, connection, router, config, doors, daemon: None }

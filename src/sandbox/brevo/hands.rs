@@ -184,6 +184,16 @@ impl BrevoSandbox {
         self.with(|state| state.add_attribute(name, "multiple-choice", options))
     }
 
+    /// Replaces the options of a multiple-choice attribute, as somebody in Brevo would; false when there is none.
+    pub fn set_options(&self, name: &str, options: &[&str]) -> bool {
+        self.with(|state| {
+            let found = state.attributes.iter_mut().find(|attribute| attribute.name.eq_ignore_ascii_case(name));
+            let Some(found) = found else { return false };
+            found.options = options.iter().map(ToString::to_string).collect();
+            true
+        })
+    }
+
     /// How long imports take from now on; those that are on their way keep their time.
     pub fn imports_take(&self, delay: std::time::Duration) {
         self.with(|state| state.options.import_delay = delay);

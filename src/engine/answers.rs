@@ -1,0 +1,348 @@
+//! What became of a write: base, history, conflict log and failures, in one transaction with the vendor's answer.
+
+use super::observe::{pack_base, pack_flights, settle_as, subject_of, to_json};
+use super::people::{self, Planned};
+use super::push::Pushed;
+use super::{Connection, EngineError, Ready};
+use crate::model::{
+    BrevoContact, BrevoContactId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError,
+};
+use crate::reconcile::person;
+use crate::store::links::Dirty;
+use crate::store::listings::{Change, Conflict, NewFailure};
+use crate::store::{Result as Stored, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Failed tries after which a record is given up until somebody asks.
+const MOST_TRIES: u32 = 3;
+
+/// What became of one single write.
+pub(super) enum Outcome {
+    Created(BrevoContactId),
+    Updated,
+    Failed(Box<SideError>),
+}
+
+impl Connection {
+    pub(super) async fn record_alone(
+        &self,
+        done: Vec<(Planned, Outcome)>,
+        ready: &Arc<Ready>,
+    ) -> Result<Pushed, EngineError> {
+        let (now, verify_after, ready) = (self.now(), self.late_landing(), Arc::clone(ready));
+        Ok(self
+            .store
+            .write(move |tx| {
+                let mut pushed = Pushed::default();
+                for (planned, outcome) in &done {
+                    pushed.requests += 1;
+                    match outcome {
+                        Outcome::Created(id) => {
+                            pushed.created += 1;
+                            tx.put_brevo_contact(&provisional(*id, planned), 0, true)?;
+                            if let Some(other) = tx.link_by_brevo(*id)?.filter(|other| other.id != planned.link) {
+                                // Identity was faster: the contact was seen and linked before our answer came.
+                                hold_apart(tx, planned.link, other.id, now)?;
+                                continue;
+                            }
+                            accept(tx, planned, verify_after, now)?;
+                            tx.set_brevo(planned.link, Some(*id))?;
+                            rename_if_moved(tx, planned.link, planned.email.as_ref())?;
+                        }
+                        Outcome::Updated => {
+                            pushed.updated += 1;
+                            accept(tx, planned, verify_after, now)?;
+                        }
+                        Outcome::Failed(error) => {
+                            pushed.failed += 1;
+                            refuse(tx, planned, error, &ready, now, verify_after)?;
+                        }
+                    }
+                }
+                Ok(pushed)
+            })
+            .await?)
+    }
+
+    /// Somebody holds an identifier of ours that we had not seen: read the holder, and let identity decide again.
+    pub(super) async fn look_up(&self, key: &ContactKey, priority: Priority) -> Result<bool, EngineError> {
+        let read_began = self.now();
+        let found = self.brevo.fetch(key, priority).await?;
+        let source = self.source(0, true, read_began, Dirty::Live)?;
+        let key = key.clone();
+        Ok(self
+            .store
+            .write(move |tx| match &found {
+                Fetched::Found(observation, _) => {
+                    source.apply(tx, observation)?;
+                    if let (ContactKey::BrevoEmail(email), Observation::BrevoContact(contact)) = (&key, &**observation)
+                    {
+                        link_found(tx, email, contact)?;
+                    }
+                    Ok(true)
+                }
+                Fetched::Gone(_) => {
+                    if let ContactKey::Brevo(id) = key {
+                        source.apply(tx, &Observation::BrevoContactGone(id))?;
+                    }
+                    Ok(false)
+                }
+            })
+            .await?)
+    }
+}
+
+/// The contact that a create has made, as far as we know it. Any read replaces it.
+fn provisional(id: BrevoContactId, planned: &Planned) -> BrevoContact {
+    let new = planned.plan.as_new_contact(planned.email.clone());
+    let mut consent = crate::model::Consent { sms_opted_out: new.sms_opted_out, ..Default::default() };
+    if new.email_opted_out {
+        consent.email_opt_outs.insert(crate::model::OptOutReason::Blocklisted);
+    }
+    BrevoContact {
+        id,
+        email: new.email,
+        ext_id: new.ext_id,
+        created_at: DateTime::<Utc>::default(),
+        modified_at: DateTime::<Utc>::default(),
+        consent,
+        lists: new.lists,
+        lists_left: BTreeSet::new(),
+        attributes: new.attributes,
+    }
+}
+
+/// The write was accepted: base, history and conflict log, in one transaction with the answer.
+pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>, now: DateTime<Utc>) -> Stored<()> {
+    let plan = &planned.plan;
+    let before = planned.brevo.as_ref().map(|contact| contact.id);
+    let Some(link) = tx.link(planned.link)?.filter(|link| link.brevo_id == before) else {
+        // Identity has given the link another contact meanwhile: what this one took says nothing about that one.
+        return record(tx, planned, "accepted, but the person is another Brevo contact by now", None, now);
+    };
+    let mut base = plan.base.clone();
+    // An opt-out in Brevo that was seen while this was on its way.
+    if let (Some(consent), Some(contact)) = (&mut base.consent, before) {
+        consent.brevo_out |= tx.brevo_contact(contact)?.is_some_and(|contact| contact.consent.email_opted_out());
+    }
+    if planned.ahead {
+        tx.accept_opt_out(planned.link, &pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?, planned.marks)?;
+        return record(tx, planned, "accepted, ahead of a write whose outcome is not known yet", None, now);
+    }
+    tx.accept_write(
+        planned.link,
+        (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?),
+        verify_after,
+        planned.marks,
+        planned.rename_to.as_ref(),
+    )?;
+    // The address is not watched like a field: what we hold of the contact takes it at once, so that whoever waits for
+    // the old address can have it.
+    if let (Some(before), Some(email)) = (before, &plan.change.email)
+        && let Some(contact) = tx.brevo_contact(before)?
+    {
+        if let Some(left) = contact.email.as_ref().filter(|left| *left != email) {
+            tx.address_is_free(left)?;
+        }
+        // A rename that had been held up is through.
+        tx.clear_notice("identity_conflict", &subject_of(tx, &link)?)?;
+        tx.put_brevo_contact(&BrevoContact { email: Some(email.clone()), ..contact }, 0, false)?;
+    }
+    if planned.only_opt_out {
+        tx.mark_dirty(planned.link, Dirty::Live)?;
+    } else {
+        tx.clear_failures(planned.link, &people::still_failing(plan, &link.quarantined))?;
+    }
+    record(tx, planned, "accepted", None, now)
+}
+
+/// The history and the conflict log of a write.
+pub(super) fn record(
+    tx: &Tx<'_>,
+    planned: &Planned,
+    answer: &str,
+    import: Option<i64>,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    let plan = &planned.plan;
+    for lost in &plan.lost {
+        tx.put_conflict(&Conflict {
+            link: planned.link,
+            field: lost.field.clone(),
+            lost: to_json("conflicts", &lost.lost)?,
+            kept: to_json("conflicts", &lost.kept)?,
+            rule: lost.rule.clone(),
+            at: now,
+            import,
+        })?;
+    }
+    let what = if planned.brevo.is_none() { "create in Brevo" } else { "update in Brevo" };
+    let mut fields: BTreeMap<String, String> =
+        plan.causes.iter().map(|(rule, cause)| (rule.clone(), (*cause).to_owned())).collect();
+    for (lists, word) in [(&plan.change.join_lists, "joined"), (&plan.change.leave_lists, "left")] {
+        for list in lists {
+            fields.insert(format!("list {list}"), word.to_owned());
+        }
+    }
+    tx.put_change(&Change {
+        link: Some(planned.link),
+        at: now,
+        what: what.to_owned(),
+        fields,
+        answer: answer.to_owned(),
+        import,
+    })
+}
+
+/// A contact that was made with `sent` for a person who has another address by now: renamed next.
+pub(super) fn rename_if_moved(tx: &Tx<'_>, link: i64, sent: Option<&Email>) -> Stored<()> {
+    let Some(link) = tx.link(link)? else { return Ok(()) };
+    if link.email.is_some() && link.email.as_ref() != sent {
+        tx.set_rename(link.id, link.email.as_ref())?;
+        tx.mark_dirty(link.id, Dirty::Live)?;
+    }
+    Ok(())
+}
+
+/// Two links for one Brevo contact: the one that has it keeps it, the other is listed.
+pub(super) fn hold_apart(tx: &Tx<'_>, link: i64, holder: i64, now: DateTime<Utc>) -> Stored<()> {
+    let Some(row) = tx.link(link)? else { return Ok(()) };
+    let detail = format!("the Brevo contact with its address is link {holder}'s");
+    tx.put_notice("identity_conflict", &subject_of(tx, &row)?, Some(&detail), now)?;
+    tx.leave_import(link)?;
+    settle_as(tx, link, &person::Base::default(), None)?;
+    tx.give_up(link)
+}
+
+/// What to read before a refused write is planned again.
+pub(super) fn needs_lookup(planned: &Planned, outcome: &Outcome) -> Option<ContactKey> {
+    let Outcome::Failed(error) = outcome else { return None };
+    if let (ErrorKind::NotFound | ErrorKind::Merged { .. }, Some(contact)) = (&error.kind, &planned.brevo) {
+        // Gone, or was it a list that is not there? Never a deletion before it is confirmed by id.
+        return Some(ContactKey::Brevo(contact.id));
+    }
+    let ErrorKind::Conflict { identifiers, .. } = &error.kind else { return None };
+    let about_email = identifiers.is_empty() || identifiers.iter().any(|name| name.eq_ignore_ascii_case("email"));
+    let address = match (&planned.brevo, &planned.plan.change.email) {
+        (None, _) => planned.email.clone(),
+        (Some(_), new) => new.clone(),
+    };
+    address.filter(|_| about_email).map(ContactKey::BrevoEmail)
+}
+
+/// The contact that a create or rename ran into: it is linked if nobody has it and its address is ours.
+fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> {
+    let Some(link) = tx.link_by_email(email)? else { return Ok(()) };
+    if contact.email.as_ref() != Some(email) || tx.link_by_brevo(contact.id)?.is_some() {
+        return Ok(());
+    }
+    if link.brevo_id.is_none() {
+        tx.set_brevo(link.id, Some(contact.id))?;
+        settle_as(tx, link.id, &person::Base::default(), None)?;
+    } else {
+        super::place::adopt(tx, &link, contact.id, email)?;
+    }
+    tx.mark_dirty(link.id, Dirty::Live)
+}
+
+/// A write that was not accepted: what is known about it decides what comes next. The rest goes on.
+pub(super) fn refuse(
+    tx: &Tx<'_>,
+    planned: &Planned,
+    error: &SideError,
+    ready: &Ready,
+    now: DateTime<Utc>,
+    verify_after: DateTime<Utc>,
+) -> Stored<()> {
+    let Some(link) = tx.link(planned.link)? else { return Ok(()) };
+    let subject = subject_of(tx, &link)?;
+    // What was being watched before is watched as it was: answered, or of unknown outcome.
+    let earlier = || tx.drop_intent(link.id, planned.watched.as_ref(), !planned.ahead);
+    match &error.kind {
+        // It may have landed or may still land: nothing more is written until a later read shows what became of it.
+        ErrorKind::Ambiguous | ErrorKind::Malformed => {
+            let flights = pack_flights(tx, &planned.plan.flights)?;
+            return tx.put_intent(link.id, &flights, verify_after);
+        }
+        ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {
+            earlier()?;
+            let wait =
+                error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(TimeDelta::seconds(30));
+            return tx.postpone(link.id, now + wait, false);
+        }
+        ErrorKind::Auth(_) | ErrorKind::Unsupported => return earlier(),
+        ErrorKind::NotFound | ErrorKind::Merged { .. } | ErrorKind::Conflict { .. } | ErrorKind::Rejected { .. } => {}
+    }
+    earlier()?;
+    // One field at fault: the record is written without it, and the field's trouble is listed.
+    let at_fault = culprit(planned, &error.kind);
+    let mut quarantined = link.quarantined.clone();
+    let mut without = Vec::new();
+    for attribute in &at_fault {
+        if attribute == "EXT_ID" {
+            quarantined.insert("external_id".to_owned(), String::new());
+            without.push("external_id".to_owned());
+        }
+        for rule in
+            ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|target| target.attribute == *attribute))
+        {
+            if let Some(flight) = planned.plan.flights.fields.get(&rule.key) {
+                quarantined.insert(rule.key.clone(), person::quarantine_key(&flight.sent));
+                without.push(rule.key.clone());
+            }
+        }
+    }
+    let about_email = needs_lookup(planned, &Outcome::Failed(Box::new(error.clone()))).is_some();
+    if let Some(new) = &planned.plan.change.email
+        && about_email
+        && link.tries > 0
+    {
+        // Somebody who is not to be adopted has the new address: everything else about the person goes on.
+        tx.hold_rename(link.id, new)?;
+        let detail = "Brevo does not take its new e-mail: another contact has it";
+        tx.put_notice("identity_conflict", &subject, Some(detail), now)?;
+    }
+    if without.is_empty() {
+        let tries = link.tries + 1;
+        let dead = tries >= MOST_TRIES;
+        tx.put_failure(&NewFailure { dead, ..NewFailure::refused(Some(link.id), &subject, "", error) }, now)?;
+        if dead {
+            tx.give_up_at(link.id, planned.marks)?;
+            return tx.postpone(link.id, now, true);
+        }
+        let wait = if about_email { TimeDelta::zero() } else { TimeDelta::seconds(5 << tries.min(6)) };
+        return tx.postpone(link.id, now + wait, true);
+    }
+    for rule in &without {
+        tx.put_failure(&NewFailure::refused(Some(link.id), &subject, rule, error), now)?;
+    }
+    tx.set_quarantined(link.id, &quarantined)?;
+    tx.mark_dirty(link.id, link.dirty.max(Dirty::Live))
+}
+
+/// The attributes that the vendor's words blame, among those that were sent.
+fn culprit(planned: &Planned, kind: &ErrorKind) -> Vec<String> {
+    let change = &planned.plan.change;
+    let sent = |name: &str| change.attributes.contains_key(name) || (name == "EXT_ID" && change.ext_id.is_some());
+    let named: Vec<String> = match kind {
+        ErrorKind::Conflict { identifiers, .. } => identifiers.iter().map(|name| name.to_uppercase()).collect(),
+        ErrorKind::Rejected { field: Some(field) } => vec![field.to_uppercase()],
+        _ => Vec::new(),
+    };
+    let blamed: Vec<String> = named
+        .into_iter()
+        .map(|name| match name.as_str() {
+            "PHONE" | "PHONE_ID" | "SMS_ID" => "SMS".to_owned(),
+            "EXTID" | "EXTERNAL_ID" => "EXT_ID".to_owned(),
+            _ => name,
+        })
+        .filter(|name| sent(name))
+        .collect();
+    // Words that blame nothing: a phone is the most common reason for which Brevo refuses a whole contact.
+    if blamed.is_empty() && matches!(kind, ErrorKind::Rejected { field: None }) && sent("SMS") {
+        return vec!["SMS".to_owned()];
+    }
+    blamed
+}

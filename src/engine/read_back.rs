@@ -1,0 +1,242 @@
+//! What imports left behind: read, compared row by row with what was sent, and settled.
+
+use super::answers::{hold_apart, rename_if_moved};
+use super::observe::{base_of, flights_of, pack_base, settle_as, settle_now};
+use super::unreadable::{sparing, sparing_each};
+use super::{Connection, EngineError, Ready};
+use crate::model::{BrevoContact, ContactKey, Email, ErrorKind, Priority, ProcessId, Resource, Scope, SideName};
+use crate::reconcile::person::{self, Base};
+use crate::store::links::{Dirty, LinkRow};
+use crate::store::queues::{ImportRowState, ImportStage};
+use crate::store::{Result as Stored, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// Links settled in one transaction.
+const BATCH: usize = 500;
+/// How long a row of an import that was given up may still land, as far as we look after it.
+const LANDS_LATE: TimeDelta = TimeDelta::hours(24);
+/// The notice about imports that were given up.
+const NEVER_ENDED: &str = "import_never_ended";
+
+/// What was read back of imports.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ReadBack {
+    pub(super) rows: u64,
+    /// Of these, rows that had not landed.
+    pub(super) lost: u64,
+}
+
+impl std::ops::AddAssign for ReadBack {
+    fn add_assign(&mut self, more: Self) {
+        self.rows += more.rows;
+        self.lost += more.lost;
+    }
+}
+
+impl Connection {
+    /// Reads what the imports left behind, 1,000 contacts a request, and settles every row.
+    pub(super) async fn read_back(&self, open: &[ImportRowState], priority: Priority) -> Result<ReadBack, EngineError> {
+        let since = open.iter().map(since).min().unwrap_or_else(|| self.now());
+        self.sweep_afresh(SideName::Brevo, Resource::Contacts, Scope::Since(since), priority).await?;
+        let mut read_back = ReadBack::default();
+        for import in open {
+            read_back += self.settle_import(import, priority).await?;
+        }
+        Ok(read_back)
+    }
+
+    /// The addresses that Brevo's own reports call rejected: of these there is nothing to look up. A report that cannot be
+    /// had costs a look-up a row, no more.
+    async fn rejected(&self, import: &ImportRowState) -> BTreeSet<Email> {
+        let mut rejected = BTreeSet::new();
+        for (reason, url) in &import.reports {
+            match self.brevo.import_report(url).await {
+                Ok(rows) => rejected.extend(rows.iter().filter_map(|row| Email::parse(row).ok())),
+                Err(error) => tracing::debug!(import = import.id, reason, "no report: {error}"),
+            }
+        }
+        rejected
+    }
+
+    async fn settle_import(&self, import: &ImportRowState, priority: Priority) -> Result<ReadBack, EngineError> {
+        let ready = self.require_ready()?;
+        let mut rows = 0;
+        let mut after = 0;
+        let mut missing: Vec<(i64, Option<Email>)> = Vec::new();
+        let mut landed = 0_u64;
+        loop {
+            let (id, state, ready, now) = (import.id, import.clone(), Arc::clone(&ready), self.now());
+            let (count, last, lost) = self
+                .store
+                .write(move |tx| {
+                    let links = tx.links_of_import(id, after, BATCH)?;
+                    let mut lost = Vec::new();
+                    let settled = sparing_each(tx, now, &links, |link| {
+                        let landed = settle_row(tx, link, &state, &ready, now)?;
+                        Ok((landed, if landed { None } else { sent_address(link)? }))
+                    })?;
+                    for (link, settled) in links.iter().zip(settled) {
+                        match settled {
+                            Some((true, _)) => {}
+                            Some((false, address)) => lost.push((link.id, address)),
+                            // What cannot be read is no proof that it landed.
+                            None => lost.push((link.id, None)),
+                        }
+                    }
+                    Ok((links.len(), links.last().map(|link| link.id), lost))
+                })
+                .await?;
+            landed += (count - lost.len()) as u64;
+            missing.extend(lost);
+            rows += count as u64;
+            let Some(last) = last else { break };
+            after = last;
+        }
+        // A row that the read-back does not show is looked up once, never resent blindly.
+        // Where Brevo never said that it had the import, and the read-back shows nothing of it, it never arrived.
+        let arrived = import.process.is_some() || landed > 0;
+        let given_up = import.stage == ImportStage::GivenUp;
+        let missed = missing.len();
+        let mut lost = 0;
+        let rejected = if missing.is_empty() { BTreeSet::new() } else { self.rejected(import).await };
+        for (link, email) in missing {
+            // An import that Brevo did not finish may have left out thousands: the read-back has shown what landed.
+            let email = email.filter(|email| arrived && !given_up && !rejected.contains(email));
+            let found = match email.map(ContactKey::BrevoEmail) {
+                None => false,
+                Some(key) => match self.look_up(&key, priority).await {
+                    Ok(found) => found,
+                    // An address that Brevo will not even look for has not landed.
+                    Err(EngineError::Side(error))
+                        if !error.is_transient() && !matches!(error.kind, ErrorKind::Auth(_)) =>
+                    {
+                        false
+                    }
+                    Err(error) => return Err(error),
+                },
+            };
+            let (state, ready, now) = (import.clone(), Arc::clone(&ready), self.now());
+            lost += self
+                .store
+                .write(move |tx| {
+                    let settled = sparing(tx, now, || {
+                        let Some(row) = tx.link(link)? else { return Ok(0) };
+                        let has_left = row.import.is_none() || (found && settle_row(tx, &row, &state, &ready, now)?);
+                        if !has_left {
+                            lose_row(tx, &row, arrived, now)?;
+                            if given_up && !state.creates {
+                                tx.put_late_row(link, now + LANDS_LATE)?;
+                            }
+                        }
+                        Ok(u64::from(!has_left))
+                    })?;
+                    // Nobody stays in an import that is over.
+                    if settled.is_none() {
+                        tx.leave_import(link)?;
+                    }
+                    Ok(settled.unwrap_or(0))
+                })
+                .await?;
+        }
+        let (id, process, now) = (import.id, import.process, self.now());
+        self.store
+            .write(move |tx| {
+                if given_up {
+                    let process = process.map_or_else(|| "unknown".to_owned(), |process| process.get().to_string());
+                    let detail =
+                        format!("Brevo's process {process} came to no end; {missed} of {rows} rows had not landed");
+                    tx.put_notice(NEVER_ENDED, &format!("import {id}"), Some(&detail), now)?;
+                } else if process.is_some() {
+                    // Brevo finishes imports again.
+                    for (_, subject, _) in tx.notices(Some(NEVER_ENDED), 1_000)? {
+                        tx.clear_notice(NEVER_ENDED, &subject)?;
+                    }
+                }
+                tx.end_import(id)
+            })
+            .await?;
+        tracing::info!(rows, process = process.map(ProcessId::get), "import read back");
+        Ok(ReadBack { rows, lost })
+    }
+}
+
+/// From when on what an import did shows: by Brevo's clock where we have it; by ours, with room for one that is off,
+/// where the answer was lost.
+pub(super) fn since(import: &ImportRowState) -> DateTime<Utc> {
+    import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)) - TimeDelta::seconds(2)
+}
+
+/// The address that a row was sent with. The person may have moved to another meanwhile.
+pub(super) fn sent_address(link: &LinkRow) -> Stored<Option<Email>> {
+    let base = base_of(link)?;
+    Ok(base.email.or_else(|| link.email.clone()))
+}
+
+/// Settles one row of an import against what was read back. `false`: the read-back does not show it.
+fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Ready, now: DateTime<Utc>) -> Stored<bool> {
+    let flights = flights_of(link)?;
+    let contact: Option<BrevoContact> = match (link.brevo_id, &sent_address(link)?) {
+        (Some(id), _) => tx.brevo_contact(id)?,
+        (None, Some(email)) => tx.brevo_contact_by_email(email)?,
+        (None, None) => None,
+    };
+    let Some(contact) = contact else { return Ok(false) };
+    if link.brevo_id.is_none() {
+        if let Some(holder) = tx.link_by_brevo(contact.id)? {
+            hold_apart(tx, link.id, holder.id, now)?;
+            return Ok(true);
+        }
+        tx.leave_import_for(link.id, contact.id)?;
+        if link.email != contact.email {
+            rename_if_moved(tx, link.id, contact.email.as_ref())?;
+        }
+        // Without Brevo's clock, ours, with room for one that is off.
+        let started = import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10));
+        let existed = contact.created_at < started - TimeDelta::seconds(5);
+        if existed {
+            // It was there before: the import left it alone, and it is first-linked, not overwritten.
+            settle_as(tx, link.id, &Base::default(), None)?;
+            tx.mark_dirty(link.id, Dirty::Live)?;
+            return Ok(true);
+        }
+    } else if import.started_at.is_some_and(|started| contact.modified_at < started - TimeDelta::seconds(2)) {
+        return Ok(false);
+    } else if import.stage == ImportStage::GivenUp && !has_landed(&base_of(link)?, &flights, &contact, ready) {
+        // Somebody else has changed the contact; our row has not landed, which is no refusal.
+        return Ok(false);
+    } else {
+        tx.leave_import(link.id)?;
+    }
+    let answered = import.process.is_some();
+    let mut link = LinkRow { import: None, ..link.clone() };
+    if !answered {
+        // Brevo never said that it had the import, and the row agreed on all of it beforehand: what it was to set is
+        // planned again, which writes nothing where it has landed.
+        link.base = pack_base(tx, &person::forget_unlanded(&base_of(&link)?, &flights))?;
+    }
+    let again = settle_now(tx, &link, &flights, answered, &contact, ready, now)?;
+    if again {
+        tx.mark_dirty(link.id, Dirty::Backfill)?;
+    }
+    Ok(true)
+}
+
+/// Whether Brevo shows what the row was to set.
+fn has_landed(base: &Base, flights: &person::Flights, contact: &BrevoContact, ready: &Ready) -> bool {
+    let joined = flights.lists.iter().all(|(list, joined)| contact.lists.contains(list) == *joined);
+    joined && person::settle(base, flights, true, contact, &ready.mapping).refused.is_empty()
+}
+
+/// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.
+fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> Stored<()> {
+    let base = base_of(link)?;
+    let flights = flights_of(link)?;
+    let base = if link.brevo_id.is_none() { Base::default() } else { person::forget_unlanded(&base, &flights) };
+    tx.leave_import(link.id)?;
+    settle_as(tx, link.id, &base, None)?;
+    tx.mark_dirty(link.id, Dirty::Backfill)?;
+    // The single request that follows names the field at fault; an import that never arrived says nothing about it.
+    tx.postpone(link.id, now, arrived)
+}

@@ -1,0 +1,129 @@
+//! Writes of unknown outcome: nothing more is written for their people until a read that began after the time in which
+//! the request could still land shows what became of it.
+
+use super::answers::{hold_apart, rename_if_moved};
+use super::inbox::is_refusal;
+use super::observe::{mark_brevo_gone, settle_now};
+use super::{Connection, EngineError, LATE_LANDING, Ready};
+use crate::model::{ContactKey, Fetched, Observation, Priority, phone_digits};
+use crate::reconcile::person;
+use crate::store::links::Dirty;
+use crate::store::{Record, StoreError};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::sync::Arc;
+
+/// Links looked at in one go.
+const BATCH: usize = 500;
+
+impl Connection {
+    /// Until when a request that times out now may still land.
+    pub(super) fn late_landing(&self) -> DateTime<Utc> {
+        self.now() + TimeDelta::from_std(LATE_LANDING).unwrap_or_default()
+    }
+
+    /// Reads what writes of unknown outcome have left behind, once they cannot land any more.
+    pub(super) async fn verify_unanswered(&self, priority: Priority) -> Result<u64, EngineError> {
+        let ready = self.require_ready()?;
+        let mut verified = 0;
+        let mut after = 0;
+        loop {
+            let now = self.now();
+            let ids = self.store.read(move |tx| tx.verifiable(false, now, after, BATCH)).await?;
+            let Some(last) = ids.last() else { return Ok(verified) };
+            after = *last;
+            // A write that is still waiting for its turn is not of unknown outcome yet.
+            let claim = self.claim(ids);
+            for id in claim.claimed.iter().copied() {
+                match self.verify_one(id, priority, &ready).await {
+                    Ok(()) => verified += 1,
+                    Err(EngineError::Store(error)) => self.spare::<()>(Err(error.into())).await.map(drop)?,
+                    // An address that Brevo will not even look for has not landed.
+                    Err(error) if is_refusal(&error) => {
+                        tracing::warn!(link = id, "a write of unknown outcome cannot be verified: {}", error.for_log());
+                        self.store
+                            .write(move |tx| {
+                                tx.drop_intent(id, None, true)?;
+                                tx.mark_dirty(id, Dirty::Live)
+                            })
+                            .await?;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+    }
+
+    async fn verify_one(&self, id: i64, priority: Priority, ready: &Arc<Ready>) -> Result<(), EngineError> {
+        let read_began = self.now();
+        let Some((link, key)) = self
+            .store
+            .write(move |tx| {
+                let Some(link) = tx.link(id)?.filter(|link| !link.answered) else { return Ok(None) };
+                let Some(flights) = &link.flights else { return Ok(None) };
+                let flights: person::Flights =
+                    flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(id)))?;
+                // The address that the create was sent with: the person may have another by now.
+                let key = match (link.brevo_id, flights.email.as_ref().or(link.email.as_ref())) {
+                    (Some(brevo), _) => ContactKey::Brevo(brevo),
+                    (None, Some(email)) => ContactKey::BrevoEmail(email.clone()),
+                    (None, None) => {
+                        let Some(phone) = phone_of(&flights) else {
+                            tx.drop_intent(id, None, true)?;
+                            return Ok(None);
+                        };
+                        ContactKey::BrevoPhone(phone)
+                    }
+                };
+                Ok(Some((link, key)))
+            })
+            .await?
+        else {
+            return Ok(());
+        };
+        let found = self.brevo.fetch(&key, priority).await?;
+        let (source, ready) = (self.source(0, true, read_began, Dirty::Live)?, Arc::clone(ready));
+        self.store
+            .write(move |tx| {
+                // The claim keeps other writes away, not identity: meanwhile it may have given the person another contact,
+                // of which this read says nothing.
+                let before = link.brevo_id;
+                let Some(link) = tx.link(link.id)? else { return Ok(()) };
+                if link.brevo_id != before {
+                    return tx.mark_dirty(link.id, Dirty::Live);
+                }
+                match &found {
+                    Fetched::Found(observation, _) => {
+                        source.apply(tx, observation)?;
+                        if let (None, Observation::BrevoContact(contact)) = (link.brevo_id, &**observation) {
+                            if let Some(holder) = tx.link_by_brevo(contact.id)?.filter(|holder| holder.id != link.id) {
+                                return hold_apart(tx, link.id, holder.id, source.now);
+                            }
+                            // Our create did land: it is the person's contact, and what it shows is judged.
+                            tx.set_brevo(link.id, Some(contact.id))?;
+                            rename_if_moved(tx, link.id, contact.email.as_ref())?;
+                            if let Some(link) = tx.link(link.id)?
+                                && let Some(flights) = &link.flights
+                            {
+                                let flights = flights.unpack("links.flights")?;
+                                settle_now(tx, &link, &flights, false, contact, &ready, source.now)?;
+                            }
+                        }
+                    }
+                    Fetched::Gone(_) => match link.brevo_id {
+                        Some(_) => mark_brevo_gone(tx, &link, source.now)?,
+                        None => tx.drop_intent(link.id, None, true)?,
+                    },
+                }
+                tx.mark_dirty(link.id, Dirty::Live)
+            })
+            .await?;
+        Ok(())
+    }
+}
+
+fn phone_of(flights: &person::Flights) -> Option<String> {
+    flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, write)| {
+        let phone = write.sent.first()?.as_ref()?.to_string();
+        Some(phone_digits(&phone))
+    })
+}
