@@ -146,8 +146,13 @@ pub(super) fn show(context: &Context, summary: &Summary, took: TimeDelta) {
     for (what, why) in &summary.failed_reads {
         printer.data(format!("  {} {}: {why}", printer.cross(), side_in_words(what)));
     }
-    if summary.failed > 0 {
-        printer.data(format!("  refused  {} records or fields; `linkspan failed list` says why", summary.failed));
+    for (what, count, of) in [
+        ("refused", summary.failed.saturating_sub(summary.left_out), "records or fields, by a vendor"),
+        ("left out", summary.left_out, "records or fields, which no vendor has seen"),
+    ] {
+        if count > 0 {
+            printer.data(format!("  {what:8} {count} {of}; `linkspan failed list` says why"));
+        }
     }
     if summary.pending > 0 {
         printer.data(format!("  pending  {}; the next run goes on with them", summary.pending));

@@ -200,7 +200,7 @@ impl Connection {
                 let about_us = |error: &SideError| matches!(error.kind, ErrorKind::Auth(_));
                 let transient = matches!(&other, Err(error) if error.is_transient() || about_us(error));
                 if let Err(error) = &other {
-                    tracing::warn!(rows = count, "an import was refused: {error}");
+                    tracing::warn!(rows = count, "an import was refused: {}", error.for_log());
                 }
                 pushed.failed = count as u64;
                 // Refused as a whole: one by one from now on, so that one bad row cannot hold up the rest.
@@ -252,7 +252,11 @@ impl Connection {
                 Ok(Fetched::Gone(_)) => return Ok(false),
                 Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(link = id, "whether an import has made somebody who opted out is unknown: {error}");
+                    tracing::warn!(
+                        link = id,
+                        "whether an import has made somebody who opted out is unknown: {}",
+                        error.for_log()
+                    );
                     return Ok(false);
                 }
             },
@@ -288,7 +292,7 @@ impl Connection {
             Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => Err(error.into()),
             // Tried again, and the plan that follows the import brings it too.
             Err(error) => {
-                tracing::warn!(link = id, "an opt-out during an import did not get through: {error}");
+                tracing::warn!(link = id, "an opt-out during an import did not get through: {}", error.for_log());
                 Ok(false)
             }
         }

@@ -53,11 +53,12 @@ mod verify;
 pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
-pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC};
+pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
 pub use prepare::Ready;
 pub use settings::Settings;
+pub use unreadable::FIELD as UNREADABLE_FIELD;
 
 use crate::doors::Doors;
 use crate::mapping::Misfit;
@@ -134,6 +135,14 @@ fn in_lines(misfits: &[Misfit]) -> String {
 }
 
 impl EngineError {
+    /// For the log: without what a vendor says of a record.
+    pub(crate) fn for_log(&self) -> String {
+        match self {
+            Self::Side(error) => error.for_log(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether it is config or mapping that must be changed.
     pub fn is_config(&self) -> bool {
         matches!(self, Self::Unfit(_))

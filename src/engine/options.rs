@@ -46,7 +46,7 @@ impl Connection {
             Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => return Err(error.into()),
             // Those who need them wait.
             Err(error) => {
-                tracing::warn!("options could not be added yet: {error}");
+                tracing::warn!("options could not be added yet: {}", error.for_log());
                 return Ok(ready);
             }
         };
@@ -78,13 +78,13 @@ impl Connection {
                         return Err(error.into());
                     }
                     Err(EngineError::Side(error)) if error.is_transient() => {
-                        tracing::warn!(attribute = %name, "options could not be added yet: {error}");
+                        tracing::warn!(attribute = %name, "options could not be added yet: {}", error.for_log());
                         continue;
                     }
                     // Refused for good, they count as there: a value that Brevo drops is found by the verifying read, and
                     // listed.
                     Err(EngineError::Side(error)) => {
-                        tracing::warn!(attribute = %name, "options could not be added: {error}");
+                        tracing::warn!(attribute = %name, "options could not be added: {}", error.for_log());
                     }
                     Err(error) => return Err(error),
                 }

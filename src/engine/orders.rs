@@ -216,7 +216,7 @@ impl Connection {
             let ended = match &result {
                 Ok(summary) => Ended::Synced(Box::new(summary.clone())),
                 Err(error) => {
-                    tracing::warn!(order = id, "the run that was ordered failed: {error}");
+                    tracing::warn!(order = id, "the run that was ordered failed: {}", error.for_log());
                     Ended::from(error)
                 }
             };

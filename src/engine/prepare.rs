@@ -3,9 +3,10 @@
 use super::{Connection, EngineError, Settings, Told};
 use crate::mapping::{About, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
-    Answer, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, SideError, SideName,
-    Write,
+    Answer, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideError,
+    SideName, Write,
 };
+use crate::store::StoreError;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,6 +99,29 @@ impl Connection {
     pub async fn prepare(&self, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
         let _turn = self.preparing.lock().await;
         self.swap(self.settings(), dry_run).await
+    }
+
+    /// Whether the accounts are those that the state is of, as far as they answer: changes nothing. A state that is of
+    /// nobody yet becomes theirs with [`Self::prepare`].
+    ///
+    /// # Errors
+    /// If an account is another one, or the state cannot be read.
+    pub async fn check_pair(&self) -> Result<(), EngineError> {
+        let kept = self.store.read(|tx| Ok((tx.meta("intercom")?, tx.meta("brevo")?))).await?;
+        let (Some(intercom), Some(brevo)) = kept else { return Ok(()) };
+        let check = |side: Arc<dyn Side>, known: String| {
+            let other = StoreError::OtherPair { intercom: intercom.clone(), brevo: brevo.clone() };
+            async move {
+                match side.account().await {
+                    Ok(account) if account.id != known => Err(EngineError::Store(other)),
+                    // Who does not answer is told of when the work begins.
+                    _ => Ok(()),
+                }
+            }
+        };
+        let intercom_is = check(Arc::clone(&self.intercom), intercom.clone());
+        let brevo_is = check(Arc::clone(&self.brevo), brevo.clone());
+        tokio::try_join!(intercom_is, brevo_is).map(drop)
     }
 
     /// The same for new settings: they hold once all is found out, or the old ones stay.
