@@ -714,7 +714,7 @@ fn the_daemon_runs_reloads_and_stops_when_asked() {
     std::fs::write(&path, format!("{good}field_mapping:\n  last_seen_at: {{to: SEEN, type: date}}\n")).unwrap();
     for _ in 0..2 {
         daemon.signal("-HUP");
-        daemon.says("the new mapping is not used, the old one stays");
+        daemon.says("the new config is not used, the old one stays");
         daemon.says("SEEN");
     }
     std::fs::write(&path, &good).unwrap();
