@@ -1,10 +1,10 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
-use super::observe::{base_of, flights_of, settle_as};
+use super::observe::{base_of, flights_of, new_opt_out, settle_as};
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
-use crate::model::{BrevoContactId, Email, IntercomContact, IntercomContactId, phone_digits};
+use crate::model::{BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, phone_digits};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Holder, Member, Rename};
 use crate::reconcile::person::{Base, Flights};
@@ -85,7 +85,7 @@ pub(super) fn place_newcomer(tx: &Tx<'_>, contact: &IntercomContact, source: &su
     if tx.link_of_merged_into(&contact.id)?.is_some() {
         return Ok(false);
     }
-    link_newcomer(tx, contact, &source.settings, source.dirty, source.now)
+    link_newcomer(tx, contact, &source.settings, source.dirty, true, source.now)
 }
 
 /// `false`: it waits for another.
@@ -113,7 +113,7 @@ fn place_one(
         Some(link) => tx.link(link)?,
         None => None,
     };
-    let Some(link) = link else { return first_link(tx, &row.contact, settings, dirty, now) };
+    let Some(link) = link else { return first_link(tx, &row.contact, settings, dirty, true, now) };
     for kind in GONE_NOTICES {
         tx.clear_notice(kind, &format!("contact {id}"))?;
     }
@@ -131,19 +131,20 @@ fn reopen(tx: &Tx<'_>, link: &LinkRow) -> Result<()> {
     if link.state == LinkState::Left { tx.set_link_state(link.id, LinkState::Active) } else { Ok(()) }
 }
 
-/// `false`: it waits for another.
+/// `newcomer`: it has had no link before. `false`: it waits for another.
 fn first_link(
     tx: &Tx<'_>,
     contact: &IntercomContact,
     settings: &Settings,
     dirty: Dirty,
+    newcomer: bool,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let subject = format!("contact {}", contact.id);
     for kind in PLACING_NOTICES {
         tx.clear_notice(kind, &subject)?;
     }
-    link_newcomer(tx, contact, settings, dirty, now)
+    link_newcomer(tx, contact, settings, dirty, newcomer, now)
 }
 
 /// The same for somebody about whom there are no notices to clear.
@@ -152,6 +153,7 @@ fn link_newcomer(
     contact: &IntercomContact,
     settings: &Settings,
     dirty: Dirty,
+    newcomer: bool,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let subject = format!("contact {}", contact.id);
@@ -189,7 +191,14 @@ fn link_newcomer(
     };
     match identity::first_link(&candidates) {
         FirstLink::Wait => return Ok(false),
-        FirstLink::JoinGroup(link) => join(tx, &contact.id, link, dirty)?,
+        FirstLink::JoinGroup(link) => {
+            join(tx, &contact.id, link, dirty)?;
+            // Somebody new who is opted out: that an earlier opt-out was answered by an opt-in in Brevo says nothing about
+            // this one.
+            if newcomer && new_opt_out(tx, link, &Consent::default(), &contact.consent)? {
+                tx.mark_dirty(link, Dirty::Consent)?;
+            }
+        }
         FirstLink::LinkTo(brevo) => {
             let link = tx.new_link(contact.email.as_ref(), Some(brevo), dirty)?;
             let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
@@ -345,7 +354,7 @@ fn moved(
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
             tx.mark_dirty(link.id, dirty)?;
-            return first_link(tx, &row.contact, settings, dirty, now);
+            return first_link(tx, &row.contact, settings, dirty, false, now);
         }
         tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
         reopen(tx, link)?;
@@ -377,7 +386,7 @@ fn moved(
             elect(tx, link.id)?;
             tx.mark_dirty(link.id, dirty)?;
             let consent = link_consent(link)?;
-            if !first_link(tx, &row.contact, settings, dirty, now)? {
+            if !first_link(tx, &row.contact, settings, dirty, false, now)? {
                 // It waits: until then it stays where it is, and its consent with it.
                 tx.set_member(&row.contact.id, Some(link.id), false)?;
                 elect(tx, link.id)?;

@@ -112,6 +112,24 @@ async fn each_members_opt_out_counts_when_it_is_made() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn somebody_new_on_a_known_address_may_be_opted_out() {
+    let world = World::new(CONFIG);
+    let out = ContactSeed { unsubscribed: true, ..user("jane@example.com", "Jane Doe") };
+    world.intercom.create_contact(ContactSeed { lead: true, ..out.clone() });
+    minutes(10).await;
+    world.sync().await;
+    world.brevo.resubscribe("jane@example.com");
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    world.intercom.create_contact(out);
+    minutes(10).await;
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_daemon_that_cannot_start_yet_can_be_stopped() {
     let world = World::new(CONFIG);
     world.intercom.knobs(|knobs| {
