@@ -496,9 +496,7 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     }
     for (link, partner) in [(a, b), (b, a)] {
         let (own, theirs) = (base_of(link)?, base_of(partner)?);
-        let flights = flights_of(partner)?;
-        let consent = Flights { may_loosen: flights.may_loosen, opted_out: flights.opted_out, ..Flights::default() };
-        settle_as(tx, link.id, &taken_over(&own, &theirs), Some(&consent).filter(|consent| !consent.is_empty()))?;
+        take_over(tx, link, &own, &theirs, &flights_of(partner)?)?;
         tx.set_rename(link.id, None)?;
     }
     Ok(())
@@ -552,17 +550,28 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
         let before = &circle[(at + 1) % circle.len()];
         let (own, theirs) = (base_of(link)?, base_of(before)?);
         tx.set_brevo(link.id, before.brevo_id)?;
-        settle_as(tx, link.id, &taken_over(&own, &theirs), None)?;
+        take_over(tx, link, &own, &theirs, &Flights::default())?;
         tx.set_rename(link.id, None)?;
         tx.mark_dirty(link.id, Dirty::Live)?;
     }
     Ok(Knot::Undone)
 }
 
-/// What is agreed on with a Brevo contact that was another's: consent stays with the address; the fields are planned
-/// afresh.
-fn taken_over(own: &Base, theirs: &Base) -> Base {
-    Base { consent: theirs.consent.or(own.consent), sms: theirs.sms, ..Base::default() }
+/// What is agreed on with a Brevo contact that was another's: the fields are planned afresh. Consent stays with the
+/// address, and whoever comes brings the opt-out that they had: the stricter of both.
+fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, on_its_way: &Flights) -> Result<()> {
+    let brings = own.consent.is_some_and(|consent| consent.brevo_out);
+    let consent = match (own.consent, theirs.consent) {
+        (Some(own), Some(theirs)) => Some(ConsentBase {
+            intercom_out: own.intercom_out && theirs.intercom_out && !brings,
+            brevo_out: theirs.brevo_out || brings,
+        }),
+        (own, theirs) => theirs.or(own),
+    };
+    let flights =
+        Flights { may_loosen: on_its_way.may_loosen || brings, opted_out: on_its_way.opted_out, ..Flights::default() };
+    let base = Base { consent, sms: theirs.sms, ..Base::default() };
+    settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))
 }
 
 fn link_consent(link: &LinkRow) -> Result<Option<ConsentBase>> {
