@@ -393,6 +393,7 @@ fn moved(
                 return Ok(false);
             }
             carry_consent(tx, &row.contact.id, consent)?;
+            carry_opt_out(tx, &row.contact, consent)?;
             return Ok(true);
         }
         Rename::Conflict(other) => {
@@ -409,6 +410,7 @@ fn moved(
             }
             join(tx, &row.contact.id, other, dirty)?;
             carry_consent(tx, &row.contact.id, consent)?;
+            carry_opt_out(tx, &row.contact, consent)?;
         }
         Rename::Swap(other) => {
             let Some(other) = tx.link(other)? else { return Ok(true) };
@@ -576,6 +578,20 @@ fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, on_its_way:
 
 fn link_consent(link: &LinkRow) -> Result<Option<ConsentBase>> {
     Ok(base_of(link)?.consent)
+}
+
+/// And with an opt-out that is in force, or that has not been sent yet: what the people of the new address have agreed on
+/// with Brevo says nothing about it.
+fn carry_opt_out(tx: &Tx<'_>, contact: &IntercomContact, left: Option<ConsentBase>) -> Result<()> {
+    let accepted = left.is_some_and(|consent| consent.intercom_out && !consent.brevo_out);
+    if accepted || !contact.consent.email_opted_out() {
+        return Ok(());
+    }
+    let Some(link) = tx.intercom_contact(&contact.id)?.and_then(|row| row.link) else { return Ok(()) };
+    if new_opt_out(tx, link, &Consent::default(), &contact.consent)? {
+        tx.mark_dirty(link, Dirty::Consent)?;
+    }
+    Ok(())
 }
 
 /// A member that leaves an address leaves with the consent it had.
