@@ -96,7 +96,7 @@ impl Daemon {
             if stop.is_cancelled() {
                 return Ok(());
             }
-            let (live, scheduled) = tokio::join!(self.live(&stop), self.scheduled(&stop));
+            let (live, scheduled) = tokio::join!(Box::pin(self.live(&stop)), Box::pin(self.scheduled(&stop)));
             live.and(scheduled)
         };
         let outcome = tokio::select! {
@@ -407,12 +407,11 @@ impl Daemon {
         let name = job.name();
         let kind = name.clone();
         let run = connection.store.write(move |tx| tx.begin_run(&kind, began)).await?;
-        let (result, held) = match connection.unless_held(job.side, self.read(job)).await {
-            Some(result) => (result, None),
-            None => {
-                let (error, left) = held_back(connection, job.side);
-                (Err(error), Some(left))
-            }
+        let (result, held) = if let Some(result) = connection.unless_held(job.side, self.read(job)).await {
+            (result, None)
+        } else {
+            let (error, left) = held_back(connection, job.side);
+            (Err(error), Some(left))
         };
         match &result {
             Ok(_) => connection.note_let_in(&[job.side]).await?,

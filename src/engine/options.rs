@@ -168,16 +168,14 @@ impl Connection {
             return Ok(None);
         };
         let longest = self.late_landing();
-        match sent.lands_by {
+        if let Some(by) = sent.lands_by {
             // A clock that has been put back must not make this last.
-            Some(by) => Ok((self.now() < by && by <= longest).then_some(sent)),
-            None => {
-                // Nobody is sending it any more: whoever did has crashed.
-                sent.lands_by = Some(longest);
-                self.keep_sent(attribute, Some(&sent)).await?;
-                Ok(Some(sent))
-            }
+            return Ok((self.now() < by && by <= longest).then_some(sent));
         }
+        // Nobody is sending it any more: whoever did has crashed.
+        sent.lands_by = Some(longest);
+        self.keep_sent(attribute, Some(&sent)).await?;
+        Ok(Some(sent))
     }
 
     async fn keep_sent(&self, attribute: &str, sent: Option<&SentOptions>) -> Result<(), EngineError> {

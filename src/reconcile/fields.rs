@@ -218,9 +218,7 @@ pub fn judge(write: &InFlight, observed: &Cells) -> Verdict {
     } else if write.superseded.iter().any(|earlier| same_cells(earlier, observed)) {
         // Also where it is what stood there at first: if it was refused after all, the next judgement says so.
         Verdict::Superseded
-    } else if same_cells(&write.before, observed) {
-        Verdict::Refused
-    } else if partly_refused(write, observed) {
+    } else if same_cells(&write.before, observed) || partly_refused(write, observed) {
         Verdict::Refused
     } else {
         Verdict::Edited
