@@ -33,7 +33,7 @@ pub fn map(yaml: &str, record: &Fields) -> anyhow::Result<Vec<(String, Option<Va
     let section = Section { file: 0, path: Vec::new(), value: serde_yaml::from_str(yaml)? };
     let options = mapping::Options { default_phone_region: None, api_version: "2.11".to_owned() };
     // All mistakes at once, each with its place and the nearest valid name.
-    let mapping = mapping::parse(&[section], &options).map_err(|errors| {
+    let mapping = mapping::parse(&[section], &options, &|_, _, _| None).map_err(|errors| {
         anyhow::anyhow!(errors.iter().map(|error| error.message.clone()).collect::<Vec<_>>().join("; "))
     })?;
     // Fits the mapping to a Brevo account: here to one that has no attributes yet.

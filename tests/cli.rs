@@ -125,12 +125,19 @@ impl World {
         self.brevo.log().writes().len() + self.intercom.log().writes().len()
     }
 
-    /// Every secret and every address of this world.
+    /// Every secret, address, name and number of this world.
     fn private(&self) -> Vec<String> {
-        let contacts = self.intercom.contact_ids();
-        let contacts = contacts.iter().filter_map(|id| self.intercom.contact(id));
-        let emails = contacts.filter_map(|contact| Some(contact["email"].as_str()?.to_owned()));
-        emails.filter(|email| email.len() > 3).chain([TOKEN.to_owned(), KEY.to_owned()]).collect()
+        let ids = self.intercom.contact_ids();
+        let contacts = ids.iter().filter_map(|id| self.intercom.contact(id));
+        let of_contacts = contacts.flat_map(|contact| {
+            let text = |key: &str| contact[key].as_str().map(|text| text.trim().to_owned()).unwrap_or_default();
+            let digits: String = text("phone").chars().filter(char::is_ascii_digit).collect();
+            // A single short word may be part of any other.
+            let name = if text("name").contains(' ') { text("name") } else { String::new() };
+            [text("email"), name, text("phone"), digits]
+        });
+        let secrets = [TOKEN, KEY, self.intercom.client_secret()].map(str::to_owned);
+        of_contacts.chain(secrets).filter(|text| text.len() > 5).collect()
     }
 
     fn assert_tells_nothing(&self, ran: &Ran) {
@@ -330,6 +337,8 @@ fn a_dry_run_sends_no_write_and_a_sync_writes_once() {
     assert_eq!(world.intercom.log().writes().len(), 0, "Intercom is only read");
 
     let before = world.writes();
+    let quiet = world.run(&["sync"]);
+    assert!(!quiet.err.contains("Reading imports back"), "there is none: {}", quiet.err);
     let again = world.run(&["sync", "--full", "--json"]);
     assert_eq!((again.code, again.json()["outcome"].as_str()), (0, Some("ok")));
     assert_eq!(world.writes(), before, "in step, so nothing is written");
@@ -416,7 +425,7 @@ fn a_test_shows_what_a_sync_would_refuse() {
         let tested = world.run(&["test"]);
         assert_eq!(world.writes(), 0, "{}", tested.out);
         assert!(!world.state().exists(), "and makes no state");
-        assert_eq!(tested.code, 1, "{}{}", tested.out, tested.err);
+        assert_eq!(tested.code, 78, "{}{}", tested.out, tested.err);
         assert!(!tested.out.contains("a sync works") && !tested.err.contains("a sync works"), "{}", tested.err);
         tested.out
     };
@@ -433,10 +442,91 @@ fn a_test_shows_what_a_sync_would_refuse() {
         assert!(lists.lines().find(named).is_some_and(|line| line.contains(" → ")), "{id} in {lists}");
     }
     assert!(lists.contains("✓ Mapping: fits"), "{lists}");
+    // An attribute and two lists: all at once, each where it is written.
+    let wrong = good.replace("{all_users: Users}", "{all_users: 999, leads: 998}");
+    let all = both(&format!("{wrong}field_mapping:\n  name: SIGNUP_DATE\n"));
+    assert_eq!(all.lines().filter(|line| line.starts_with("✗ ") && line.contains(" config.yaml:")).count(), 3, "{all}");
+    let before = world.brevo.log().writes().len();
+    for command in ["sync", "run"] {
+        let refused = world.run(&[command]);
+        assert_eq!(refused.code, 78, "{}", refused.err);
+        let told = refused.err.find("  ×").and_then(|at| refused.err.get(at..)).unwrap_or_default();
+        insta::assert_snapshot!("misfits", trimmed(told));
+        let refused = world.run(&[command, "--json"]);
+        let line = refused.err.lines().find(|line| line.starts_with("{\"errors\"")).unwrap();
+        let errors: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&errors["errors"][2]["line"], &errors["errors"][2]["column"]), (&15.into(), &9.into()), "{errors}");
+    }
+    assert_eq!((world.brevo.contact_count(), world.brevo.log().writes().len()), (0, before), "nothing was made");
+}
+
+/// Only the workspace can tell that it has no such attribute. It is no reason not to start.
+#[test]
+fn a_test_doubts_an_attribute_that_the_workspace_has_not() {
+    let world = World::new(5, "field_mapping:\n  custom_attributes.plan_teir: PLAN\n");
+    let ran = world.run(&["test"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    let line = ran.out.lines().find(|line| line.starts_with("✗ Mapping: config.yaml:15:3: "));
+    assert!(line.is_some_and(|line| line.ends_with("did you mean `custom_attributes.plan_tier`?")), "{}", ran.out);
+    let synced = world.run(&["sync"]);
+    assert!(synced.err.contains("config.yaml:15:3: the workspace has no attribute"), "{}", synced.err);
+}
+
+/// The default mapping stands nowhere; that is said instead of a place.
+#[test]
+fn a_clash_with_the_default_mapping_says_that_nobody_wrote_it() {
+    let world = World::new(5, "");
+    world.brevo.create_attribute("SIGNUP_DATE", "boolean");
     let refused = world.run(&["sync"]);
     assert_eq!(refused.code, 78, "{}", refused.err);
-    assert!(refused.err.contains("no list 999") && refused.err.contains("no list 998"), "all at once: {}", refused.err);
-    assert_eq!(world.brevo.contact_count(), 0);
+    insta::assert_snapshot!("misfit_of_the_default_mapping", trimmed(&refused.err));
+}
+
+#[test]
+fn a_connector_that_is_switched_off_is_said_and_not_ticked() {
+    let world = World::new(5, "");
+    let path = world.folder.path().join("config.yaml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, good.replace("  intercom:\n", "  intercom:\n    enabled: false\n")).unwrap();
+    let asked = world.intercom.log().len();
+    for command in ["test", "run", "sync"] {
+        let ran = world.run(&[command]);
+        assert_eq!(ran.code, 78, "{}{}", ran.out, ran.err);
+        assert!(ran.err.contains("config.yaml:3:14") && ran.err.contains("nothing will be synced"), "{}", ran.err);
+        if command == "test" {
+            assert!(ran.out.starts_with("✗ Intercom connector: switched off"), "{}", ran.out);
+        } else {
+            assert!(ran.err.contains("enabled is false"), "{}", ran.err);
+        }
+    }
+    assert_eq!(world.intercom.log().len(), asked);
+}
+
+#[test]
+fn a_damaged_state_says_what_to_do_and_what_it_costs() {
+    let world = World::new(5, "");
+    std::fs::create_dir_all(world.state().parent().unwrap()).unwrap();
+    std::fs::write(world.state(), "this is no database, and long enough to be taken for a header of one".repeat(40))
+        .unwrap();
+    for command in ["sync", "status", "run"] {
+        let ran = world.run(&[command]);
+        assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+        assert!(
+            ran.err.contains("damaged") && ran.err.contains("backup") && ran.err.contains("Lost are"),
+            "{}",
+            ran.err
+        );
+    }
+    let tested = world.run(&["test"]);
+    assert!(tested.out.contains("✗ State: the state is damaged") && tested.out.contains("→ Stop"), "{}", tested.out);
+}
+
+#[test]
+fn full_and_since_contradict_each_other() {
+    let folder = folder_with("");
+    let ran = run(folder.path(), &["sync", "--full", "--since", "2024-01-01"]);
+    assert_eq!(ran.code, 2, "{}", ran.err);
+    assert!(ran.err.contains("--full") && ran.err.contains("--since"), "{}", ran.err);
 }
 
 #[test]
@@ -595,16 +685,111 @@ fn the_daemon_runs_reloads_and_stops_when_asked() {
     let path = world.folder.path().join("config.yaml");
     let good = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{good}nonsense: 1\n")).unwrap();
+    for _ in 0..2 {
+        // The same mistake is told again: compared is with what runs, not with the file as it was last read.
+        daemon.log.clear();
+        daemon.signal("-HUP");
+        daemon.says("the old one stays");
+        assert!(daemon.log.contains("nonsense"), "says why: {}", daemon.log);
+    }
+    std::fs::write(&path, &good).unwrap();
     daemon.signal("-HUP");
-    daemon.says("the old one stays");
-    assert!(daemon.log.contains("nonsense"), "says why: {}", daemon.log);
+    daemon.says("config and mapping are unchanged");
+    std::fs::write(&path, format!("{good}events: {{max_age: 12h}}\n")).unwrap();
+    daemon.signal("-HUP");
+    daemon.says("config and mapping reloaded");
+    for _ in 0..2 {
+        // What takes effect at the next start only does not run, however often it was read.
+        std::fs::write(&path, format!("{good}events: {{max_age: 12h}}\n").replace(KEY, "xkeysib-another")).unwrap();
+        daemon.signal("-HUP");
+        daemon.says("`connectors.brevo.api_key` has changed");
+        daemon.says("all else is unchanged");
+    }
     std::fs::write(&path, &good).unwrap();
     daemon.signal("-HUP");
     daemon.says("config and mapping reloaded");
+    assert!(!daemon.log.lines().last().unwrap().contains("api_key"), "it is what runs: {}", daemon.log);
+    // A mapping that the account does not take: why, as often as it is asked for; and what runs is still what ran.
+    world.brevo.create_attribute("SEEN", "boolean");
+    std::fs::write(&path, format!("{good}field_mapping:\n  last_seen_at: {{to: SEEN, type: date}}\n")).unwrap();
+    for _ in 0..2 {
+        daemon.signal("-HUP");
+        daemon.says("the new mapping is not used, the old one stays");
+        daemon.says("SEEN");
+    }
+    std::fs::write(&path, &good).unwrap();
+    daemon.signal("-HUP");
+    daemon.says("config and mapping are unchanged");
     daemon.signal("-TERM");
     daemon.says("stopped");
     assert!(daemon.process.wait().unwrap().success());
     world.assert_tells_nothing(&Ran { code: 0, out: String::new(), err: daemon.log.clone() });
+}
+
+/// The config with Intercom's client secret, so that webhooks are received.
+#[cfg(unix)]
+fn with_secret(world: &World) -> String {
+    let config = std::fs::read_to_string(world.folder.path().join("config.yaml")).unwrap();
+    let secret = world.intercom.client_secret();
+    config.replace("    lists:", &format!("    client_secret: {secret}\n    log_webhooks: true\n    lists:"))
+}
+
+/// What is acknowledged is kept in the state; so nothing may be for a state of other accounts.
+#[cfg(unix)]
+#[test]
+fn nothing_is_received_for_a_state_of_other_accounts() {
+    let world = World::new(20, "");
+    std::fs::write(world.folder.path().join("config.yaml"), with_secret(&world)).unwrap();
+    assert_eq!(world.run(&["sync"]).code, 0);
+    for (key, code) in [("intercom", 1), ("brevo", 1)] {
+        let state = rusqlite::Connection::open(world.state()).unwrap();
+        let before: String = state.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)).unwrap();
+        state.execute("UPDATE meta SET value = 'another' WHERE key = ?1", [key]).unwrap();
+        let tables = world.tables();
+        let ran = world.run(&["run"]);
+        assert_eq!(ran.code, code, "{}", ran.err);
+        assert!(ran.err.contains("another") && ran.err.contains("it was not touched"), "{}", ran.err);
+        assert!(!ran.err.contains("receiving"), "the receiver never opened: {}", ran.err);
+        assert!(world.tables() == tables, "nothing was written");
+        state.execute("UPDATE meta SET value = ?2 WHERE key = ?1", [key, &before]).unwrap();
+    }
+}
+
+/// While both vendors are down, the state says whose it is, and webhooks are kept.
+#[cfg(unix)]
+#[test]
+fn webhooks_are_received_while_the_vendors_are_down() {
+    use hmac::{KeyInit as _, Mac as _};
+    let world = World::new(20, "");
+    let path = world.folder.path().join("config.yaml");
+    let good = with_secret(&world);
+    std::fs::write(&path, &good).unwrap();
+    assert_eq!(world.run(&["sync"]).code, 0);
+    // Nobody listens there.
+    let down: Vec<String> = (good.lines())
+        .map(|line| {
+            let at = line.find("base_url:").map(|at| format!("{}base_url: http://127.0.0.1:9", &line[..at]));
+            at.unwrap_or_else(|| line.to_owned())
+        })
+        .collect();
+    std::fs::write(&path, down.join("\n")).unwrap();
+    let mut daemon = Background::start(world.folder.path());
+    daemon.says("receiving Intercom's webhooks");
+    let address = daemon.log.lines().last().unwrap().split("address=").nth(1).unwrap().trim().to_owned();
+    let body = r#"{"topic": "contact.user.updated", "id": "n1", "data": {"item": {"id": "5"}}}"#;
+    let mut mac = hmac::Hmac::<sha1::Sha1>::new_from_slice(world.intercom.client_secret().as_bytes()).unwrap();
+    mac.update(body.as_bytes());
+    let hex = mac.finalize().into_bytes().iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    let request = reqwest::Client::new()
+        .post(format!("http://{address}/webhooks/intercom"))
+        .header("X-Hub-Signature", format!("sha1={hex}"))
+        .body(body);
+    let status = world.runtime.block_on(async { request.send().await.unwrap().status() });
+    assert_eq!(status.as_u16(), 200);
+    daemon.signal("-TERM");
+    daemon.says("stopped");
+    let kept = world.run(&["status", "--json"]).json();
+    assert_eq!(kept["webhooksWaiting"], 1, "{kept}");
 }
 
 #[cfg(unix)]
@@ -724,6 +909,129 @@ fn a_webhook_reaches_brevo_through_the_daemon() {
     assert_eq!(status["daemon"], false);
 }
 
+/// What a JSON value is made of: keys and types. Of maps whose keys are names of something, one entry stands for all.
+fn shape(json: &serde_json::Value, named: &str) -> serde_json::Value {
+    use serde_json::Value as Json;
+    const MAPS: [&str; 13] = [
+        "read",
+        "failedReads",
+        "joins",
+        "leaves",
+        "attributes",
+        "replaced",
+        "problems",
+        "notices",
+        "nextRuns",
+        "brevo",
+        "write",
+        "changed",
+        "properties",
+    ];
+    // Each may be unknown at the moment.
+    const PERHAPS: [&str; 2] = ["resetsAt", "nextRun"];
+    match json {
+        _ if PERHAPS.contains(&named) => "null or text".into(),
+        Json::Object(fields) if MAPS.contains(&named) && fields.values().all(|value| !value.is_array()) => fields
+            .values()
+            .fold(serde_json::json!({}), |all, value| merged(all, serde_json::json!({"*": shape(value, "")}))),
+        Json::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), shape(value, key))).collect(),
+        Json::Array(items) => {
+            let one = items.iter().fold(Json::Null, |all, item| merged(all, shape(item, "")));
+            if items.is_empty() { serde_json::json!([]) } else { serde_json::json!([one]) }
+        }
+        Json::Null => "null".into(),
+        Json::Bool(_) => "flag".into(),
+        Json::Number(_) => "number".into(),
+        Json::String(text) => {
+            // A value is a value, not JSON within a text.
+            let within = serde_json::from_str::<Json>(text).is_ok_and(|json| json.is_object() || json.is_array());
+            assert!(!within, "{named} is JSON in a text: {text}");
+            "text".into()
+        }
+    }
+}
+
+fn merged(a: serde_json::Value, b: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match (a, b) {
+        (Json::Null, other) | (other, Json::Null) => other,
+        (Json::Object(mut a), Json::Object(b)) => {
+            for (key, value) in b {
+                let before = a.remove(&key).unwrap_or_default();
+                a.insert(key, merged(before, value));
+            }
+            Json::Object(a)
+        }
+        (Json::Array(a), Json::Array(b)) => {
+            let all = a.into_iter().chain(b).fold(Json::Null, merged);
+            if all.is_null() { Json::Array(Vec::new()) } else { Json::Array(vec![all]) }
+        }
+        (a, b) if a == b => a,
+        (a, b) => {
+            let words = |json: &Json| json.as_str().map_or_else(|| "nested".to_owned(), str::to_owned);
+            let mut all: Vec<String> =
+                [words(&a), words(&b)].iter().flat_map(|words| words.split(" or ")).map(str::to_owned).collect();
+            all.sort();
+            all.dedup();
+            all.join(" or ").into()
+        }
+    }
+}
+
+/// Programs read `--json`: one line of JSON each, in a shape that does not change unnoticed.
+#[test]
+fn what_is_printed_for_programs_keeps_its_shape() {
+    let mapping = "cases:\n  - {name: good, given: {name: Ada Lovelace}, expect: {FIRSTNAME: Ada}}\n  \
+                   - {name: bad, given: {name: Ada Lovelace}, expect: {FIRSTNAME: Bo}}\n";
+    let world = World::new(60, "phone: {default_region: US}\nmappings: [cases.yaml]\n");
+    std::fs::write(world.folder.path().join("cases.yaml"), mapping).unwrap();
+    // Values to be replaced, and a number that is somebody else's.
+    let people: Vec<(String, Option<String>)> = (world.intercom.contact_ids().iter())
+        .filter_map(|id| world.intercom.contact(id))
+        .filter_map(|contact| {
+            Some((contact["email"].as_str()?.to_owned(), contact["phone"].as_str().map(str::to_owned)))
+        })
+        .collect();
+    let shares = linkspan::sandbox::brevo::WorldShares { conflicting: 0.6, phone_taken: 0.3, ..Default::default() };
+    world.brevo.world(3, &people, &shares, 1);
+    let somebody = world.somebody();
+    let mut shapes = std::collections::BTreeMap::new();
+    for (arguments, code) in [
+        (&["config", "check"][..], 0),
+        (&["status"], 0),
+        (&["test"], 0),
+        (&["sync", "--dry-run"], 0),
+        (&["mapping", "preview", somebody.as_str()], 0),
+        (&["mapping", "test"], 1),
+        (&["sync", "--full"], 0),
+        (&["status"], 0),
+        (&["failed", "list"], 0),
+        (&["conflicts"], 0),
+        (&["notices"], 0),
+        (&["failed", "retry"], 0),
+    ] {
+        let ran = run(world.folder.path(), &[arguments, &["--json"]].concat());
+        assert_eq!(ran.code, code, "{arguments:?}: {}{}", ran.out, ran.err);
+        assert_eq!(ran.out.lines().count(), 1, "{arguments:?}");
+        let name = arguments.iter().filter(|word| !word.contains('@')).copied().collect::<Vec<_>>().join(" ");
+        let name = if shapes.contains_key(&name) { format!("{name} (later)") } else { name };
+        let json = ran.json();
+        if matches!(arguments[0], "failed" | "conflicts" | "notices") {
+            assert!(json != serde_json::json!([]), "{name}: something to show");
+        }
+        shapes.insert(name, shape(&json, ""));
+    }
+    for ran in [
+        world.run(&["--json", "mapping", "preview", "nobody@x.example"]),
+        world.run(&["--json", "failed", "retry", "4711"]),
+    ] {
+        let said: serde_json::Value =
+            ran.err.lines().last().map(|line| serde_json::from_str(line).unwrap()).unwrap_or_default();
+        assert!(said["error"].is_string() || ran.code == 0, "{}", ran.err);
+    }
+    insta::assert_yaml_snapshot!("json", shapes);
+}
+
 #[test]
 fn the_demo_shows_everything_and_ends_well() {
     let folder = tempfile::tempdir().unwrap();
@@ -733,6 +1041,17 @@ fn the_demo_shows_everything_and_ends_well() {
     assert_eq!(shown["ok"], true, "{}", ran.out);
     assert_eq!(shown["nextCycle"]["writes"], 0);
     assert_eq!(shown["intercomWrites"], 0);
+    assert!(shown["firstRecord"]["secondsSinceStart"].as_f64().is_some_and(|seconds| seconds > 0.0), "{}", ran.out);
+    let row = |words: &str| {
+        let rows = shown["arrived"].as_array().unwrap().iter();
+        rows.clone().find(|row| row["what"].as_str().unwrap().contains(words)).cloned().unwrap_or_default()
+    };
+    for words in ["company", "open conversations", "number of open", "last rating", "tagged VIP"] {
+        let row = row(words);
+        assert!(row["intercom"].as_u64().unwrap() > 0, "{words}: something to compare: {row}");
+        assert_eq!((&row["arrived"], &row["missing"]), (&row["intercom"], &0.into()), "{row}");
+    }
+    assert_eq!(row("events")["arrived"], 0);
     for edit in shown["edits"].as_array().unwrap() {
         assert!(edit["milliseconds"].is_u64(), "{edit}");
     }

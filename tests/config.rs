@@ -235,8 +235,8 @@ limits:
     assert!(matches!(config.schedule.companies.full, Every::Never));
     assert_eq!((config.limits.intercom.plan, config.limits.intercom.share), (Some(Plan::Premium), 1.0));
     assert_eq!((config.limits.brevo.share, config.limits.brevo.import_threshold), (0.25, 1));
-    // Another version than the tested one, and a list that stays empty.
-    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    // Switched off; another version than the tested one; a region beside an address; and a list that stays empty.
+    assert_eq!(config.warnings.len(), 4, "{:?}", config.warnings);
 }
 
 #[test]
@@ -317,6 +317,59 @@ fn what_is_not_yaml_says_where() {
     for text in ["a: [", "a: 'b", "*x", "&a [*a]", "? [a]\n: b", "a: !own b", "--- a\n--- b\n", "- a", "x", "\u{0}"] {
         refused(text);
     }
+}
+
+/// What operators really write, and what they are told: where it is, and what was expected, in words for people.
+#[test]
+fn what_is_not_yaml_is_told_in_words_for_people() {
+    let told: Vec<String> = [
+        "connectors:\n  intercom:\n    region: us\n   brevo:\n    api_key: x\n",
+        "connectors:\n  intercom:\n    region: us\n\tdebug: true\n",
+        "schedule:\n  companies: {<<: *c}\n",
+        "connectors:\n  intercom:\n    region:us\n    debug: true\n",
+        "state:\n  path: a: b\n",
+        "schedule:\n  contacts:\n    full: * 3 * * *\n",
+        "schedule:\n  contacts:\n    full: @daily\n",
+        "state:\n  path: \"abc\nserver: {}\n",
+        "connectors: {intercom: {region: us}\nschedule:\n  timezone: UTC\n",
+        "state: x\n  path: y\n",
+        "state: {path: \u{0}}\n",
+    ]
+    .map(refused)
+    .to_vec();
+    insta::assert_snapshot!(told.join("────────\n"));
+}
+
+#[test]
+fn what_is_no_text_says_where_and_how_to_mend_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.yaml");
+    let load = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Config::load(&path, &env()).unwrap_err()
+    };
+    let errors = load(b"field_mapping:\n  name: NAME # f\xfcr\n");
+    let first = errors.iter().next().unwrap();
+    assert_eq!((first.line, first.column), (Some(2), Some(17)), "{errors}");
+    assert!(errors.to_string().contains("Save it as UTF-8"), "{errors}");
+    assert!(load(b"\xff\xfec\0o\0").to_string().contains("UTF-16"));
+    let large = load(&vec![b'#'; 5 << 20]).to_string();
+    assert!(large.contains("4 MiB") && large.contains("right file"), "{large}");
+    let many: String = "x-a:\n".to_owned() + &"  - a: b\n".repeat(150_000);
+    assert!(load(many.as_bytes()).to_string().contains("too many values in one file; expected 200,000 at most"));
+    std::fs::write(&path, "\u{feff}state:\r\n  paht: x\r\n").unwrap();
+    let errors = Config::load(&path, &env()).unwrap_err();
+    assert!(errors.to_string().contains("config.yaml:2:3: unknown key `paht`"), "{errors}");
+}
+
+#[test]
+fn values_of_the_wrong_shape_say_what_was_expected() {
+    insta::assert_snapshot!(
+        refused(
+            "field_mapping:\n  company:\n    name: COMPANY_NAME\n  custom_attributes: {plan: PLAN}\n  name:\n    - FIRSTNAME\n    \
+         - LASTNAME\n  created_at:\n  tags: [VIP]\nserver: {listen: :8080}\nschedule: {jitter: 10%}\n"
+        ) + &refused("field_mapping:\n  - name: FULLNAME\n")
+    );
 }
 
 #[test]
@@ -430,6 +483,97 @@ field_mapping:
   role: 5
 "#
     ));
+}
+
+/// What people write for a name that does not exist, and what they are told.
+#[test]
+fn names_that_do_not_exist_lead_to_those_that_do() {
+    insta::assert_snapshot!(refused(
+        r#"
+connectors: {intercom: {region: uk}}
+field_mapping:
+  sesion_count: A
+  custom_atributes.plan: B
+  companies: C
+  company.foo: D
+  company.custom_atribute.tier: E
+  conversations.opn: F
+  conversation.open: G
+  contact.name: H
+  user.emial: I
+  Location.contry: J
+  os: {to: K, transform: trunc}
+  browser: {to: L, when: "record.role == 'user' and value | uper"}
+  avatar: {to: M, when: "value is strng"}
+  referrer: {to: N, transform: "value.upper()"}
+  utm_term: {to: O, transform: "upper(value)"}
+  utm_source: {to: P, when: "lenght(value) > 3"}
+  utm_medium: {to: Q, type: integer}
+  utm_content: {to: R, type: multi}
+  nonsense: S
+schedule: {timezone: PST, contacts: {incremental: 300, full: 24 hours}, conversations: {full: "0 3 * *"}}
+limits: {intercom: {plan: professional}}
+"#
+    ));
+}
+
+#[test]
+fn what_contradicts_itself_is_said_with_both_places() {
+    let config = parse(
+        "connectors:\n  intercom:\n    enabled: false\n    region: eu\n    base_url: http://localhost:9001\n    lists:\n      \
+         all_users: 35\n      leads: 35\n      active_conversations: VIP\nfield_mapping:\n  tags:\n    vip: {list: VIP}\n    \
+         gold: {list: Gold}\n    silver: {list: Gold}\n",
+    );
+    let warnings: String =
+        config.warnings.iter().map(|warning| warning.render(false) + &format!("{warning}\n\n")).collect();
+    insta::assert_snapshot!(warnings);
+}
+
+/// Lines of a file that are a comment and would be YAML, without the sign.
+fn uncommented(text: &str) -> String {
+    let lines = text.lines().map(|line| {
+        let inner = line.trim_start();
+        let Some(inner) = inner.strip_prefix("# ") else { return line.to_owned() };
+        let indent = &line[..line.len() - line.trim_start().len()];
+        let entry = inner.trim_start();
+        let item = entry.strip_prefix("- ").unwrap_or(entry);
+        let key = item.split_once(':').map_or(item, |(key, _)| key);
+        let one_word = !key.contains(' ') && key.starts_with(|letter: char| letter.is_ascii_lowercase());
+        let yaml = one_word && (item.contains(':') || entry.starts_with("- ")) || key == "VIP";
+        if yaml { format!("{indent}{inner}") } else { line.to_owned() }
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What the example suggests can be followed: every line that is commented out may be put in, all at once, with all the
+/// starters and what those suggest.
+#[test]
+fn what_the_example_and_the_starters_suggest_loads_together() {
+    let changed = std::cell::Cell::new(0);
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path)?;
+        let all = uncommented(&text);
+        changed.set(changed.get() + usize::from(all != text));
+        Ok(all)
+    };
+    let example = uncommented(EXAMPLE);
+    for file in ["contacts", "companies", "conversations"] {
+        assert!(example.contains(&format!("\n  - mappings/{file}.yaml\n")), "{example}");
+    }
+    match Config::parse_with(&example, Path::new("config.yaml"), &env(), &read) {
+        Ok(config) => {
+            assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+            assert!(config.mapping.rules.len() > 35, "{}", config.mapping.rules.len());
+            let cases = linkspan::mapping::run_cases(&config.mapping);
+            assert!(cases.len() > 4 && cases.iter().all(|case| case.failures.is_empty()), "{cases:?}");
+        }
+        Err(errors) => panic!("{}", errors.render(false)),
+    }
+    assert_eq!(changed.get(), 3, "each starter suggests something");
+    // As it is copied, it leaves the default mapping in place.
+    let read = |path: &Path| std::fs::read_to_string(path);
+    let copied = Config::parse_with(EXAMPLE, Path::new("config.yaml"), &env(), &read).unwrap();
+    assert_eq!(format!("{:?}", copied.mapping.rules), format!("{:?}", parse("").mapping.rules));
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod acted_on;
 mod gone;
 #[path = "webhooks/people.rs"]
 mod people;
+#[path = "webhooks/private.rs"]
+mod private;
 #[path = "webhooks/stops.rs"]
 mod stops;
 #[path = "webhooks/swaps.rs"]
@@ -274,6 +276,21 @@ impl std::io::Write for Log {
 }
 
 impl Log {
+    /// The log of this thread, as long as the second part lives.
+    fn of(filter: &str) -> (Self, (tracing::Dispatch, tracing::subscriber::DefaultGuard)) {
+        let log = Self::default();
+        let writer = log.clone();
+        // As long as there is one subscriber only, `tracing` asks the thread that comes by a log line first whether
+        // anybody wants it, for good; and the other tests' threads have none.
+        let second = tracing::Dispatch::new(tracing_subscriber::registry());
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        (log, (second, tracing::subscriber::set_default(subscriber)))
+    }
+
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
@@ -282,17 +299,7 @@ impl Log {
 /// With everything switched on: a line for each notification, field names at trace, and nobody's words anywhere.
 #[tokio::test(start_paused = true)]
 async fn the_log_names_notifications_and_nobody() {
-    let log = Log::default();
-    let writer = log.clone();
-    // As long as there is one subscriber only, `tracing` asks the thread that comes by a log line first whether anybody
-    // wants it, for good; and the other tests' threads have none.
-    let _second = tracing::Dispatch::new(tracing_subscriber::registry());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter("linkspan=trace")
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _logging = tracing::subscriber::set_default(subscriber);
+    let (log, _logging) = Log::of("linkspan=trace");
     let mut world = World::new();
     let ada = world.intercom.create_contact(linkspan::sandbox::intercom::ContactSeed {
         email: Some("ada.lovelace@private.example".to_owned()),

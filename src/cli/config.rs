@@ -43,15 +43,20 @@ fn check(context: &Context) -> Result<(), CliError> {
     }
     let mapping = &config.mapping;
     printer.data(format!(
-        "{}: fine ({} field rules, {} lists{})",
+        "{}: fine ({}, {}{})",
         config.source.display(),
-        mapping.rules.len(),
-        mapping.lists.len(),
+        counted(mapping.rules.len(), "field rule"),
+        counted(mapping.lists.len(), "list"),
         match config.warnings.len() {
             0 => String::new(),
-            1 => ", 1 warning".to_owned(),
-            many => format!(", {many} warnings"),
+            many => format!(", {}", counted(many, "warning")),
         }
     ));
     Ok(())
+}
+
+/// `1 list`, `2 lists`.
+fn counted(count: usize, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }

@@ -1,9 +1,12 @@
-//! `failed`: what a vendor refused.
+//! `failed`: what a vendor refused, and what we left out because it could not have gone well.
 
 use super::{CliError, Context, connect, order};
 use crate::config::Config;
-use crate::engine::{Ended, Order};
+use crate::engine::{Ended, Order, UNREADABLE_FIELD};
+use crate::model::SideName;
+use crate::store::listings::Failure;
 use crate::store::{Calling, Owner, Store};
+use serde::Serialize;
 use serde_json::json;
 
 #[derive(Debug, Clone, clap::Subcommand)]
@@ -46,28 +49,78 @@ async fn list(context: &Context, store: &Store, limit: usize) -> Result<(), CliE
     let printer = &context.printer;
     let (failures, all) = store.read(move |tx| Ok((tx.failures(limit)?, tx.counts()?.failed))).await?;
     if printer.is_json() {
-        printer.json(&failures);
+        let shown: Vec<Shown<'_>> =
+            failures.iter().map(|failure| Shown { failure, help: what_helps(failure) }).collect();
+        printer.json(&shown);
         return Ok(());
     }
     if failures.is_empty() {
-        printer.note("nothing was refused");
+        printer.note("nothing was refused or left out");
         return Ok(());
     }
     let rows = failures.iter().map(|failure| {
+        let brevo = failure.brevo.map(|id| format!("Brevo contact {id}"));
+        let brevo = brevo.filter(|brevo| *brevo != failure.subject).map(|brevo| format!("\n({brevo})"));
         [
             failure.id.to_string(),
-            failure.subject.clone(),
+            failure.subject.clone() + &brevo.unwrap_or_default(),
             if failure.field.is_empty() { "(whole record)".to_owned() } else { failure.field.clone() },
-            failure.status.map(|status| format!("{status} ")).unwrap_or_default() + &failure.message,
+            format!("{}\n→ {}", what_happened(failure), what_helps(failure)),
             failure.tries.to_string(),
             failure.last_at.format("%Y-%m-%d %H:%M").to_string(),
         ]
     });
-    printer.table(&["#", "record", "field", "why", "tries", "last"], rows);
+    printer.table(&["#", "record", "field", "what happened", "tries", "last"], rows);
     if all > failures.len() as u64 {
         printer.note(format!("{} of {all} shown; --limit shows more", failures.len()));
     }
     Ok(())
+}
+
+/// A row for programs.
+#[derive(Debug, Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    failure: &'a Failure,
+    /// What to do about it.
+    help: String,
+}
+
+/// Who said no, and in which words. What no vendor has seen is not called refused.
+fn what_happened(failure: &Failure) -> String {
+    let status = failure.status.map(|status| format!(" ({status})")).unwrap_or_default();
+    match failure.refused_by {
+        Some(side) => format!("refused by {side}: {}{status}", failure.message),
+        None => format!("left out by us: {}", failure.message),
+    }
+}
+
+/// What to do about it.
+fn what_helps(failure: &Failure) -> String {
+    let retry = format!("`linkspan failed retry {}`", failure.id);
+    let phone = failure.field.ends_with("-> SMS");
+    match (failure.refused_by, failure.field.as_str()) {
+        (Some(SideName::Intercom), _) => format!(
+            "look whether the app's permissions in Intercom cover it (`linkspan test`); the next full read asks for it \
+             again, or {retry}"
+        ),
+        (None, UNREADABLE_FIELD) => {
+            "tell us of it if it stays: it is read anew by itself where a vendor shows it".to_owned()
+        }
+        (_, "") if failure.subject.starts_with("event ") => {
+            format!("only this event is not in Brevo; {retry} sends it again")
+        }
+        (Some(SideName::Brevo), "") if !failure.dead => "nothing yet: it is tried again by itself".to_owned(),
+        (Some(SideName::Brevo), "") => format!("correct the record in Intercom, then {retry}"),
+        _ if phone => format!(
+            "a corrected number in Intercom is written by itself; if another contact has it and should not, take it off \
+             there, then {retry}"
+        ),
+        _ => format!(
+            "a value corrected in Intercom, or another rule in the mapping, is written by itself; if it was Brevo's \
+             attribute that changed, {retry}"
+        ),
+    }
 }
 
 /// The daemon that has the state looks after it at once.

@@ -1,10 +1,12 @@
 //! `mapping preview` and `mapping test`.
 
+use super::printer::value_in_words;
 use super::progress::notice_in_words;
 use super::{CliError, Context, connect};
 use crate::mapping::run_cases;
 use crate::model::{Email, Value};
-use serde_json::json;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(super) enum Command {
@@ -36,8 +38,9 @@ async fn preview(context: &Context, email: Option<&str>) -> Result<(), CliError>
     connected.connection.prepare(true).await?;
     let asked = email.is_some();
     let mut previews = connected.connection.preview(email.clone()).await?;
-    if let (true, Some(email)) = (previews.is_empty(), email) {
-        // Into the copy: before a first sync, and for somebody new, too, it can be seen what would be written.
+    let nobody = previews.iter().all(|preview| preview.left.is_some());
+    if let (true, Some(email)) = (nobody, email) {
+        // Into the copy: before a first sync, and for somebody new or back again, too, it can be seen what would be written.
         connected.connection.read_one(&email).await?;
         previews = connected.connection.preview(Some(email)).await?;
     }
@@ -58,11 +61,20 @@ async fn preview(context: &Context, email: Option<&str>) -> Result<(), CliError>
         let brevo = preview.brevo.map_or_else(|| "none yet".to_owned(), |id| id.to_string());
         let gone = if preview.brevo_gone { " (deleted in Brevo; it is never made again)" } else { "" };
         printer.data(format!("Intercom {} → Brevo {brevo}{gone}", preview.intercom));
-        let or_dash = |value: Option<String>| value.unwrap_or_else(|| "–".to_owned());
-        let rows = preview
-            .fields
-            .into_iter()
-            .map(|field| [field.rule, or_dash(field.intercom), or_dash(field.brevo), or_dash(field.write), field.why]);
+        if let Some(left) = &preview.left {
+            printer.data(format!("  {left}"));
+        }
+        let all = |values: &BTreeMap<String, Json>, none: &str| {
+            let words: Vec<String> = values
+                .values()
+                .map(|value| if value.is_null() { none.to_owned() } else { value_in_words(value) })
+                .collect();
+            if words.is_empty() { "–".to_owned() } else { words.join(" | ") }
+        };
+        let rows = preview.fields.into_iter().map(|field| {
+            let (brevo, write) = (all(&field.brevo, "–"), all(&field.write, "(cleared)"));
+            [field.rule, value_in_words(&field.intercom), brevo, write, field.why]
+        });
         printer.table(&["rule", "Intercom", "Brevo", "would write", "why"], rows);
         printer.data(format!("  consent: {}", preview.consent));
         for list in &preview.lists {
@@ -94,8 +106,8 @@ fn test(context: &Context) -> Result<(), CliError> {
                     .map(|failure| {
                         json!({
                             "attribute": failure.attribute,
-                            "expected": failure.expected.as_ref().map(ToString::to_string),
-                            "found": failure.found.as_ref().ok().and_then(Option::as_ref).map(ToString::to_string),
+                            "expected": failure.expected.as_ref().map(Value::to_json),
+                            "found": failure.found.as_ref().ok().and_then(Option::as_ref).map(Value::to_json),
                             "problem": failure.found.as_ref().err(),
                         })
                     })

@@ -150,7 +150,7 @@ impl Context {
 
     /// Says what went wrong, and with which code the process ends.
     pub fn fail(&self, error: &CliError) -> ExitCode {
-        self.printer.error(error);
+        self.printer.error(error, error.of_config(&self.config_path).as_ref());
         ExitCode::from(error.code())
     }
 }

@@ -47,7 +47,7 @@ pub(super) async fn carry_out(
     stages.finish();
     match outcome? {
         Ended::Vendor(error) => Err(EngineError::Side(error).into()),
-        Ended::Config(words) => Err(CliError::Unfit(words)),
+        Ended::Config(misfits) => Err(EngineError::Unfit(misfits).into()),
         Ended::Failed(words) => Err(CliError::Failed(words)),
         ended => Ok(ended),
     }

@@ -1,7 +1,7 @@
 //! The one place that prints. Data on standard output, everything else on standard error; readable without colour.
 
 use super::CliError;
-use crate::config::Diagnostic;
+use crate::config::{ConfigErrors, Diagnostic};
 use comfy_table::{Table, presets};
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use serde::Serialize;
@@ -79,15 +79,15 @@ impl Printer {
         }
     }
 
-    /// What went wrong.
-    pub(super) fn error(&self, error: &CliError) {
+    /// What went wrong; with the places in the config, where it is about those.
+    pub(super) fn error(&self, error: &CliError, of_config: Option<&ConfigErrors>) {
         let help = error.help();
-        let text = match error {
-            CliError::Said => return,
-            CliError::Config(errors) if self.json => json!({"errors": errors}).to_string(),
-            CliError::Config(errors) => errors.render(self.color_err).trim_end().to_owned(),
-            error if self.json => json!({"error": error.to_string(), "help": help}).to_string(),
-            error => {
+        let text = match (error, of_config) {
+            (CliError::Said | CliError::SaidOfConfig, _) => return,
+            (_, Some(errors)) if self.json => json!({"errors": errors}).to_string(),
+            (_, Some(errors)) => errors.render(self.color_err).trim_end().to_owned(),
+            (error, None) if self.json => json!({"error": error.to_string(), "help": help}).to_string(),
+            (error, None) => {
                 let head = if self.color_err { "\u{1b}[31merror:\u{1b}[0m" } else { "error:" };
                 let help = help.map(|help| format!("\n  help: {help}")).unwrap_or_default();
                 format!("{head} {error}{help}")
@@ -122,5 +122,18 @@ impl Printer {
         for (name, value) in pairs {
             self.data(format!("{name:width$}  {value}").trim_end());
         }
+    }
+}
+
+/// A value as people write it.
+pub(super) fn value_in_words(value: &serde_json::Value) -> String {
+    use serde_json::Value as Json;
+    match value {
+        Json::Null => "–".to_owned(),
+        Json::String(text) => text.clone(),
+        Json::Array(items) if items.iter().all(Json::is_string) => {
+            items.iter().filter_map(Json::as_str).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
     }
 }

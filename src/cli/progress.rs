@@ -41,7 +41,8 @@ fn title(stage: Stage) -> String {
         Stage::Reading(side, resource) => format!("Reading {side} {}", resource.as_str()),
         Stage::Completing => "Completing records".to_owned(),
         Stage::Placing => "Matching people".to_owned(),
-        Stage::Writing => "Writing to Brevo".to_owned(),
+        // Everybody is looked at; how many are written, the summary says.
+        Stage::Writing => "Comparing, and writing to Brevo".to_owned(),
         Stage::ReadingBack => "Reading imports back".to_owned(),
         Stage::AwaitingLanding(until) => {
             let until = until.format("%H:%M:%S UTC");

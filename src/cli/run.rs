@@ -12,21 +12,31 @@ use tokio_util::sync::CancellationToken;
 
 /// From being asked to stop to being gone. What is not done by then is in the store.
 const LONGEST_STOP: Duration = Duration::from_secs(9);
+/// How long the first look at the accounts may keep webhooks waiting: below the 5 s that Intercom waits for an answer.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let config = context.usable_config()?;
     if !config.intercom.enabled {
-        return Err(CliError::failed("connectors.intercom.enabled is false: there is nothing to run"));
+        return Err(CliError::SwitchedOff("connectors.intercom.enabled is false: there is nothing to run".to_owned()));
     }
     // Handlers first: a signal that comes during the start stops it in order, too.
     let mut hangups = signals::Hangups::listen();
-    let stop_asked = signals::stop_asked();
+    let mut stop_asked = std::pin::pin!(signals::stop_asked());
     let connected = connect::open(context, config, "run")?;
     let connection = &connected.connection;
     let listener = TcpListener::bind(config.server.listen).await.map_err(|error| CliError::Io {
         what: format!("listening on {} (server.listen)", config.server.listen),
         error,
     })?;
+    // Nothing is accepted for a state of other accounts. While a vendor is down, that cannot be seen, and webhooks are
+    // kept all the same: the state says whose it is, a notification of another workspace changes nothing, and the
+    // daemon's own start looks again before anything is acted on. A state that nobody has used yet is of no other pair.
+    tokio::select! {
+        biased;
+        () = &mut stop_asked => return Ok(()),
+        looked = tokio::time::timeout(FIRST_LOOK, connection.check_pair()) => looked.unwrap_or(Ok(()))?,
+    }
     let stop = CancellationToken::new();
     let daemon = std::sync::Arc::new(Daemon::new(std::sync::Arc::clone(connection), config.schedule.clone()));
     let server = Server::new(std::sync::Arc::clone(connection), config.intercom.client_secret.clone());
@@ -44,8 +54,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     });
 
     let outcome = {
-        let mut stop_asked = std::pin::pin!(stop_asked);
-        let mut current = config.clone();
+        let mut running = Running { started: config, in_force: in_force(config) };
         loop {
             tokio::select! {
                 () = &mut stop_asked => {
@@ -54,7 +63,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
                 }
                 // Whichever ends by itself has failed: the other is of no use alone.
                 Some(ended) = tasks.join_next() => break flat(ended),
-                () = hangups.next() => reload(context, &daemon, &mut current).await,
+                () = hangups.next() => reload(context, &daemon, &mut running).await,
             }
         }
     };
@@ -82,8 +91,21 @@ fn flat(ended: Result<Result<(), CliError>, tokio::task::JoinError>) -> Result<(
     }
 }
 
+/// What a new config is compared with: not the file as it was last read, but what is in force.
+struct Running<'a> {
+    /// What is fixed until the next start.
+    started: &'a Config,
+    /// The rest, which a reload swaps.
+    in_force: String,
+}
+
+/// All that a reload swaps, for comparison only. No secret is in it.
+fn in_force(config: &Config) -> String {
+    format!("{:?} {:?}", Settings::from_config(config), config.schedule)
+}
+
 /// A new config, if it can be used; else the old one stays, and the log says why.
-async fn reload(context: &Context, daemon: &Daemon, current: &mut Config) {
+async fn reload(context: &Context, daemon: &Daemon, running: &mut Running<'_>) {
     let new = match Config::load(&context.config_path, &context.environment) {
         Ok(new) => new,
         Err(errors) => {
@@ -94,15 +116,22 @@ async fn reload(context: &Context, daemon: &Daemon, current: &mut Config) {
     for warning in &new.warnings {
         tracing::warn!("{warning}");
     }
-    for key in needs_restart(current, &new) {
+    let at_restart = needs_restart(running.started, &new);
+    for key in &at_restart {
         tracing::warn!(key, "`{key}` has changed, which takes effect at the next start only");
     }
+    let next = in_force(&new);
+    // The same config is fitted to the accounts anew, too: an attribute or a list may have changed there.
     match daemon.reload(Settings::from_config(&new), new.schedule.clone()).await {
-        Ok(()) => {
+        Ok(()) if next != running.in_force => {
             tracing::info!("config and mapping reloaded");
-            *current = new;
+            running.in_force = next;
         }
-        Err(error) => tracing::error!("the new mapping is not used, the old one stays: {error}"),
+        Ok(()) if at_restart.is_empty() => {
+            tracing::info!("config and mapping are unchanged; both accounts were looked at again");
+        }
+        Ok(()) => tracing::info!("all else is unchanged; both accounts were looked at again"),
+        Err(error) => tracing::error!("the new config is not used, the old one stays: {error}"),
     }
 }
 

@@ -4,7 +4,7 @@ use super::errors::remedy;
 use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
 use crate::config::Config;
-use crate::engine::{self, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC};
+use crate::engine::{self, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 use crate::model::SideName;
 use crate::store::listings::Counts;
 use crate::store::progress::Run;
@@ -45,7 +45,10 @@ struct Status {
     verifying: u64,
     /// Contacts that the last full read did not show, still to be asked for one by one.
     to_confirm: u64,
+    /// Records and fields that were refused or left out.
     failed: u64,
+    /// Of these, what no vendor has seen: left out by ourselves.
+    left_out: u64,
     next_run: Option<DateTime<Utc>>,
     next_runs: BTreeMap<String, DateTime<Utc>>,
     api_budget: Vec<Budget>,
@@ -58,6 +61,8 @@ struct Status {
     webhooks_other_workspace: u64,
     /// Webhooks of a topic that this version does not know: kept and not acted on.
     webhooks_unknown_topic: u64,
+    /// Webhooks of a known topic that name no record: kept and not acted on.
+    webhooks_unreadable: u64,
     last_run: Option<Run>,
     /// No run has ended yet.
     #[serde(skip)]
@@ -148,6 +153,7 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
                 webhooks_waiting,
                 webhooks_other_workspace: tx.counter(WEBHOOK_OTHER_WORKSPACE)?.unsigned_abs(),
                 webhooks_unknown_topic: tx.counter(WEBHOOK_UNKNOWN_TOPIC)?.unsigned_abs(),
+                webhooks_unreadable: tx.counter(WEBHOOK_UNREADABLE)?.unsigned_abs(),
                 refusals: refusals.collect(),
                 first_run: runs.iter().all(|run| run.ended_at.is_none()) && !runs.is_empty(),
                 next_runs,
@@ -200,6 +206,7 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
         verifying: counts.verifying,
         to_confirm: counts.to_confirm,
         failed: counts.failed,
+        left_out: counts.left_out,
         consent_divergences: counts.notices.get("consent_diverges").copied().unwrap_or(0),
         notices: counts.notices,
         conflicts: counts.conflicts,
@@ -233,7 +240,7 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
         ("conversationsSynced", status.conversations_synced.to_string()),
         ("companiesSynced", status.companies_synced.to_string()),
         ("pending", status.pending.to_string()),
-        ("failed", status.failed.to_string()),
+        ("failed", failed(status)),
         ("consent", format!("{} differ between the sides", status.consent_divergences)),
         ("conflicts", status.conflicts.to_string()),
         ("webhooks", format!("last seen {}, {} waiting", at(status.webhook_seen_at), status.webhooks_waiting)),
@@ -243,6 +250,10 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
         (
             status.webhooks_unknown_topic,
             "of an unknown topic: choose only topics of contacts, companies and conversations",
+        ),
+        (
+            status.webhooks_unreadable,
+            "that name no record: what they were about arrives with the schedule; does a proxy change bodies?",
         ),
     ] {
         if count > 0 {
@@ -292,6 +303,17 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
     lines
 }
 
+/// How much of it a vendor refused, and how much we left out ourselves.
+fn failed(status: &Status) -> String {
+    match (status.failed.saturating_sub(status.left_out), status.left_out) {
+        (0, 0) => "0".to_owned(),
+        (refused, left_out) => format!(
+            "{} ({refused} refused by a vendor, {left_out} left out by us); `linkspan failed list`",
+            status.failed
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -329,7 +351,8 @@ mod tests {
         let store = Store::open(&path, Calling::Inline).unwrap();
         let counts = |tx: &crate::store::Tx<'_>| {
             tx.count(WEBHOOK_OTHER_WORKSPACE, 2)?;
-            tx.count(WEBHOOK_UNKNOWN_TOPIC, 3)
+            tx.count(WEBHOOK_UNKNOWN_TOPIC, 3)?;
+            tx.count(WEBHOOK_UNREADABLE, 4)
         };
         store.write(counts).await.unwrap();
         let status = gather(&config).await.unwrap().unwrap();
@@ -338,5 +361,7 @@ mod tests {
         let lines = lines(&status);
         assert!(lines.iter().any(|(_, line)| line.starts_with("2 of another workspace")), "{lines:?}");
         assert!(lines.iter().any(|(_, line)| line.starts_with("3 of an unknown topic")), "{lines:?}");
+        assert_eq!(json["webhooksUnreadable"], 4);
+        assert!(lines.iter().any(|(_, line)| line.starts_with("4 that name no record")), "{lines:?}");
     }
 }

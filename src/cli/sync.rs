@@ -15,8 +15,8 @@ pub(super) struct Arguments {
     /// Read everything, not only what changed since last time
     #[arg(long)]
     full: bool,
-    /// Read only what was created since: 2023-01-01, or an instant such as 2023-01-01T12:00:00Z
-    #[arg(long, value_name = "DATE", value_parser = instant)]
+    /// Read only what was created since: 2023-01-01, or an instant such as 2023-01-01T12:00:00Z (not with --full)
+    #[arg(long, value_name = "DATE", value_parser = instant, conflicts_with = "full")]
     since: Option<DateTime<Utc>>,
     /// Only these, of what the config switches on: contacts, companies, conversations, tags
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = resource)]
@@ -43,7 +43,7 @@ fn resource(text: &str) -> Result<Resource, String> {
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), CliError> {
     let config = context.usable_config()?;
     if !config.intercom.enabled {
-        return Err(CliError::failed("connectors.intercom.enabled is false: there is nothing to sync"));
+        return Err(CliError::SwitchedOff("connectors.intercom.enabled is false: there is nothing to sync".to_owned()));
     }
     let options = SyncOptions {
         full: arguments.full,
@@ -146,8 +146,13 @@ pub(super) fn show(context: &Context, summary: &Summary, took: TimeDelta) {
     for (what, why) in &summary.failed_reads {
         printer.data(format!("  {} {}: {why}", printer.cross(), side_in_words(what)));
     }
-    if summary.failed > 0 {
-        printer.data(format!("  refused  {} records or fields; `linkspan failed list` says why", summary.failed));
+    for (what, count, of) in [
+        ("refused", summary.failed.saturating_sub(summary.left_out), "records or fields, by a vendor"),
+        ("left out", summary.left_out, "records or fields, which no vendor has seen"),
+    ] {
+        if count > 0 {
+            printer.data(format!("  {what:8} {count} {of}; `linkspan failed list` says why"));
+        }
     }
     if summary.pending > 0 {
         printer.data(format!("  pending  {}; the next run goes on with them", summary.pending));

@@ -5,6 +5,7 @@ use super::errors::remedy;
 use super::{CliError, Context, connect};
 use crate::config::Config;
 use crate::engine::EngineError;
+use crate::mapping::{About, Misfit};
 use crate::model::{
     AccountInfo, AuthProblem, ErrorKind, Priority, ReadRequest, Resource, Scope, Side, SideError, SideName,
 };
@@ -27,17 +28,20 @@ struct Check {
     ok: bool,
     /// A sync works without it.
     optional: bool,
+    /// It is the config that is to be changed.
+    #[serde(skip)]
+    of_config: bool,
     detail: String,
     remedy: Option<String>,
 }
 
 impl Check {
     fn good(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, ok: true, optional: false, detail: detail.into(), remedy: None }
+        Self { name, ok: true, optional: false, of_config: false, detail: detail.into(), remedy: None }
     }
 
     fn bad(name: &'static str, detail: impl Into<String>, remedy: impl Into<Option<String>>) -> Self {
-        Self { name, ok: false, optional: false, detail: detail.into(), remedy: remedy.into() }
+        Self { name, ok: false, optional: false, of_config: false, detail: detail.into(), remedy: remedy.into() }
     }
 
     fn refused(name: &'static str, error: &SideError) -> Self {
@@ -51,7 +55,20 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let (intercom, brevo) = (clients.intercom.as_ref(), clients.brevo.as_ref());
     let mut checks = Vec::new();
 
-    let workspace = account(intercom, "Intercom API", &mut checks).await;
+    let workspace = if config.intercom.enabled {
+        account(intercom, "Intercom API", &mut checks).await
+    } else {
+        checks.push(Check {
+            of_config: true,
+            ..Check::bad(
+                "Intercom connector",
+                "switched off (connectors.intercom.enabled: false): `run` and `sync` would do nothing, so Intercom was not \
+                 asked",
+                "Set it to true, or leave the line out.".to_owned(),
+            )
+        });
+        None
+    };
     let organisation = account(brevo, "Brevo API", &mut checks).await;
     if let Some(workspace) = &workspace {
         let zone = workspace.timezone.as_deref().and_then(|name| name.parse().ok()).unwrap_or(chrono_tz::UTC);
@@ -83,7 +100,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     if workspace.is_some() && organisation.is_some() {
         start(context, config, clients, &mut checks).await;
     }
-    checks.push(webhooks(config).await);
+    if config.intercom.enabled {
+        checks.push(webhooks(config).await);
+    }
     checks.extend(skew(context, &[workspace, organisation]));
     show(context, &checks)
 }
@@ -142,7 +161,7 @@ async fn start(context: &Context, config: &Config, clients: Clients, checks: &mu
             Ok(store) => connect::connection(context, config, clients, store).prepare(true).await,
             Err(_) => return,
         };
-    } else if matches!(outcome, Ok(_) | Err(EngineError::Clashes(_) | EngineError::NoSuchLists(_))) {
+    } else if matches!(outcome, Ok(_) | Err(EngineError::Unfit(_))) {
         let there =
             if config.state.path.exists() { "of these two accounts" } else { "none yet; the first run makes it" };
         checks.push(Check::good(STATE, there));
@@ -154,19 +173,28 @@ async fn start(context: &Context, config: &Config, clients: Clients, checks: &mu
                 count => format!("{count} to be made by the first sync"),
             };
             checks.push(Check::good(MAPPING, format!("fits; attributes: {}", to_make(&ready.missing_attributes))));
+            checks.extend(
+                ready.doubts.iter().map(|doubt| Check {
+                    optional: true,
+                    ..Check::bad(MAPPING, doubt.to_string(), doubt.help.clone())
+                }),
+            );
             checks.push(Check::good(LISTS, to_make(&ready.missing_lists)));
         }
-        Err(EngineError::Clashes(clashes)) => {
-            checks.extend(clashes.iter().map(|clash| Check::bad(MAPPING, clash.to_string(), clash.help.clone())));
-        }
-        Err(EngineError::NoSuchLists(missing)) => {
-            let help = "Put in the id that Brevo shows under Contacts, Lists, or a name: a list named by name is made if \
-                        missing.";
-            checks.push(Check::good(MAPPING, "fits"));
-            checks.extend(missing.iter().map(|list| Check::bad(LISTS, list.to_string(), help.to_owned())));
+        Err(EngineError::Unfit(misfits)) => {
+            for (name, about, well) in [(MAPPING, About::Attribute, "fits"), (LISTS, About::List, "all there")] {
+                let found: Vec<&Misfit> = misfits.iter().filter(|misfit| misfit.about == about).collect();
+                if found.is_empty() {
+                    checks.push(Check::good(name, well));
+                }
+                checks.extend(found.into_iter().map(|misfit| Check {
+                    of_config: true,
+                    ..Check::bad(name, misfit.to_string(), misfit.help.clone())
+                }));
+            }
         }
         Err(error) => {
-            let error = CliError::Engine(error);
+            let error = CliError::from(error);
             let words = error.to_string();
             // One refusal is told once: the lines above have asked for some of the same.
             if !checks.iter().any(|check| !check.ok && check.detail.starts_with(&words)) {
@@ -237,5 +265,10 @@ fn show(context: &Context, checks: &[Check]) -> Result<(), CliError> {
             printer.note("a sync works; what is marked ✗ makes it better");
         }
     }
-    if good { Ok(()) } else { Err(CliError::Said) }
+    // Another try is of no use before the config is changed.
+    match checks.iter().any(|check| check.of_config) {
+        _ if good => Ok(()),
+        true => Err(CliError::SaidOfConfig),
+        false => Err(CliError::Said),
+    }
 }

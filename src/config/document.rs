@@ -6,6 +6,7 @@
 //! decision, so that both agree.
 
 use super::errors::Findings;
+use super::unreadable;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span as Mark, StrInput, Tag};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -163,6 +164,11 @@ fn resolve_plain(text: &str) -> serde_yaml::Value {
     }
 }
 
+/// Why a document is not read on, and what was expected.
+type TooMuch = (&'static str, &'static str);
+
+const TOO_DEEP: TooMuch = ("nested too deeply", "64 levels at most");
+
 /// Reads one file into a tree. What is wrong with it goes to `findings`; `None` if it cannot be read at all.
 pub(super) fn parse(file: usize, text: &str, findings: &mut Findings) -> Option<Node> {
     Builder::new(file, text).build(text, findings)
@@ -212,16 +218,16 @@ impl Builder {
             let (event, mark) = match event {
                 Ok(event) => event,
                 Err(error) => {
-                    let start = self.offset(error.marker().index());
-                    let place = Place { file: self.file, start, end: start };
+                    let explained = unreadable::explain(text, self.offset(error.marker().index()), error.info());
+                    let place = Place { file: self.file, start: explained.at, end: explained.at };
                     // Nothing is known of what stands there, so nothing is shown that may be a token.
                     for (from, to) in super::mask::token_like(text) {
                         findings.hide(Place { file: self.file, start: from, end: to });
                     }
                     findings
-                        .error(place, format!("this is not YAML: {}", error.info()))
-                        .label("from here on it cannot be read")
-                        .help("Often it is the indentation, a tab, or a value that needs quotes.");
+                        .error(place, explained.message)
+                        .label(explained.expected)
+                        .help("What stands below it was not looked at: it cannot be read before this is mended.");
                     return None;
                 }
             };
@@ -239,7 +245,7 @@ impl Builder {
                 }
                 Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
                     Some(node) => self.add(node, 0, findings),
-                    None => Err("an alias (`*name`) without an anchor (`&name`) before it"),
+                    None => Err(("an alias (`*name`) without an anchor (`&name`) before it", "its anchor before it")),
                 },
                 Event::Scalar(text, style, anchor, tag) => {
                     let tag = Self::check_tag(place, tag, findings);
@@ -257,8 +263,8 @@ impl Builder {
                 Event::SequenceEnd | Event::MappingEnd => self.close(place, findings),
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
             };
-            if let Err(message) = step {
-                findings.error(place, message);
+            if let Err((message, expected)) = step {
+                findings.error(place, message).label(format!("expected {expected}"));
                 return None;
             }
         }
@@ -277,15 +283,15 @@ impl Builder {
         tag.is_yaml_core_schema() && tag.suffix == "str"
     }
 
-    fn open(&mut self, frame: Frame) -> Result<(), &'static str> {
+    fn open(&mut self, frame: Frame) -> Result<(), TooMuch> {
         if self.stack.len() >= MAX_DEPTH {
-            return Err("nested too deeply");
+            return Err(TOO_DEEP);
         }
         self.stack.push(frame);
         Ok(())
     }
 
-    fn close(&mut self, end: Place, findings: &mut Findings) -> Result<(), &'static str> {
+    fn close(&mut self, end: Place, findings: &mut Findings) -> Result<(), TooMuch> {
         let Some(frame) = self.stack.pop() else { return Ok(()) };
         let place = Place { end: end.end.max(frame.place.start), ..frame.place };
         let node = match frame.filling {
@@ -295,13 +301,18 @@ impl Builder {
         self.add(node, frame.anchor, findings)
     }
 
-    fn add(&mut self, node: Node, anchor: usize, findings: &mut Findings) -> Result<(), &'static str> {
+    fn add(&mut self, node: Node, anchor: usize, findings: &mut Findings) -> Result<(), TooMuch> {
         self.nodes = self.nodes.saturating_add(node.size);
         if self.nodes > MAX_NODES {
-            return Err("too many values: aliases repeat too much");
+            let message = if self.anchors.is_empty() {
+                "too many values in one file"
+            } else {
+                "too many values: aliases repeat too much"
+            };
+            return Err((message, "200,000 at most"));
         }
         if self.stack.len() + node.depth > MAX_DEPTH {
-            return Err("nested too deeply");
+            return Err(TOO_DEEP);
         }
         if anchor != 0 {
             self.anchors.insert(anchor, node.clone());
@@ -336,7 +347,7 @@ fn add_entry(entries: &mut Vec<Entry>, entry: Entry, findings: &mut Findings) {
             findings
                 .error(entry.key_place, format!("the key `{}` is given twice in one block", entry.key))
                 .label("the second one")
-                .also(first)
+                .also(first, "the first one")
                 .help("Put both under one key: of two, one would be silently lost.");
         }
         None => entries.push(entry),

@@ -1,12 +1,14 @@
 //! What is wrong with a config, where, and how it is shown.
 
 use super::document::{Content, Node, Place};
+use crate::mapping::{Misfit, Spot};
 use miette::{
     GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteError, MietteSpanContents, SourceCode, SourceSpan,
     SpanContents,
 };
 use serde::Serialize;
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Whether a config can be used in spite of it.
@@ -45,7 +47,7 @@ pub struct Diagnostic {
 struct Picture {
     source: Arc<ShownFile>,
     span: SourceSpan,
-    also: Option<SourceSpan>,
+    also: Option<(SourceSpan, &'static str)>,
 }
 
 /// A file as it may be shown. Of its text, miette gets only the lines it points at: its neighbours may hold what is
@@ -105,9 +107,36 @@ impl Diagnostic {
         }
     }
 
+    pub(super) fn at(self, line: usize, column: usize) -> Self {
+        Self { line: Some(line), column: Some(column), ..self }
+    }
+
     pub(super) fn with_help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
+    }
+
+    /// What only the accounts could tell. `config` is the file that lacks what nobody wrote.
+    fn misfit(config: &str, misfit: &Misfit) -> Self {
+        let (file, line, column) = match &misfit.spot {
+            Some(spot) => (spot.file.as_str(), Some(spot.line), Some(spot.column)),
+            None => (config, None, None),
+        };
+        Self {
+            label: Some(format!("expected {}", misfit.expected)),
+            help: misfit.help.clone(),
+            line,
+            column,
+            ..Self::about_file(file, &misfit.message)
+        }
+    }
+
+    fn place(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let (Some(line), Some(column)) = (self.line, self.column) {
+            write!(f, ":{line}:{column}")?;
+        }
+        Ok(())
     }
 
     /// As a person reads it, over several lines, with the line of the file. Readable without colour.
@@ -125,10 +154,7 @@ impl Diagnostic {
 /// One line: `config.yaml:3:5: message; label; help`.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.file)?;
-        if let (Some(line), Some(column)) = (self.line, self.column) {
-            write!(f, ":{line}:{column}")?;
-        }
+        self.place(f)?;
         write!(f, ": {}", self.message)?;
         for more in [&self.label, &self.help].into_iter().flatten() {
             write!(f, "; {more}")?;
@@ -145,10 +171,13 @@ struct Headline<'a>(&'a Diagnostic);
 
 impl fmt::Display for Headline<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.picture.is_none() {
-            write!(f, "{}: ", self.0.file)?;
+        if self.0.picture.is_some() {
+            return f.write_str(&self.0.message);
         }
-        f.write_str(&self.0.message)
+        // Without the file's text at hand, the place and what was expected are said in words.
+        self.0.place(f)?;
+        write!(f, ": {}", self.0.message)?;
+        self.0.label.iter().try_for_each(|label| write!(f, "; {label}"))
     }
 }
 
@@ -173,7 +202,7 @@ impl miette::Diagnostic for Headline<'_> {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let picture = self.0.picture.as_ref()?;
         let here = LabeledSpan::new_primary_with_span(self.0.label.clone(), picture.span);
-        let also = picture.also.map(|span| LabeledSpan::new_with_span(Some("the first one".to_owned()), span));
+        let also = picture.also.map(|(span, label)| LabeledSpan::new_with_span(Some(label.to_owned()), span));
         Some(Box::new(also.into_iter().chain([here])))
     }
 }
@@ -186,6 +215,14 @@ pub struct ConfigErrors(Vec<Diagnostic>);
 impl ConfigErrors {
     pub(super) fn new(diagnostics: Vec<Diagnostic>) -> Self {
         Self(diagnostics)
+    }
+
+    /// What the accounts say against a config, in the order of its files.
+    pub fn of_misfits(config: &Path, misfits: &[Misfit]) -> Self {
+        let mut misfits: Vec<&Misfit> = misfits.iter().collect();
+        misfits.sort_by_key(|misfit| &misfit.spot);
+        let config = config.display().to_string();
+        Self(misfits.into_iter().map(|misfit| Diagnostic::misfit(&config, misfit)).collect())
     }
 
     /// Each of them.
@@ -245,7 +282,7 @@ pub(super) struct Finding {
     message: String,
     label: Option<String>,
     help: Option<String>,
-    also: Option<Place>,
+    also: Option<(Place, &'static str)>,
 }
 
 impl Finding {
@@ -259,9 +296,9 @@ impl Finding {
         self
     }
 
-    /// An earlier place that belongs to it.
-    pub(super) fn also(&mut self, place: Place) -> &mut Self {
-        self.also = Some(place);
+    /// Another place that belongs to it, and what it is called there.
+    pub(super) fn also(&mut self, place: Place, label: &'static str) -> &mut Self {
+        self.also = Some((place, label));
         self
     }
 }
@@ -341,7 +378,10 @@ impl Findings {
                 picture: Some(Picture {
                     source: Arc::clone(source),
                     span: range(finding.place),
-                    also: finding.also.filter(|also| also.file == finding.place.file).map(range),
+                    also: finding
+                        .also
+                        .filter(|(also, _)| also.file == finding.place.file)
+                        .map(|(also, label)| (range(also), label)),
                 }),
             })
         });
@@ -356,6 +396,13 @@ pub(super) struct SourceFile {
     pub(super) text: String,
 }
 
+/// Where a place is, as people count.
+pub(super) fn spot(place: Place, files: &[SourceFile]) -> Option<Spot> {
+    let file = files.get(place.file)?;
+    let (line, column) = line_and_column(&file.text, place.start);
+    Some(Spot { file: file.name.clone(), line, column })
+}
+
 /// A range that spans lines is pointed at by its first one.
 fn first_line_of(text: &str, place: Place) -> (usize, usize) {
     let start = place.start.min(text.len());
@@ -364,7 +411,7 @@ fn first_line_of(text: &str, place: Place) -> (usize, usize) {
     (start, length)
 }
 
-fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+pub(super) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
     let before = text.get(..offset.min(text.len())).unwrap_or_default();
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;

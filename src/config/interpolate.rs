@@ -73,7 +73,7 @@ impl Problem {
 
     fn help(&self, env: &Env) -> Option<String> {
         let Self::Missing(name) = self else { return None };
-        let nearest = super::keys::nearest(name, env.keys().map(String::as_str))?;
+        let nearest = crate::mapping::nearest(name, env.keys().map(String::as_str))?;
         Some(format!("The environment has `{nearest}`."))
     }
 

@@ -1,7 +1,7 @@
 //! Reads the files, runs the steps, and builds the typed config from what they found.
 
 use super::document::{self, MAX_BYTES, Node, Place};
-use super::errors::{ConfigErrors, Diagnostic, Findings, SourceFile};
+use super::errors::{self, ConfigErrors, Diagnostic, Findings, SourceFile};
 use super::interpolate::{Env, interpolate};
 use super::keys::{self, Leaf, Walk};
 use super::types::{
@@ -25,9 +25,7 @@ impl Config {
     pub fn load(path: &Path, env: &Env) -> Result<Self, ConfigErrors> {
         let text = read(path).map_err(|error| {
             let name = path.display().to_string();
-            let diagnostic = Diagnostic::about_file(&name, format!("cannot be read: {error}"))
-                .with_help("Name another file with `-c`, or copy config.example.yaml to begin with.");
-            ConfigErrors::new(vec![diagnostic])
+            ConfigErrors::new(vec![cannot_be_read(&name, &error)])
         })?;
         Self::parse_with(&text, path, env, &read)
     }
@@ -66,8 +64,39 @@ fn read(path: &Path) -> io::Result<String> {
     if size > MAX_BYTES as u64 {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 4 MiB"));
     }
-    String::from_utf8(std::fs::read(path)?)
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not text in UTF-8"))
+    String::from_utf8(std::fs::read(path)?).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let before = String::from_utf8_lossy(error.as_bytes().get(..at).unwrap_or_default());
+        let (line, column) = errors::line_and_column(&before, before.len());
+        let wide = error.as_bytes().starts_with(&[0xFF, 0xFE]) || error.as_bytes().starts_with(&[0xFE, 0xFF]);
+        io::Error::new(io::ErrorKind::InvalidData, NotText { line, column, wide })
+    })
+}
+
+/// Bytes that are no text in UTF-8.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("it is not text in UTF-8{} (line {line}, column {column})", if *.wide { ", but in UTF-16" } else { "" })]
+struct NotText {
+    line: usize,
+    column: usize,
+    /// It begins as UTF-16 does.
+    wide: bool,
+}
+
+fn cannot_be_read(name: &str, error: &io::Error) -> Diagnostic {
+    let diagnostic = Diagnostic::about_file(name, format!("cannot be read: {error}"));
+    let not_text = error.get_ref().and_then(|inner| inner.downcast_ref::<NotText>());
+    match (not_text, error.kind()) {
+        (Some(NotText { line, column, .. }), _) => {
+            diagnostic.at(*line, *column).with_help("Save it as UTF-8, as editors offer when saving.")
+        }
+        (None, io::ErrorKind::FileTooLarge) => diagnostic
+            .with_help("A config has a few kilobytes: is it the right file? Mapping files can stand beside it."),
+        (None, io::ErrorKind::PermissionDenied) => {
+            diagnostic.with_help("Let the user that runs linkspan read it (chmod, chown).")
+        }
+        _ => diagnostic.with_help("Name another file with `-c`, or copy config.example.yaml to begin with."),
+    }
 }
 
 fn folder_of(source: &Path) -> PathBuf {
@@ -128,7 +157,7 @@ impl Loader<'_> {
                 }
             }
         }
-        let mut build = Build { walk, env: self.env, findings: &mut self.findings };
+        let mut build = Build { walk, env: self.env, findings: &mut self.findings, files: &self.files };
         let contacts = build.contacts();
         let intercom = build.intercom();
         let options = Options {
@@ -185,6 +214,7 @@ struct Build<'a> {
     walk: Walk,
     env: &'a Env,
     findings: &'a mut Findings,
+    files: &'a [SourceFile],
 }
 
 /// Takes one kind of value, if it is there.
@@ -263,11 +293,31 @@ impl Build<'_> {
                 .warning(*place, "nobody will be on the list `active_conversations`")
                 .label("needs `sync.conversations: true`");
         }
+        let enabled = self.flag("connectors.intercom.enabled", true);
+        if let Some(place) = self.walk.places.get("connectors.intercom.enabled")
+            && !enabled
+        {
+            self.findings
+                .warning(*place, "nothing will be synced: `connectors.intercom` is switched off")
+                .label("expected `true`, unless that is meant");
+        }
+        let base_url = take!(self, "connectors.intercom.base_url", Url);
+        let places = |key: &str| self.walk.places.get(&format!("connectors.intercom.{key}")).copied();
+        if let (Some(url), Some(here), Some(named)) = (&base_url, places("base_url"), places("region"))
+            && url.host_str() != Some(region.host())
+        {
+            let at = errors::spot(named, self.files).map(|spot| format!(" ({spot})")).unwrap_or_default();
+            self.findings
+                .warning(here, format!("with `base_url`, `region: {}`{at} has no effect", region.as_str()))
+                .also(named, "this has no effect")
+                .label(format!("the region's own is https://{}", region.host()))
+                .help("Keep one of the two: all requests go to `base_url`.");
+        }
         IntercomConfig {
-            enabled: self.flag("connectors.intercom.enabled", true),
+            enabled,
             access_token: self.secret("connectors.intercom.access_token", "INTERCOM_ACCESS_TOKEN"),
             client_secret: self.secret("connectors.intercom.client_secret", "INTERCOM_CLIENT_SECRET"),
-            base_url: take!(self, "connectors.intercom.base_url", Url).unwrap_or_else(|| https(region.host(), "/")),
+            base_url: base_url.unwrap_or_else(|| https(region.host(), "/")),
             region,
             api_version,
             sync,
@@ -364,7 +414,10 @@ impl Build<'_> {
         lists: &ListsConfig,
         trees: &[Node],
     ) -> Mapping {
-        let mut mapping = match mapping::parse(sections, options) {
+        let files = self.files;
+        let locate =
+            |file: usize, path: &[String], on_key: bool| errors::spot(trees.get(file)?.locate(path, on_key), files);
+        let mut mapping = match mapping::parse(sections, options, &locate) {
             Ok(mapping) => mapping,
             Err(errors) => {
                 for error in errors {
@@ -387,18 +440,40 @@ impl Build<'_> {
             }
         }
         let named = [
-            (Membership::AllUsers, &lists.all_users),
-            (Membership::Leads, &lists.leads),
-            (Membership::ActiveConversations, &lists.active_conversations),
+            (Membership::AllUsers, &lists.all_users, "connectors.intercom.lists.all_users"),
+            (Membership::Leads, &lists.leads, "connectors.intercom.lists.leads"),
+            (
+                Membership::ActiveConversations,
+                &lists.active_conversations,
+                "connectors.intercom.lists.active_conversations",
+            ),
         ];
-        mapping.lists.extend(named.into_iter().filter_map(|(membership, list)| {
-            let list = match list.as_ref()? {
-                ListRef::Id(id) => ListName::Id(*id),
-                ListRef::Name(name) => ListName::Name(name.clone()),
+        for (membership, list, path) in named {
+            let list = match list {
+                Some(ListRef::Id(id)) => ListName::Id(*id),
+                Some(ListRef::Name(name)) => ListName::Name(name.clone()),
+                None => continue,
             };
-            Some(ListRule::new(membership, list))
-        }));
+            let place = self.walk.places.get(path).copied();
+            let rule = ListRule::new(membership, list).at(place.and_then(|place| errors::spot(place, files)));
+            if let Some(place) = place {
+                self.warn_of_shared_list(&rule, place, &mapping.lists);
+            }
+            mapping.lists.push(rule);
+        }
         mapping
+    }
+
+    /// Of several tags, any may lead to a list. A list of everybody with a role is one of its own, or it does not say
+    /// who has the role.
+    fn warn_of_shared_list(&mut self, rule: &ListRule, place: Place, others: &[ListRule]) {
+        let Some(other) = others.iter().find(|other| other.list == rule.list) else { return };
+        let (who, list) = (rule.who(), &rule.list);
+        let at = other.spot.as_ref().map(|spot| format!(" ({spot})")).unwrap_or_default();
+        self.findings
+            .warning(place, format!("`{who}` names the same list as `{}`{at}", other.who()))
+            .label("expected a list of its own")
+            .help(format!("Whoever either of them names will be on the list {list}, and leaves it once neither does."));
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `keys` | the table of all keys, the walker that checks a tree against it, and the JSON Schema written from it |
 //! | `load` | reads the files, runs the steps, builds the typed config |
 //! | `types` | what the rest of the program reads |
+//! | `unreadable` | what is not YAML, or not even text, in words for people |
 //! | `errors`, `mask` | what is shown when something is wrong, and what is never shown |
 //!
 //! Checking is pure: it needs no network, no credentials and no clock, and it goes on after the first mistake.
@@ -19,6 +20,7 @@ mod keys;
 mod load;
 mod mask;
 mod types;
+mod unreadable;
 
 pub use errors::{ConfigErrors, Diagnostic, Severity};
 pub use types::{

@@ -317,17 +317,7 @@ pub(super) fn refuse(
     if without.is_empty() {
         let tries = link.tries + 1;
         let dead = tries >= MOST_TRIES;
-        tx.put_failure(
-            &NewFailure {
-                link: Some(link.id),
-                subject: &subject,
-                field: "",
-                message: &error.message,
-                status: error.status,
-                dead,
-            },
-            now,
-        )?;
+        tx.put_failure(&NewFailure { dead, ..NewFailure::refused(Some(link.id), &subject, "", error) }, now)?;
         if dead {
             tx.give_up_at(link.id, planned.marks)?;
             return tx.postpone(link.id, now, true);
@@ -336,17 +326,7 @@ pub(super) fn refuse(
         return tx.postpone(link.id, now + wait, true);
     }
     for rule in &without {
-        tx.put_failure(
-            &NewFailure {
-                link: Some(link.id),
-                subject: &subject,
-                field: rule,
-                message: &error.message,
-                status: error.status,
-                dead: true,
-            },
-            now,
-        )?;
+        tx.put_failure(&NewFailure::refused(Some(link.id), &subject, rule, error), now)?;
     }
     tx.set_quarantined(link.id, &quarantined)?;
     tx.mark_dirty(link.id, link.dirty.max(Dirty::Live))

@@ -34,7 +34,10 @@ impl Connection {
                 match done {
                     Ok(()) => asked += 1,
                     Err(error) if matches!(&error, EngineError::Side(_)) && !stops_everything(&error) => {
-                        tracing::warn!("contacts that a full read did not show cannot be asked for yet: {error}");
+                        tracing::warn!(
+                            "contacts that a full read did not show cannot be asked for yet: {}",
+                            error.for_log()
+                        );
                         return Ok(asked);
                     }
                     Err(error) => return Err(error),
@@ -52,20 +55,21 @@ impl Connection {
                 self.spare::<()>(Err(error.into())).await?;
                 None
             }
-            Err(error) if is_refusal(&error) => Some(error.to_string()),
+            Err(error) if !is_refusal(&error) => return Err(error),
+            Err(EngineError::Side(error)) => Some(error),
             Err(error) => return Err(error),
         };
         let now = self.now();
         self.store
             .write(move |tx| {
                 tx.was_asked_for(&key)?;
-                let Some(words) = refusal else { return Ok(()) };
+                let Some(error) = refusal else { return Ok(()) };
                 let subject = match &key {
                     ContactKey::Brevo(id) => format!("Brevo contact {id}"),
                     ContactKey::Intercom(id) => format!("contact {id}"),
                     _ => return Ok(()),
                 };
-                tx.put_failure(&NewFailure::given_up(None, &subject, "read", &words), now)
+                tx.put_failure(&NewFailure::refused(None, &subject, "read", &error), now)
             })
             .await?;
         Ok(())
@@ -147,7 +151,7 @@ impl Connection {
             Err(error) if error.is_transient() || matches!(error.kind, ErrorKind::Auth(_)) => Err(error.into()),
             // Refused for good: the merge is known all the same, and the sweeps may show the survivor.
             Err(error) => {
-                tracing::warn!("the survivor of a merge cannot be read: {error}");
+                tracing::warn!("the survivor of a merge cannot be read: {}", error.for_log());
                 Ok(None)
             }
         }

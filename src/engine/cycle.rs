@@ -81,8 +81,11 @@ pub struct Summary {
     pub failed_reads: BTreeMap<String, String>,
     /// Left to do: people that wait for another try, or a write whose outcome is being verified.
     pub pending: u64,
-    /// Records and fields that are refused.
+    /// Records and fields that are refused or left out.
     pub failed: u64,
+    /// Of these, what no vendor has seen: left out by ourselves.
+    #[serde(default)]
+    pub left_out: u64,
 }
 
 impl Summary {
@@ -249,6 +252,7 @@ impl Connection {
         let counts = self.store.read(|tx| tx.counts()).await?;
         summary.pending = counts.pending + counts.verifying;
         summary.failed = counts.failed;
+        summary.left_out = counts.left_out;
         Ok(())
     }
 
@@ -364,7 +368,9 @@ impl Connection {
             self.verify_unanswered(priority).await?;
             let pushed = self.push(Dirty::Backfill, priority, progress).await?;
             summary.written += pushed;
-            progress.stage(Stage::ReadingBack, 0, None);
+            if self.has_imports().await? {
+                progress.stage(Stage::ReadingBack, 0, None);
+            }
             let read_back = self.finish_imports(wait, priority, progress).await?;
             summary.read_back += read_back.rows;
             summary.lost += read_back.lost;
@@ -475,9 +481,10 @@ impl Connection {
                 let names = super::people::Names::read(tx)?;
                 let mut previews = Vec::new();
                 for link in links {
-                    if let Some(person) = super::people::gather_to_show(tx, link, &ready, &names)? {
-                        previews.push(person.preview(tx, &ready)?);
-                    }
+                    previews.extend(match super::people::gather_to_show(tx, link, &ready, &names)? {
+                        Some(person) => Some(person.preview(tx, &ready)?),
+                        None => super::people::show_left(tx, link, &ready)?,
+                    });
                 }
                 Ok(previews)
             })

@@ -509,6 +509,6 @@ fn report(what: &str, error: &EngineError) {
         EngineError::Side(error) if error.is_transient() => {
             tracing::warn!("{what}: {error}; it goes on by itself");
         }
-        error => tracing::error!("{what}: {error}"),
+        error => tracing::error!("{what}: {}", error.for_log()),
     }
 }

@@ -33,6 +33,8 @@ pub(super) enum What {
 
 /// An import, ready to be sent.
 pub(super) struct Batch {
+    /// It is in our hands until this is dropped: nobody is to take it for abandoned or lost.
+    pub(super) ours: Ours,
     pub(super) import: i64,
     pub(super) kind: Kind,
     pub(super) rows: Vec<(i64, Packed)>,
@@ -65,9 +67,10 @@ impl Ours {
         self.filling.lock().unwrap_or_else(PoisonError::into_inner).insert(import);
     }
 
-    pub(super) fn end(&mut self, import: i64) {
-        self.imports.remove(&import);
-        self.filling.lock().unwrap_or_else(PoisonError::into_inner).remove(&import);
+    /// This one goes into other hands.
+    fn hand_over(&mut self, import: i64) -> Self {
+        let imports = self.imports.take(&import).into_iter().collect();
+        Self { filling: Arc::clone(&self.filling), imports }
     }
 }
 
@@ -82,10 +85,8 @@ impl Drop for Ours {
 
 /// Imports that a push is filling.
 pub(super) struct Buckets {
-    pub(super) ours: Ours,
+    ours: Ours,
     by_kind: BTreeMap<Kind, Bucket>,
-    /// When Brevo was read for update imports.
-    pub(super) fresh_at: Option<DateTime<Utc>>,
 }
 
 /// One transaction's share of filling: what it files goes into the buckets only if it commits.
@@ -168,14 +169,14 @@ impl Buckets {
 
     fn take(&mut self, kind: Kind) -> Option<Batch> {
         let Bucket { import, rows, .. } = self.by_kind.remove(&kind)?;
-        Some(Batch { import, kind, rows })
+        Some(Batch { ours: self.ours.hand_over(import), import, kind, rows })
     }
 }
 
 impl Connection {
     /// Nothing waits yet.
     pub(super) fn buckets(&self) -> Buckets {
-        Buckets { ours: Ours::none(&self.filling), by_kind: BTreeMap::new(), fresh_at: None }
+        Buckets { ours: Ours::none(&self.filling), by_kind: BTreeMap::new() }
     }
 
     /// Imports whose rows were in the memory of a push that did not come to its end, or of an earlier process: nothing of
@@ -213,7 +214,7 @@ mod tests {
     async fn filled(rows: usize, bytes: usize) -> Buckets {
         let packed = Store::in_memory().unwrap().write(|tx| tx.pack("imports", &0_u8)).await.unwrap();
         let filling = Filling::default();
-        let mut buckets = Buckets { ours: Ours::none(&filling), by_kind: BTreeMap::new(), fresh_at: None };
+        let mut buckets = Buckets { ours: Ours::none(&filling), by_kind: BTreeMap::new() };
         let mut filing = buckets.begin_filing();
         filing.ours.begin(7);
         let kind = Kind { what: What::Create, lists: BTreeSet::new() };

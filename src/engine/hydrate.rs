@@ -203,7 +203,8 @@ impl Connection {
             }
             Err(error) if is_refusal(&error) => {
                 let not_found = matches!(&error, EngineError::Side(error) if error.kind == ErrorKind::NotFound);
-                let (words, now) = (error.to_string(), self.now());
+                let EngineError::Side(refusal) = error else { return Ok(1) };
+                let now = self.now();
                 self.store
                     .write(move |tx| {
                         tx.set_wants(&id, false, false)?;
@@ -215,7 +216,7 @@ impl Connection {
                         }
                         let link = tx.intercom_contact(&id)?.and_then(|row| row.link);
                         let subject = format!("contact {id}");
-                        tx.put_failure(&NewFailure::given_up(link, &subject, "read", &words), now)
+                        tx.put_failure(&NewFailure::refused(link, &subject, "read", &refusal), now)
                     })
                     .await?;
                 Ok(1)

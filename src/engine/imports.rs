@@ -1,7 +1,7 @@
 //! Bulk writes: sent and watched. Dangerous, and worth it (docs/decisions/0004): an import says "completed" with failed
 //! rows inside it, drops unknown attributes and `false`, and lands minutes later.
 
-use super::filling::{Batch, Buckets, Kind, What};
+use super::filling::{Batch, Kind, What};
 use super::observe::{base_of, pack_base};
 use super::push::Pushed;
 use super::read_back::{ReadBack, since};
@@ -14,8 +14,9 @@ use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::Base;
 use crate::store::contacts::ContactState;
 use crate::store::queues::{ImportRowState, ImportStage};
-use crate::store::{Result as Stored, Tx};
+use crate::store::{Packed, Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::{BoxFuture, Either};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -28,22 +29,90 @@ const LONGEST_IMPORT: TimeDelta = TimeDelta::minutes(30);
 /// For so long a read of Brevo counts as fresh for update imports that go out together.
 const FRESH: TimeDelta = TimeDelta::seconds(30);
 /// After this an import is looked at first, then after twice as long each time.
-const FIRST_LOOK: Duration = Duration::from_millis(250);
+const FIRST_LOOK: Duration = Duration::from_millis(100);
 /// How long an import that is over waits for the others, to be read back with them.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
+/// What became of an import's request.
+struct Sent {
+    pushed: Pushed,
+    fresh_at: Option<DateTime<Utc>>,
+}
+
+/// Sends imports while others are being filled: one at a time, and whoever has the next waits for it.
+pub(super) struct Sender<'a> {
+    connection: &'a Connection,
+    priority: Priority,
+    on_its_way: Option<BoxFuture<'a, Result<Sent, EngineError>>>,
+    /// When Brevo was read for update imports.
+    fresh_at: Option<DateTime<Utc>>,
+    pushed: Pushed,
+}
+
+impl<'a> Sender<'a> {
+    /// Nothing is on its way yet.
+    pub(super) fn new(connection: &'a Connection, priority: Priority) -> Self {
+        Self { connection, priority, on_its_way: None, fresh_at: None, pushed: Pushed::default() }
+    }
+
+    /// Sends this one, after the one before it.
+    pub(super) async fn send(&mut self, batch: Batch) -> Result<(), EngineError> {
+        self.wait().await?;
+        self.on_its_way = Some(Box::pin(self.connection.send_import(batch, self.fresh_at, self.priority)));
+        Ok(())
+    }
+
+    /// Waits until nothing is on its way.
+    pub(super) async fn wait(&mut self) -> Result<(), EngineError> {
+        let Some(sending) = &mut self.on_its_way else { return Ok(()) };
+        let sent = sending.await;
+        self.on_its_way = None;
+        self.note(sent?);
+        Ok(())
+    }
+
+    /// Does something else meanwhile. An import that failed is told of after it.
+    pub(super) async fn beside<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, EngineError> {
+        let mut work = std::pin::pin!(work);
+        let Some(sending) = &mut self.on_its_way else { return work.await };
+        match futures_util::future::select(work.as_mut(), sending).await {
+            Either::Left((done, _)) => done,
+            Either::Right((sent, _)) => {
+                self.on_its_way = None;
+                let done = work.await;
+                self.note(sent?);
+                done
+            }
+        }
+    }
+
+    fn note(&mut self, sent: Sent) {
+        self.fresh_at = sent.fresh_at;
+        self.pushed += sent.pushed;
+    }
+
+    /// What the imports that were sent came to.
+    pub(super) fn pushed(&self) -> Pushed {
+        self.pushed
+    }
+}
+
 impl Connection {
-    /// Sends one import. Its links take no other writes until it is read back.
-    pub(super) async fn send_import(
+    /// Sends one import. Its links take no other writes until it is read back. `fresh_at`: when Brevo was last read for
+    /// update imports.
+    async fn send_import(
         &self,
-        Batch { import, kind: Kind { what, lists }, rows }: Batch,
-        buckets: &mut Buckets,
+        Batch { ours, import, kind: Kind { what, lists }, rows }: Batch,
+        mut fresh_at: Option<DateTime<Utc>>,
         priority: Priority,
-    ) -> Result<Pushed, EngineError> {
+    ) -> Result<Sent, EngineError> {
         let creates = what != What::Update;
         let is_fresh = |read_at: DateTime<Utc>| self.now() - read_at < FRESH;
-        if !creates && !buckets.fresh_at.is_some_and(is_fresh) {
-            buckets.fresh_at = Some(self.now());
+        if !creates && !fresh_at.is_some_and(is_fresh) {
+            fresh_at = Some(self.now());
             // An import of existing contacts may lift a blocklisting: who opted out since the last read stays out of it.
             let scope = self.next_scope(SideName::Brevo, Resource::Contacts, false).await?;
             self.sweep_afresh(SideName::Brevo, Resource::Contacts, scope, priority).await?;
@@ -57,34 +126,32 @@ impl Connection {
                 for link in &overtaken {
                     tx.release_import(import, Some(*link), now, false)?;
                 }
-                let rows = rows
-                    .iter()
-                    .filter(|(link, _)| !overtaken.contains(link))
-                    .map(|(_, row)| row.unpack("imports"))
-                    .collect::<Stored<Vec<ImportRow>>>()?;
-                if rows.is_empty() {
+                let left: Vec<Packed> =
+                    rows.into_iter().filter(|(link, _)| !overtaken.contains(link)).map(|(_, row)| row).collect();
+                if left.is_empty() {
                     tx.end_import(import)?;
-                    return Ok(None);
+                } else {
+                    tx.import_leaves(import, left.len(), now)?;
                 }
-                tx.import_leaves(import, rows.len(), now)?;
-                let email_opted_out = what == What::CreateOptedOut;
-                Ok(Some(ImportBatch { rows, lists, update_existing: !creates, email_opted_out }))
+                Ok(left)
             })
             .await?;
-        let Some(batch) = batch else {
-            buckets.ours.end(import);
-            return Ok(Pushed::default());
-        };
+        if batch.is_empty() {
+            return Ok(Sent { pushed: Pushed::default(), fresh_at });
+        }
+        let rows = batch.iter().map(|row| row.unpack("imports")).collect::<Stored<Vec<ImportRow>>>()?;
+        drop(batch);
+        let email_opted_out = what == What::CreateOptedOut;
+        let batch = ImportBatch { rows, lists, update_existing: !creates, email_opted_out };
         let mut pushed = Pushed { requests: 1, ..Pushed::default() };
         let count = batch.rows.len();
         self.doors.crash.reach("after_import_intent");
         let answer = self.brevo.write(&Write::Import(batch), priority).await;
         self.doors.crash.reach("after_import_sent");
-        let recorded = self.record_import(import, creates, count, now, answer).await;
+        pushed += self.record_import(import, creates, count, now, answer).await?;
         // Until here it was in our hands: the request may have waited for its turn, and nobody was to take it for lost.
-        buckets.ours.end(import);
-        pushed += recorded?;
-        Ok(pushed)
+        drop(ours);
+        Ok(Sent { pushed, fresh_at })
     }
 
     async fn record_import(
@@ -133,7 +200,7 @@ impl Connection {
                 let about_us = |error: &SideError| matches!(error.kind, ErrorKind::Auth(_));
                 let transient = matches!(&other, Err(error) if error.is_transient() || about_us(error));
                 if let Err(error) = &other {
-                    tracing::warn!(rows = count, "an import was refused: {error}");
+                    tracing::warn!(rows = count, "an import was refused: {}", error.for_log());
                 }
                 pushed.failed = count as u64;
                 // Refused as a whole: one by one from now on, so that one bad row cannot hold up the rest.
@@ -185,7 +252,11 @@ impl Connection {
                 Ok(Fetched::Gone(_)) => return Ok(false),
                 Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => return Err(error.into()),
                 Err(error) => {
-                    tracing::warn!(link = id, "whether an import has made somebody who opted out is unknown: {error}");
+                    tracing::warn!(
+                        link = id,
+                        "whether an import has made somebody who opted out is unknown: {}",
+                        error.for_log()
+                    );
                     return Ok(false);
                 }
             },
@@ -221,7 +292,7 @@ impl Connection {
             Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => Err(error.into()),
             // Tried again, and the plan that follows the import brings it too.
             Err(error) => {
-                tracing::warn!(link = id, "an opt-out during an import did not get through: {error}");
+                tracing::warn!(link = id, "an opt-out during an import did not get through: {}", error.for_log());
                 Ok(false)
             }
         }

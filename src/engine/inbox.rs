@@ -81,13 +81,20 @@ impl Connection {
                         let (id, outcome) = match Notification::parse(&row.body) {
                             Ok(notification) => {
                                 let outcome = sparing(tx, source.now, || act(tx, &source, &notification, &mut follow))?;
-                                let outcome = outcome.unwrap_or_else(|| "the state of it cannot be read".to_owned());
+                                let outcome =
+                                    outcome.unwrap_or_else(|| Ok("the state of it cannot be read".to_owned()));
                                 (notification.id, outcome)
                             }
-                            Err(error) => (None, format!("unreadable: {error}")),
+                            Err(error) => (None, Err(format!("unreadable: {error}; kept and counted"))),
                         };
                         tx.count(&format!("webhook.{}", row.topic), 1)?;
-                        if log {
+                        if outcome.is_err() {
+                            tx.count(WEBHOOK_UNREADABLE, 1)?;
+                        }
+                        let (unreadable, outcome) = (outcome.is_err(), outcome.unwrap_or_else(|outcome| outcome));
+                        if unreadable {
+                            tracing::warn!(topic = %row.topic, id, seq = row.seq, outcome = %outcome, "webhook");
+                        } else if log {
                             tracing::info!(topic = %row.topic, id, seq = row.seq, outcome = %outcome, "webhook");
                         }
                         tx.finish_inbox(row.seq, &outcome, source.now)?;
@@ -193,7 +200,7 @@ impl Connection {
 pub(super) fn unless_refused(what: &'static str, read: Result<(), EngineError>) -> Result<(), EngineError> {
     match read {
         Err(error) if is_refusal(&error) => {
-            tracing::warn!("a {what} that a webhook named cannot be read: {error}");
+            tracing::warn!("a {what} that a webhook named cannot be read: {}", error.for_log());
             Ok(())
         }
         other => other,
@@ -231,21 +238,31 @@ impl Follow {
     }
 }
 
-/// Applies one notification. What it says of the outcome is for the log and holds nothing personal.
+/// A notification of this topic that names no record is of another shape than Intercom's.
+fn is_about_a_record(topic: &Topic) -> bool {
+    !matches!(topic, Topic::Ping | Topic::Unknown(_) | Topic::ConversationPartRedacted)
+}
+
+/// Applies one notification. What it says of the outcome (`Err`: nothing can be done with it) is for the log and holds
+/// nothing personal.
 fn act(
     tx: &Tx<'_>,
     source: &super::observe::Source,
     notification: &Notification,
     follow: &mut Follow,
-) -> Stored<String> {
+) -> Stored<Result<String, String>> {
     // A notification that names no workspace is taken for ours: old payloads lack the name, and its signature is ours.
     if notification.app_id.as_ref().is_some_and(|app| app.as_str() != source.ready.workspace) {
         tx.count(WEBHOOK_OTHER_WORKSPACE, 1)?;
-        return Ok("of another workspace: changes nothing".to_owned());
+        return Ok(Ok("of another workspace: changes nothing".to_owned()));
     }
     if let Topic::Unknown(_) = notification.topic {
         tx.count(WEBHOOK_UNKNOWN_TOPIC, 1)?;
-        return Ok("unknown topic: kept and counted".to_owned());
+        return Ok(Ok("unknown topic: kept and counted".to_owned()));
+    }
+    let effects = notification.effects();
+    if effects.is_empty() && is_about_a_record(&notification.topic) {
+        return Ok(Err("unreadable: it names no record; kept and counted".to_owned()));
     }
     let mut applied = 0;
     let mut reads = 0;
@@ -255,7 +272,7 @@ fn act(
     if let Some(tag) = notification.tag().filter(|_| sync.tags && !off) {
         applied += u64::from(source.apply(tx, &Observation::Tag(tag))?);
     }
-    for effect in notification.effects() {
+    for effect in effects {
         // An opt-out counts always: the person is in Brevo still, and may be mailed from there.
         if (off || is_effect_off(&effect, sync)) && !matches!(effect, Effect::OptedOut { .. }) {
             dropped = true;
@@ -299,9 +316,9 @@ fn act(
     }
     if dropped && applied + reads == 0 {
         tx.count("webhook_switched_off", 1)?;
-        return Ok("switched off in the config: kept and counted".to_owned());
+        return Ok(Ok("switched off in the config: kept and counted".to_owned()));
     }
-    Ok(format!("{applied} applied, {reads} to read"))
+    Ok(Ok(format!("{applied} applied, {reads} to read")))
 }
 
 /// Whether the config switches off what the topic is about.
@@ -415,5 +432,7 @@ pub(super) const REMEMBERED_DAYS: i64 = 7;
 pub const LONGEST_BODY: usize = webhook::LONGEST_BODY;
 /// Counts the notifications that named another workspace.
 pub const WEBHOOK_OTHER_WORKSPACE: &str = "webhook_other_workspace";
+/// Counts the notifications of a known topic that name no record.
+pub const WEBHOOK_UNREADABLE: &str = "webhook_unreadable";
 /// Counts the notifications of a topic that we do not know.
 pub const WEBHOOK_UNKNOWN_TOPIC: &str = "webhook_unknown_topic";

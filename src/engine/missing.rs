@@ -34,7 +34,7 @@ impl Connection {
                 Ok(()) => settled += 1,
                 Err(EngineError::Store(error)) => self.spare::<()>(Err(error.into())).await.map(drop)?,
                 Err(error) if matches!(&error, EngineError::Side(_)) && !stops_everything(&error) => {
-                    tracing::warn!("a contact that is missing cannot be looked for yet: {error}");
+                    tracing::warn!("a contact that is missing cannot be looked for yet: {}", error.for_log());
                     // It goes behind the others: it may be this one alone that cannot be looked for.
                     let at = self.now() + if is_refusal(&error) { AFTER_REFUSAL } else { AFTER_FAILURE };
                     self.store.write(move |tx| tx.set_gone_check(&id, at)).await?;

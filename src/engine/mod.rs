@@ -53,14 +53,15 @@ mod verify;
 pub use access::{Refusal, refusals};
 pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
-pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC};
+pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
 pub use prepare::Ready;
 pub use settings::Settings;
+pub use unreadable::FIELD as UNREADABLE_FIELD;
 
 use crate::doors::Doors;
-use crate::mapping::Clash;
+use crate::mapping::Misfit;
 use crate::model::{Side, SideError};
 use crate::store::{Store, StoreError};
 use arc_swap::ArcSwap;
@@ -73,21 +74,6 @@ use tokio::sync::Notify;
 /// from the last attempt (or from the start, after a crash): the client waits 30 s for an answer, and a server or a
 /// proxy may hold a request about as long again.
 pub const LATE_LANDING: Duration = Duration::from_secs(90);
-
-/// A list that the config names by id and Brevo does not have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoSuchList {
-    /// Its id.
-    pub id: i64,
-    /// What for.
-    pub used_for: String,
-}
-
-impl std::fmt::Display for NoSuchList {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Brevo has no list {}; the config names it for {}", self.id, self.used_for)
-    }
-}
 
 /// Every kind of notice that is kept for people.
 pub const NOTICE_KINDS: [&str; 12] = [
@@ -114,15 +100,10 @@ pub enum EngineError {
     /// The state.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Attributes whose type does not fit the mapping.
-    #[error("the mapping does not fit the Brevo account:\n{}", .0.iter().map(|clash| format!("  {clash}\n    → {}", clash.help)).collect::<Vec<_>>().join("\n"))]
-    Clashes(Vec<Clash>),
-    /// Lists that the config names by id are not there: all of them, so that one look at the config is enough.
-    #[error(
-        "{}. Lists can also be named by name, and are then made if missing",
-        .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    )]
-    NoSuchLists(Vec<NoSuchList>),
+    /// Attributes of another type than the mapping implies, and lists named by id that are not there: all of them, so
+    /// that one look at the config is enough.
+    #[error("config and accounts do not fit: {}", in_lines(.0))]
+    Unfit(Vec<Misfit>),
     /// A sweep that cannot end well.
     #[error("{side} {resource}: {why}; the sweep was given up and starts again at the next run")]
     Sweep {
@@ -144,10 +125,27 @@ pub enum EngineError {
     EverythingFailed(u64),
 }
 
+/// One misfit a line, each with what helps.
+fn in_lines(misfits: &[Misfit]) -> String {
+    let line = |misfit: &Misfit| {
+        let help = misfit.help.as_ref().map(|help| format!("; {help}")).unwrap_or_default();
+        format!("\n  {misfit}{help}")
+    };
+    misfits.iter().map(line).collect()
+}
+
 impl EngineError {
+    /// For the log: without what a vendor says of a record.
+    pub(crate) fn for_log(&self) -> String {
+        match self {
+            Self::Side(error) => error.for_log(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether it is config or mapping that must be changed.
     pub fn is_config(&self) -> bool {
-        matches!(self, Self::Clashes(_) | Self::NoSuchLists(_))
+        matches!(self, Self::Unfit(_))
     }
 }
 

@@ -5,7 +5,7 @@ use super::unreadable::{self, replaceable};
 use super::{Ready, Settings};
 use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
-    OptOutReason,
+    OptOutReason, SideName,
 };
 use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
@@ -339,9 +339,11 @@ pub(super) fn settle_now(
     let left = Some(&settled.flights).filter(|left| !left.is_empty());
     settle_as(tx, link.id, &settled.base, left)?;
     for rule in &settled.refused {
-        let message = "Brevo accepted the request but kept the old value; it is not sent again until the source, the \
+        let message = "it accepted the request, but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";
-        tx.put_failure(&NewFailure::given_up(Some(link.id), &subject_of(tx, link)?, rule, message), now)?;
+        let subject = subject_of(tx, link)?;
+        let failure = NewFailure::left_out(Some(link.id), &subject, rule, message);
+        tx.put_failure(&NewFailure { refused_by: Some(SideName::Brevo), ..failure }, now)?;
     }
     Ok(!answered || flights.more || settled.base != base || !settled.flights.is_empty())
 }

@@ -2,7 +2,7 @@
 //! a new plan is made an option before it is written.
 
 use super::observe::to_json;
-use super::people::{self, Names};
+use super::people::Person;
 use super::{Connection, EngineError, LATE_LANDING, Ready, Told};
 use crate::model::{Attribute, AttributeKind, ErrorKind, Priority, SideError, Write};
 use chrono::{DateTime, Utc};
@@ -21,7 +21,7 @@ impl Connection {
     pub(super) async fn ensure_options(
         &self,
         ready: Arc<Ready>,
-        links: &[i64],
+        people: &[Person],
         priority: Priority,
     ) -> Result<Arc<Ready>, EngineError> {
         let chosen = |kind: &AttributeKind| matches!(kind, AttributeKind::Category | AttributeKind::MultipleChoice);
@@ -31,28 +31,12 @@ impl Connection {
         // One at a time, each upon what the one before has added: Brevo replaces a category's options as a whole.
         let _alone = self.options.lock().await;
         let ready = self.ready().unwrap_or(ready);
-        let (links, asking) = (links.to_vec(), Arc::clone(&ready));
-        let missing: BTreeMap<String, BTreeSet<String>> = self
-            .store
-            .write(move |tx| {
-                let names = Names::read(tx)?;
-                let mut missing: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-                for link in links {
-                    // What cannot be read is noted when it is planned.
-                    let person = match people::gather(tx, link, &asking, &names) {
-                        Err(error) if error.unreadable().is_some() => continue,
-                        person => person?,
-                    };
-                    let Some(person) = person else { continue };
-                    for (attribute, label) in
-                        asking.mapping.rules.iter().flat_map(|rule| rule.missing_options(&person.record))
-                    {
-                        missing.entry(attribute).or_default().insert(label);
-                    }
-                }
-                Ok(missing)
-            })
-            .await?;
+        let mut missing: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for person in people {
+            for (attribute, label) in ready.mapping.rules.iter().flat_map(|rule| rule.missing_options(&person.record)) {
+                missing.entry(attribute).or_default().insert(label);
+            }
+        }
         if missing.is_empty() {
             return Ok(ready);
         }
@@ -62,7 +46,7 @@ impl Connection {
             Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => return Err(error.into()),
             // Those who need them wait.
             Err(error) => {
-                tracing::warn!("options could not be added yet: {error}");
+                tracing::warn!("options could not be added yet: {}", error.for_log());
                 return Ok(ready);
             }
         };
@@ -94,13 +78,13 @@ impl Connection {
                         return Err(error.into());
                     }
                     Err(EngineError::Side(error)) if error.is_transient() => {
-                        tracing::warn!(attribute = %name, "options could not be added yet: {error}");
+                        tracing::warn!(attribute = %name, "options could not be added yet: {}", error.for_log());
                         continue;
                     }
                     // Refused for good, they count as there: a value that Brevo drops is found by the verifying read, and
                     // listed.
                     Err(EngineError::Side(error)) => {
-                        tracing::warn!(attribute = %name, "options could not be added: {error}");
+                        tracing::warn!(attribute = %name, "options could not be added: {}", error.for_log());
                     }
                     Err(error) => return Err(error),
                 }

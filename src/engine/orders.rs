@@ -3,6 +3,7 @@
 
 use super::observe::{from_json, to_json};
 use super::{Connection, EngineError, Progress, Stage, Summary, SyncOptions};
+use crate::mapping::Misfit;
 use crate::model::SideError;
 use crate::store::orders::{OrderRow, OrderState};
 use crate::store::{Store, StoreError};
@@ -48,7 +49,7 @@ pub enum Ended {
     /// A vendor stopped it.
     Vendor(Box<SideError>),
     /// Config and account do not fit.
-    Config(String),
+    Config(Vec<Misfit>),
     /// Anything else, in words.
     Failed(String),
 }
@@ -57,7 +58,7 @@ impl From<&EngineError> for Ended {
     fn from(error: &EngineError) -> Self {
         match error {
             EngineError::Side(error) => Self::Vendor(error.clone()),
-            error if error.is_config() => Self::Config(error.to_string()),
+            EngineError::Unfit(misfits) => Self::Config(misfits.clone()),
             error => Self::Failed(error.to_string()),
         }
     }
@@ -215,7 +216,7 @@ impl Connection {
             let ended = match &result {
                 Ok(summary) => Ended::Synced(Box::new(summary.clone())),
                 Err(error) => {
-                    tracing::warn!(order = id, "the run that was ordered failed: {error}");
+                    tracing::warn!(order = id, "the run that was ordered failed: {}", error.for_log());
                     Ended::from(error)
                 }
             };
@@ -282,5 +283,19 @@ mod tests {
         let text = to_json("orders", &Ended::from(&EngineError::from(error))).unwrap();
         let Ended::Vendor(back) = from_json("orders", &text).unwrap() else { panic!("{text}") };
         assert_eq!(back.kind, crate::model::ErrorKind::Auth(crate::model::AuthProblem::BlockedIp));
+    }
+
+    #[test]
+    fn what_does_not_fit_reaches_whoever_waits_with_its_place() {
+        let misfit = Misfit {
+            spot: Some(crate::mapping::Spot { file: "config.yaml".to_owned(), line: 5, column: 24 }),
+            about: crate::mapping::About::List,
+            message: "Brevo has no list 999".to_owned(),
+            expected: "another".to_owned(),
+            help: None,
+        };
+        let text = to_json("orders", &Ended::from(&EngineError::Unfit(vec![misfit.clone()]))).unwrap();
+        let Ended::Config(back) = from_json("orders", &text).unwrap() else { panic!("{text}") };
+        assert_eq!(back, [misfit]);
     }
 }

@@ -7,7 +7,7 @@
 
 use super::observe::{QueuedEvent, from_json};
 use super::{Connection, EngineError};
-use crate::model::{Answer, BrevoContactId, ErrorKind, OutgoingEvent, Priority, SideError, Write};
+use crate::model::{Answer, BrevoContactId, ErrorKind, OutgoingEvent, Priority, SideError, SideName, Write};
 use crate::store::links::LinkState;
 use crate::store::listings::NewFailure;
 use crate::store::queues::OutboxRow;
@@ -123,7 +123,8 @@ impl Connection {
                 if !later.is_empty() {
                     tracing::warn!(
                         events = later.len(),
-                        "Brevo cannot say now whether it has events whose answer was lost; asked again later: {error}"
+                        "Brevo cannot say now whether it has events whose answer was lost; asked again later: {}",
+                        error.for_log()
                     );
                     self.store
                         .write(move |tx| {
@@ -140,7 +141,8 @@ impl Connection {
                 tracing::warn!(
                     events = again.len(),
                     "Brevo does not say whether it has events whose answer was lost; they are sent again and may be there \
-                     twice, each under the same linkspan_key: {error}"
+                     twice, each under the same linkspan_key: {}",
+                    error.for_log()
                 );
                 self.readdressed(again, now).await
             }
@@ -179,7 +181,7 @@ fn addressed(tx: &Tx<'_>, row: OutboxRow, now: DateTime<Utc>) -> Stored<Option<(
         // Somebody without an address, perhaps for ever.
         None if now - row.queued_at > LONGEST_WAIT => {
             tx.set_outbox(&row.key, "dead", now, false)?;
-            list_dead(tx, &row.key, "its person is no contact in Brevo", now)?;
+            list_dead(tx, &row.key, None, now)?;
             Ok(None)
         }
         // Whose Brevo contact is not known yet waits, and is asked for again with the next cycle.
@@ -202,9 +204,15 @@ fn event_of(row: OutboxRow, contact: BrevoContactId) -> Stored<(OutboxRow, Outgo
     Ok((row, event))
 }
 
-fn list_dead(tx: &Tx<'_>, key: &str, message: &str, now: DateTime<Utc>) -> Stored<()> {
+/// Lists an event that is given up: with what Brevo says, if it was asked.
+fn list_dead(tx: &Tx<'_>, key: &str, refusal: Option<(&str, Option<u16>)>, now: DateTime<Utc>) -> Stored<()> {
     let subject = format!("event {key}");
-    tx.put_failure(&NewFailure::given_up(None, &subject, "", message), now)
+    let left_out = NewFailure::left_out(None, &subject, "", "its person has been no contact in Brevo for seven days");
+    let failure = match refusal {
+        Some((message, status)) => NewFailure { refused_by: Some(SideName::Brevo), message, status, ..left_out },
+        None => left_out,
+    };
+    tx.put_failure(&failure, now)
 }
 
 /// What became of a request; how many events were accepted.
@@ -221,8 +229,8 @@ fn record(
             Ok(Answer::EventsAccepted { failed }) => failed.iter().find(|(place, _)| *place == index),
             _ => None,
         };
-        let (words, transient) = match (answer, refused) {
-            (_, Some((_, words))) => (words.clone(), false),
+        let (words, status, transient) = match (answer, refused) {
+            (_, Some((_, words))) => (words.as_str(), None, false),
             (Ok(_), None) => {
                 sent += 1;
                 tx.set_outbox(&row.key, "sent", now, false)?;
@@ -238,13 +246,13 @@ fn record(
                 tx.set_outbox(&row.key, "open", now + AFTER_REFUSAL, false)?;
                 continue;
             }
-            (Err(error), None) => (error.to_string(), error.is_transient()),
+            (Err(error), None) => (error.message.as_str(), error.status, error.is_transient()),
         };
         let dead = !transient && row.tries + 1 >= MOST_TRIES;
         let wait = TimeDelta::seconds(30 << row.tries.min(6));
         tx.set_outbox(&row.key, if dead { "dead" } else { "open" }, now + wait, true)?;
         if dead {
-            list_dead(tx, &row.key, &words, now)?;
+            list_dead(tx, &row.key, Some((words, status)), now)?;
         }
     }
     Ok(sent)

@@ -1,20 +1,21 @@
 //! One person's views, gathered from the store, and the plan for them.
 
 use super::Ready;
-use super::observe::{base_of, flights_of, pack_base};
+use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
-use crate::mapping::FieldProblem;
+use crate::mapping::FieldRule;
 use crate::model::{
-    BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, Value,
+    BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, SideName, Value,
 };
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
-use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
 use crate::store::facts::Channel;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::{Result, Tx};
 use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A person as the planner sees them.
@@ -49,6 +50,34 @@ pub(super) struct Planned {
     pub(super) watched: Option<crate::store::Packed>,
 }
 
+/// A plan of which nothing is on disk yet.
+pub(super) struct Draft {
+    person: Person,
+    plan: PersonPlan,
+    quarantined: BTreeMap<String, String>,
+}
+
+impl Draft {
+    pub(super) fn link(&self) -> i64 {
+        self.person.link.id
+    }
+
+    /// Makes it a plan, if nothing has happened to the person since they were gathered: claims the phone, notes what
+    /// people should know, and keeps base where nothing is to be written. `None`: nothing to send.
+    pub(super) fn settle(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Planned>> {
+        let Self { person, plan, quarantined } = self;
+        if tx.link(person.link.id)?.as_ref() != Some(&person.link) {
+            // The link is still marked: it is gathered again.
+            return Ok(None);
+        }
+        if person.awaits_answer() {
+            person.plan_ahead(plan, tx)
+        } else {
+            person.plan(plan, quarantined, tx, ready, now)
+        }
+    }
+}
+
 /// What `mapping preview` shows about a person.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Preview {
@@ -60,6 +89,8 @@ pub struct Preview {
     pub brevo: Option<i64>,
     /// Brevo's contact was deleted there: nothing is written, and none is made again.
     pub brevo_gone: bool,
+    /// Nobody of this address is there in Intercom any more: what became of them, and what that means.
+    pub left: Option<String>,
     /// One row a rule.
     pub fields: Vec<PreviewField>,
     /// Lists to join and to leave.
@@ -75,12 +106,12 @@ pub struct Preview {
 pub struct PreviewField {
     /// The rule.
     pub rule: String,
-    /// Intercom's value.
-    pub intercom: Option<String>,
-    /// Brevo's value.
-    pub brevo: Option<String>,
-    /// What would be written.
-    pub write: Option<String>,
+    /// Intercom's value; null: none.
+    pub intercom: Json,
+    /// Brevo's values, by attribute; null: none.
+    pub brevo: BTreeMap<String, Json>,
+    /// What would be written, by attribute; null: cleared.
+    pub write: BTreeMap<String, Json>,
     /// Why, or why not.
     pub why: String,
 }
@@ -99,6 +130,62 @@ impl Names {
 /// Gathers a person. `None`: nothing is to be planned for this link (and it is marked so).
 pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Result<Option<Person>> {
     gather_in(tx, id, ready, names, LinkState::Active)
+}
+
+fn json_of(value: Option<&Value>) -> Json {
+    value.map_or(Json::Null, Value::to_json)
+}
+
+/// What a rule's attributes hold in Brevo.
+fn shown_in_brevo(rule: &FieldRule, contact: Option<&BrevoContact>) -> BTreeMap<String, Json> {
+    let Some(contact) = contact else { return BTreeMap::new() };
+    let cells = rule.observed(&contact.attributes);
+    rule.targets.iter().zip(&cells).map(|(target, cell)| (target.attribute.clone(), json_of(cell.as_ref()))).collect()
+}
+
+/// A link whose people are not there any more in Intercom: nothing is planned for it, and that is what is shown.
+pub(super) fn show_left(tx: &Tx<'_>, id: i64, ready: &Ready) -> Result<Option<Preview>> {
+    let Some(link) = tx.link(id)? else { return Ok(None) };
+    let members = tx.members(id)?;
+    let fate = |row: &IntercomRow| {
+        let fate = match row.state {
+            ContactState::Live => "is there",
+            ContactState::Archived => "was archived",
+            ContactState::Missing => "was not found, and it is being looked for",
+            // Intercom shows neither of them, and not always says which it was.
+            ContactState::Deleted => "was deleted or archived",
+            ContactState::Merged => "was merged into another contact",
+        };
+        format!("Intercom contact {} {fate}.", row.contact.id)
+    };
+    let mut left: Vec<String> = members.iter().map(fate).collect();
+    if left.is_empty() {
+        left.push("No Intercom contact has this address any more.".to_owned());
+    }
+    left.push(match link.brevo_id {
+        Some(brevo) => format!("Brevo contact {brevo} is left alone: nothing is written, and it is not deleted."),
+        None => "There is no Brevo contact of theirs, and none is made.".to_owned(),
+    });
+    let brevo = link.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
+    let fields = ready.mapping.rules.iter().map(|rule| PreviewField {
+        rule: rule.key.clone(),
+        intercom: Json::Null,
+        brevo: shown_in_brevo(rule, brevo.as_ref()),
+        write: BTreeMap::new(),
+        why: "nothing is written: nobody of this address is left in Intercom".to_owned(),
+    });
+    let out = members.iter().any(|row| row.contact.consent.email_opted_out());
+    Ok(Some(Preview {
+        link: id,
+        intercom: members.first().map_or_else(|| "–".to_owned(), |row| row.contact.id.to_string()),
+        brevo: link.brevo_id.map(crate::model::BrevoContactId::get),
+        brevo_gone: link.brevo_id.is_some() && brevo.is_none(),
+        left: Some(left.join(" ")),
+        fields: fields.collect(),
+        lists: Vec::new(),
+        consent: if out { "had opted out in Intercom" } else { "no opt-out in Intercom when last seen" }.to_owned(),
+        notices: Vec::new(),
+    }))
 }
 
 /// Somebody to be shown in a preview: also one whose Brevo contact is gone, for whom nothing is planned any more.
@@ -178,9 +265,8 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
 /// The fields whose trouble is not over with this plan.
 pub(super) fn still_failing<'a>(plan: &'a PersonPlan, quarantined: &'a BTreeMap<String, String>) -> Vec<&'a str> {
     let refused = plan.base.fields.iter().filter(|(_, base)| base.refused.is_some()).map(|(key, _)| key.as_str());
-    let phone = (!quarantined.is_empty()).then_some("SMS");
     let quarantined = quarantined.keys().map(String::as_str);
-    plan.problems.keys().map(String::as_str).chain(refused).chain(quarantined).chain(phone).collect()
+    plan.problems.keys().map(String::as_str).chain(refused).chain(quarantined).collect()
 }
 
 impl Person {
@@ -210,32 +296,46 @@ impl Person {
         self.plan_with(ready, &self.link.quarantined)
     }
 
-    /// Plans, claims the phone, notes what people should know, and keeps base where nothing is to be written.
-    /// `None`: nothing to send.
-    pub(super) fn plan(self, tx: &Tx<'_>, ready: &Ready, bulk: bool, now: DateTime<Utc>) -> Result<Option<Planned>> {
-        if self.link.flights.is_some() && !self.link.answered {
-            return self.plan_ahead(tx, ready);
+    /// The plan as far as it needs nothing but what was gathered. `bulk`: an import is to carry as much as it can.
+    pub(super) fn draft(self, ready: &Ready, bulk: bool) -> Draft {
+        if self.awaits_answer() {
+            let plan = self.dry_plan(ready);
+            return Draft { quarantined: self.link.quarantined.clone(), person: self, plan };
         }
-        let mut quarantined = self.still_quarantined(tx, ready)?;
+        let quarantined = self.still_quarantined(ready);
         let mut plan = self.plan_with(ready, &quarantined);
         if bulk && let Some(most) = self.without_phone(ready, &plan, &quarantined) {
             plan = most;
         }
+        Draft { person: self, plan, quarantined }
+    }
+
+    /// The outcome of an earlier write is not known yet.
+    fn awaits_answer(&self) -> bool {
+        self.link.flights.is_some() && !self.link.answered
+    }
+
+    /// Claims the phone, notes what people should know, and keeps base where nothing is to be written.
+    /// `None`: nothing to send.
+    fn plan(
+        self,
+        mut plan: PersonPlan,
+        mut quarantined: BTreeMap<String, String>,
+        tx: &Tx<'_>,
+        ready: &Ready,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Planned>> {
+        if quarantined != self.link.quarantined {
+            tx.set_quarantined(self.link.id, &quarantined)?;
+        }
         // A phone that another contact has would make Brevo refuse the whole contact: it is written without.
         if let Some(Some(phone)) = plan.change.attributes.get("SMS")
-            && !tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
+            && let Some(holder) = tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
         {
             quarantined.extend(self.phone_rules(ready));
             tx.set_quarantined(self.link.id, &quarantined)?;
             plan = self.plan_with(ready, &quarantined);
-            plan.problems.insert(
-                "SMS".to_owned(),
-                FieldProblem {
-                    field: "SMS".to_owned(),
-                    message: "another contact has this phone number; Brevo allows each number once".to_owned(),
-                    help: None,
-                },
-            );
+            self.list_phone(tx, ready, holder, now)?;
         } else if let Some(Some(ext_id)) = plan.change.ext_id.as_ref().map(Some)
             && tx.brevo_contact_by_ext_id(ext_id)?.is_some_and(|holder| Some(holder.id) != self.link.brevo_id)
         {
@@ -318,8 +418,7 @@ impl Person {
     /// While the outcome of a write is not known, nothing is planned but an opt-out: it sets one flag, whatever the
     /// earlier write did or still does. That one goes on being watched as it was; should it land late and lift the
     /// blocklisting (a rename does), the read that verifies it shows that, and the opt-out is written again.
-    fn plan_ahead(self, tx: &Tx<'_>, ready: &Ready) -> Result<Option<Planned>> {
-        let plan = self.dry_plan(ready);
+    fn plan_ahead(self, plan: PersonPlan, tx: &Tx<'_>) -> Result<Option<Planned>> {
         if !self.opts_out(&plan) {
             // Urgent for nothing: what else there is waits for the verifying read, which marks the link again.
             tx.no_opt_out(self.link.id)?;
@@ -367,6 +466,30 @@ impl Person {
         })
     }
 
+    /// Lists that the phone is left out because of whom it belongs to: with Brevo's own words, if it has refused the
+    /// number to that one already.
+    fn list_phone(&self, tx: &Tx<'_>, ready: &Ready, holder: PhoneHolder, now: DateTime<Utc>) -> Result<()> {
+        let subject = format!("contact {}", self.primary);
+        let (who, refusal) = match holder {
+            PhoneHolder::Brevo(id) => (format!("Brevo contact {id}"), None),
+            PhoneHolder::Link(id) => {
+                let who = tx.link(id)?.map(|link| subject_of(tx, &link)).transpose()?;
+                (who.unwrap_or_else(|| "another contact".to_owned()), tx.refusal_of_phone(id)?)
+            }
+        };
+        let (message, refused_by, status) = match refusal {
+            Some((words, status)) => {
+                (format!("{words} [said of {who}, which has the same number]"), Some(SideName::Brevo), status)
+            }
+            None => (format!("{who} has this phone number, and Brevo allows each number once"), None, None),
+        };
+        for (rule, _) in self.phone_rules(ready) {
+            let failure = NewFailure::left_out(Some(self.link.id), &subject, &rule, &message);
+            tx.put_failure(&NewFailure { refused_by, status, ..failure }, now)?;
+        }
+        Ok(())
+    }
+
     /// An import can carry it without harm: no clears, no consent of an existing contact, nobody blocklisted, first try.
     fn importable(&self, plan: &PersonPlan) -> bool {
         let PersonPlan { change, base, alone, .. } = plan;
@@ -385,7 +508,7 @@ impl Person {
     }
 
     /// Values that Brevo refuses and that would still be sent; what the mapping makes of another value may be tried.
-    fn still_quarantined(&self, tx: &Tx<'_>, ready: &Ready) -> Result<BTreeMap<String, String>> {
+    fn still_quarantined(&self, ready: &Ready) -> BTreeMap<String, String> {
         let mut left = self.link.quarantined.clone();
         left.retain(|key, refused| {
             let Some(rule) = ready.mapping.rules.iter().find(|rule| rule.key == *key) else {
@@ -396,10 +519,7 @@ impl Person {
                 _ => true,
             }
         });
-        if left != self.link.quarantined {
-            tx.set_quarantined(self.link.id, &left)?;
-        }
-        Ok(left)
+        left
     }
 
     /// Whether another person's Brevo contact shows the address, because somebody gave it that by hand: then Brevo
@@ -440,7 +560,7 @@ impl Person {
             }
         }
         for (rule, problem) in &plan.problems {
-            tx.put_failure(&NewFailure::given_up(Some(self.link.id), &subject, rule, &problem.message), now)?;
+            tx.put_failure(&NewFailure::left_out(Some(self.link.id), &subject, rule, &problem.message), now)?;
         }
         Ok(())
     }
@@ -469,21 +589,17 @@ impl Person {
             // Without a Brevo contact the plan is to make one: that is just what does not happen here.
             plan.change = ContactChange::default();
         }
-        let show = |cells: &[Option<Value>]| {
-            let shown: Vec<String> = cells.iter().flatten().map(ToString::to_string).collect();
-            (!shown.is_empty()).then(|| shown.join(" | "))
-        };
         let fields = ready
             .mapping
             .rules
             .iter()
             .map(|rule| {
-                let written: Vec<String> = rule
+                let write = rule
                     .targets
                     .iter()
                     .filter_map(|target| {
                         let value = plan.change.attributes.get(&target.attribute)?;
-                        Some(value.as_ref().map_or_else(|| "(cleared)".to_owned(), ToString::to_string))
+                        Some((target.attribute.clone(), json_of(value.as_ref())))
                     })
                     .collect();
                 let why = match (plan.problems.get(&rule.key), plan.causes.get(&rule.key)) {
@@ -494,9 +610,9 @@ impl Person {
                 };
                 PreviewField {
                     rule: rule.key.clone(),
-                    intercom: rule.source_value(&self.record).map(|value| value.to_string()),
-                    brevo: self.brevo.as_ref().and_then(|contact| show(&rule.observed(&contact.attributes))),
-                    write: (!written.is_empty()).then(|| written.join(" | ")),
+                    intercom: json_of(rule.source_value(&self.record).as_ref()),
+                    brevo: shown_in_brevo(rule, self.brevo.as_ref()),
+                    write,
                     why,
                 }
             })
@@ -522,6 +638,7 @@ impl Person {
             intercom: self.primary.to_string(),
             brevo: self.link.brevo_id.map(crate::model::BrevoContactId::get),
             brevo_gone: gone,
+            left: None,
             fields,
             lists,
             consent,

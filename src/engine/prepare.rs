@@ -1,8 +1,12 @@
 //! Before the first write: which accounts these are, which attributes and lists exist, and what must be made first.
 
-use super::{Connection, EngineError, NoSuchList, Settings, Told};
-use crate::mapping::{ListName, ListRule, Mapping};
-use crate::model::{Answer, BrevoListId, Cursor, Observation, Priority, ReadRequest, Resource, Scope, SideName, Write};
+use super::{Connection, EngineError, Settings, Told};
+use crate::mapping::{About, ListName, ListRule, Mapping, Misfit, nearest};
+use crate::model::{
+    Answer, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideError,
+    SideName, Write,
+};
+use crate::store::StoreError;
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,6 +37,8 @@ pub struct Ready {
     pub missing_attributes: Vec<String>,
     /// Lists that do not exist yet, by name.
     pub missing_lists: Vec<String>,
+    /// What fits and is probably not meant so: an attribute that the workspace has not.
+    pub doubts: Vec<Misfit>,
 }
 
 impl Ready {
@@ -52,6 +58,39 @@ impl Ready {
     }
 }
 
+/// Lists that are named in a message, at most.
+const MOST_NAMED: usize = 12;
+
+/// What is to be said of a rule whose list is named by an id that the account has not.
+fn no_such_list(rule: &ListRule, existing: &BTreeMap<BrevoListId, String>) -> Option<Misfit> {
+    let ListName::Id(id) = &rule.list else { return None };
+    if existing.contains_key(id) {
+        return None;
+    }
+    let in_words = |(id, name): (&BrevoListId, &String)| format!("{id} “{name}”");
+    let ids: BTreeMap<String, (&BrevoListId, &String)> =
+        existing.iter().map(|(id, name)| (id.to_string(), (id, name))).collect();
+    let near = nearest(&id.to_string(), ids.keys().map(String::as_str)).and_then(|id| ids.get(id));
+    let help = match (near, existing.len()) {
+        (Some(near), _) => format!("did you mean {}?", in_words(*near)),
+        (None, 0) => "the account has no list yet; one that is named by its name is made".to_owned(),
+        (None, count) => {
+            let named: Vec<String> = existing.iter().take(MOST_NAMED).map(in_words).collect();
+            let more = count.checked_sub(MOST_NAMED).filter(|more| *more > 0);
+            let more =
+                more.map(|more| format!(" and {more} more (in Brevo under Contacts, Lists)")).unwrap_or_default();
+            format!("there are {}{more}", named.join(", "))
+        }
+    };
+    Some(Misfit {
+        spot: rule.spot.clone(),
+        about: About::List,
+        message: format!("Brevo has no list {id}, which is named for `{}`", rule.who()),
+        expected: "the id of a list that is there, or a name: a list named by name is made if missing".to_owned(),
+        help: Some(help),
+    })
+}
+
 impl Connection {
     /// Finds out about the accounts and makes what is missing (not in a dry run).
     ///
@@ -60,6 +99,29 @@ impl Connection {
     pub async fn prepare(&self, dry_run: bool) -> Result<Arc<Ready>, EngineError> {
         let _turn = self.preparing.lock().await;
         self.swap(self.settings(), dry_run).await
+    }
+
+    /// Whether the accounts are those that the state is of, as far as they answer: changes nothing. A state that is of
+    /// nobody yet becomes theirs with [`Self::prepare`].
+    ///
+    /// # Errors
+    /// If an account is another one, or the state cannot be read.
+    pub async fn check_pair(&self) -> Result<(), EngineError> {
+        let kept = self.store.read(|tx| Ok((tx.meta("intercom")?, tx.meta("brevo")?))).await?;
+        let (Some(intercom), Some(brevo)) = kept else { return Ok(()) };
+        let check = |side: Arc<dyn Side>, known: String| {
+            let other = StoreError::OtherPair { intercom: intercom.clone(), brevo: brevo.clone() };
+            async move {
+                match side.account().await {
+                    Ok(account) if account.id != known => Err(EngineError::Store(other)),
+                    // Who does not answer is told of when the work begins.
+                    _ => Ok(()),
+                }
+            }
+        };
+        let intercom_is = check(Arc::clone(&self.intercom), intercom.clone());
+        let brevo_is = check(Arc::clone(&self.brevo), brevo.clone());
+        tokio::try_join!(intercom_is, brevo_is).map(drop)
     }
 
     /// The same for new settings: they hold once all is found out, or the old ones stay.
@@ -155,11 +217,15 @@ impl Connection {
             tracing::info!(rules = %mapping.resting.join(", "), "rules rest, because what they read is switched off");
         }
         let resolution = mapping.resolve(&attributes, &custom);
-        if !resolution.clashes.is_empty() {
-            return Err(EngineError::Clashes(resolution.clashes));
+        let existing = self.read_lists().await?;
+        // All that does not fit is told at once, before anything is made.
+        let mut misfits = resolution.clashes;
+        misfits.extend(mapping.lists.iter().filter_map(|rule| no_such_list(rule, &existing)));
+        if !misfits.is_empty() {
+            return Err(EngineError::Unfit(misfits));
         }
-        for warning in &resolution.mapping.warnings {
-            tracing::warn!(rule = %warning.path.join("."), "{}", warning.message);
+        for doubt in &resolution.doubts {
+            tracing::warn!(help = doubt.help.as_deref().unwrap_or_default(), "{doubt}");
         }
         let missing_attributes: Vec<String> = resolution.create.iter().map(|spec| spec.name.clone()).collect();
         if !dry_run {
@@ -173,27 +239,16 @@ impl Connection {
             }
         }
         let mapping = resolution.mapping;
-        let existing = self.read_lists().await?;
         let mut missing_lists = Vec::new();
-        let mut unknown = Vec::new();
         let mut lists = Vec::new();
         for rule in &mapping.lists {
             let id = match &rule.list {
                 // Nothing is made for what rests.
                 ListName::Name(name) if rule.rests && !existing.values().any(|known| known == name) => continue,
-                ListName::Id(id) if existing.contains_key(id) => *id,
-                ListName::Id(id) => {
-                    unknown.push(NoSuchList { id: id.get(), used_for: rule.key.clone() });
-                    continue;
-                }
-                // Refused in any case: only looked through for more that is not there.
-                ListName::Name(_) if !unknown.is_empty() => continue,
+                ListName::Id(id) => *id,
                 ListName::Name(name) => self.list_by_name(name, &existing, dry_run, &mut missing_lists).await?,
             };
             lists.push((rule.clone(), id));
-        }
-        if !unknown.is_empty() {
-            return Err(EngineError::NoSuchLists(unknown));
         }
         let technical_list = self.list_by_name(TECHNICAL_LIST, &existing, dry_run, &mut missing_lists).await?;
 
@@ -215,6 +270,7 @@ impl Connection {
             uses_companies,
             missing_attributes,
             missing_lists,
+            doubts: resolution.doubts,
         })
     }
 
@@ -286,7 +342,8 @@ impl Connection {
         tracing::info!(list = name, "creating a Brevo list");
         let Answer::ListCreated(id) = self.brevo.write(&Write::CreateList(name.to_owned()), Priority::Live).await?
         else {
-            return Err(EngineError::NoSuchLists(vec![NoSuchList { id: 0, used_for: name.to_owned() }]));
+            let words = format!("the list “{name}” was to be made, and the answer names none");
+            return Err(SideError::new(SideName::Brevo, ErrorKind::Malformed, words).into());
         };
         let kept = name.to_owned();
         self.store.write(move |tx| tx.put_list(id, &kept)).await?;

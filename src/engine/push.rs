@@ -8,13 +8,16 @@
 
 use super::answers::{Outcome, accept, needs_lookup, refuse};
 use super::filling::Buckets;
+use super::imports::Sender;
 use super::observe::pack_flights;
-use super::people::{self, Names, Planned};
+use super::people::{self, Draft, Names, Person, Planned};
+use super::unreadable::OwedOptOut;
 use super::{Connection, EngineError, Ready};
 use crate::model::{Answer, BrevoContactId, BrevoListId, ContactKey, ErrorKind, Priority, SideError, Write};
 use crate::reconcile::person::PersonPlan;
 use crate::store::links::{Dirty, LinkState, Stretch};
-use crate::store::{Result as Stored, Tx};
+use crate::store::{Result as Stored, StoreError, Tx};
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -59,11 +62,28 @@ impl std::ops::AddAssign for Pushed {
     }
 }
 
-/// Which links a pass over the backlog is about.
-struct Part {
-    stretch: Stretch,
+/// What a push is about.
+struct Backlog {
+    least: Dirty,
+    /// There are enough for imports.
     bulk: bool,
-    backlog: u64,
+    people: u64,
+    priority: Priority,
+}
+
+/// A batch of the backlog.
+struct Gathered {
+    people: Vec<Person>,
+    owed: Vec<OwedOptOut>,
+    /// The last link that was looked at.
+    last: i64,
+}
+
+/// Plans that imports do not carry.
+struct Settled {
+    alone: Vec<Planned>,
+    lists: Vec<Planned>,
+    owed: Vec<OwedOptOut>,
 }
 
 impl Connection {
@@ -83,20 +103,36 @@ impl Connection {
         pushed.updated += opt_outs;
         pushed.requests += opt_outs;
         progress.stage(super::Stage::Writing, 0, Some(backlog as u64));
+        let mut sender = Sender::new(self, priority);
+        let backlog = Backlog { least, bulk, people: backlog as u64, priority };
+        let done = Box::pin(self.push_all(&backlog, &mut sender, &mut pushed, progress)).await;
+        // Whatever has happened to the others: what is on its way is answered first.
+        let sent = sender.wait().await;
+        done?;
+        sent?;
+        pushed += sender.pushed();
+        Ok(pushed)
+    }
+
+    async fn push_all(
+        &self,
+        backlog: &Backlog,
+        sender: &mut Sender<'_>,
+        pushed: &mut Pushed,
+        progress: &dyn super::Progress,
+    ) -> Result<(), EngineError> {
         let mut buckets = self.buckets();
         let mut linked = true;
-        for stretch in Stretch::all(least, bulk) {
+        for stretch in Stretch::all(backlog.least, backlog.bulk) {
             // Contacts that exist before those that are made: the fresh read before update imports would show all that
             // were just made.
             if linked && !stretch.linked {
-                pushed += self.send_imports(&mut buckets, priority).await?;
+                send_all(&mut buckets, sender).await?;
             }
             linked = stretch.linked;
-            let part = Part { stretch, bulk, backlog: backlog as u64 };
-            self.push_part(&part, &mut buckets, &mut pushed, priority, progress).await?;
+            self.push_stretch(stretch, backlog, &mut buckets, sender, pushed, progress).await?;
         }
-        pushed += self.send_imports(&mut buckets, priority).await?;
-        Ok(pushed)
+        send_all(&mut buckets, sender).await
     }
 
     /// Whether somebody's opt-out waits for Brevo.
@@ -107,84 +143,112 @@ impl Connection {
             .await?)
     }
 
-    async fn send_imports(&self, buckets: &mut Buckets, priority: Priority) -> Result<Pushed, EngineError> {
-        let mut pushed = Pushed::default();
-        for batch in buckets.take_all() {
-            pushed += self.send_import(batch, buckets, priority).await?;
-        }
-        Ok(pushed)
-    }
-
-    async fn push_part(
+    /// Gather, draft, settle, send, batch after batch: while one batch is drafted, the next is gathered.
+    async fn push_stretch(
         &self,
-        part: &Part,
+        stretch: Stretch,
+        backlog: &Backlog,
         buckets: &mut Buckets,
+        sender: &mut Sender<'_>,
         pushed: &mut Pushed,
-        priority: Priority,
         progress: &dyn super::Progress,
     ) -> Result<(), EngineError> {
         let mut ready = self.require_ready()?;
-        let Part { stretch, bulk, backlog } = *part;
-        let mut after = 0;
-        loop {
-            let now = self.now();
-            let ids = self.store.read(move |tx| tx.dirty_links(stretch, after, BATCH, now)).await?;
-            let Some(last) = ids.last() else { return Ok(()) };
-            after = *last;
-            let mut claim = self.claim(ids);
-            let links: Vec<i64> = claim.claimed.iter().copied().collect();
-            pushed.planned += links.len() as u64;
+        let Backlog { bulk, priority, .. } = *backlog;
+        let mut next = sender.beside(self.gather_batch(stretch, 0, Arc::clone(&ready))).await?;
+        while let Some(Gathered { mut people, mut owed, last }) = next.take() {
+            let mut claim =
+                self.claim(people.iter().map(|person| person.link.id).chain(owed.iter().map(|owed| owed.link)));
+            people.retain(|person| claim.claimed.contains(&person.link.id));
+            owed.retain(|owed| claim.claimed.contains(&owed.link));
+            pushed.planned += people.len() as u64;
+            pushed.updated += self.send_owed_opt_outs(owed, priority).await?;
             // An opt-out does not wait for options; whoever lacks some gets them afterwards.
             if !(stretch.linked && stretch.dirty == Dirty::Consent) {
-                ready = self.ensure_options(ready, &links, priority).await?;
+                ready = sender.beside(self.ensure_options(ready, &people, priority)).await?;
             }
-            let planning = Arc::clone(&ready);
-            let mut filing = buckets.begin_filing();
-            let (mut alone, lists, filing, owed) = self
-                .store
-                .write(move |tx| {
-                    let names = Names::read(tx)?;
-                    let (mut alone, mut lists, mut owed) = (Vec::new(), Vec::new(), Vec::new());
-                    for link in links {
-                        let planned = people::gather(tx, link, &planning, &names)
-                            .and_then(|person| person.map_or(Ok(None), |person| person.plan(tx, &planning, bulk, now)));
-                        match planned {
-                            Ok(None) => {}
-                            Ok(Some(planned)) if only_lists(&planned) => lists.push(planned),
-                            Ok(Some(planned)) if bulk && planned.importable => {
-                                filing.file(tx, planned, &planning, now)?;
-                            }
-                            Ok(Some(planned)) => alone.push(planned),
-                            // One row that cannot be read holds up nobody. The read that replaces it marks the link anew.
-                            Err(error) => {
-                                let opt_out = super::unreadable::owed_opt_out(tx, link, &error)?;
-                                super::unreadable::note(tx, error, now)?;
-                                tx.give_up(link)?;
-                                if let Some(opt_out) = opt_out {
-                                    tx.mark_dirty(link, Dirty::Consent)?;
-                                    owed.push(opt_out);
-                                }
-                            }
-                        }
-                    }
-                    Ok((alone, lists, filing, owed))
-                })
-                .await?;
-            buckets.end_filing(filing);
+            let drafting = Arc::clone(&ready);
+            let draft =
+                async { people.into_iter().map(|person| person.draft(&drafting, bulk)).collect::<Vec<Draft>>() };
+            let gather = self.gather_batch(stretch, last, Arc::clone(&ready));
+            // The state's thread gathers while this one drafts.
+            let both = async { Ok(tokio::join!(gather, draft)) };
+            let (gathered, drafts) = sender.beside(both).await?;
+            let settling = self.settle_drafts(drafts, bulk, buckets, &ready);
+            let Settled { mut alone, lists, owed } = sender.beside(settling).await?;
             pushed.updated += self.send_owed_opt_outs(owed, priority).await?;
             // Opt-outs ride in single requests and come first of all; then as the store handed them out, the most urgent
             // first.
             alone.sort_by_key(|planned| !planned.plan.change.email_opted_out);
             // Nothing is sent for the others now: an opt-out among them is not to wait for these.
             claim.keep(&alone.iter().chain(&lists).map(|planned| planned.link).collect());
-            *pushed += self.send_alone(alone, &ready, priority, &mut claim).await?;
-            *pushed += self.send_lists(lists, priority).await?;
+            *pushed += sender.beside(self.send_alone(alone, &ready, priority, &mut claim)).await?;
+            *pushed += sender.beside(self.send_lists(lists, priority)).await?;
             drop(claim);
             while let Some(batch) = buckets.take_full() {
-                *pushed += self.send_import(batch, buckets, priority).await?;
+                sender.send(batch).await?;
             }
-            progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.max(1)));
+            progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.people.max(1)));
+            next = gathered?;
         }
+        Ok(())
+    }
+
+    /// The next of the backlog after this link. `None`: that is all.
+    async fn gather_batch(
+        &self,
+        stretch: Stretch,
+        after: i64,
+        ready: Arc<Ready>,
+    ) -> Result<Option<Gathered>, EngineError> {
+        let now = self.now();
+        Ok(self
+            .store
+            .write(move |tx| {
+                let links = tx.dirty_links(stretch, after, BATCH, now)?;
+                let Some(last) = links.last().copied() else { return Ok(None) };
+                let names = Names::read(tx)?;
+                let (mut people, mut owed) = (Vec::with_capacity(links.len()), Vec::new());
+                for link in links {
+                    match people::gather(tx, link, &ready, &names) {
+                        Ok(person) => people.extend(person),
+                        Err(error) => owed.extend(leave_alone(tx, link, error, now)?),
+                    }
+                }
+                Ok(Some(Gathered { people, owed, last }))
+            })
+            .await?)
+    }
+
+    /// Drafts become plans, and those that imports carry are filed.
+    async fn settle_drafts(
+        &self,
+        drafts: Vec<Draft>,
+        bulk: bool,
+        buckets: &mut Buckets,
+        ready: &Arc<Ready>,
+    ) -> Result<Settled, EngineError> {
+        let (now, ready) = (self.now(), Arc::clone(ready));
+        let mut filing = buckets.begin_filing();
+        let (settled, filing) = self
+            .store
+            .write(move |tx| {
+                let (mut alone, mut lists, mut owed) = (Vec::new(), Vec::new(), Vec::new());
+                for draft in drafts {
+                    let link = draft.link();
+                    match draft.settle(tx, &ready, now) {
+                        Ok(None) => {}
+                        Ok(Some(planned)) if only_lists(&planned) => lists.push(planned),
+                        Ok(Some(planned)) if bulk && planned.importable => filing.file(tx, planned, &ready, now)?,
+                        Ok(Some(planned)) => alone.push(planned),
+                        Err(error) => owed.extend(leave_alone(tx, link, error, now)?),
+                    }
+                }
+                Ok((Settled { alone, lists, owed }, filing))
+            })
+            .await?;
+        buckets.end_filing(filing);
+        Ok(settled)
     }
 
     pub(super) fn require_ready(&self) -> Result<Arc<Ready>, EngineError> {
@@ -338,6 +402,24 @@ impl Connection {
             .await?;
         fatal.map_or(Ok(pushed), |error| Err(error.into()))
     }
+}
+
+async fn send_all(buckets: &mut Buckets, sender: &mut Sender<'_>) -> Result<(), EngineError> {
+    for batch in buckets.take_all() {
+        sender.send(batch).await?;
+    }
+    sender.wait().await
+}
+
+/// One row that cannot be read holds up nobody. The read that replaces it marks the link anew.
+fn leave_alone(tx: &Tx<'_>, link: i64, error: StoreError, now: DateTime<Utc>) -> Stored<Option<OwedOptOut>> {
+    let opt_out = super::unreadable::owed_opt_out(tx, link, &error)?;
+    super::unreadable::note(tx, error, now)?;
+    tx.give_up(link)?;
+    if opt_out.is_some() {
+        tx.mark_dirty(link, Dirty::Consent)?;
+    }
+    Ok(opt_out)
 }
 
 /// Nothing but list memberships changes for a contact that exists.

@@ -18,7 +18,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeSet;
 
 /// Under which field such a row is listed.
-const FIELD: &str = "state";
+pub const FIELD: &str = "state";
 /// How long after a failure that may pass an opt-out is sent again.
 const AGAIN: TimeDelta = TimeDelta::seconds(30);
 
@@ -68,7 +68,7 @@ pub(super) fn note(tx: &Tx<'_>, error: StoreError, now: DateTime<Utc>) -> Result
     };
     let message = format!("what the state holds of it cannot be read ({cause}); {next}");
     let subject = record.to_string();
-    tx.put_failure(&NewFailure::given_up(link, &subject, FIELD, &message), now)?;
+    tx.put_failure(&NewFailure::left_out(link, &subject, FIELD, &message), now)?;
     match record {
         Record::Intercom(id) => tx.ask_for(&ContactKey::Intercom(id)),
         Record::Brevo(id) => tx.ask_for(&ContactKey::Brevo(id)),
@@ -87,7 +87,7 @@ pub(super) fn note(tx: &Tx<'_>, error: StoreError, now: DateTime<Utc>) -> Result
 
 /// The opt-out of somebody for whom nothing can be planned.
 pub(super) struct OwedOptOut {
-    link: i64,
+    pub(super) link: i64,
     contact: BrevoContactId,
     change: ContactChange,
 }

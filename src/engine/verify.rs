@@ -39,7 +39,7 @@ impl Connection {
                     Err(EngineError::Store(error)) => self.spare::<()>(Err(error.into())).await.map(drop)?,
                     // An address that Brevo will not even look for has not landed.
                     Err(error) if is_refusal(&error) => {
-                        tracing::warn!(link = id, "a write of unknown outcome cannot be verified: {error}");
+                        tracing::warn!(link = id, "a write of unknown outcome cannot be verified: {}", error.for_log());
                         self.store
                             .write(move |tx| {
                                 tx.drop_intent(id, None, true)?;

@@ -1,11 +1,14 @@
 //! Expressions in the operator's own words: MiniJinja's, with `value` and `record`.
 
+use super::nearest::nearest;
 use super::paths::{self, Known};
 use crate::model::{Fields, Value};
 use minijinja::value::{Object, Serde, Value as Jinja};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use std::fmt;
 use std::sync::{Arc, LazyLock};
+
+mod names;
 
 /// Instructions that one evaluation may spend: far above any honest expression, far below a noticeable delay.
 const FUEL: u64 = 20_000;
@@ -65,6 +68,7 @@ impl Expression {
         let compiled = ENVIRONMENT
             .compile_expression_owned(source.to_owned())
             .map_err(|error| (format!("the expression does not compile: {}", words(&error)), None))?;
+        names::check(source, &ENVIRONMENT)?;
         let mut names: Vec<String> = compiled.undeclared_variables(true).into_iter().collect();
         names.sort();
         for name in &names {
@@ -75,21 +79,7 @@ impl Expression {
             .filter_map(|name| name.strip_prefix("record"))
             .map(|rest| rest.trim_start_matches('.').to_owned())
             .collect();
-        let expression = Self { source: source.to_owned(), reads, compiled: Arc::new(compiled) };
-        // Unknown filters show only when they run.
-        let samples =
-            [None, Some(Value::Text("a".to_owned())), Some(Value::Boolean(true)), Value::list(["a".to_owned()])];
-        for sample in samples {
-            if let Err(error) = expression.run(sample.as_ref(), &Fields::new())
-                && matches!(
-                    error.kind(),
-                    ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction
-                )
-            {
-                return Err((format!("the expression cannot run: {}", words(&error)), None));
-            }
-        }
-        Ok(expression)
+        Ok(Self { source: source.to_owned(), reads, compiled: Arc::new(compiled) })
     }
 
     /// Whether it reads other fields than its own.
@@ -164,8 +154,12 @@ fn check_name(name: &str) -> Result<(), (String, Option<String>)> {
     let Some(path) = name.strip_prefix("record.") else {
         let help = if super::transform::NAMES.contains(&root) {
             format!("`{root}` is a transform: write `transform: [{{{root}: …}}]`")
+        } else if let Some(root) = nearest(root, ["value", "record"].into_iter()) {
+            format!("did you mean `{root}`?")
+        } else if let Known::Yes(_) = paths::lookup(name) {
+            format!("did you mean `record.{name}`?")
         } else {
-            "an expression can read `value` and `record`".to_owned()
+            "an expression can read `value` and `record`; text is written in quotes".to_owned()
         };
         return Err((format!("the expression reads `{root}`, which does not exist"), Some(help)));
     };
@@ -182,8 +176,8 @@ fn check_name(name: &str) -> Result<(), (String, Option<String>)> {
     }
     let help = match paths::lookup(path) {
         Known::Elsewhere(who) => Some(who.to_owned()),
-        Known::No { nearest: Some(nearest) } => Some(format!("did you mean `record.{nearest}`?")),
-        _ => None,
+        Known::No(meant) => meant.in_words("record."),
+        Known::Yes(_) => None,
     };
     Err((format!("the expression reads `{name}`, but a record has no `{path}`"), help))
 }

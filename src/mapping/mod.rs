@@ -6,7 +6,9 @@
 mod cases;
 mod convert;
 mod expression;
+mod misfit;
 mod names;
+mod nearest;
 mod parse;
 pub mod paths;
 mod phone;
@@ -17,8 +19,10 @@ mod transform;
 
 pub use cases::{Case, CaseFailure, CaseResult, run_cases};
 pub use expression::Expression;
+pub use misfit::{About, Misfit, Spot};
+pub use nearest::nearest;
 pub use parse::{Options, parse};
-pub use resolve::{Clash, Resolution};
+pub use resolve::Resolution;
 pub use rule::{FieldProblem, FieldRule, OnClear, OnDrift, Projection, Target, ValueType};
 pub use schema::schema;
 
@@ -49,6 +53,10 @@ pub struct MappingError {
     /// What to do.
     pub help: Option<String>,
 }
+
+/// Tells where something is written: a file's number, the keys that lead to it, and whether the last key is meant or
+/// its value.
+pub type Locate<'a> = &'a dyn Fn(usize, &[String], bool) -> Option<Spot>;
 
 /// A compiled mapping.
 #[derive(Debug, Clone, Default)]
@@ -113,6 +121,8 @@ pub struct ListRule {
     pub list: ListName,
     /// What it depends on is switched off: nobody joins or leaves because of it.
     pub rests: bool,
+    /// Where the list is named.
+    pub spot: Option<Spot>,
 }
 
 impl Mapping {
@@ -144,7 +154,18 @@ impl ListRule {
             Membership::ConversationTag(tag) => format!("conversation tag {tag}"),
             Membership::When(condition) => format!("when {condition}"),
         };
-        Self { key: format!("{who} -> {list}"), membership, list, rests: false }
+        Self { key: format!("{who} -> {list}"), membership, list, rests: false, spot: None }
+    }
+
+    /// With the place where it is written.
+    #[must_use]
+    pub fn at(self, spot: Option<Spot>) -> Self {
+        Self { spot, ..self }
+    }
+
+    /// Who it is for, as the config says it (`leads`, `tag VIP`).
+    pub fn who(&self) -> &str {
+        self.key.strip_suffix(&format!(" -> {}", self.list)).unwrap_or(&self.key)
     }
 
     /// Whether membership depends on something at or below this path (`tags`, `company`).

@@ -2,10 +2,11 @@
 
 use super::cases::Case;
 use super::expression::Expression;
+use super::nearest::did_you_mean;
 use super::paths::{self, Known, SourceKind};
 use super::rule::{FieldRule, OnClear, OnDrift, ValueType};
 use super::transform::Step;
-use super::{ListName, ListRule, Mapping, MappingError, Membership, Section, convert, phone};
+use super::{ListName, ListRule, Locate, Mapping, MappingError, Membership, Section, convert, phone};
 use crate::model::{BrevoListId, Fields, Value};
 use serde_yaml::Value as Yaml;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,10 +27,29 @@ const IDENTIFIERS: &[&str] = &["EMAIL", "EXT_ID"];
 const ENTRY_KEYS: &[&str] =
     &["to", "type", "direction", "on_clear", "on_drift", "on_conflict", "transform", "when", "options"];
 
-/// Compiles all sections into one mapping; no section at all is the default mapping.
-pub fn parse(sections: &[Section], options: &Options) -> Result<Mapping, Vec<MappingError>> {
+/// What other programs call our types.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    ("string", "text"),
+    ("str", "text"),
+    ("integer", "number"),
+    ("int", "number"),
+    ("float", "number"),
+    ("decimal", "number"),
+    ("timestamp", "date-time"),
+    ("time", "date-time"),
+    ("enum", "category"),
+    ("select", "category"),
+    ("list", "multiple-choice"),
+    ("array", "multiple-choice"),
+    ("multi-select", "multiple-choice"),
+];
+
+/// Compiles all sections into one mapping; no section at all is the default mapping. `locate` tells rules where they
+/// are written.
+pub fn parse(sections: &[Section], options: &Options, locate: Locate<'_>) -> Result<Mapping, Vec<MappingError>> {
     let mut parser = Parser {
         options,
+        locate,
         file: 0,
         mapping: Mapping::default(),
         errors: Vec::new(),
@@ -54,6 +74,7 @@ pub fn parse(sections: &[Section], options: &Options) -> Result<Mapping, Vec<Map
 
 struct Parser<'a> {
     options: &'a Options,
+    locate: Locate<'a>,
     file: usize,
     mapping: Mapping,
     errors: Vec<MappingError>,
@@ -123,9 +144,11 @@ impl Parser<'_> {
             Yaml::Sequence(items) => {
                 for (index, item) in items.iter().enumerate() {
                     let here = join(path, index.to_string());
-                    match item.get("from").and_then(Yaml::as_str) {
-                        Some(source) => self.entry(&join(&here, "from"), false, source, item),
-                        None => self.error(&here, false, "expected `from:` with a path of Intercom's", None),
+                    if let Some(source) = item.get("from").and_then(Yaml::as_str) {
+                        self.entry(&join(&here, "from"), false, source, item);
+                    } else {
+                        let help = "`- {from: name, to: FULLNAME}`, or all entries without dashes: `name: FULLNAME`";
+                        self.error(&here, false, "expected `from:` with a path of Intercom's", Some(help.to_owned()));
                     }
                 }
             }
@@ -157,8 +180,18 @@ impl Parser<'_> {
                         None,
                     );
                 }
+                None if paths::is_prefix(source) => {
+                    let first = value.as_mapping().and_then(|entries| entries.keys().next()).and_then(Yaml::as_str);
+                    let help =
+                        format!("paths are written with dots: `{source}.{}: ATTRIBUTE`", first.unwrap_or("name"));
+                    return self.error(here, keyed, format!("`{source}` is a group of fields"), Some(help));
+                }
                 None => return self.unplaced(here, keyed, source),
             },
+            Yaml::Sequence(_) => {
+                let help = Some(format!("several attributes are written `{source}: {{to: [A, B], transform: …}}`"));
+                return self.error(here, false, "expected the name of a Brevo attribute, not a list", help);
+            }
             _ => {
                 let help = Some(format!("`{source}: ATTRIBUTE`, or `{source}: {{to: ATTRIBUTE, …}}`"));
                 return self.error(here, false, "expected the name of a Brevo attribute", help);
@@ -182,14 +215,16 @@ impl Parser<'_> {
                 self.mapping.warnings.push(warning);
                 return;
             }
-            Known::No { nearest } => {
-                let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
-                return self.error(here, keyed, format!("Intercom has no field `{source}`"), help);
+            Known::No(meant) => {
+                return self.error(here, keyed, format!("Intercom has no field `{source}`"), meant.in_words(""));
             }
         };
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut rule = FieldRule::new(source, kind, &names);
-        rule.place = Some((self.file, here.to_vec()));
+        rule.spot = (self.locate)(self.file, here, keyed);
+        for (target, (place, _)) in rule.targets.iter_mut().zip(&targets) {
+            target.spot = (self.locate)(self.file, place, false);
+        }
         let errors = self.errors.len();
         if let Yaml::Mapping(entries) = value {
             for (key, value) in entries {
@@ -238,9 +273,8 @@ impl Parser<'_> {
 
     fn unplaced(&mut self, here: &[String], keyed: bool, source: &str) {
         match paths::lookup(source) {
-            Known::No { nearest } => {
-                let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
-                self.error(here, keyed, format!("Intercom has no field `{source}`"), help);
+            Known::No(meant) => {
+                self.error(here, keyed, format!("Intercom has no field `{source}`"), meant.in_words(""));
             }
             _ => {
                 self.error(
@@ -338,9 +372,10 @@ impl Parser<'_> {
                 }
             }
             unknown => {
-                let help = paths::nearest(unknown, ENTRY_KEYS.iter().copied())
-                    .map(|nearest| format!("did you mean `{nearest}`?"));
-                self.error(place, true, format!("a mapping entry has no key `{unknown}`"), help);
+                let keys = ENTRY_KEYS.iter().copied().filter(|key| *key != "on_conflict");
+                let all = || format!("keys here: {}", keys.clone().collect::<Vec<_>>().join(", "));
+                let help = did_you_mean(unknown, keys.clone()).unwrap_or_else(all);
+                self.error(place, true, format!("a mapping entry has no key `{unknown}`"), Some(help));
             }
         }
     }
@@ -358,7 +393,11 @@ impl Parser<'_> {
         let found = choices.iter().find(|(name, _)| norm(name) == norm(word));
         if found.is_none() {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-            let help = paths::nearest(word, names.iter().copied()).map(|nearest| format!("did you mean `{nearest}`?"));
+            let known_as = OTHER_WORDS.iter().find(|(other, _)| *other == norm(word)).map(|(_, name)| *name);
+            let help = match known_as.filter(|name| names.contains(name)) {
+                Some(name) => Some(format!("did you mean `{name}`?")),
+                None => did_you_mean(word, names.iter().copied()),
+            };
             self.error(place, false, format!("expected one of {}", names.join(", ")), help);
         }
         found.map(|(_, choice)| *choice)
@@ -384,7 +423,8 @@ impl Parser<'_> {
             }
             if let Some(list) = value.get("list").and_then(|list| self.list(&join(&here, "list"), list)) {
                 let membership = if of_contacts { Membership::Tag(tag) } else { Membership::ConversationTag(tag) };
-                self.mapping.lists.push(ListRule::new(membership, list));
+                let spot = (self.locate)(self.file, &join(&here, "list"), false);
+                self.mapping.lists.push(ListRule::new(membership, list).at(spot));
             }
         }
     }
@@ -410,7 +450,8 @@ impl Parser<'_> {
             let list = self.list(&join(&here, "list"), list);
             match (Expression::compile(when), list) {
                 (Ok(condition), Some(list)) => {
-                    self.mapping.lists.push(ListRule::new(Membership::When(condition), list));
+                    let spot = (self.locate)(self.file, &join(&here, "list"), false);
+                    self.mapping.lists.push(ListRule::new(Membership::When(condition), list).at(spot));
                 }
                 (Err((message, help)), _) => self.error(&join(&here, "when"), false, message, help),
                 (Ok(_), None) => {}
@@ -438,8 +479,8 @@ impl Parser<'_> {
             let here = join(path, index.to_string());
             for key in item.as_mapping().into_iter().flatten().filter_map(|(key, _)| key.as_str()) {
                 if !["name", "given", "expect"].contains(&key) {
-                    let help = paths::nearest(key, ["name", "given", "expect"].into_iter());
-                    let help = help.map(|nearest| format!("did you mean `{nearest}`?"));
+                    let help = did_you_mean(key, ["name", "given", "expect"].into_iter())
+                        .or_else(|| Some("`name`, `given` and `expect`".to_owned()));
                     self.error(&join(&here, key), true, format!("a case has no key `{key}`"), help);
                 }
             }
@@ -479,12 +520,11 @@ impl Parser<'_> {
                     }
                 }
                 // YAML nests at most 128 levels, and a path that no known one starts with ends here.
-                Known::No { .. } if value.is_mapping() && prefix.split('.').count() < 3 => {
+                Known::No(_) if value.is_mapping() && prefix.split('.').count() < 3 => {
                     self.given(&here, &path, value, fields);
                 }
-                Known::No { nearest } => {
-                    let help = nearest.map(|nearest| format!("did you mean `{nearest}`?"));
-                    self.error(&here, true, format!("Intercom has no field `{path}`"), help);
+                Known::No(meant) => {
+                    self.error(&here, true, format!("Intercom has no field `{path}`"), meant.in_words(""));
                 }
                 Known::Elsewhere(who) => {
                     self.error(&here, true, format!("contacts have no `{path}`"), Some(who.to_owned()));
@@ -500,8 +540,7 @@ impl Parser<'_> {
         let mut errors = Vec::new();
         for case in &self.mapping.cases {
             for attribute in case.expect.keys().filter(|attribute| !known.contains(attribute.as_str())) {
-                let help = paths::nearest(attribute, known.iter().copied())
-                    .map(|nearest| format!("did you mean `{nearest}`?"));
+                let help = did_you_mean(attribute, known.iter().copied());
                 let message = format!("the case `{}` expects {attribute}, which no rule writes", case.name);
                 errors.push(self.note(&["cases".to_owned()], true, message, help));
             }

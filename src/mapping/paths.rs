@@ -1,5 +1,7 @@
 //! What can be mapped: the paths of the records, by the API version that is pinned.
 
+use super::nearest::nearest;
+
 /// What kind of value stands at a path on the Intercom side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SourceKind {
@@ -170,10 +172,29 @@ pub enum Known {
     /// Something else has it: these words say what.
     Elsewhere(&'static str),
     /// Nothing of Intercom's has it.
-    No {
-        /// The most similar path, if one is similar at all.
-        nearest: Option<&'static str>,
-    },
+    No(Meant),
+}
+
+/// What was probably meant by a path that nothing has.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Meant {
+    /// The path, if one is near.
+    pub path: Option<String>,
+    /// What else there is to say.
+    pub more: Option<String>,
+}
+
+impl Meant {
+    fn path(path: impl Into<String>) -> Self {
+        Self { path: Some(path.into()), more: None }
+    }
+
+    /// In words, for a path that is written after this prefix (`record.` in expressions).
+    pub fn in_words(&self, prefix: &str) -> Option<String> {
+        let path = self.path.as_ref().map(|path| format!("did you mean `{prefix}{path}`?"));
+        let words: Vec<String> = path.into_iter().chain(self.more.clone()).collect();
+        (!words.is_empty()).then(|| words.join(" "))
+    }
 }
 
 /// Looks a path up.
@@ -189,17 +210,125 @@ pub fn lookup(path: &str) -> Known {
     if let Some((_, who)) = ELSEWHERE.iter().find(|(known, _)| *known == path) {
         return Known::Elsewhere(who);
     }
-    Known::No { nearest: nearest(path, all().map(|(known, _)| known)) }
+    Known::No(meant(path))
 }
 
-/// The most similar of the names, if it is similar enough to be what was meant.
-pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    names
-        .map(|name| (strsim::damerau_levenshtein(&word, &name.to_lowercase()), name))
-        .filter(|(distance, name)| *distance <= (name.chars().count() / 3).max(2))
-        .min()
-        .map(|(_, name)| name)
+/// What paths of several parts begin with, with what else people call it.
+const PREFIXES: &[(&str, &[&str])] = &[
+    ("custom_attributes", &["custom_attribute", "custom", "attributes", "custom_data", "custom_fields"]),
+    ("company", &["companies", "organisation", "organization", "account"]),
+    ("conversations", &["conversation", "chats", "tickets"]),
+    ("location", &["location_data", "locations"]),
+    // These are the record itself.
+    ("", &["contact", "contacts", "user", "users", "lead", "leads", "record"]),
+];
+
+/// Whether paths continue below this one, and it is none itself.
+pub(super) fn is_prefix(path: &str) -> bool {
+    PREFIXES.iter().any(|(prefix, _)| !prefix.is_empty() && *prefix == path)
+}
+
+fn meant(path: &str) -> Meant {
+    // A path can hold no more than it takes to name one.
+    if path.chars().count() > 200 {
+        return Meant::default();
+    }
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    let rest = rest.trim();
+    let prefix = prefix_named(first);
+    match prefix {
+        Some("custom_attributes") if rest.is_empty() => {
+            Meant { path: None, more: Some("name one of them: `custom_attributes.plan_tier`, say".to_owned()) }
+        }
+        Some("custom_attributes") => Meant::path(format!("custom_attributes.{rest}")),
+        Some("") => match lookup_near(rest) {
+            Some(path) => Meant::path(path),
+            None => general(),
+        },
+        Some("company") => below_company(rest),
+        Some(prefix) => below(prefix, rest),
+        None => match lookup_near(path) {
+            Some(near) => Meant { more: who_has(&near), path: Some(near) },
+            None => general(),
+        },
+    }
+}
+
+/// The prefix that a first part names, or nearly names; a path of one part keeps its own meaning (`user_id`).
+fn prefix_named(first: &str) -> Option<&'static str> {
+    let first = first.trim().to_lowercase();
+    if let Some((prefix, _)) =
+        PREFIXES.iter().find(|(prefix, others)| *prefix == first || others.contains(&first.as_str()))
+    {
+        return Some(prefix);
+    }
+    // Only slips: `company_id` begins like a company, and is another path.
+    let slips = |name: &str| strsim::damerau_levenshtein(&first, name) <= name.len() / 5;
+    let named = PREFIXES.iter().find(|(prefix, others)| {
+        let names = others.iter().filter(|name| name.len() > 6);
+        !prefix.is_empty() && (slips(prefix) || names.into_iter().any(|name| slips(name)))
+    });
+    named.map(|(prefix, _)| *prefix)
+}
+
+/// A known path near this one, among all that exist anywhere.
+fn lookup_near(path: &str) -> Option<String> {
+    if let Known::Yes(_) | Known::Elsewhere(_) = lookup_exact(path) {
+        return Some(path.to_owned());
+    }
+    let names = all().map(|(known, _)| known).chain(ELSEWHERE.iter().map(|(known, _)| *known));
+    nearest(path, names).map(str::to_owned)
+}
+
+/// The table alone, without guesses.
+fn lookup_exact(path: &str) -> Known {
+    if let Some((_, kind)) = all().find(|(known, _)| *known == path) {
+        return Known::Yes(kind);
+    }
+    let elsewhere = ELSEWHERE.iter().find(|(known, _)| *known == path);
+    elsewhere.map_or(Known::No(Meant::default()), |(_, who)| Known::Elsewhere(who))
+}
+
+fn who_has(path: &str) -> Option<String> {
+    match lookup_exact(path) {
+        Known::Elsewhere(who) => Some(format!("It would write nothing: {who}.")),
+        _ => None,
+    }
+}
+
+fn below_company(rest: &str) -> Meant {
+    let (second, name) = rest.split_once('.').unwrap_or((rest, ""));
+    if prefix_named(second) == Some("custom_attributes") {
+        return match name.trim() {
+            "" => {
+                Meant { path: None, more: Some("name one of them: `company.custom_attributes.tier`, say".to_owned()) }
+            }
+            name => Meant::path(format!("company.custom_attributes.{name}")),
+        };
+    }
+    let mut meant = below("company", rest);
+    if rest.is_empty() {
+        meant.path = Some("company.name".to_owned());
+    }
+    let more = "its own attributes are written `company.custom_attributes.NAME`";
+    meant.more = Some(meant.more.map_or_else(|| more.to_owned(), |words| format!("{words}; {more}")));
+    meant
+}
+
+/// A path below a known prefix: the nearest one, or all of them.
+fn below(prefix: &str, rest: &str) -> Meant {
+    let names = || all().filter_map(|(known, _)| known.strip_prefix(prefix)?.strip_prefix('.'));
+    if let Some(near) = nearest(rest, names()) {
+        return Meant::path(format!("{prefix}.{near}"));
+    }
+    let names: Vec<String> = names().map(|name| format!("`{prefix}.{name}`")).collect();
+    Meant { path: None, more: Some(format!("there are {}", names.join(", "))) }
+}
+
+fn general() -> Meant {
+    let more = "a custom attribute is written `custom_attributes.NAME`, a field of the company `company.NAME`, a figure of \
+                the conversations `conversations.NAME`; mappings/README.md lists them";
+    Meant { path: None, more: Some(more.to_owned()) }
 }
 
 /// Whether reading `path` may read something at or below `prefix`.

@@ -1,8 +1,9 @@
 //! Fitting a mapping to the account: the names, types and options that are really there.
 
-use super::paths::{self, SourceKind};
+use super::nearest::nearest;
+use super::paths::SourceKind;
 use super::rule::{FieldRule, Target, ValueType, hex};
-use super::{Mapping, MappingError, convert};
+use super::{About, Mapping, Misfit, convert};
 use crate::model::{Attribute, AttributeKind, AttributeSpec};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,24 +17,10 @@ pub struct Resolution {
     pub create: Vec<AttributeSpec>,
     /// Attributes that lack options: all options that each must have.
     pub set_options: Vec<Attribute>,
-    /// Attributes whose type does not fit.
-    pub clashes: Vec<Clash>,
-}
-
-/// An attribute that exists with a type into which the value cannot safely be turned.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{rule}: the mapping needs {attribute} to be {}, but in Brevo it is {}", wanted.name(), found.name())]
-pub struct Clash {
-    /// The rule's key.
-    pub rule: String,
-    /// The attribute.
-    pub attribute: String,
-    /// The type that the rule implies.
-    pub wanted: AttributeKind,
-    /// The type that the account has.
-    pub found: AttributeKind,
-    /// What to do.
-    pub help: String,
+    /// Attributes whose type does not fit: into them the values cannot safely be turned.
+    pub clashes: Vec<Misfit>,
+    /// What deserves a word.
+    pub doubts: Vec<Misfit>,
 }
 
 /// What first and last name are called in accounts of other languages, and in the vendor's own examples.
@@ -108,9 +95,13 @@ impl Resolution {
                     continue;
                 }
                 if wanted == AttributeKind::Category && target.options.is_empty() {
-                    let message = format!("{name} is to be a category, and nothing says what its options are");
-                    let help = Some("add `options: […]`".to_owned());
-                    self.warn(&rule, message, help);
+                    self.doubts.push(Misfit {
+                        spot: rule.spot.clone(),
+                        about: About::Attribute,
+                        message: format!("{name} is to be a category, and nothing says what its options are"),
+                        expected: "a list of its options".to_owned(),
+                        help: Some("add `options: […]`".to_owned()),
+                    });
                 }
                 if self.create.iter().all(|spec| spec.name != name) {
                     self.create.push(AttributeSpec { name, kind: wanted.clone(), options });
@@ -121,16 +112,8 @@ impl Resolution {
             target.options.clone_from(&found.options);
             let unwritable = !found.writable || matches!(found.kind, AttributeKind::Other(_));
             if !convert::is_phone(&name) && (unwritable || !fits(&wanted, certain, &found.kind)) {
-                let help = if unwritable {
-                    "Brevo does not let anybody write it: map to another attribute".to_owned()
-                } else {
-                    let word = type_name(&found.kind);
-                    format!(
-                        "map to another attribute, or make the value a {word} with a `transform` and `type: {word}`"
-                    )
-                };
-                let (wanted, found) = (wanted.clone(), found.kind.clone());
-                self.clashes.push(Clash { rule: rule.key.clone(), attribute: name, wanted, found, help });
+                let target = target.clone();
+                self.clashes.push(clash(&rule, &target, &wanted, &found.kind, unwritable));
                 continue;
             }
             self.complete(target, found, &labels);
@@ -154,22 +137,45 @@ impl Resolution {
     }
 
     fn warn_undeclared(&mut self, rule: &FieldRule, intercom: &BTreeMap<&str, &Attribute>) {
-        let help =
-            paths::nearest(&rule.source, intercom.keys().copied().filter(|name| name.contains("custom_attributes.")));
-        let message =
-            format!("the workspace has no attribute `{}`: nothing will be written by `{}`", rule.source, rule.key);
-        self.warn(rule, message, help.map(|nearest| format!("did you mean `{nearest}`?")));
-    }
-
-    fn warn(&mut self, rule: &FieldRule, message: String, help: Option<String>) {
-        self.mapping.warnings.push(MappingError {
-            file: rule.place.as_ref().map_or(0, |(file, _)| *file),
-            path: rule.place.as_ref().map(|(_, path)| path.clone()).unwrap_or_default(),
-            on_key: true,
-            message,
-            help,
+        // Only the name behind the prefix is compared: of the whole path, much would always agree.
+        let (prefix, own) = rule.source.split_once("custom_attributes.").unwrap_or(("", &rule.source));
+        let prefix = format!("{prefix}custom_attributes.");
+        let near = nearest(own, intercom.keys().filter_map(|name| name.strip_prefix(prefix.as_str())));
+        self.doubts.push(Misfit {
+            spot: rule.spot.clone(),
+            about: About::Attribute,
+            message: format!(
+                "the workspace has no attribute `{}`: nothing will be written by `{}`",
+                rule.source, rule.key
+            ),
+            expected: "an attribute that the workspace has".to_owned(),
+            help: near.map(|name| format!("did you mean `{prefix}{name}`?")),
         });
     }
+}
+
+/// Both types by name, where it is written, and what can be done.
+fn clash(rule: &FieldRule, target: &Target, wanted: &AttributeKind, found: &AttributeKind, unwritable: bool) -> Misfit {
+    let (name, word, implied) = (&target.attribute, type_name(found), type_name(wanted));
+    let message = format!("the Brevo attribute {name} is {word} there, the mapping (`{}`) implies {implied}", rule.key);
+    let (expected, help) = if unwritable {
+        (
+            "an attribute that can be written".to_owned(),
+            "Brevo lets nobody write it: map to another attribute".to_owned(),
+        )
+    } else {
+        let way = format!("make the value a {word} with a `transform` and `type: {word}`");
+        (format!("an attribute of type {implied}"), format!("map to another attribute, or {way}"))
+    };
+    let help = if rule.spot.is_some() {
+        help
+    } else {
+        format!(
+            "this rule is of the default mapping, which holds because the config maps no field; to change it, map all \
+             fields yourself under `field_mapping` (mappings/contacts.yaml is a start): there, {help}"
+        )
+    };
+    Misfit { spot: target.spot.clone(), about: About::Attribute, message, expected, help: Some(help) }
 }
 
 /// Existing options with new labels behind them. A category's keys are whole numbers; a multiple choice's are its

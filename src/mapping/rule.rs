@@ -1,9 +1,9 @@
 //! One rule: a source path, what becomes of its value, and the attributes that hold it.
 
-use super::convert;
 use super::expression::Expression;
 use super::paths::{self, SourceKind};
 use super::transform::{Gives, Step};
+use super::{Spot, convert};
 use crate::model::{AttributeKind, Fields, Value};
 use sha2::{Digest, Sha256};
 
@@ -80,6 +80,8 @@ pub struct Target {
     pub kind: AttributeKind,
     /// Labels of a category with their stored keys, or options of a multiple choice.
     pub options: Vec<(String, String)>,
+    /// Where its name is written. `None` in the default mapping.
+    pub spot: Option<Spot>,
 }
 
 /// A field that could not be mapped. The words hold no personal data.
@@ -131,8 +133,8 @@ pub struct FieldRule {
     /// Options that the operator listed: then no others exist.
     pub(crate) options: Vec<String>,
     pub(crate) default_region: Option<String>,
-    /// Where it is written, for messages: file and keys. `None` in the default mapping.
-    pub place: Option<(usize, Vec<String>)>,
+    /// Where it is written. `None` in the default mapping.
+    pub spot: Option<Spot>,
 }
 
 impl FieldRule {
@@ -151,11 +153,16 @@ impl FieldRule {
             when: None,
             options: Vec::new(),
             default_region: None,
-            place: None,
+            spot: None,
         };
         rule.targets = attributes
             .iter()
-            .map(|name| Target { attribute: (*name).to_owned(), kind: AttributeKind::Text, options: Vec::new() })
+            .map(|name| Target {
+                attribute: (*name).to_owned(),
+                kind: AttributeKind::Text,
+                options: Vec::new(),
+                spot: None,
+            })
             .collect();
         rule
     }

@@ -8,12 +8,18 @@ fn section(yaml: &str) -> Section {
     Section { file: 0, path: vec![], value: serde_yaml::from_str(yaml).unwrap() }
 }
 
+/// A place for everything that is written.
+#[expect(clippy::unnecessary_wraps, reason = "not everybody who asks for places has files")]
+fn here(file: usize, path: &[String], _: bool) -> Option<Spot> {
+    Some(Spot { file: format!("{file}.yaml"), line: path.len(), column: 1 })
+}
+
 fn options() -> Options {
     Options { default_phone_region: Some("NO".to_owned()), api_version: "2.11".to_owned() }
 }
 
 fn mapping(yaml: &str) -> Mapping {
-    parse(&[section(yaml)], &options()).unwrap_or_else(|errors| panic!("{errors:#?}"))
+    parse(&[section(yaml)], &options(), &here).unwrap_or_else(|errors| panic!("{errors:#?}"))
 }
 
 fn record(json: serde_json::Value) -> Fields {
@@ -45,7 +51,7 @@ fn of(yaml: &str, fields: serde_json::Value) -> serde_json::Value {
 }
 
 fn complaints(yaml: &str) -> String {
-    let errors = parse(&[section(yaml)], &options()).expect_err("this should not load");
+    let errors = parse(&[section(yaml)], &options(), &here).expect_err("this should not load");
     let line = |error: &MappingError| {
         let help = error.help.as_ref().map_or(String::new(), |help| format!("\n    {help}"));
         format!("{}{}: {}{help}", error.path.join(" > "), if error.on_key { " (key)" } else { "" }, error.message)
@@ -105,7 +111,7 @@ fn the_short_form_says_what_it_says() {
 
 #[test]
 fn without_a_mapping_there_is_one() {
-    let mapping = parse(&[], &options()).unwrap();
+    let mapping = parse(&[], &options(), &here).unwrap();
     let intercom = [
         attribute("custom_attributes.plan-tier", AttributeKind::Text),
         attribute("custom_attributes.Seats", AttributeKind::Float),
@@ -150,7 +156,7 @@ fn without_a_mapping_there_is_one() {
 
 #[test]
 fn names_that_meet_do_not_depend_on_order() {
-    let mapping = parse(&[], &options()).unwrap();
+    let mapping = parse(&[], &options(), &here).unwrap();
     let one = attribute("custom_attributes.plan tier", AttributeKind::Text);
     let two = attribute("custom_attributes.plan_tier", AttributeKind::Text);
     let names = |intercom: &[Attribute]| -> Vec<String> {
@@ -165,6 +171,14 @@ fn names_that_meet_do_not_depend_on_order() {
 }
 
 #[test]
+fn the_readme_lists_every_path() {
+    let readme = include_str!("../../mappings/README.md");
+    let missing: Vec<&str> =
+        paths::all().map(|(path, _)| path).filter(|path| !readme.contains(&format!("`{path}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
 fn a_clash_names_both_types() {
     let rules = mapping("{company.size: SIZE, signed_up_at: SINCE, role: ROLE, tags: TAGS, name: KIND}");
     let brevo = [
@@ -175,7 +189,8 @@ fn a_clash_names_both_types() {
         Attribute { writable: false, ..attribute("KIND", AttributeKind::Float) },
     ];
     let clashes = rules.resolve(&brevo, &[]).clashes;
-    let text: Vec<String> = clashes.iter().map(|clash| format!("{clash}\n    {}", clash.help)).collect();
+    let text: Vec<String> =
+        clashes.iter().map(|clash| format!("{clash}\n    {}", clash.help.as_deref().unwrap_or_default())).collect();
     insta::assert_snapshot!(text.join("\n"));
 }
 
@@ -432,7 +447,7 @@ fn starters_load_and_their_cases_pass() {
     let together: Vec<Section> = files.iter().map(|yaml| section(yaml)).collect();
     let alone = files.iter().map(|yaml| vec![section(yaml)]);
     for sections in alone.chain([together]) {
-        let mapping = parse(&sections, &options()).unwrap_or_else(|errors| panic!("{errors:#?}"));
+        let mapping = parse(&sections, &options(), &here).unwrap_or_else(|errors| panic!("{errors:#?}"));
         assert!(mapping.warnings.is_empty());
         let results = run_cases(&mapping);
         assert!(!results.is_empty());
@@ -598,17 +613,17 @@ mod properties {
         #[test]
         fn arbitrary_yaml_never_panics(json in any_json(), key in "[a-z_.]{0,12}", source in ".{0,20}") {
             let value: serde_yaml::Value = serde_yaml::to_value(&json).unwrap();
-            drop(parse(&[Section { file: 0, path: vec![], value }], &options()));
+            drop(parse(&[Section { file: 0, path: vec![], value }], &options(), &here));
             for key in [key.as_str(), "role", "tags", "lists", "cases", "conversation_tags", "field_mapping"] {
                 let value = serde_yaml::to_value(json!({ key: json })).unwrap();
-                drop(parse(&[Section { file: 0, path: vec![], value }], &options()));
+                drop(parse(&[Section { file: 0, path: vec![], value }], &options(), &here));
             }
             for setting in ["to", "type", "transform", "when", "options", "direction", "on_clear"] {
                 let value = serde_yaml::to_value(json!({"role": {"to": "X", setting: json}})).unwrap();
-                drop(parse(&[Section { file: 0, path: vec![], value }], &options()));
+                drop(parse(&[Section { file: 0, path: vec![], value }], &options(), &here));
             }
             let value = serde_yaml::to_value(json!({"role": {"to": "X", "transform": source}})).unwrap();
-            drop(parse(&[Section { file: 0, path: vec![], value }], &options()));
+            drop(parse(&[Section { file: 0, path: vec![], value }], &options(), &here));
         }
 
         #[test]

@@ -1,6 +1,7 @@
 //! The steps between a source's value and what Brevo holds.
 
 use super::expression::Expression;
+use super::nearest::did_you_mean;
 use super::{convert, names, phone};
 use crate::model::{AttributeKind, Fields, Number, Value};
 use serde_yaml::Value as Yaml;
@@ -78,11 +79,7 @@ impl Step {
                 let identifier =
                     word.chars().all(|c| c.is_alphanumeric() || c == '_') && word != "value" && word != "record";
                 if identifier && !word.is_empty() {
-                    let help = match super::paths::nearest(word, NAMES.iter().copied()) {
-                        Some(nearest) => format!("did you mean `{nearest}`?"),
-                        None => format!("known are {}; or write an expression of `value`", NAMES.join(", ")),
-                    };
-                    return Err((format!("there is no transform `{word}`"), Some(help)));
+                    return Err((format!("there is no transform `{word}`"), Some(meant(word))));
                 }
                 Expression::compile(text).map(Self::Expression)
             }
@@ -172,11 +169,7 @@ impl Step {
                 }
                 Ok(Self::Map(table, otherwise))
             }
-            other => {
-                let help = super::paths::nearest(other, NAMES.iter().copied())
-                    .map(|nearest| format!("did you mean `{nearest}`?"));
-                Err((format!("there is no transform `{other}`"), help))
-            }
+            other => Err((format!("there is no transform `{other}`"), Some(meant(other)))),
         }
     }
 
@@ -282,6 +275,12 @@ impl Step {
             Self::Expression(expression) => expression.evaluate(Some(&value), record)?,
         })
     }
+}
+
+/// What was probably meant by a transform that does not exist.
+fn meant(word: &str) -> String {
+    did_you_mean(word, NAMES.iter().copied())
+        .unwrap_or_else(|| format!("known are {}; or write an expression of `value`", NAMES.join(", ")))
 }
 
 /// What is known of a step's result.

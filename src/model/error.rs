@@ -110,6 +110,23 @@ impl SideError {
         })
     }
 
+    /// For the log. What a vendor says of one record may repeat its values (a name, say, which nothing masks), so of
+    /// such a refusal only its kind, status and code are told. `failed list` has the words.
+    pub fn for_log(&self) -> String {
+        match self.kind {
+            ErrorKind::NotFound
+            | ErrorKind::Merged { .. }
+            | ErrorKind::Conflict { .. }
+            | ErrorKind::Rejected { .. } => {
+                let status = self.status.map(|status| status.to_string());
+                let known: Vec<&str> = [status.as_deref(), self.code.as_deref()].into_iter().flatten().collect();
+                let known = if known.is_empty() { String::new() } else { format!(" ({})", known.join(", ")) };
+                format!("{}: {}{known}", self.side, self.kind)
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// Whether the same request may succeed later without anybody's help.
     pub fn is_transient(&self) -> bool {
         matches!(
@@ -121,5 +138,21 @@ impl SideError {
                 | ErrorKind::LostCursor
                 | ErrorKind::Busy
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_is_not_told_what_a_vendor_says_of_a_record() {
+        let mut error =
+            *SideError::new(SideName::Brevo, ErrorKind::Rejected { field: None }, "FIRSTNAME Ann is no name");
+        assert_eq!(error.for_log(), "Brevo: refused");
+        (error.status, error.code) = (Some(400), Some("invalid_parameter".to_owned()));
+        assert_eq!(error.for_log(), "Brevo: refused (400, invalid_parameter)");
+        error.kind = ErrorKind::Unavailable;
+        assert_eq!(error.for_log(), "Brevo: unavailable (400): FIRSTNAME Ann is no name", "it is about no record");
     }
 }

@@ -7,7 +7,7 @@
 use super::Shared;
 use super::body::{self, Unread};
 use super::complaints::Reason;
-use crate::engine::LONGEST_BODY;
+use crate::engine::{LONGEST_BODY, Received};
 use crate::intercom::webhook::{Notification, verify};
 use axum::body::Body;
 use axum::extract::State;
@@ -28,11 +28,18 @@ struct Refused {
     reason: Reason,
     status: StatusCode,
     why: String,
+    /// It is Intercom's: its topic and id, as far as they are known.
+    signed: Option<(String, Option<String>)>,
 }
 
 impl Refused {
     fn new(reason: Reason, status: StatusCode, why: impl Into<String>) -> Self {
-        Self { reason, status, why: why.into() }
+        Self { reason, status, why: why.into(), signed: None }
+    }
+
+    /// Of a notification that is Intercom's.
+    fn of(self, topic: &str, id: Option<String>) -> Self {
+        Self { signed: Some((topic.to_owned(), id)), ..self }
     }
 
     /// To be sent again later.
@@ -83,25 +90,38 @@ impl Shared {
             return Err(Refused::new(Reason::Signature, StatusCode::UNAUTHORIZED, why));
         }
         let notification = Notification::parse(&held.bytes).map_err(|error| {
-            Refused::new(Reason::Unreadable, StatusCode::BAD_REQUEST, format!("the body is no notification: {error}"))
+            let why = format!("the body is no notification: {error}");
+            Refused::new(Reason::Unreadable, StatusCode::BAD_REQUEST, why).of("none", None)
         })?;
         let topic = notification.topic.as_str().to_owned();
         if tracing::enabled!(tracing::Level::TRACE) && self.connection.settings().log_webhooks {
             tracing::trace!(topic, id = notification.id, body = %redacted(&held.bytes), "webhook received");
         }
-        let kept = self.connection.receive(notification.id, topic, held.bytes.clone());
+        let id = notification.id;
+        let kept = self.connection.receive(id.clone(), topic.clone(), held.bytes.clone());
         match tokio::time::timeout(KEEPING, kept).await {
-            Ok(Ok(_kept_or_repeat)) => Ok(()),
+            // What became of it is logged when it is acted on.
+            Ok(Ok(Received::Kept)) => Ok(()),
+            Ok(Ok(Received::Repeat)) => {
+                if self.connection.settings().log_webhooks {
+                    tracing::info!(%topic, id, outcome = "repeated: known already", "webhook");
+                }
+                Ok(())
+            }
             // A store that answers 5xx would be asked once more only; this way it has two hours to recover.
-            Ok(Err(error)) => Err(Refused::later(Reason::NotKept, error.to_string())),
+            Ok(Err(error)) => Err(Refused::later(Reason::NotKept, error.to_string()).of(&topic, id)),
             // Should it be kept after all, its repeat is known by its id.
-            Err(_) => Err(Refused::later(Reason::NotKept, "the state did not answer in time")),
+            Err(_) => Err(Refused::later(Reason::NotKept, "the state did not answer in time").of(&topic, id)),
         }
     }
 
-    /// Says so, to the sender and (not too often) in the log, without a word of the body.
+    /// Says so, to the sender and (not too often) in the log, without a word of the body. With `log_webhooks` there is a
+    /// line of its own for each that is Intercom's; strangers cannot fill the log.
     async fn refuse(&self, refused: Refused) -> Response {
-        let Refused { reason, status, why } = refused;
+        let Refused { reason, status, why, signed } = refused;
+        if let Some((topic, id)) = signed.filter(|_| self.connection.settings().log_webhooks) {
+            tracing::info!(%topic, id, outcome = %format!("refused ({}): {why}", status.as_u16()), "webhook");
+        }
         if let Some(count) = self.complaints.count(reason, self.connection.doors().clock.now()) {
             if reason == Reason::NotKept {
                 tracing::error!(count, "webhooks cannot be kept: {why}; Intercom is told to send them again");

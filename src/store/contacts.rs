@@ -91,6 +91,15 @@ fn to_intercom(tx: &Tx<'_>, id: &str, columns: IntercomColumns) -> Result<Interc
     })
 }
 
+/// Who has a phone number that somebody else was to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PhoneHolder {
+    /// A Brevo contact shows it.
+    Brevo(BrevoContactId),
+    /// It was promised to another person.
+    Link(i64),
+}
+
 impl Tx<'_> {
     /// The Intercom contact with this id.
     pub fn intercom_contact(&self, id: &IntercomContactId) -> Result<Option<IntercomRow>> {
@@ -328,16 +337,16 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Says who gets this phone: `link`, unless another link or another Brevo contact has it. `false`: somebody else.
-    pub fn claim_phone(&self, phone: &str, link: i64, brevo: Option<BrevoContactId>) -> Result<bool> {
+    /// Says who gets this phone: `link`, unless another link or another Brevo contact has it; then that one is named.
+    pub fn claim_phone(&self, phone: &str, link: i64, brevo: Option<BrevoContactId>) -> Result<Option<PhoneHolder>> {
         let phone = phone_digits(phone);
         let holder: Option<i64> = self
             .0
             .prepare_cached("SELECT id FROM brevo_contacts WHERE phone = ?1 AND gone = 0 LIMIT 1")?
             .query_row([&phone], |row| row.get(0))
             .optional()?;
-        if holder.is_some() && holder != brevo.map(BrevoContactId::get) {
-            return Ok(false);
+        if let Some(holder) = holder.filter(|holder| Some(*holder) != brevo.map(BrevoContactId::get)) {
+            return Ok(Some(PhoneHolder::Brevo(BrevoContactId::new(holder))));
         }
         self.0.prepare_cached("DELETE FROM phones WHERE link = ?1 AND phone <> ?2")?.execute(params![link, phone])?;
         self.0
@@ -349,6 +358,6 @@ impl Tx<'_> {
             .execute(params![phone, link])?;
         let owner: i64 =
             self.0.prepare_cached("SELECT link FROM phones WHERE phone = ?1")?.query_row([&phone], |row| row.get(0))?;
-        Ok(owner == link)
+        Ok((owner != link).then_some(PhoneHolder::Link(owner)))
     }
 }

@@ -94,7 +94,7 @@ impl Stretch {
 }
 
 /// A link as it is kept. `base` and `flights` are the reconciler's, packed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LinkRow {
     /// Its id.
     pub id: i64,

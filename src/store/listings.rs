@@ -1,14 +1,14 @@
 //! What people are told: failures, notices, conflicts, history, and counts.
 
 use super::{Result, Tx, instant, millis};
-use crate::model::pack;
+use crate::model::{SideError, SideName, pack};
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
 use rusqlite::{OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Something that a vendor refused.
+/// Something that a vendor refused, or that we left out ourselves because it could not have gone well.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Failure {
     /// Its number, for `failed retry`.
@@ -17,11 +17,15 @@ pub struct Failure {
     pub link: Option<i64>,
     /// Which record, by id.
     pub subject: String,
+    /// The person's Brevo contact, if there is one.
+    pub brevo: Option<i64>,
     /// Which field; empty: the whole record.
     pub field: String,
-    /// The vendor's words.
+    /// Who refused it. `None`: nobody was asked, we left it out.
+    pub refused_by: Option<SideName>,
+    /// The words of who refused it, or why we left it out.
     pub message: String,
-    /// HTTP status.
+    /// HTTP status of a refusal, where there was one.
     pub status: Option<u16>,
     /// First seen.
     pub first_at: DateTime<Utc>,
@@ -33,7 +37,7 @@ pub struct Failure {
     pub dead: bool,
 }
 
-/// Something that a vendor has just refused.
+/// Something that a vendor has just refused, or that we leave out.
 #[derive(Debug, Clone, Copy)]
 pub struct NewFailure<'a> {
     /// The link, if it is about one.
@@ -42,18 +46,26 @@ pub struct NewFailure<'a> {
     pub subject: &'a str,
     /// Which field; empty: the whole record.
     pub field: &'a str,
-    /// The vendor's words.
+    /// Who refused it. `None`: nobody was asked.
+    pub refused_by: Option<SideName>,
+    /// The words of who refused it, or why we leave it out.
     pub message: &'a str,
-    /// HTTP status.
+    /// HTTP status of a refusal, where there was one.
     pub status: Option<u16>,
     /// Given up until `failed retry`.
     pub dead: bool,
 }
 
 impl<'a> NewFailure<'a> {
-    /// Something that is not tried again by itself, and of which no HTTP status is known.
-    pub fn given_up(link: Option<i64>, subject: &'a str, field: &'a str, message: &'a str) -> Self {
-        Self { link, subject, field, message, status: None, dead: true }
+    /// Something that we leave out ourselves, and do not try again by ourselves as long as nothing changes.
+    pub fn left_out(link: Option<i64>, subject: &'a str, field: &'a str, message: &'a str) -> Self {
+        Self { link, subject, field, refused_by: None, message, status: None, dead: true }
+    }
+
+    /// Something that a vendor refused, in its words, and that is not tried again as long as nothing changes.
+    pub fn refused(link: Option<i64>, subject: &'a str, field: &'a str, error: &'a SideError) -> Self {
+        let (refused_by, status) = (Some(error.side), error.status);
+        Self { refused_by, status, ..Self::left_out(link, subject, field, &error.message) }
     }
 }
 
@@ -87,6 +99,17 @@ pub struct Conflict {
     pub at: DateTime<Utc>,
     /// The import that carried it.
     pub import: Option<i64>,
+}
+
+/// A conflict with the person's records, for people who look it up.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListedConflict {
+    /// The conflict.
+    pub conflict: Conflict,
+    /// The person's primary contact in Intercom.
+    pub intercom: Option<String>,
+    /// The person's contact in Brevo.
+    pub brevo: Option<i64>,
 }
 
 /// One change that we made, and why.
@@ -135,8 +158,10 @@ pub struct Counts {
     pub verifying: u64,
     /// Contacts that a full read did not show, still to be asked for by id.
     pub to_confirm: u64,
-    /// Refused records and fields.
+    /// Records and fields that were refused or left out.
     pub failed: u64,
+    /// Of these, what no vendor has seen: left out by ourselves.
+    pub left_out: u64,
     /// Notices by kind.
     pub notices: BTreeMap<String, u64>,
     /// Conflicts logged.
@@ -146,15 +171,25 @@ pub struct Counts {
 impl Tx<'_> {
     /// Notes that something was refused.
     pub fn put_failure(&self, failure: &NewFailure<'_>, now: DateTime<Utc>) -> Result<()> {
-        let NewFailure { link, subject, field, message, status, dead } = *failure;
+        let NewFailure { link, subject, field, refused_by, message, status, dead } = *failure;
         self.0
             .prepare_cached(
-                "INSERT INTO failures (link, subject, field, message, status, first_at, last_at, dead)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7)
+                "INSERT INTO failures (link, subject, field, message, status, first_at, last_at, dead, refused_by)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?6, ?7, ?8)
                  ON CONFLICT (subject, field) DO UPDATE SET message = excluded.message, status = excluded.status,
-                     last_at = excluded.last_at, tries = tries + 1, dead = excluded.dead, link = excluded.link",
+                     last_at = excluded.last_at, tries = tries + 1, dead = excluded.dead, link = excluded.link,
+                     refused_by = excluded.refused_by",
             )?
-            .execute(params![link, subject, field, message, status, millis(now), dead])?;
+            .execute(params![
+                link,
+                subject,
+                field,
+                message,
+                status,
+                millis(now),
+                dead,
+                refused_by.map(SideName::as_str)
+            ])?;
         Ok(())
     }
 
@@ -178,18 +213,24 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What was refused, newest first.
+    /// What was refused or left out, newest first.
     pub fn failures(&self, limit: usize) -> Result<Vec<Failure>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT id, link, subject, field, message, status, first_at, last_at, tries, dead FROM failures
-             ORDER BY last_at DESC, id DESC LIMIT ?1",
+            "SELECT f.id, f.link, f.subject, f.field, f.message, f.status, f.first_at, f.last_at, f.tries, f.dead,
+                    f.refused_by, l.brevo_id
+             FROM failures f LEFT JOIN links l ON l.id = f.link ORDER BY f.last_at DESC, f.id DESC LIMIT ?1",
         )?;
-        let rows = statement.query_map([limit], |row| {
+        let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            let refused_by = row.get::<_, Option<String>>(10)?;
             Ok(Failure {
                 id: row.get(0)?,
                 link: row.get(1)?,
                 subject: row.get(2)?,
+                brevo: row.get(11)?,
                 field: row.get(3)?,
+                refused_by: [SideName::Intercom, SideName::Brevo]
+                    .into_iter()
+                    .find(|side| refused_by.as_deref() == Some(side.as_str())),
                 message: row.get(4)?,
                 status: row.get(5)?,
                 first_at: instant(row.get(6)?),
@@ -199,6 +240,18 @@ impl Tx<'_> {
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// What Brevo said when it refused this person's phone: words and HTTP status.
+    pub fn refusal_of_phone(&self, link: i64) -> Result<Option<(String, Option<u16>)>> {
+        Ok(self
+            .0
+            .prepare_cached(
+                "SELECT message, status FROM failures
+                 WHERE link = ?1 AND refused_by = 'brevo' AND field LIKE '%-> SMS' ORDER BY id LIMIT 1",
+            )?
+            .query_row([link], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?)
     }
 
     /// Tries refused records again: all, or one failure. How many people are planned again, and events sent again.
@@ -289,7 +342,7 @@ impl Tx<'_> {
         let mut statement = self.0.prepare_cached(
             "SELECT link, field, lost, kept, rule, at, import FROM conflicts ORDER BY id DESC LIMIT ?1",
         )?;
-        let rows = statement.query_map([limit], |row| {
+        let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(Conflict {
                 link: row.get(0)?,
                 field: row.get(1)?,
@@ -301,6 +354,20 @@ impl Tx<'_> {
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The same, with the person's records.
+    pub fn list_conflicts(&self, limit: usize) -> Result<Vec<ListedConflict>> {
+        let mut primary = self
+            .0
+            .prepare_cached("SELECT id FROM intercom_contacts WHERE link = ?1 ORDER BY is_primary DESC, id LIMIT 1")?;
+        let mut brevo = self.0.prepare_cached("SELECT brevo_id FROM links WHERE id = ?1")?;
+        let listed = self.conflicts(limit)?.into_iter().map(|conflict| {
+            let intercom = primary.query_row([conflict.link], |row| row.get(0)).optional()?;
+            let brevo = brevo.query_row([conflict.link], |row| row.get(0)).optional()?.flatten();
+            Ok(ListedConflict { conflict, intercom, brevo })
+        });
+        listed.collect()
     }
 
     /// Keeps a change that we made.
@@ -402,6 +469,7 @@ impl Tx<'_> {
             verifying: one("SELECT count(*) FROM links WHERE flights IS NOT NULL AND answered = 0")?,
             to_confirm: self.count_to_ask_for()?,
             failed: one("SELECT count(*) FROM failures")?,
+            left_out: one("SELECT count(*) FROM failures WHERE refused_by IS NULL")?,
             notices,
             conflicts: one("SELECT count(*) FROM conflicts")?,
         })

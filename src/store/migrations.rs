@@ -235,6 +235,7 @@ const STEPS: &[M<'_>] = &[M::up(
         link INTEGER,
         subject TEXT NOT NULL,                     -- which record, by id
         field TEXT NOT NULL DEFAULT '',
+        refused_by TEXT,                           -- 'intercom' or 'brevo'; NULL: we left it out ourselves
         message TEXT NOT NULL,
         status INTEGER,
         first_at INTEGER NOT NULL,

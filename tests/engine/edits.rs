@@ -1,6 +1,7 @@
 //! What people do in Intercom after the first sync, and what becomes of it in Brevo.
 
 use crate::harness::World;
+use linkspan::model::SideName;
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
@@ -335,7 +336,41 @@ async fn a_phone_that_another_contact_has_does_not_hold_the_person_up() {
     assert_eq!(world.attribute("jane@example.com", "FIRSTNAME"), Some(json!("Jane")));
     assert_eq!(world.attribute("jane@example.com", "SMS"), None);
     let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
-    assert!(failures.iter().any(|failure| failure.message.contains("phone")), "{failures:?}");
+    let [failure] = failures.as_slice() else { panic!("{failures:?}") };
+    let holder = world.brevo.contact_by_email("old@example.com").unwrap().id;
+    assert!(failure.message.contains(&format!("Brevo contact {holder} has this phone number")), "{failure:?}");
+    // Brevo never saw it: nobody refused it, and no status is made up.
+    assert_eq!((failure.refused_by, failure.status, failure.field.as_str()), (None, None, "phone -> SMS"));
+    assert_eq!(failure.brevo, world.brevo.contact_by_email("jane@example.com").map(|contact| contact.id));
+    let summary = world.sync().await;
+    assert_eq!((summary.failed, summary.left_out), (1, 1), "counted as left out, not as refused");
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_brevo_has_refused_to_its_holder_is_listed_with_brevos_words() {
+    let world = World::new(CONFIG);
+    let [jane, jim] =
+        ["jane@example.com", "jim@example.com"].map(|email| world.intercom.create_contact(user(email, "Jane Doe")));
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.intercom.edit_contact(&jane, &json!({"phone": "+12025550123"})).unwrap();
+    minutes(10).await;
+    world.brevo.fail("/contacts/", Fault::Status(400, None));
+    world.sync().await;
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    let [first] = failures.as_slice() else { panic!("{failures:?}") };
+    assert_eq!((first.refused_by, first.status), (Some(SideName::Brevo), Some(400)), "{first:?}");
+
+    world.intercom.edit_contact(&jim, &json!({"phone": "+12025550123"})).unwrap();
+    minutes(10).await;
+    let summary = world.sync().await;
+    assert_eq!((summary.failed, summary.left_out), (2, 0));
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    let second = failures.iter().find(|failure| failure.subject.contains(&jim)).unwrap();
+    assert_eq!((second.refused_by, second.status), (Some(SideName::Brevo), Some(400)), "{second:?}");
+    assert!(second.message.starts_with(&first.message) && second.message.contains(&jane), "{second:?}");
     writes_nothing_more(&world).await;
 }
 

@@ -205,6 +205,7 @@ async fn refused_records_are_tried_again_at_once() {
                 link: Some(link),
                 subject: &subject,
                 field: "name",
+                refused_by: Some(linkspan::model::SideName::Brevo),
                 message: "no",
                 status: Some(400),
                 dead: true,

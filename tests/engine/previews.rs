@@ -91,11 +91,35 @@ async fn somebody_whose_brevo_contact_was_deleted_is_shown_with_that() {
     assert!(preview.brevo.is_some() && preview.brevo_gone);
     assert_eq!(preview.notices, ["brevo_contact_gone"]);
     assert!(preview.lists.is_empty(), "{:?}", preview.lists);
-    assert!(preview.fields.iter().any(|field| field.intercom.as_deref() == Some("Ann Lee")), "{:?}", preview.fields);
-    assert!(preview.fields.iter().all(|field| field.write.is_none() && field.why.contains("gone")));
+    assert!(preview.fields.iter().any(|field| field.intercom == "Ann Lee"), "{:?}", preview.fields);
+    assert!(preview.fields.iter().all(|field| field.write.is_empty() && field.why.contains("gone")));
     // And it stays so.
     minutes(10).await;
     world.full().await;
     assert_eq!(world.brevo_writes(), before);
     assert!(world.connection.preview(Some(email)).await.unwrap()[0].brevo_gone);
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_who_left_intercom_is_shown_with_what_holds() {
+    let world = World::new(CONFIG);
+    let ann = world.intercom.create_contact(user("ann@x.example"));
+    minutes(10).await;
+    world.full().await;
+    world.intercom.archive(&ann).unwrap();
+    // Whether it was merged into somebody is looked for a while.
+    for _ in 0..3 {
+        minutes(24 * 60).await;
+        world.full().await;
+    }
+    let email = Email::parse("ann@x.example").unwrap();
+    let previews = world.connection.preview(Some(email)).await.unwrap();
+    let [preview] = previews.as_slice() else { panic!("{previews:?}") };
+    let brevo = world.brevo.contact_by_email("ann@x.example").unwrap().id;
+    assert_eq!((preview.intercom.as_str(), preview.brevo), (ann.as_str(), Some(brevo)));
+    let left = preview.left.as_deref().unwrap();
+    assert!(left.contains(&format!("{ann} was deleted or archived")) && left.contains("left alone"), "{left}");
+    let name = preview.fields.iter().find(|field| field.rule.starts_with("name")).unwrap();
+    assert_eq!((&name.brevo["FIRSTNAME"], name.write.len()), (&json!("Ann"), 0), "{name:?}");
+    assert!(preview.lists.is_empty());
 }

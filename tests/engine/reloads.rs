@@ -67,7 +67,7 @@ async fn settings_that_do_not_fit_the_account_change_nothing() {
     let old = rules(&world);
     let marks = world.store.read(|tx| tx.meta("mapping")).await.unwrap();
     let error = daemon.reload(settings(CLASHING), config(CLASHING).schedule).await.unwrap_err();
-    assert!(matches!(error, EngineError::Clashes(_)), "{error}");
+    assert!(matches!(error, EngineError::Unfit(_)), "{error}");
     assert_eq!((world.connection.settings().import_threshold, rules(&world)), (5, old));
     assert_eq!(world.store.read(|tx| tx.meta("mapping")).await.unwrap(), marks);
 }

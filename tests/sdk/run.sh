@@ -34,19 +34,28 @@ skipped() {
 python_sdks=(python-intercom==5.0.1 brevo-python==5.1.0)
 node_sdks=(intercom-client@7.0.3 @getbrevo/brevo@6.0.3)
 
+# Says which versions are whole: an installation that was cut off is begun anew.
+has_whole() {
+  [[ -f $folder/$1.whole && $(<"$folder/$1.whole") == "${*:2}" ]]
+}
+
 has_python() {
-  [[ -d $folder/python/intercom && -d $folder/python/brevo ]] && return
+  has_whole python "${python_sdks[@]}" && return
   command -v python3 >/dev/null || return 1
+  rm -rf "$folder/python"
   timeout 60 python3 -m pip install --quiet --disable-pip-version-check --root-user-action=ignore \
-    --target "$folder/python" "${python_sdks[@]}" >"$folder/python.log" 2>&1
+    --target "$folder/python" "${python_sdks[@]}" >"$folder/python.log" 2>&1 || return 1
+  echo "${python_sdks[*]}" >"$folder/python.whole"
 }
 
 has_node() {
-  [[ -d $folder/node/node_modules/intercom-client && -d $folder/node/node_modules/@getbrevo/brevo ]] && return
+  has_whole node "${node_sdks[@]}" && return
   command -v node >/dev/null && command -v npm >/dev/null || return 1
+  rm -rf "$folder/node"
   mkdir -p "$folder/node"
   timeout 60 npm install --silent --no-audit --no-fund --prefix "$folder/node" "${node_sdks[@]}" \
-    >"$folder/node.log" 2>&1
+    >"$folder/node.log" 2>&1 || return 1
+  echo "${node_sdks[*]}" >"$folder/node.whole"
 }
 
 start_sandbox() {
@@ -54,7 +63,7 @@ start_sandbox() {
   "${CARGO_TARGET_DIR:-target}/debug/linkspan" sandbox --json --contacts 400 --intercom-port 0 --brevo-port 0 \
     >"$folder/sandbox.json" 2>"$folder/sandbox.log" &
   sandbox=$!
-  for _ in $(seq 100); do
+  for _ in $(seq 300); do
     [[ -s $folder/sandbox.json ]] && break
     sleep 0.1
   done

@@ -75,15 +75,21 @@ impl World {
 
     /// With more lines of config.
     pub fn with(more: &str, store: Store) -> Self {
-        Self::of(&format!("{CONFIG}{more}"), store)
+        Self::of(&format!("{CONFIG}{more}"), store, |router| router)
+    }
+
+    /// The same, with something before Brevo (until a restart).
+    pub fn with_before(more: &str, store: Store, before: impl FnOnce(axum::Router) -> axum::Router) -> Self {
+        Self::of(&format!("{CONFIG}{more}"), store, before)
     }
 
     /// Where what people edit in Brevo is left alone.
     pub fn leaving(more: &str, store: Store) -> Self {
-        Self::of(&CONFIG.replace("name: FULLNAME", "name: {to: FULLNAME, on_drift: leave}").add(more), store)
+        let text = CONFIG.replace("name: FULLNAME", "name: {to: FULLNAME, on_drift: leave}").add(more);
+        Self::of(&text, store, |router| router)
     }
 
-    fn of(text: &str, store: Store) -> Self {
+    fn of(text: &str, store: Store, before: impl FnOnce(axum::Router) -> axum::Router) -> Self {
         let start: DateTime<Utc> = "2026-03-08T09:30:00Z".parse().unwrap();
         let clock = Arc::new(SimulatedClock::starting_at(start));
         let intercom = IntercomSandbox::new(intercom_sandbox::IntercomOptions {
@@ -93,14 +99,15 @@ impl World {
         let brevo = BrevoSandbox::new(brevo_sandbox::BrevoOptions::new(1, clock.clone()));
         let config = parse(&intercom, &brevo, text);
         let doors = Doors { clock, rng: Arc::new(SeededRng::new(1)), crash: Arc::new(NoCrash) };
-        let (connection, router) = join(&intercom, &brevo, &config, &doors, store);
+        let (connection, router) = join(&intercom, before(brevo.router()), &brevo, &config, &doors, store);
         Self { intercom, brevo, connection, router, config, doors, daemon: None }
     }
 
     /// Another process on the same vendors: the old one is gone, whatever it was doing.
     pub fn restart(&mut self, store: Store) {
         self.kill();
-        let (connection, router) = join(&self.intercom, &self.brevo, &self.config, &self.doors, store);
+        let (connection, router) =
+            join(&self.intercom, self.brevo.router(), &self.brevo, &self.config, &self.doors, store);
         (self.connection, self.router) = (connection, router);
     }
 
@@ -246,6 +253,7 @@ fn parse(intercom: &IntercomSandbox, brevo: &BrevoSandbox, text: &str) -> Config
 
 fn join(
     intercom: &IntercomSandbox,
+    before_brevo: axum::Router,
     brevo: &BrevoSandbox,
     config: &Config,
     doors: &Doors,
@@ -261,7 +269,7 @@ fn join(
     let brevo_options = BrevoOptions::new(brevo.api_key().to_owned().into()).unwrap();
     let intercom_side =
         IntercomClient::new(intercom_options, Arc::new(InProcess::new(intercom.router())), doors.clone());
-    let brevo_side = BrevoClient::new(brevo_options, Arc::new(InProcess::new(brevo.router())), doors.clone());
+    let brevo_side = BrevoClient::new(brevo_options, Arc::new(InProcess::new(before_brevo)), doors.clone());
     let settings = Settings::from_config(config);
     let connection = Connection::new(Arc::new(intercom_side), Arc::new(brevo_side), store, doors.clone(), settings);
     let secret = SecretString::from(intercom.client_secret().to_owned());

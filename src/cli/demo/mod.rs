@@ -194,11 +194,17 @@ async fn play(context: &Context, arguments: &Arguments) -> Result<(), CliError> 
     say("\n1. A first full sync");
     let stages = Stages::new(printer, Arc::clone(clock));
     let sync_began = clock.now();
-    let summary = connection.sync(&SyncOptions { full: true, ..SyncOptions::default() }, &stages).await;
+    let options = SyncOptions { full: true, ..SyncOptions::default() };
+    let sync = connection.sync(&options, &stages);
+    let (summary, first) = with_first_record(sync, &sandboxes, clock.as_ref()).await;
     stages.finish();
     let summary = summary?;
     if !printer.is_json() {
         sync::show(context, &summary, clock.now() - sync_began);
+    }
+    let first = first.map(|at| ((at - sync_began).as_seconds_f64(), (at - began).as_seconds_f64()));
+    if let Some((sync, start)) = first {
+        say(&format!("  first record in Brevo after {sync:.1} s ({start:.1} s after this command began)"));
     }
 
     say("\n2. What arrived, by what the two really hold");
@@ -235,6 +241,7 @@ async fn play(context: &Context, arguments: &Arguments) -> Result<(), CliError> 
             "ok": good,
             "seconds": took.as_seconds_f64(),
             "sync": summary,
+            "firstRecord": first.map(|(sync, start)| json!({"secondsOfSync": sync, "secondsSinceStart": start})),
             "arrived": rows,
             "edits": edits,
             "nextCycle": {"writes": writes},
@@ -249,6 +256,31 @@ async fn play(context: &Context, arguments: &Arguments) -> Result<(), CliError> 
     drop(connected);
     drop(folder);
     if good { Ok(()) } else { Err(CliError::failed("not everything went as it should: see what is marked ✗")) }
+}
+
+/// The sync, and when Brevo had the first new contact, by Brevo's own count.
+async fn with_first_record<T>(
+    sync: impl Future<Output = T>,
+    sandboxes: &Sandboxes,
+    clock: &dyn Clock,
+) -> (T, Option<chrono::DateTime<chrono::Utc>>) {
+    const LOOK: Duration = Duration::from_millis(10);
+    let before = sandboxes.brevo.contact_count();
+    let first = async {
+        while sandboxes.brevo.contact_count() <= before {
+            tokio::time::sleep(LOOK).await;
+        }
+        clock.now()
+    };
+    let (mut sync, mut first) = (std::pin::pin!(sync), std::pin::pin!(first));
+    tokio::select! {
+        biased;
+        done = &mut sync => {
+            let late = (sandboxes.brevo.contact_count() > before).then(|| clock.now());
+            (done, late)
+        }
+        at = &mut first => (sync.await, Some(at)),
+    }
 }
 
 fn write_config(folder: &Path, sandboxes: &Sandboxes) -> Result<(Config, PathBuf), CliError> {

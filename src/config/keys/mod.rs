@@ -1,6 +1,7 @@
 //! Every key a config may have, as one table. The walker checks a document against it, and the JSON Schema is written
 //! from it, so that what an editor completes and what the program accepts cannot drift apart.
 
+mod every;
 mod schema;
 mod table;
 mod values;
@@ -79,32 +80,4 @@ pub(super) struct Choice {
     word: &'static str,
     /// Whether this version honours it.
     works: bool,
-}
-
-/// The name nearest to what was written, if one is near enough to be meant.
-pub(super) fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let plain = |name: &str| name.to_lowercase().replace(['-', '_', ' '], "");
-    let written = plain(written);
-    let allowed = (written.chars().count() / 3).clamp(1, 4);
-    names
-        .map(|name| (strsim::damerau_levenshtein(&written, &plain(name)), name))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::nearest;
-
-    #[test]
-    fn a_slip_is_recognised_and_a_stranger_is_not() {
-        let names = ["access_token", "api_version", "region"];
-        for slip in ["acess_token", "accessToken", "access-token", "access_tokne"] {
-            assert_eq!(nearest(slip, names.into_iter()), Some("access_token"), "{slip}");
-        }
-        for stranger in ["webhook", "x", "", "colour"] {
-            assert_eq!(nearest(stranger, names.into_iter()), None, "{stranger}");
-        }
-    }
 }

@@ -3,7 +3,9 @@
 use super::super::document::{Content, Node};
 use super::super::duration;
 use super::super::types::ListRef;
-use super::{Choice, Kind, nearest};
+use super::every::every;
+use super::{Choice, Kind};
+use crate::mapping::nearest;
 use crate::model::BrevoListId;
 use secrecy::SecretString;
 use std::net::{IpAddr, SocketAddr};
@@ -42,14 +44,45 @@ pub(super) struct Refusal {
 }
 
 impl Refusal {
-    fn new(problem: impl Into<String>, expected: impl Into<String>) -> Self {
+    pub(super) fn new(problem: impl Into<String>, expected: impl Into<String>) -> Self {
         Self { problem: problem.into(), expected: format!("expected {}", expected.into()), help: None }
     }
 
-    fn help(mut self, help: impl Into<String>) -> Self {
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
+}
+
+/// What people call zones by; the letters alone would be taken for the nearest other ones.
+const SHORT_ZONES: [(&str, &str); 10] = [
+    ("PST", "America/Los_Angeles"),
+    ("PDT", "America/Los_Angeles"),
+    ("MDT", "America/Denver"),
+    ("CST", "America/Chicago"),
+    ("CDT", "America/Chicago"),
+    ("EDT", "America/New_York"),
+    ("BST", "Europe/London"),
+    ("CEST", "Europe/Berlin"),
+    ("IST", "Asia/Kolkata"),
+    ("AEST", "Australia/Sydney"),
+];
+
+/// A duration without unit, or with a longer word for it.
+fn with_unit(refusal: Refusal, text: &str) -> Refusal {
+    let number: String = text.chars().take_while(char::is_ascii_digit).collect();
+    let unit = text.get(number.len()..).unwrap_or_default().trim().to_lowercase();
+    let unit = match unit.as_str() {
+        _ if number.is_empty() || number.len() > 6 => return refusal,
+        "" => return refusal.help(format!("A unit is missing: `{number}s` are seconds, `{number}m` minutes.")),
+        "s" | "sec" | "secs" | "second" | "seconds" => "s",
+        "m" | "min" | "mins" | "minute" | "minutes" => "m",
+        "h" | "hr" | "hrs" | "hour" | "hours" => "h",
+        "d" | "day" | "days" => "d",
+        "w" | "week" | "weeks" => "w",
+        _ => return refusal,
+    };
+    refusal.help(format!("Did you mean `{number}{unit}`?"))
 }
 
 /// Reads one value of the given kind. Blocks and lists are not values; the walker handles those that may be.
@@ -80,13 +113,19 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
         },
         Kind::Share { zero } => match text.parse::<f64>() {
             Ok(share) if share <= 1.0 && (share > 0.0 || *zero && share == 0.0) => Ok(Leaf::Share(share)),
-            _ => Err(wrong()),
+            _ => match text.strip_suffix('%').map(str::parse::<u8>) {
+                Some(Ok(percent @ 1..=100)) => {
+                    Err(wrong().help(format!("Did you mean `{}`?", f64::from(percent) / 100.0)))
+                }
+                _ => Err(wrong()),
+            },
         },
-        Kind::Duration => duration::parse(text).map(Leaf::Duration).ok_or_else(wrong),
-        Kind::Every => every(text).ok_or_else(wrong)?,
+        Kind::Duration => duration::parse(text).map(Leaf::Duration).ok_or_else(|| with_unit(wrong(), text)),
+        Kind::Every => every(text).ok_or_else(|| with_unit(wrong(), text))?,
         Kind::Timezone => text.parse().map(Leaf::Timezone).map_err(|_| {
             let known = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
-            match nearest(text, known) {
+            let short = SHORT_ZONES.iter().find(|(short, _)| short.eq_ignore_ascii_case(text));
+            match short.map(|(_, zone)| *zone).or_else(|| nearest(text, known)) {
                 Some(zone) => wrong().help(format!("Did you mean `{zone}`?")),
                 None => wrong(),
             }
@@ -107,7 +146,12 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
             let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
             match numeric.as_deref().unwrap_or(text).parse() {
                 Ok(address) => Ok(Leaf::Address(address)),
-                Err(_) => Err(wrong()),
+                Err(_) => match text.trim_start_matches(':').parse::<u16>() {
+                    Ok(port) => Err(wrong().help(format!(
+                        "For this machine only `127.0.0.1:{port}`, for every network `0.0.0.0:{port}`."
+                    ))),
+                    Err(_) => Err(wrong()),
+                },
             }
         }
         Kind::Path if text.is_empty() => Err(wrong()),
@@ -184,37 +228,6 @@ fn word(choices: &'static [Choice], text: &str, expected: String) -> Result<Leaf
     }
 }
 
-/// `None` if it is nothing of the kind; an error if it is a cron line that cannot be read.
-fn every(text: &str) -> Option<Result<Leaf, Refusal>> {
-    if text == "never" {
-        return Some(Ok(Leaf::Never));
-    }
-    if let Some(duration) = duration::parse(text) {
-        return Some(if duration.is_zero() {
-            Err(Refusal::new("an interval of nothing", "at least `1s`; to switch it off, write `never`"))
-        } else {
-            Ok(Leaf::Duration(duration))
-        });
-    }
-    let cron_like = text.starts_with('@') || text.split_whitespace().count() >= 5;
-    cron_like.then(|| match text.parse::<croner::Cron>() {
-        Ok(cron) if !occurs(&cron) => Err(Refusal::new(
-            format!("the cron line `{}` never comes true", shorten(text)),
-            "a day that exists, such as `0 3 1 * *`",
-        )),
-        Ok(cron) => Ok(Leaf::Cron(Box::new(cron))),
-        Err(error) => Err(Refusal::new(
-            format!("the cron line `{}` cannot be read: {}", shorten(text), error.to_string().trim_end_matches('.')),
-            "minute, hour, day, month, weekday, such as `0 3 * * *`",
-        )),
-    })
-}
-
-/// Whether there is such a time at all: not on 30 February. Any start will do that has a leap year ahead.
-fn occurs(cron: &croner::Cron) -> bool {
-    cron.find_next_occurrence(&chrono::DateTime::<chrono::Utc>::UNIX_EPOCH, false).is_ok()
-}
-
 /// A token travels with every request, so in the clear it may only go to this machine.
 fn api_address(text: &str, expected: &str) -> Result<Leaf, Refusal> {
     let wrong = |problem: &str| Refusal::new(problem, expected);
@@ -241,7 +254,7 @@ fn api_address(text: &str, expected: &str) -> Result<Leaf, Refusal> {
 }
 
 /// Enough of a value to recognise it.
-fn shorten(text: &str) -> String {
+pub(super) fn shorten(text: &str) -> String {
     const ENOUGH: usize = 60;
     if text.chars().count() <= ENOUGH { text.to_owned() } else { text.chars().take(ENOUGH).chain(['…']).collect() }
 }
@@ -267,18 +280,5 @@ mod tests {
         ] {
             assert!(api_address(bad, "").is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn every_is_a_duration_a_cron_line_or_never() {
-        assert!(matches!(every("5m"), Some(Ok(Leaf::Duration(_)))));
-        assert!(matches!(every("0 3 * * *"), Some(Ok(Leaf::Cron(_)))));
-        assert!(matches!(every("@daily"), Some(Ok(Leaf::Cron(_)))));
-        assert!(matches!(every("never"), Some(Ok(Leaf::Never))));
-        assert!(matches!(every("61 3 * * *"), Some(Err(_))));
-        assert!(matches!(every("0s"), Some(Err(_))));
-        assert!(matches!(every("0 0 30 2 *"), Some(Err(_))));
-        assert!(matches!(every("0 0 29 2 *"), Some(Ok(_))));
-        assert!(every("sometimes").is_none());
     }
 }

@@ -3,7 +3,8 @@
 use super::super::document::{Content, Entry, Node, Place};
 use super::super::errors::Findings;
 use super::values::{Leaf, expected, read};
-use super::{Key, Kind, nearest, table::ROOT};
+use super::{Key, Kind, table::ROOT};
+use crate::mapping::nearest;
 use std::collections::BTreeMap;
 
 /// What a document says, once it has been checked.

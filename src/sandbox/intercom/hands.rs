@@ -420,6 +420,13 @@ impl IntercomSandbox {
         tags.iter().filter_map(|tag| state.tags.get(&tag.id).cloned()).collect()
     }
 
+    /// The Intercom ids of a contact's companies, all of them.
+    pub fn contact_companies(&self, id: &str) -> Vec<String> {
+        let state = self.lock();
+        let contact = state.slot_of(id).and_then(|slot| state.contact(slot));
+        contact.map(|contact| contact.companies.iter().map(ToString::to_string).collect()).unwrap_or_default()
+    }
+
     /// A conversation as the API would show it now, for tests to compare with.
     pub fn conversation(&self, id: &str) -> Option<Value> {
         let state = self.lock();
