@@ -299,4 +299,8 @@ impl Side for BrevoClient {
     fn budgets(&self) -> Vec<Budget> {
         self.caller.budgets()
     }
+
+    fn held_back(&self) -> Option<Duration> {
+        self.caller.held_back(CONTACTS)
+    }
 }

@@ -167,7 +167,7 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Failed(command) => failed::run(context, command).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
         Command::Notices(arguments) => notices::run(context, arguments).await,
-        Command::Demo(arguments) => demo::run(context, arguments).await,
+        Command::Demo(arguments) => Box::pin(demo::run(context, arguments)).await,
         Command::Sandbox(arguments) => sandbox::run(context, arguments).await,
         Command::Completions(arguments) => {
             completions::run(context, arguments);

@@ -1,6 +1,6 @@
 //! What became of a write: base, history, conflict log and failures, in one transaction with the vendor's answer.
 
-use super::observe::{pack_base, pack_flights, settle_as, subject_of, to_json};
+use super::observe::{base_of, pack_base, pack_flights, settle_as, subject_of, to_json};
 use super::people::{self, Planned};
 use super::push::Pushed;
 use super::{Connection, EngineError, Ready};
@@ -126,6 +126,16 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     // An opt-out in Brevo that was seen while this was on its way.
     if let (Some(consent), Some(contact)) = (&mut base.consent, before) {
         consent.brevo_out |= tx.brevo_contact(contact)?.is_some_and(|contact| contact.consent.email_opted_out());
+    }
+    // And one in Intercom that was told of meanwhile (`new_opt_out`): this request did not carry it.
+    let now_known = base_of(&link)?;
+    for (accepted, known, carried) in [
+        (&mut base.consent, now_known.consent, plan.change.email_opted_out),
+        (&mut base.sms, now_known.sms, plan.change.sms_opted_out),
+    ] {
+        if let (Some(accepted), Some(known), false) = (accepted, known, carried) {
+            accepted.intercom_out &= known.intercom_out;
+        }
     }
     if planned.ahead {
         tx.accept_opt_out(planned.link, &pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?, planned.marks)?;

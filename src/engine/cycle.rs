@@ -337,20 +337,28 @@ impl Connection {
         wait: bool,
         progress: &dyn Progress,
     ) -> Result<(), EngineError> {
-        self.confirm_some(wait, priority).await?;
-        self.look_for_missing(priority).await?;
+        // A daemon has other things to do than to wait for Intercom; a run that somebody started has not.
+        let mut held = !wait && self.is_held(SideName::Intercom);
+        let asked = async {
+            self.confirm_some(wait, priority).await?;
+            self.look_for_missing(priority).await
+        };
+        held |= !self.unless_held_if(!wait, asked).await?;
         let mut unread = None;
         for _ in 0..MOST_ROUNDS {
             self.take_in().await?;
             progress.stage(Stage::Completing, 0, None);
-            if unread.is_none() {
-                let named = self.read_what_was_named(Priority::Live).await;
-                let wanted = match &named {
-                    Err(error) if !passes(error) => Ok(0),
-                    _ => self.hydrate(priority, true).await,
+            if unread.is_none() && !held {
+                let reads = async {
+                    let named = self.read_what_was_named(Priority::Live).await;
+                    let wanted = match &named {
+                        Err(error) if !passes(error) => Ok(0),
+                        _ => self.hydrate(priority, true).await,
+                    };
+                    named.and(wanted)
                 };
-                match named.and(wanted) {
-                    Ok(_) => {}
+                match self.unless_held_if(!wait, reads).await {
+                    Ok(done) => held |= !done,
                     Err(error) if passes(&error) => unread = Some(error),
                     Err(error) => return Err(error),
                 }
@@ -374,6 +382,18 @@ impl Connection {
         summary.events += self.send_events(priority).await?;
         self.prune().await?;
         unread.map_or(Ok(()), Err)
+    }
+
+    /// Reads of Intercom, dropped if it holds us back for long and `may_drop`. `false`: they were.
+    async fn unless_held_if<T>(
+        &self,
+        may_drop: bool,
+        reads: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<bool, EngineError> {
+        if !may_drop {
+            return reads.await.map(|_| true);
+        }
+        self.unless_held(SideName::Intercom, reads).await.transpose().map(|done| done.is_some())
     }
 
     /// Forgets what nobody needs any more.

@@ -4,7 +4,7 @@
 use super::cycle::{Silent, Summary, passes, stops_everything};
 use super::{Connection, EngineError};
 use crate::config::{Every, ScheduleConfig};
-use crate::model::{Priority, Resource, Scope, SideName};
+use crate::model::{ErrorKind, Priority, Resource, Scope, SideError, SideName};
 use crate::store::links::Dirty;
 use crate::store::progress::JobTimes;
 use chrono::TimeDelta;
@@ -96,7 +96,7 @@ impl Daemon {
             if stop.is_cancelled() {
                 return Ok(());
             }
-            let (live, scheduled) = tokio::join!(self.live(&stop), self.scheduled(&stop));
+            let (live, scheduled) = tokio::join!(Box::pin(self.live(&stop)), Box::pin(self.scheduled(&stop)));
             live.and(scheduled)
         };
         let outcome = tokio::select! {
@@ -201,7 +201,11 @@ impl Daemon {
         let connection = &self.connection;
         connection.take_in().await?;
         let first = self.opt_outs_first().await;
-        let (read, beside) = self.with_opt_outs_beside(self.read_named()).await;
+        // Others wait behind these reads: they go on when Intercom lets us.
+        let reads = connection.unless_held(SideName::Intercom, self.read_named());
+        let (read, beside) = self.with_opt_outs_beside(reads).await;
+        let held = read.is_none();
+        let read = read.unwrap_or(Ok(()));
         if !connection.knows_brevo().await? {
             return read;
         }
@@ -227,7 +231,7 @@ impl Daemon {
         connection.send_events(Priority::Live).await?;
         connection.keep_budgets().await?;
         read?;
-        if !connection.wanted_conversations().await?.is_empty() {
+        if !held && !connection.wanted_conversations().await?.is_empty() {
             connection.bell.notify_one();
         }
         Ok(())
@@ -403,7 +407,12 @@ impl Daemon {
         let name = job.name();
         let kind = name.clone();
         let run = connection.store.write(move |tx| tx.begin_run(&kind, began)).await?;
-        let result = self.read(job).await;
+        let (result, held) = if let Some(result) = connection.unless_held(job.side, self.read(job)).await {
+            (result, None)
+        } else {
+            let (error, left) = held_back(connection, job.side);
+            (Err(error), Some(left))
+        };
         match &result {
             Ok(_) => connection.note_let_in(&[job.side]).await?,
             Err(error) => connection.note_refusal(error).await,
@@ -417,7 +426,7 @@ impl Daemon {
         let chance = connection.doors.rng.unit();
         let next_at = match &result {
             Ok(_) => job.every(&schedule).next_after(began, schedule.jitter, chance),
-            Err(_) => Some(ended + TimeDelta::from_std(AFTER_FAILURE).unwrap_or_default()),
+            Err(_) => Some(ended + TimeDelta::from_std(held.unwrap_or(AFTER_FAILURE)).unwrap_or_default()),
         };
         connection
             .store
@@ -458,6 +467,10 @@ impl Daemon {
         let connection = &self.connection;
         let now = connection.now();
         let work = connection.store.read(move |tx| Ok(tx.has_work()? || !tx.missing_due(now, 1)?.is_empty())).await?;
+        // Nothing could be written; and what follows it would wait.
+        if connection.is_held(SideName::Brevo) {
+            return Ok(());
+        }
         if (!read && !work) || !self.connection.knows_brevo().await? {
             return Ok(());
         }
@@ -482,6 +495,13 @@ impl Daemon {
         }
         settled
     }
+}
+
+/// That a read was dropped, and for how long it has to wait.
+fn held_back(connection: &Connection, side: SideName) -> (EngineError, Duration) {
+    let left = connection.side(side).held_back().unwrap_or_default();
+    let words = format!("it lets us ask nothing for {} s; the read goes on then", left.as_secs());
+    (SideError::new(side, ErrorKind::Throttled, words).into(), left)
 }
 
 fn report(what: &str, error: &EngineError) {

@@ -11,7 +11,7 @@ use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonVi
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
 use crate::store::facts::Channel;
-use crate::store::links::{LinkRow, LinkState};
+use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::{Result, Tx};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -379,7 +379,12 @@ impl Person {
         });
         let must_wait = lacks_options || knot == Knot::Busy;
         if must_wait && !opts_out {
-            tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(30), false)?;
+            if self.link.dirty == Dirty::Consent {
+                // For opt-outs no options are made: this is none (any more), and comes after them.
+                tx.no_opt_out(self.link.id)?;
+            } else {
+                tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(30), false)?;
+            }
             return Ok(None);
         }
         let only_opt_out = opts_out && (self.link.tries > 0 || must_wait);

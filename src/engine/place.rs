@@ -1,10 +1,10 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
-use super::observe::{base_of, flights_of, settle_as};
+use super::observe::{base_of, flights_of, new_opt_out, settle_as};
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
-use crate::model::{BrevoContactId, Email, IntercomContact, IntercomContactId, phone_digits};
+use crate::model::{BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, phone_digits};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Holder, Member, Rename};
 use crate::reconcile::person::{Base, Flights};
@@ -85,7 +85,7 @@ pub(super) fn place_newcomer(tx: &Tx<'_>, contact: &IntercomContact, source: &su
     if tx.link_of_merged_into(&contact.id)?.is_some() {
         return Ok(false);
     }
-    link_newcomer(tx, contact, &source.settings, source.dirty, source.now)
+    link_newcomer(tx, contact, &source.settings, source.dirty, true, source.now)
 }
 
 /// `false`: it waits for another.
@@ -113,7 +113,7 @@ fn place_one(
         Some(link) => tx.link(link)?,
         None => None,
     };
-    let Some(link) = link else { return first_link(tx, &row.contact, settings, dirty, now) };
+    let Some(link) = link else { return first_link(tx, &row.contact, settings, dirty, true, now) };
     for kind in GONE_NOTICES {
         tx.clear_notice(kind, &format!("contact {id}"))?;
     }
@@ -131,19 +131,20 @@ fn reopen(tx: &Tx<'_>, link: &LinkRow) -> Result<()> {
     if link.state == LinkState::Left { tx.set_link_state(link.id, LinkState::Active) } else { Ok(()) }
 }
 
-/// `false`: it waits for another.
+/// `newcomer`: it has had no link before. `false`: it waits for another.
 fn first_link(
     tx: &Tx<'_>,
     contact: &IntercomContact,
     settings: &Settings,
     dirty: Dirty,
+    newcomer: bool,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let subject = format!("contact {}", contact.id);
     for kind in PLACING_NOTICES {
         tx.clear_notice(kind, &subject)?;
     }
-    link_newcomer(tx, contact, settings, dirty, now)
+    link_newcomer(tx, contact, settings, dirty, newcomer, now)
 }
 
 /// The same for somebody about whom there are no notices to clear.
@@ -152,6 +153,7 @@ fn link_newcomer(
     contact: &IntercomContact,
     settings: &Settings,
     dirty: Dirty,
+    newcomer: bool,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let subject = format!("contact {}", contact.id);
@@ -189,7 +191,14 @@ fn link_newcomer(
     };
     match identity::first_link(&candidates) {
         FirstLink::Wait => return Ok(false),
-        FirstLink::JoinGroup(link) => join(tx, &contact.id, link, dirty)?,
+        FirstLink::JoinGroup(link) => {
+            join(tx, &contact.id, link, dirty)?;
+            // Somebody new who is opted out: that an earlier opt-out was answered by an opt-in in Brevo says nothing about
+            // this one.
+            if newcomer && new_opt_out(tx, link, &Consent::default(), &contact.consent)? {
+                tx.mark_dirty(link, Dirty::Consent)?;
+            }
+        }
         FirstLink::LinkTo(brevo) => {
             let link = tx.new_link(contact.email.as_ref(), Some(brevo), dirty)?;
             let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
@@ -345,7 +354,7 @@ fn moved(
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
             tx.mark_dirty(link.id, dirty)?;
-            return first_link(tx, &row.contact, settings, dirty, now);
+            return first_link(tx, &row.contact, settings, dirty, false, now);
         }
         tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
         reopen(tx, link)?;
@@ -377,13 +386,14 @@ fn moved(
             elect(tx, link.id)?;
             tx.mark_dirty(link.id, dirty)?;
             let consent = link_consent(link)?;
-            if !first_link(tx, &row.contact, settings, dirty, now)? {
+            if !first_link(tx, &row.contact, settings, dirty, false, now)? {
                 // It waits: until then it stays where it is, and its consent with it.
                 tx.set_member(&row.contact.id, Some(link.id), false)?;
                 elect(tx, link.id)?;
                 return Ok(false);
             }
             carry_consent(tx, &row.contact.id, consent)?;
+            carry_opt_out(tx, &row.contact, consent)?;
             return Ok(true);
         }
         Rename::Conflict(other) => {
@@ -400,6 +410,7 @@ fn moved(
             }
             join(tx, &row.contact.id, other, dirty)?;
             carry_consent(tx, &row.contact.id, consent)?;
+            carry_opt_out(tx, &row.contact, consent)?;
         }
         Rename::Swap(other) => {
             let Some(other) = tx.link(other)? else { return Ok(true) };
@@ -487,9 +498,7 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     }
     for (link, partner) in [(a, b), (b, a)] {
         let (own, theirs) = (base_of(link)?, base_of(partner)?);
-        let flights = flights_of(partner)?;
-        let consent = Flights { may_loosen: flights.may_loosen, opted_out: flights.opted_out, ..Flights::default() };
-        settle_as(tx, link.id, &taken_over(&own, &theirs), Some(&consent).filter(|consent| !consent.is_empty()))?;
+        take_over(tx, link, &own, &theirs, &flights_of(partner)?)?;
         tx.set_rename(link.id, None)?;
     }
     Ok(())
@@ -543,21 +552,46 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
         let before = &circle[(at + 1) % circle.len()];
         let (own, theirs) = (base_of(link)?, base_of(before)?);
         tx.set_brevo(link.id, before.brevo_id)?;
-        settle_as(tx, link.id, &taken_over(&own, &theirs), None)?;
+        take_over(tx, link, &own, &theirs, &Flights::default())?;
         tx.set_rename(link.id, None)?;
         tx.mark_dirty(link.id, Dirty::Live)?;
     }
     Ok(Knot::Undone)
 }
 
-/// What is agreed on with a Brevo contact that was another's: consent stays with the address; the fields are planned
-/// afresh.
-fn taken_over(own: &Base, theirs: &Base) -> Base {
-    Base { consent: theirs.consent.or(own.consent), sms: theirs.sms, ..Base::default() }
+/// What is agreed on with a Brevo contact that was another's: the fields are planned afresh. Consent stays with the
+/// address, and whoever comes brings the opt-out that they had: the stricter of both.
+fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, on_its_way: &Flights) -> Result<()> {
+    let brings = own.consent.is_some_and(|consent| consent.brevo_out);
+    let consent = match (own.consent, theirs.consent) {
+        (Some(own), Some(theirs)) => Some(ConsentBase {
+            intercom_out: own.intercom_out && theirs.intercom_out && !brings,
+            brevo_out: theirs.brevo_out || brings,
+        }),
+        (own, theirs) => theirs.or(own),
+    };
+    let flights =
+        Flights { may_loosen: on_its_way.may_loosen || brings, opted_out: on_its_way.opted_out, ..Flights::default() };
+    let base = Base { consent, sms: theirs.sms, ..Base::default() };
+    settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))
 }
 
 fn link_consent(link: &LinkRow) -> Result<Option<ConsentBase>> {
     Ok(base_of(link)?.consent)
+}
+
+/// And with an opt-out that is in force, or that has not been sent yet: what the people of the new address have agreed on
+/// with Brevo says nothing about it.
+fn carry_opt_out(tx: &Tx<'_>, contact: &IntercomContact, left: Option<ConsentBase>) -> Result<()> {
+    let accepted = left.is_some_and(|consent| consent.intercom_out && !consent.brevo_out);
+    if accepted || !contact.consent.email_opted_out() {
+        return Ok(());
+    }
+    let Some(link) = tx.intercom_contact(&contact.id)?.and_then(|row| row.link) else { return Ok(()) };
+    if new_opt_out(tx, link, &Consent::default(), &contact.consent)? {
+        tx.mark_dirty(link, Dirty::Consent)?;
+    }
+    Ok(())
 }
 
 /// A member that leaves an address leaves with the consent it had.

@@ -33,12 +33,37 @@ impl std::ops::AddAssign for Swept {
 /// More pages than twice what the newest total allows end a sweep; so many more are allowed in any case.
 const SPARE_PAGES: u64 = 20;
 
+/// Holds that are shorter than this are waited for: most windows are.
+const LONG_HOLD: std::time::Duration = std::time::Duration::from_secs(10);
+/// How often it is looked whether there is one.
+const HOLD_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
 impl Connection {
     pub(super) fn side(&self, side: SideName) -> &Arc<dyn Side> {
         match side {
             SideName::Intercom => &self.intercom,
             SideName::Brevo => &self.brevo,
         }
+    }
+
+    /// Goes on reading until the vendor holds us back for long: then the read is dropped, as if the power had gone. What it
+    /// was for waits in the state, and whoever waited for it can do something else. `None`: it was dropped.
+    pub(super) async fn unless_held<T>(&self, side: SideName, read: impl Future<Output = T>) -> Option<T> {
+        let held = async {
+            while !self.is_held(side) {
+                tokio::time::sleep(HOLD_LOOK).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = read => Some(done),
+            () = held => None,
+        }
+    }
+
+    /// Whether the vendor holds us back for long.
+    pub(super) fn is_held(&self, side: SideName) -> bool {
+        self.side(side).held_back().is_some_and(|left| left > LONG_HOLD)
     }
 
     /// How an observation that is read now is to be taken.

@@ -132,6 +132,11 @@ impl Caller {
         self.governor.budgets(&*self.doors.clock)
     }
 
+    /// How long a family is still held back.
+    pub fn held_back(&self, family: &str) -> Option<Duration> {
+        self.governor.held_back(family)
+    }
+
     fn unanswered(&self, error: &TransportError, effect: Effect) -> Box<SideError> {
         let kind = match (error, effect) {
             (TransportError::TooLong(_), Effect::Read) => ErrorKind::Malformed,

@@ -282,6 +282,13 @@ impl Governor {
         family.recovering_until = family.held_until.map(|until| until + recovery);
     }
 
+    /// How long the family is still held back.
+    pub fn held_back(&self, family: &str) -> Option<Duration> {
+        let family = self.root(self.index(family)?);
+        let until = self.lock()[family].held_until?;
+        Some(until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+    }
+
     /// What is left of each family's longest published window.
     pub fn budgets(&self, clock: &dyn Clock) -> Vec<Budget> {
         let now = Instant::now();

@@ -402,4 +402,8 @@ impl Side for IntercomClient {
     fn budgets(&self) -> Vec<Budget> {
         self.caller.budgets()
     }
+
+    fn held_back(&self) -> Option<Duration> {
+        self.caller.held_back(APP)
+    }
 }

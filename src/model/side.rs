@@ -132,4 +132,10 @@ pub trait Side: Send + Sync {
 
     /// What is left of each budget, as the last answers said.
     fn budgets(&self) -> Vec<Budget>;
+
+    /// How long the vendor still holds us back, because it said "too many". Nothing that is asked of it now goes out
+    /// before.
+    fn held_back(&self) -> Option<std::time::Duration> {
+        None
+    }
 }

@@ -112,6 +112,24 @@ async fn each_members_opt_out_counts_when_it_is_made() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn somebody_new_on_a_known_address_may_be_opted_out() {
+    let world = World::new(CONFIG);
+    let out = ContactSeed { unsubscribed: true, ..user("jane@example.com", "Jane Doe") };
+    world.intercom.create_contact(ContactSeed { lead: true, ..out.clone() });
+    minutes(10).await;
+    world.sync().await;
+    world.brevo.resubscribe("jane@example.com");
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    world.intercom.create_contact(out);
+    minutes(10).await;
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_daemon_that_cannot_start_yet_can_be_stopped() {
     let world = World::new(CONFIG);
     world.intercom.knobs(|knobs| {
@@ -146,4 +164,33 @@ async fn a_clear_while_a_creation_has_no_answer_is_a_clear() {
     world.sync().await;
     let now = world.brevo.contact_by_email("jane@example.com").unwrap();
     assert_eq!(now.attributes.get("LASTNAME").filter(|name| **name != json!("")), None, "{:?}", now.attributes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_opts_out_and_takes_another_address_stays_opted_out() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    let joe = world.intercom.create_contact(user("joe@example.com", "Joe Roe"));
+    minutes(10).await;
+    world.intercom.unsubscribe(&joe).unwrap();
+    minutes(1).await;
+    world.sync().await;
+    world.brevo.resubscribe("joe@example.com");
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    world.intercom.unsubscribe(&jane).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.set_email(&jane, Some("between@example.com")).unwrap();
+    world.intercom.set_email(&joe, Some("jane@example.com")).unwrap();
+    world.intercom.set_email(&jane, Some("joe@example.com")).unwrap();
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    for email in ["jane@example.com", "joe@example.com"] {
+        assert!(world.brevo.contact_by_email(email).unwrap().email_blacklisted, "{email}");
+    }
 }

@@ -102,3 +102,31 @@ async fn an_option_that_a_person_has_added_in_brevo_stays() {
     assert_eq!(lists(&world).last(), Some(&json!(["by hand", "a"])));
     assert_eq!(world.attribute("jane@example.com", "INTERCOM_TAGS"), Some(json!(["a"])));
 }
+
+/// Something happened to somebody while their opt-out was on its way: that is no opt-out, and may need options.
+#[tokio::test(start_paused = true)]
+async fn a_tag_that_comes_while_an_opt_out_is_on_its_way_is_written_after_it() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com"));
+    seconds(600).await;
+    world.sync().await;
+    seconds(600).await;
+    world.intercom.unsubscribe(&jane).unwrap();
+    world.intercom.tag(&jane, "a").unwrap();
+    seconds(300).await;
+    world.sync().await;
+    let now = world.brevo.contact_by_email("jane@example.com").unwrap();
+    assert!(now.email_blacklisted);
+    assert_eq!(now.attributes.get("INTERCOM_TAGS"), Some(&json!(["a"])));
+
+    world.intercom.tag(&jane, "b").unwrap();
+    seconds(300).await;
+    let email = linkspan::model::Email::parse("jane@example.com").unwrap();
+    let urgent = move |tx: &linkspan::store::Tx<'_>| {
+        let link = tx.link_by_email(&email)?.unwrap();
+        tx.mark_dirty(link.id, linkspan::store::links::Dirty::Consent)
+    };
+    world.store.write(urgent).await.unwrap();
+    world.sync().await;
+    assert_eq!(world.attribute("jane@example.com", "INTERCOM_TAGS"), Some(json!(["a", "b"])));
+}

@@ -1,12 +1,13 @@
 //! One record or one side in trouble, and all others that do not wait for it.
 
-use crate::harness::World;
-use linkspan::engine::{Progress, Silent, Stage, SyncOptions};
+use crate::harness::{World, config};
+use linkspan::engine::{Daemon, Progress, Silent, Stage, SyncOptions};
 use linkspan::model::{BrevoContactId, Email};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 const CONFIG: &str = "
 connectors:
@@ -103,4 +104,45 @@ async fn what_was_read_of_another_contact_says_nothing() {
     ended.unwrap();
     let counts = world.store.read(|tx| tx.counts()).await.unwrap();
     assert_eq!(counts.notices.get("brevo_contact_gone"), None, "{:?}", counts.notices);
+}
+
+/// A read on schedule that Intercom does not let us make for ten minutes: the import that is on its way is settled all the
+/// same, and the read goes on when it may.
+#[tokio::test(start_paused = true)]
+async fn an_import_is_settled_while_intercom_holds_us_back() {
+    const SCHEDULED: &str = "
+field_mapping: {name: FIRSTNAME}
+schedule:
+  contacts: {incremental: 60s, full: never}
+  companies: {full: never}
+  conversations: {incremental: never, full: never}
+  brevo_contacts: {incremental: never, full: never}
+limits: {brevo: {import_threshold: 5}}
+";
+    let world = World::new(SCHEDULED);
+    for n in 0..8 {
+        world.intercom.create_contact(user(&format!("p{n}@example.com"), "Ann"));
+    }
+    seconds(600).await;
+    world.brevo.imports_take(Duration::from_secs(90));
+    let daemon = Daemon::new(world.connection.clone(), config(SCHEDULED).schedule);
+    let stop = CancellationToken::new();
+    let ((), ended) = tokio::join!(
+        async {
+            seconds(20).await;
+            assert!(world.brevo.log().writes().iter().any(|write| write.template == "/contacts/import"));
+            world.intercom.knobs(|knobs| knobs.faults.push_back((String::new(), Fault::Status(429, Some(600)))));
+            seconds(280).await;
+            let held = world.intercom.log().all().iter().any(|read| read.status == 429);
+            assert!(held, "the read was made, and is held back");
+            let counts = world.store.read(|tx| tx.counts()).await.unwrap();
+            assert_eq!((counts.contacts_synced, counts.pending), (8, 0), "{counts:?}");
+            world.intercom.create_contact(user("late@example.com", "Late"));
+            seconds(500).await;
+            assert!(world.brevo.contact_by_email("late@example.com").is_some(), "the schedule goes on");
+            stop.cancel();
+        },
+        daemon.run(stop.clone())
+    );
+    ended.unwrap();
 }

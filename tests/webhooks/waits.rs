@@ -186,3 +186,26 @@ async fn an_opt_out_does_not_wait_for_the_live_writes_before_it() {
     pass(60).await;
     assert!((1..=300).all(|n| world.attribute(&format!("p{n}@x.example"), "FULLNAME") == "Anna"));
 }
+
+/// Intercom says "not for ten minutes": what is known already is written meanwhile.
+#[tokio::test(start_paused = true)]
+async fn an_edit_that_is_known_does_not_wait_for_intercoms_budget() {
+    let mut world = World::new();
+    let ada = world.intercom.create_contact(seed("ada@x.example", "Ada"));
+    let id = world.intercom.open_conversation(&ada, "Hello?").unwrap();
+    world.sync().await;
+    world.run().await;
+    break_reads(&world, "", &Fault::Status(429, Some(600)), 1);
+    world.intercom.close_conversation(&id).unwrap();
+    world.deliver().await;
+    pass(30).await;
+    world.intercom.edit_contact(&ada, &json!({"name": "Ada King"})).unwrap();
+    world.deliver().await;
+    let took = until("the edit", || world.attribute("ada@x.example", "FULLNAME") == "Ada King").await;
+    assert!(took < Duration::from_secs(40), "{took:?}");
+    assert_eq!(conversations_read(&world), 0, "the read still waits");
+    pass(660).await;
+    assert!(conversations_read(&world) > 0, "and is made then");
+    let asked = world.intercom.log().all().len();
+    assert!(asked < 20, "not asked again and again: {asked}");
+}
