@@ -279,7 +279,7 @@ impl Source {
         }
         let flights: Flights =
             flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(link.id)))?;
-        settle_now(tx, link, &flights, link.answered, contact, &self.ready, self.now)
+        settle_now(tx, link, (&base_of(link)?, &flights), link.answered, contact, &self.ready, self.now)
     }
 }
 
@@ -328,14 +328,13 @@ fn remember_opt_out(tx: &Tx<'_>, mut link: LinkRow, contact: &BrevoContact) -> R
 pub(super) fn settle_now(
     tx: &Tx<'_>,
     link: &LinkRow,
-    flights: &Flights,
+    (base, flights): (&Base, &Flights),
     answered: bool,
     contact: &BrevoContact,
     ready: &Ready,
     now: DateTime<Utc>,
 ) -> Result<bool> {
-    let base = base_of(link)?;
-    let settled = person::settle(&base, flights, answered, contact, &ready.mapping);
+    let settled = person::settle(base, flights, answered, contact, &ready.mapping);
     let left = Some(&settled.flights).filter(|left| !left.is_empty());
     settle_as(tx, link.id, &settled.base, left)?;
     for rule in &settled.refused {
@@ -345,7 +344,7 @@ pub(super) fn settle_now(
         let failure = NewFailure::left_out(Some(link.id), &subject, rule, message);
         tx.put_failure(&NewFailure { refused_by: Some(SideName::Brevo), ..failure }, now)?;
     }
-    Ok(!answered || flights.more || settled.base != base || !settled.flights.is_empty())
+    Ok(!answered || flights.more || settled.base != *base || !settled.flights.is_empty())
 }
 
 /// This is what both sides agree on now, and what is still on its way.

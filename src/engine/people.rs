@@ -66,8 +66,8 @@ impl Draft {
     /// people should know, and keeps base where nothing is to be written. `None`: nothing to send.
     pub(super) fn settle(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Planned>> {
         let Self { person, plan, quarantined } = self;
-        if tx.link(person.link.id)?.as_ref() != Some(&person.link) {
-            // The link is still marked: it is gathered again.
+        if !tx.is_unchanged(&person.link)? {
+            // It is still marked: it is gathered again.
             return Ok(None);
         }
         if person.awaits_answer() {
@@ -203,13 +203,13 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         tx.give_up(id)?;
         return Ok(None);
     };
-    let mut record = primary.contact.fields.clone();
+    let mut added = Fields::new();
 
     if ready.uses_tags {
         let tags: BTreeSet<&IntercomTagId> = live.iter().flat_map(|row| &row.contact.tags.items).collect();
         let tags = tags.into_iter().filter_map(|tag| names.tags.get(tag).cloned());
         if let Some(tags) = Value::list(tags) {
-            record.insert("tags".to_owned(), tags);
+            added.insert("tags".to_owned(), tags);
         }
     }
     if ready.uses_companies {
@@ -224,7 +224,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
             link.company = picked.map(|company| company.id.clone());
         }
         if let Some(picked) = picked {
-            record.extend(picked.fields.iter().map(|(path, value)| (format!("company.{path}"), value.clone())));
+            added.extend(picked.fields.iter().map(|(path, value)| (format!("company.{path}"), value.clone())));
         }
     }
     let mut conversations = Vec::new();
@@ -236,7 +236,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
             }
         }
     }
-    record.extend(figures::figures(&conversations, &primary.contact.fields));
+    added.extend(figures::figures(&conversations, &primary.contact.fields));
 
     let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
     let brevo = match link.brevo_id {
@@ -250,16 +250,14 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     let mut flights = flights_of(&link)?;
     // A row that lands late may lift a blocklisting: that is not the person's own opt-in.
     flights.may_loosen |= tx.may_land_late(id)?;
-    Ok(Some(Person {
-        base: base_of(&link)?,
-        flights,
-        record,
-        consent,
-        external_id: primary.contact.external_id.clone(),
-        brevo,
-        primary: primary.contact.id.clone(),
-        link,
-    }))
+    let primary = primary.contact.id.clone();
+    let Some(contact) = rows.into_iter().map(|row| row.contact).find(|contact| contact.id == primary) else {
+        return Ok(None);
+    };
+    let mut record = contact.fields;
+    record.extend(added);
+    let base = base_of(&link)?;
+    Ok(Some(Person { base, flights, record, consent, external_id: contact.external_id, brevo, primary, link }))
 }
 
 /// The fields whose trouble is not over with this plan.

@@ -13,8 +13,9 @@ use super::observe::pack_flights;
 use super::people::{self, Draft, Names, Person, Planned};
 use super::unreadable::OwedOptOut;
 use super::{Connection, EngineError, Ready};
-use crate::model::{Answer, BrevoContactId, BrevoListId, ContactKey, ErrorKind, Priority, SideError, Write};
-use crate::reconcile::person::PersonPlan;
+use crate::model::{
+    Answer, BrevoContactId, BrevoListId, ContactChange, ContactKey, ErrorKind, Priority, SideError, Write,
+};
 use crate::store::links::{Dirty, LinkState, Stretch};
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -80,6 +81,7 @@ struct Gathered {
 }
 
 /// Plans that imports do not carry.
+#[derive(Default)]
 struct Settled {
     alone: Vec<Planned>,
     lists: Vec<Planned>,
@@ -143,7 +145,8 @@ impl Connection {
             .await?)
     }
 
-    /// Gather, draft, settle, send, batch after batch: while one batch is drafted, the next is gathered.
+    /// Gather, draft, settle, send, batch after batch. While this thread drafts one batch, the state's settles the one
+    /// before it and gathers the one after it.
     async fn push_stretch(
         &self,
         stretch: Stretch,
@@ -155,27 +158,33 @@ impl Connection {
     ) -> Result<(), EngineError> {
         let mut ready = self.require_ready()?;
         let Backlog { bulk, priority, .. } = *backlog;
-        let mut next = sender.beside(self.gather_batch(stretch, 0, Arc::clone(&ready))).await?;
-        while let Some(Gathered { mut people, mut owed, last }) = next.take() {
-            let mut claim =
-                self.claim(people.iter().map(|person| person.link.id).chain(owed.iter().map(|owed| owed.link)));
-            people.retain(|person| claim.claimed.contains(&person.link.id));
-            owed.retain(|owed| claim.claimed.contains(&owed.link));
-            pushed.planned += people.len() as u64;
-            pushed.updated += self.send_owed_opt_outs(owed, priority).await?;
-            // An opt-out does not wait for options; whoever lacks some gets them afterwards.
-            if !(stretch.linked && stretch.dirty == Dirty::Consent) {
-                ready = sender.beside(self.ensure_options(ready, &people, priority)).await?;
-            }
-            let drafting = Arc::clone(&ready);
-            let draft =
-                async { people.into_iter().map(|person| person.draft(&drafting, bulk)).collect::<Vec<Draft>>() };
-            let gather = self.gather_batch(stretch, last, Arc::clone(&ready));
-            // The state's thread gathers while this one drafts.
-            let both = async { Ok(tokio::join!(gather, draft)) };
-            let (gathered, drafts) = sender.beside(both).await?;
+        let mut gathered = sender.beside(self.gather_batch(stretch, Some(0), Arc::clone(&ready))).await?;
+        let mut drafts: Vec<Draft> = Vec::new();
+        while gathered.is_some() || !drafts.is_empty() {
+            let (people, last) = match gathered {
+                None => (Vec::new(), None),
+                Some(Gathered { people, mut owed, last }) => {
+                    let claim = self.claim(owed.iter().map(|owed| owed.link));
+                    owed.retain(|owed| claim.claimed.contains(&owed.link));
+                    pushed.updated += self.send_owed_opt_outs(owed, priority).await?;
+                    drop(claim);
+                    // An opt-out does not wait for options; whoever lacks some gets them afterwards.
+                    if !(stretch.linked && stretch.dirty == Dirty::Consent) {
+                        ready = sender.beside(self.ensure_options(ready, &people, priority)).await?;
+                    }
+                    (people, Some(last))
+                }
+            };
+            let mut claim = self.claim(drafts.iter().map(Draft::link));
+            drafts.retain(|draft| claim.claimed.contains(&draft.link()));
+            pushed.planned += drafts.len() as u64;
             let settling = self.settle_drafts(drafts, bulk, buckets, &ready);
-            let Settled { mut alone, lists, owed } = sender.beside(settling).await?;
+            let gathering = self.gather_batch(stretch, last, Arc::clone(&ready));
+            let drafting = async { people.into_iter().map(|person| person.draft(&ready, bulk)).collect() };
+            let all = async { Ok(tokio::join!(settling, gathering, drafting)) };
+            let (settled, following, drafted) = sender.beside(all).await?;
+            (gathered, drafts) = (following?, drafted);
+            let Settled { mut alone, lists, owed } = settled?;
             pushed.updated += self.send_owed_opt_outs(owed, priority).await?;
             // Opt-outs ride in single requests and come first of all; then as the store handed them out, the most urgent
             // first.
@@ -189,7 +198,6 @@ impl Connection {
                 sender.send(batch).await?;
             }
             progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.people.max(1)));
-            next = gathered?;
         }
         Ok(())
     }
@@ -198,9 +206,10 @@ impl Connection {
     async fn gather_batch(
         &self,
         stretch: Stretch,
-        after: i64,
+        after: Option<i64>,
         ready: Arc<Ready>,
     ) -> Result<Option<Gathered>, EngineError> {
+        let Some(after) = after else { return Ok(None) };
         let now = self.now();
         Ok(self
             .store
@@ -228,6 +237,9 @@ impl Connection {
         buckets: &mut Buckets,
         ready: &Arc<Ready>,
     ) -> Result<Settled, EngineError> {
+        if drafts.is_empty() {
+            return Ok(Settled::default());
+        }
         let (now, ready) = (self.now(), Arc::clone(ready));
         let mut filing = buckets.begin_filing();
         let (settled, filing) = self
@@ -424,10 +436,12 @@ fn leave_alone(tx: &Tx<'_>, link: i64, error: StoreError, now: DateTime<Utc>) ->
 
 /// Nothing but list memberships changes for a contact that exists.
 fn only_lists(planned: &Planned) -> bool {
-    let PersonPlan { change, .. } = &planned.plan;
-    let without_lists =
-        crate::model::ContactChange { join_lists: BTreeSet::new(), leave_lists: BTreeSet::new(), ..change.clone() };
-    planned.brevo.is_some() && without_lists.is_empty()
+    let ContactChange { attributes, email, ext_id, join_lists, leave_lists, email_opted_out, sms_opted_out } =
+        &planned.plan.change;
+    let lists = !join_lists.is_empty() || !leave_lists.is_empty();
+    let else_nothing =
+        attributes.is_empty() && email.is_none() && ext_id.is_none() && !email_opted_out && !sms_opted_out;
+    planned.brevo.is_some() && lists && else_nothing
 }
 
 /// Nothing has happened to the person since this was planned.

@@ -1,7 +1,7 @@
 //! What imports left behind: read, compared row by row with what was sent, and settled.
 
 use super::answers::{hold_apart, rename_if_moved};
-use super::observe::{base_of, flights_of, pack_base, settle_as, settle_now};
+use super::observe::{base_of, flights_of, settle_as, settle_now};
 use super::unreadable::{sparing, sparing_each};
 use super::{Connection, EngineError, Ready};
 use crate::model::{BrevoContact, ContactKey, Email, ErrorKind, Priority, ProcessId, Resource, Scope, SideName};
@@ -75,7 +75,7 @@ impl Connection {
                     let mut lost = Vec::new();
                     let settled = sparing_each(tx, now, &links, |link| {
                         let landed = settle_row(tx, link, &state, &ready, now)?;
-                        Ok((landed, if landed { None } else { sent_address(link)? }))
+                        Ok((landed, if landed { None } else { sent_address(link, &base_of(link)?) }))
                     })?;
                     for (link, settled) in links.iter().zip(settled) {
                         match settled {
@@ -169,15 +169,14 @@ pub(super) fn since(import: &ImportRowState) -> DateTime<Utc> {
 }
 
 /// The address that a row was sent with. The person may have moved to another meanwhile.
-pub(super) fn sent_address(link: &LinkRow) -> Stored<Option<Email>> {
-    let base = base_of(link)?;
-    Ok(base.email.or_else(|| link.email.clone()))
+pub(super) fn sent_address(link: &LinkRow, base: &Base) -> Option<Email> {
+    base.email.clone().or_else(|| link.email.clone())
 }
 
 /// Settles one row of an import against what was read back. `false`: the read-back does not show it.
 fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Ready, now: DateTime<Utc>) -> Stored<bool> {
-    let flights = flights_of(link)?;
-    let contact: Option<BrevoContact> = match (link.brevo_id, &sent_address(link)?) {
+    let (mut base, flights) = (base_of(link)?, flights_of(link)?);
+    let contact: Option<BrevoContact> = match (link.brevo_id, &sent_address(link, &base)) {
         (Some(id), _) => tx.brevo_contact(id)?,
         (None, Some(email)) => tx.brevo_contact_by_email(email)?,
         (None, None) => None,
@@ -203,20 +202,19 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
         }
     } else if import.started_at.is_some_and(|started| contact.modified_at < started - TimeDelta::seconds(2)) {
         return Ok(false);
-    } else if import.stage == ImportStage::GivenUp && !has_landed(&base_of(link)?, &flights, &contact, ready) {
+    } else if import.stage == ImportStage::GivenUp && !has_landed(&base, &flights, &contact, ready) {
         // Somebody else has changed the contact; our row has not landed, which is no refusal.
         return Ok(false);
     } else {
         tx.leave_import(link.id)?;
     }
     let answered = import.process.is_some();
-    let mut link = LinkRow { import: None, ..link.clone() };
     if !answered {
         // Brevo never said that it had the import, and the row agreed on all of it beforehand: what it was to set is
         // planned again, which writes nothing where it has landed.
-        link.base = pack_base(tx, &person::forget_unlanded(&base_of(&link)?, &flights))?;
+        base = person::forget_unlanded(&base, &flights);
     }
-    let again = settle_now(tx, &link, &flights, answered, &contact, ready, now)?;
+    let again = settle_now(tx, link, (&base, &flights), answered, &contact, ready, now)?;
     if again {
         tx.mark_dirty(link.id, Dirty::Backfill)?;
     }

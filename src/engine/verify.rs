@@ -3,7 +3,7 @@
 
 use super::answers::{hold_apart, rename_if_moved};
 use super::inbox::is_refusal;
-use super::observe::{mark_brevo_gone, settle_now};
+use super::observe::{base_of, mark_brevo_gone, settle_now};
 use super::{Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{ContactKey, Fetched, Observation, Priority, phone_digits};
 use crate::reconcile::person;
@@ -105,7 +105,15 @@ impl Connection {
                                 && let Some(flights) = &link.flights
                             {
                                 let flights = flights.unpack("links.flights")?;
-                                settle_now(tx, &link, &flights, false, contact, &ready, source.now)?;
+                                settle_now(
+                                    tx,
+                                    &link,
+                                    (&base_of(&link)?, &flights),
+                                    false,
+                                    contact,
+                                    &ready,
+                                    source.now,
+                                )?;
                             }
                         }
                     }

@@ -251,11 +251,13 @@ impl Tx<'_> {
 
     /// The members of a link, live or not.
     pub fn members(&self, link: i64) -> Result<Vec<IntercomRow>> {
-        let mut statement = self.0.prepare_cached(&format!(
-            "SELECT {INTERCOM_COLUMNS}, id FROM intercom_contacts WHERE link = ?1 ORDER BY id"
-        ))?;
+        let mut statement =
+            self.0.prepare_cached(&format!("SELECT {INTERCOM_COLUMNS}, id FROM intercom_contacts WHERE link = ?1"))?;
         let rows = statement.query_map([link], |row| Ok((intercom_row(row)?, row.get::<_, String>(5)?)))?;
-        rows.map(|row| row.map_err(Into::into).and_then(|(columns, id)| to_intercom(self, &id, columns))).collect()
+        let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        // Mostly there is one: SQLite would make a sorter for it.
+        rows.sort_by(|(_, a), (_, b)| a.cmp(b));
+        rows.into_iter().map(|(columns, id)| to_intercom(self, &id, columns)).collect()
     }
 
     /// Puts a contact into a link (or into none).

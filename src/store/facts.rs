@@ -95,12 +95,12 @@ impl Tx<'_> {
         Ok(self
             .0
             .prepare_cached(
-                "SELECT link FROM intercom_contacts lost WHERE merged_into = ?1 AND state = 'merged' AND link IS NOT NULL
-                   AND NOT EXISTS (SELECT 1 FROM intercom_contacts m WHERE m.link = lost.link AND m.state = 'live')
-                 ORDER BY id LIMIT 1",
+                // The link of the row with the least id. To order them would cost a sorter for each newcomer.
+                "SELECT link, min(id) FROM intercom_contacts lost
+                 WHERE merged_into = ?1 AND state = 'merged' AND link IS NOT NULL
+                   AND NOT EXISTS (SELECT 1 FROM intercom_contacts m WHERE m.link = lost.link AND m.state = 'live')",
             )?
-            .query_row([survivor.as_str()], |row| row.get(0))
-            .optional()?)
+            .query_row([survivor.as_str()], |row| row.get(0))?)
     }
 
     /// Keeps an opt-out that a notice carried; the latest of its kind counts.

@@ -94,7 +94,7 @@ impl Stretch {
 }
 
 /// A link as it is kept. `base` and `flights` are the reconciler's, packed.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct LinkRow {
     /// Its id.
     pub id: i64,
@@ -178,6 +178,30 @@ impl Tx<'_> {
     /// The link with this id.
     pub fn link(&self, id: i64) -> Result<Option<LinkRow>> {
         self.link_where("id = ?1", &id)
+    }
+
+    /// Whether the link is still as it was when it was read.
+    pub fn is_unchanged(&self, link: &LinkRow) -> Result<bool> {
+        Ok(self
+            .0
+            .prepare_cached(
+                "SELECT 1 FROM links WHERE id = ?1 AND marks = ?2 AND state = ?3 AND brevo_id IS ?4 AND import IS ?5
+                   AND answered = ?6 AND coalesce(pending_base, base) = ?7 AND flights IS ?8 AND email IS ?9
+                   AND rename_to IS ?10 AND tries = ?11",
+            )?
+            .exists(params![
+                link.id,
+                link.marks,
+                link.state.as_str(),
+                link.brevo_id.map(BrevoContactId::get),
+                link.import,
+                link.answered,
+                link.base.bytes(),
+                link.flights.as_ref().map(Packed::bytes),
+                link.email.as_ref().map(Email::as_str),
+                link.rename_to.as_ref().map(Email::as_str),
+                link.tries,
+            ])?)
     }
 
     /// The link of this address.

@@ -129,13 +129,6 @@ impl Packed {
     }
 }
 
-/// Records of one state are the same if their bytes are.
-impl PartialEq for Packed {
-    fn eq(&self, other: &Self) -> bool {
-        self.bytes == other.bytes
-    }
-}
-
 /// Records are personal: only their size is shown.
 impl std::fmt::Debug for Packed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
