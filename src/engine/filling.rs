@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Brevo takes 10 MB and recommends at most 8; rows are weighed roughly here.
 const FULL: usize = 7_000_000;
 /// Rows of one import: they are in memory together while its body is made.
-const MOST_ROWS: usize = 10_000;
+const MOST_ROWS: usize = 6_000;
 /// Rows that wait in memory, packed, in all imports together: beyond this the fullest is sent early.
-const MOST_WAITING: usize = 20_000;
+const MOST_WAITING: usize = 15_000;
 
 /// What all rows of an import have in common. Of those that are sent together, opted-out newcomers go first.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -235,7 +235,8 @@ impl Connection {
                 }
             };
             let observations = page.observations;
-            let keep = self.store.write(move |tx| {
+            // Without a power loss it is kept; with one, the page is read again.
+            let keep = self.store.write_repeatable(move |tx| {
                 let changed = source.apply_all(tx, &observations)?;
                 if last {
                     if resumes {

@@ -213,7 +213,7 @@ impl Connection {
         let now = self.now();
         Ok(self
             .store
-            .write(move |tx| {
+            .write_repeatable(move |tx| {
                 let links = tx.dirty_links(stretch, after, BATCH, now)?;
                 let Some(last) = links.last().copied() else { return Ok(None) };
                 let names = Names::read(tx)?;
@@ -244,7 +244,8 @@ impl Connection {
         let mut filing = buckets.begin_filing();
         let (settled, filing) = self
             .store
-            .write(move |tx| {
+            // Nothing of it leaves before `put_intents` or `import_leaves` has brought it to the disk.
+            .write_repeatable(move |tx| {
                 let (mut alone, mut lists, mut owed) = (Vec::new(), Vec::new(), Vec::new());
                 for draft in drafts {
                     let link = draft.link();

@@ -70,7 +70,8 @@ impl Connection {
             let (id, state, ready, now) = (import.id, import.clone(), Arc::clone(&ready), self.now());
             let (count, last, lost) = self
                 .store
-                .write(move |tx| {
+                // Until the import has ended on the disk, it is read back again.
+                .write_repeatable(move |tx| {
                     let links = tx.links_of_import(id, after, BATCH)?;
                     let mut lost = Vec::new();
                     let settled = sparing_each(tx, now, &links, |link| {

@@ -35,6 +35,7 @@ use worker::Worker;
 
 use crate::model::{BrevoContactId, ConversationId, IntercomCompanyId, IntercomContactId};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -277,7 +278,7 @@ impl Store {
         migrations::check(&connection)?;
         if durable {
             connection.pragma_update(None, "journal_mode", "WAL")?;
-            // "Acknowledged means kept", power loss included: every commit reaches the disk.
+            // "Acknowledged means kept", power loss included: every commit reaches the disk (but for `write_repeatable`).
             connection.pragma_update(None, "synchronous", "FULL")?;
             // A backfill touches the same pages again and again: checkpoints each 32 MB write each page less often.
             connection.pragma_update(None, "wal_autocheckpoint", 8_000)?;
@@ -308,16 +309,25 @@ impl Store {
         F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (words, beside) = (self.words.clone(), self.beside);
+        self.call(move |connection| transact(connection, &words, beside, work)).await
+    }
+
+    /// Like [`write`](Self::write), for what would simply be read or planned again: a power loss may take the last of
+    /// these with it, always from the newest back. The next [`write`](Self::write) brings them to the disk with it.
+    ///
+    /// # Errors
+    /// Whatever `work` or SQLite says; nothing was kept then.
+    pub async fn write_repeatable<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let (words, beside) = (self.words.clone(), self.beside);
         self.call(move |connection| {
-            let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            if beside {
-                words.catch_up(&transaction)?;
-            }
-            let result = work(&Tx(&transaction, &words))?;
-            let saved = words.save(&transaction)?;
-            transaction.commit()?;
-            words.saved(saved);
-            Ok(result)
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            let done = catch_unwind(AssertUnwindSafe(|| transact(connection, &words, beside, work)));
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            done.unwrap_or_else(|panic| resume_unwind(panic))
         })
         .await
     }
@@ -354,6 +364,23 @@ impl Store {
             Some(worker) => worker.run(run).await.ok_or(StoreError::ShutDown)?,
         }
     }
+}
+
+fn transact<T>(
+    connection: &mut Connection,
+    words: &Dictionary,
+    beside: bool,
+    work: impl FnOnce(&Tx<'_>) -> Result<T>,
+) -> Result<T> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    if beside {
+        words.catch_up(&transaction)?;
+    }
+    let result = work(&Tx(&transaction, words))?;
+    let saved = words.save(&transaction)?;
+    transaction.commit()?;
+    words.saved(saved);
+    Ok(result)
 }
 
 impl Tx<'_> {
@@ -416,6 +443,29 @@ fn instant(millis: i64) -> chrono::DateTime<chrono::Utc> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn after_a_repeatable_write_every_commit_reaches_the_disk_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("x.db"), Calling::Blocking).unwrap();
+        let how = || store.call(|connection| Ok(connection.pragma_query_value(None, "synchronous", |row| row.get(0))?));
+        let (normal, full) = (1_i64, 2_i64);
+        assert_eq!(how().await.unwrap(), full);
+        let meanwhile = store
+            .write_repeatable(|tx| {
+                tx.set_meta("who", "it")?;
+                Ok(tx.0.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0))?)
+            })
+            .await;
+        assert_eq!((meanwhile.unwrap(), how().await.unwrap()), (normal, full));
+        assert_eq!(store.read(|tx| tx.meta("who")).await.unwrap().as_deref(), Some("it"));
+        let failed: Result<()> = store.write_repeatable(|_| Err(StoreError::ShutDown)).await;
+        assert!(failed.is_err());
+        assert_eq!(how().await.unwrap(), full);
+        let panicked: Result<()> = store.write_repeatable(|_| panic!("on purpose")).await;
+        assert!(panicked.is_err());
+        assert_eq!(how().await.unwrap(), full);
+    }
 
     #[tokio::test]
     async fn a_copy_is_taken_beside_the_owner_and_changes_nothing() {
