@@ -9,6 +9,7 @@ use crate::store::StoreError;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {
@@ -68,9 +69,14 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
         show_dry(context, &dry?);
         return Ok(());
     }
+    let mut syncing = std::pin::pin!(connected.connection.sync(&options, &stages));
     let summary = tokio::select! {
-        summary = connected.connection.sync(&options, &stages) => summary,
+        summary = &mut syncing => summary,
         () = super::signals::stop_asked() => {
+            // A write that is dropped half-way is one of unknown outcome: those in flight may end, and are recorded.
+            connected.connection.wind_down();
+            let ended = tokio::time::timeout(Duration::from_secs(6), syncing).await;
+            tracing::debug!(in_time = ended.is_ok(), "stopped");
             stages.finish();
             return Err(CliError::failed("stopped; the next `linkspan sync` goes on where this one was"));
         }

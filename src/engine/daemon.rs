@@ -99,8 +99,14 @@ impl Daemon {
             let (live, scheduled) = tokio::join!(Box::pin(self.live(&stop)), Box::pin(self.scheduled(&stop)));
             live.and(scheduled)
         };
+        let asked = async {
+            stop.cancelled().await;
+            self.connection.wind_down();
+            std::future::pending::<()>().await;
+        };
         let outcome = tokio::select! {
             biased;
+            () = asked => Ok(()),
             outcome = work => outcome,
             () = self.watch_orders() => Ok(()),
         };
@@ -506,6 +512,7 @@ fn held_back(connection: &Connection, side: SideName) -> (EngineError, Duration)
 
 fn report(what: &str, error: &EngineError) {
     match error {
+        EngineError::Stopped => tracing::debug!("{what}: stopped"),
         EngineError::Side(error) if error.is_transient() => {
             tracing::warn!("{what}: {error}; it goes on by itself");
         }

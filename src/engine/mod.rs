@@ -177,6 +177,8 @@ pub struct Connection {
     events: tokio::sync::Mutex<()>,
     /// Held while options are being added to attributes.
     options: tokio::sync::Mutex<()>,
+    /// Asked to stop: what is in flight is finished, nothing more is begun.
+    winding_down: std::sync::atomic::AtomicBool,
     /// Rung when a webhook has been kept.
     pub(crate) bell: Arc<Notify>,
 }
@@ -203,6 +205,7 @@ impl Connection {
             put_off: hydrate::PutOff::default(),
             events: tokio::sync::Mutex::new(()),
             options: tokio::sync::Mutex::new(()),
+            winding_down: std::sync::atomic::AtomicBool::new(false),
             bell: Arc::new(Notify::new()),
         })
     }
@@ -242,6 +245,18 @@ impl Connection {
         let told = self.told.load();
         let ready = told.ready.clone().ok_or(EngineError::Stopped)?;
         Ok((Arc::clone(&told.settings), ready))
+    }
+
+    /// Asks to stop: what is in flight is finished and recorded, nothing more is begun, and whatever is at work ends with
+    /// [`EngineError::Stopped`] at its next step.
+    pub fn wind_down(&self) {
+        self.winding_down.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Between two steps.
+    fn go_on(&self) -> Result<(), EngineError> {
+        let stopped = self.winding_down.load(std::sync::atomic::Ordering::Relaxed);
+        if stopped { Err(EngineError::Stopped) } else { Ok(()) }
     }
 
     /// Rings when a webhook has been kept.

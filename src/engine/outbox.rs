@@ -36,6 +36,7 @@ impl Connection {
         let Ok(_ours) = self.events.try_lock() else { return Ok(0) };
         let mut sent = 0;
         loop {
+            self.go_on()?;
             let now = self.now();
             let (read, doubtful, mut due) = self
                 .store

@@ -265,6 +265,8 @@ impl Connection {
             self.doors.crash.reach("after_page");
             let Some(ahead) = ahead else { break };
             next = ahead;
+            // The next run goes on where this cursor stands.
+            self.go_on()?;
         }
         if side == SideName::Brevo && resource == Resource::Contacts && covers && !full {
             self.settle_unshown(sweep.began_at).await?;

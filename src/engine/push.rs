@@ -129,12 +129,12 @@ impl Connection {
             // Contacts that exist before those that are made: the fresh read before update imports would show all that
             // were just made.
             if linked && !stretch.linked {
-                send_all(&mut buckets, sender).await?;
+                send_all(self, &mut buckets, sender).await?;
             }
             linked = stretch.linked;
             self.push_stretch(stretch, backlog, &mut buckets, sender, pushed, progress).await?;
         }
-        send_all(&mut buckets, sender).await
+        send_all(self, &mut buckets, sender).await
     }
 
     /// Whether somebody's opt-out waits for Brevo.
@@ -161,6 +161,7 @@ impl Connection {
         let mut gathered = sender.beside(self.gather_batch(stretch, Some(0), Arc::clone(&ready))).await?;
         let mut drafts: Vec<Draft> = Vec::new();
         while gathered.is_some() || !drafts.is_empty() {
+            self.go_on()?;
             let (people, last) = match gathered {
                 None => (Vec::new(), None),
                 Some(Gathered { people, mut owed, last }) => {
@@ -278,6 +279,7 @@ impl Connection {
         let mut pushed = Pushed::default();
         let mut queue: VecDeque<Planned> = all.into();
         while !queue.is_empty() {
+            self.go_on()?;
             // Who has opted out since is left to whoever sends that: this may take long to come to them.
             let overtaken = self.overtaken_by_opt_outs(&queue).await?;
             queue.retain(|planned| !overtaken.contains(&planned.link));
@@ -417,8 +419,9 @@ impl Connection {
     }
 }
 
-async fn send_all(buckets: &mut Buckets, sender: &mut Sender<'_>) -> Result<(), EngineError> {
+async fn send_all(connection: &Connection, buckets: &mut Buckets, sender: &mut Sender<'_>) -> Result<(), EngineError> {
     for batch in buckets.take_all() {
+        connection.go_on()?;
         sender.send(batch).await?;
     }
     sender.wait().await

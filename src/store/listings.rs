@@ -465,7 +465,9 @@ impl Tx<'_> {
             )?,
             conversations_synced: one("SELECT count(*) FROM conversations WHERE gone = 0")?,
             companies_synced: one("SELECT count(*) FROM companies WHERE gone = 0")?,
-            pending: one("SELECT count(*) FROM links WHERE dirty > 0 OR import IS NOT NULL")? + self.count_outbox()?,
+            pending: one(
+                "SELECT count(*) FROM links WHERE (dirty > 0 OR import IS NOT NULL) AND NOT (flights IS NOT NULL AND answered = 0)",
+            )? + self.count_outbox()?,
             verifying: one("SELECT count(*) FROM links WHERE flights IS NOT NULL AND answered = 0")?,
             to_confirm: self.count_to_ask_for()?,
             failed: one("SELECT count(*) FROM failures")?,

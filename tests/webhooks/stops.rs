@@ -27,6 +27,29 @@ async fn it_stops_within_ten_seconds_whatever_waits() {
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
 
+/// Writes that are dropped half-way would be of unknown outcome: their people would wait until they cannot land any more.
+#[tokio::test(start_paused = true)]
+async fn what_is_in_flight_is_answered_and_recorded() {
+    let mut world = World::new();
+    let ids: Vec<String> = (0..250).map(|n| world.intercom.create_contact(seed(n))).collect();
+    world.sync().await;
+    world.run().await;
+    world.brevo.knobs(|knobs| knobs.common.latency = Duration::from_millis(400));
+    for id in &ids {
+        world.intercom.edit_contact(id, &json!({"name": "Anna"})).unwrap();
+    }
+    world.deliver().await;
+    pass(3).await;
+    let before = world.writes().len();
+    let took = world.stop().await;
+    assert!(took < Duration::from_secs(5), "{took:?}");
+    let counts = world.connection.store().read(|tx| tx.counts()).await.unwrap();
+    let sent = world.writes().len();
+    assert!(before > 10 && sent < 200, "in the middle of them: {before}, {sent}");
+    assert_eq!(counts.verifying, 0, "no write is left without an answer");
+    assert!(counts.pending > 0, "the others wait for the next start");
+}
+
 #[tokio::test(start_paused = true)]
 async fn it_stops_within_ten_seconds_while_intercom_is_down() {
     let mut world = World::new();

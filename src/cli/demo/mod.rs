@@ -158,14 +158,20 @@ impl Live {
 }
 
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), CliError> {
-    // A stop on the way drops everything, the folder with the state included.
+    // A stop on the way drops everything, the folder with the state included. One that `--keep` waits for is no failure.
+    let kept = CancellationToken::new();
     tokio::select! {
-        done = play(context, arguments) => done,
-        () = signals::stop_asked() => Err(CliError::failed("stopped")),
+        done = play(context, arguments, &kept) => done,
+        () = async {
+            signals::stop_asked().await;
+            if kept.is_cancelled() {
+                std::future::pending::<()>().await;
+            }
+        } => Err(CliError::failed("stopped")),
     }
 }
 
-async fn play(context: &Context, arguments: &Arguments) -> Result<(), CliError> {
+async fn play(context: &Context, arguments: &Arguments, kept: &CancellationToken) -> Result<(), CliError> {
     let (printer, clock) = (&context.printer, &context.doors.clock);
     let say = |text: &str| {
         if !printer.is_json() {
@@ -249,6 +255,7 @@ async fn play(context: &Context, arguments: &Arguments) -> Result<(), CliError> 
         }));
     }
     if arguments.keep {
+        kept.cancel();
         keep(context, &sandboxes, connection, &config, &path).await?;
     } else if good {
         say(&format!("\nDone in {:.1} s. `linkspan demo --keep` leaves it up to play with.", took.as_seconds_f64()));
