@@ -203,6 +203,9 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         tx.give_up(id)?;
         return Ok(None);
     };
+    if state == LinkState::Active && live.iter().any(|row| row.contact.email == link.email) {
+        link = place::adopt_present_holder(tx, link)?;
+    }
     let mut record = primary.contact.fields.clone();
 
     if ready.uses_tags {
