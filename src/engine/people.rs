@@ -285,6 +285,7 @@ impl Person {
             rename_to: self.link.rename_to.as_ref(),
             quarantined,
             sweep: self.link.sweep,
+            brevo_may_be_old: self.link.dirty >= Dirty::Live,
         }
     }
 
