@@ -540,7 +540,7 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     }
     for (link, partner) in [(a, b), (b, a)] {
         let (own, theirs) = (base_of(link)?, base_of(partner)?);
-        take_over(tx, link, &own, &theirs, &flights_of(partner)?)?;
+        take_over(tx, link, &own, &theirs, partner)?;
         tx.set_rename(link.id, None)?;
     }
     Ok(())
@@ -594,7 +594,7 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
         let before = &circle[(at + 1) % circle.len()];
         let (own, theirs) = (base_of(link)?, base_of(before)?);
         tx.set_brevo(link.id, before.brevo_id)?;
-        take_over(tx, link, &own, &theirs, &Flights::default())?;
+        take_over(tx, link, &own, &theirs, before)?;
         tx.set_rename(link.id, None)?;
         tx.mark_dirty(link.id, Dirty::Live)?;
     }
@@ -603,7 +603,10 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
 
 /// What is agreed on with a Brevo contact that was another's: the fields are planned afresh. Consent stays with the
 /// address, and whoever comes brings the opt-out that they had: the stricter of both.
-fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, on_its_way: &Flights) -> Result<()> {
+///
+/// What is on its way to the contact, or has not been read back yet, is watched on: what we last saw of the contact is from
+/// before that.
+fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, before: &LinkRow) -> Result<()> {
     let brings = own.consent.is_some_and(|consent| consent.brevo_out);
     let consent = match (own.consent, theirs.consent) {
         (Some(own), Some(theirs)) => Some(ConsentBase {
@@ -612,10 +615,11 @@ fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, on_its_way:
         }),
         (own, theirs) => theirs.or(own),
     };
-    let flights =
-        Flights { may_loosen: on_its_way.may_loosen || brings, opted_out: on_its_way.opted_out, ..Flights::default() };
+    let mut flights = flights_of(before)?;
+    flights.may_loosen |= brings;
     let base = Base { consent, sms: theirs.sms, ..Base::default() };
-    settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))
+    settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
+    if before.flights.is_some() { tx.watch_like(link.id, before) } else { Ok(()) }
 }
 
 fn link_consent(link: &LinkRow) -> Result<Option<ConsentBase>> {
