@@ -250,7 +250,16 @@ impl Source {
         {
             tx.address_is_free(left)?;
         }
-        let Some(link) = tx.link_by_brevo(contact.id)? else { return Ok(changed) };
+        let Some(link) = tx.link_by_brevo(contact.id)? else {
+            // The person of this address may have a contact that shows another by now.
+            if let Some(email) = contact.email.as_ref().filter(|_| changed)
+                && let Some(link) = tx.link_by_email(email)?
+                && link.brevo_id.is_some()
+            {
+                tx.mark_dirty(link.id, self.dirty)?;
+            }
+            return Ok(changed);
+        };
         if link.state == LinkState::BrevoGone {
             // It was not gone after all.
             tx.set_link_state(link.id, LinkState::Active)?;

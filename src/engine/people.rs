@@ -203,6 +203,9 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         tx.give_up(id)?;
         return Ok(None);
     };
+    if state == LinkState::Active && live.iter().any(|row| row.contact.email == link.email) {
+        link = place::adopt_present_holder(tx, link)?;
+    }
     let mut added = Fields::new();
 
     if ready.uses_tags {
@@ -280,6 +283,7 @@ impl Person {
             rename_to: self.link.rename_to.as_ref(),
             quarantined,
             sweep: self.link.sweep,
+            brevo_may_be_old: self.link.dirty >= Dirty::Live,
         }
     }
 

@@ -163,6 +163,9 @@ fn link_newcomer(
         let moving = link.as_ref().is_some_and(|link| is_moving(link, found.email.as_ref()));
         Ok(Some(Candidate { contact: found.id, link: link.map(|link| link.id), moving }))
     };
+    if let Some(email) = &contact.email {
+        take_up_left_behind(tx, email)?;
+    }
     let phone = match (settings.without_email, &contact.email, contact.fields.get("phone")) {
         (WithoutEmail::ByPhone, None, Some(phone)) => {
             let digits = phone_digits(&phone.to_string());
@@ -232,6 +235,22 @@ fn link_newcomer(
 /// Brevo shows an address that the link has left: the rename is on its way, or about to be.
 fn is_moving(link: &LinkRow, shown: Option<&Email>) -> bool {
     link.email.as_ref() != shown && (link.rename_to.is_some() || link.flights.is_some())
+}
+
+/// Everybody of a link has gone elsewhere before its Brevo contact was given the address that they had meanwhile: nobody
+/// will rename it any more, and it is the contact of the address that it shows.
+fn take_up_left_behind(tx: &Tx<'_>, email: &Email) -> Result<()> {
+    if tx.link_by_email(email)?.is_some() {
+        return Ok(());
+    }
+    let Some(contact) = tx.brevo_contact_by_email(email)? else { return Ok(()) };
+    let Some(link) = tx.link_by_brevo(contact.id)? else { return Ok(()) };
+    let on_its_way = link.flights.is_some() || link.import.is_some();
+    if link.state == LinkState::Left && link.rename_to.is_some() && !on_its_way {
+        tx.set_link_email(link.id, Some(email))?;
+        tx.set_rename(link.id, None)?;
+    }
+    Ok(())
 }
 
 fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Result<()> {
@@ -361,6 +380,7 @@ fn moved(
         tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     };
+    take_up_left_behind(tx, new)?;
     let holder = holder(tx, new, link)?;
     match identity::rename(!others_stay, link.email.as_ref(), &holder) {
         Rename::WaitFor(other) if !others_stay && is_circle(tx, link, other)? => {
@@ -483,6 +503,28 @@ pub(super) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &
     settle_as(tx, link.id, &base, consent.is_some().then_some(&flights))
 }
 
+/// Somebody gave the person's Brevo contact another address by hand, and a contact that is nobody's shows the person's: by
+/// it they are known in Intercom, and an opt-out there is one of that address. So that one becomes theirs. The link as it
+/// is afterwards.
+pub(super) fn adopt_present_holder(tx: &Tx<'_>, link: LinkRow) -> Result<LinkRow> {
+    let (Some(email), Some(own)) = (&link.email, link.brevo_id) else { return Ok(link) };
+    // What is on its way, or waits for its answer, is about the contact that the person has.
+    if link.import.is_some() || (link.flights.is_some() && !link.answered) {
+        return Ok(link);
+    }
+    // Of one that is gone, nobody knows where it would be by now.
+    let Some(shown) = tx.brevo_contact(own)? else { return Ok(link) };
+    if shown.email.as_ref() == Some(email) {
+        return Ok(link);
+    }
+    let Some(holder) = tx.brevo_contact_by_email(email)? else { return Ok(link) };
+    if holder.id == own || tx.link_by_brevo(holder.id)?.is_some() {
+        return Ok(link);
+    }
+    adopt(tx, &link, holder.id, email)?;
+    Ok(tx.link(link.id)?.unwrap_or(link))
+}
+
 /// Two people exchanged addresses: the links are re-pointed and nobody is renamed. Each side's fields go to the new
 /// partner, whose values count as unchanged.
 fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
@@ -498,7 +540,7 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     }
     for (link, partner) in [(a, b), (b, a)] {
         let (own, theirs) = (base_of(link)?, base_of(partner)?);
-        take_over(tx, link, &own, &theirs, &flights_of(partner)?)?;
+        take_over(tx, link, &own, &theirs, partner)?;
         tx.set_rename(link.id, None)?;
     }
     Ok(())
@@ -552,7 +594,7 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
         let before = &circle[(at + 1) % circle.len()];
         let (own, theirs) = (base_of(link)?, base_of(before)?);
         tx.set_brevo(link.id, before.brevo_id)?;
-        take_over(tx, link, &own, &theirs, &Flights::default())?;
+        take_over(tx, link, &own, &theirs, before)?;
         tx.set_rename(link.id, None)?;
         tx.mark_dirty(link.id, Dirty::Live)?;
     }
@@ -561,7 +603,10 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
 
 /// What is agreed on with a Brevo contact that was another's: the fields are planned afresh. Consent stays with the
 /// address, and whoever comes brings the opt-out that they had: the stricter of both.
-fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, on_its_way: &Flights) -> Result<()> {
+///
+/// What is on its way to the contact, or has not been read back yet, is watched on: what we last saw of the contact is from
+/// before that.
+fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, before: &LinkRow) -> Result<()> {
     let brings = own.consent.is_some_and(|consent| consent.brevo_out);
     let consent = match (own.consent, theirs.consent) {
         (Some(own), Some(theirs)) => Some(ConsentBase {
@@ -570,10 +615,11 @@ fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, on_its_way:
         }),
         (own, theirs) => theirs.or(own),
     };
-    let flights =
-        Flights { may_loosen: on_its_way.may_loosen || brings, opted_out: on_its_way.opted_out, ..Flights::default() };
+    let mut flights = flights_of(before)?;
+    flights.may_loosen |= brings;
     let base = Base { consent, sms: theirs.sms, ..Base::default() };
-    settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))
+    settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
+    if before.flights.is_some() { tx.watch_like(link.id, before) } else { Ok(()) }
 }
 
 fn link_consent(link: &LinkRow) -> Result<Option<ConsentBase>> {

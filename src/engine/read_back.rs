@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 /// Links settled in one transaction.
 const BATCH: usize = 500;
-/// How long a row of an import that was given up may still land, as far as we look after it.
+/// How long a row of an import that was given up, or was never answered, may still land, as far as we look after it.
 const LANDS_LATE: TimeDelta = TimeDelta::hours(24);
 /// The notice about imports that were given up.
 const NEVER_ENDED: &str = "import_never_ended";
@@ -211,6 +211,11 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
     }
     let answered = import.process.is_some();
     if !answered {
+        if !import.creates {
+            // Its request may have been late, and how long Brevo queues what came of it is not known: the row may still
+            // land, and lift a blocklisting.
+            tx.put_late_row(link.id, now + LANDS_LATE)?;
+        }
         // Brevo never said that it had the import, and the row agreed on all of it beforehand: what it was to set is
         // planned again, which writes nothing where it has landed.
         base = person::forget_unlanded(&base, &flights);

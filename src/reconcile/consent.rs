@@ -26,6 +26,8 @@ pub struct ConsentViews {
     /// A write of ours (a rename, an import) or a change of the address by anybody may have lifted Brevo's blocklisting
     /// since we last saw it: Brevo re-subscribes a blocklisted contact whose address changes.
     pub may_be_our_doing: bool,
+    /// What is known of Brevo may be from long before what is known of Intercom: no full read has just shown it.
+    pub brevo_may_be_old: bool,
 }
 
 /// What to do.
@@ -41,7 +43,7 @@ pub struct ConsentStep {
 
 /// Decides for one channel.
 pub fn decide(views: ConsentViews) -> ConsentStep {
-    let ConsentViews { intercom_out, brevo_out, base, may_be_our_doing } = views;
+    let ConsentViews { intercom_out, brevo_out, base, may_be_our_doing, brevo_may_be_old } = views;
     let shown_out = brevo_out.unwrap_or(false);
     // An opt-out that is new to us, at the first link or later, is pushed.
     let newly_out = intercom_out && base.is_none_or(|base| !base.intercom_out);
@@ -50,7 +52,7 @@ pub fn decide(views: ConsentViews) -> ConsentStep {
     let restore = lifted && may_be_our_doing;
     // What was seen of Brevo may be minutes old, and the person may have opted in there since, but before opting out
     // here: so a new opt-out is written even where Brevo seems to have one.
-    let repeated = newly_out && base.is_some();
+    let repeated = newly_out && (base.is_some() || brevo_may_be_old);
     let opt_out_in_brevo = repeated || (!shown_out && (newly_out || restore || (brevo_out.is_none() && intercom_out)));
     let brevo_out = shown_out || opt_out_in_brevo;
     ConsentStep { opt_out_in_brevo, base: ConsentBase { intercom_out, brevo_out }, diverges: intercom_out != brevo_out }
@@ -63,7 +65,7 @@ mod tests {
 
     fn views(intercom_out: bool, brevo_out: Option<bool>, base: Option<(bool, bool)>) -> ConsentViews {
         let base = base.map(|(intercom_out, brevo_out)| ConsentBase { intercom_out, brevo_out });
-        ConsentViews { intercom_out, brevo_out, base, may_be_our_doing: false }
+        ConsentViews { intercom_out, brevo_out, base, may_be_our_doing: false, brevo_may_be_old: false }
     }
 
     #[test]
@@ -79,7 +81,9 @@ mod tests {
         let step = decide(views(true, Some(true), Some((false, true))));
         assert!(step.opt_out_in_brevo, "they may have opted in in Brevo meanwhile");
         assert!(!decide(views(true, Some(true), Some((true, true)))).opt_out_in_brevo, "but only once");
-        assert!(!decide(views(true, Some(true), None)).opt_out_in_brevo, "at the first link both are as just read");
+        let linked = views(true, Some(true), None);
+        assert!(!decide(linked).opt_out_in_brevo, "at the first link of a full read both are as just read");
+        assert!(decide(ConsentViews { brevo_may_be_old: true, ..linked }).opt_out_in_brevo, "but not of a webhook");
     }
 
     #[test]
@@ -110,11 +114,12 @@ mod tests {
     proptest! {
         /// Whatever the views: base after never says "may be e-mailed" about a contact that shows blocklisted.
         #[test]
-        fn never_looser(i: bool, b: Option<bool>, base: Option<(bool, bool)>, ours: bool) {
-            let step = decide(ConsentViews { may_be_our_doing: ours, ..views(i, b, base) });
+        fn never_looser(i: bool, b: Option<bool>, base: Option<(bool, bool)>, ours: bool, old: bool) {
+            let step = decide(ConsentViews { may_be_our_doing: ours, brevo_may_be_old: old, ..views(i, b, base) });
             prop_assert!(step.base.brevo_out || b != Some(true));
             let again = decide(ConsentViews {
                 base: Some(step.base), brevo_out: Some(step.base.brevo_out), intercom_out: i, may_be_our_doing: ours,
+                brevo_may_be_old: old,
             });
             prop_assert!(!again.opt_out_in_brevo, "settled after one write");
         }

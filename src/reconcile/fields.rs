@@ -138,7 +138,13 @@ pub fn decide(views: &FieldViews<'_>) -> FieldStep {
 
     let Some(base) = views.base.filter(|base| base.rule == views.rule) else {
         // First link, a new field, or a changed rule: the source wins where it has a value, and never blanks.
-        let cells = fill_blanks(&views.desired, shown);
+        let cells = match views.base {
+            // But a source that has moved on since both agreed takes along what it gave, whatever the rule says now. (Also
+            // when nobody touched the rule: Intercom declares an attribute with its first value, and only at the next
+            // start its type is known.)
+            Some(before) if moved_on(before, views, shown) => views.desired.clone(),
+            _ => fill_blanks(&views.desired, shown),
+        };
         if same_cells(&cells, shown) {
             return FieldStep::Remember(agreed(shown));
         }
@@ -184,6 +190,14 @@ pub fn decide(views: &FieldViews<'_>) -> FieldStep {
         };
     }
     FieldStep::Nothing
+}
+
+/// Whether, under another rule than the one both agreed under, the source has another value than then, and Brevo still
+/// holds what it gave.
+fn moved_on(before: &FieldBase, views: &FieldViews<'_>, shown: &Cells) -> bool {
+    let changed = before.intercom.is_some() && before.intercom != views.intercom;
+    let cleared = views.intercom.is_none() && views.clear == Clear::Propagate;
+    changed && same_cells(&before.brevo, shown) && (cleared || !all_blank(&views.desired))
 }
 
 /// `desired` with its blank cells taken from `shown`.
@@ -323,6 +337,28 @@ mod tests {
         let mut clear = views("", "a", Some(&agreed));
         clear.clear = Clear::Propagate;
         assert_eq!(written(&decide(&clear)), Some(&vec![None]));
+    }
+
+    #[test]
+    fn a_clear_is_a_clear_under_another_rule_too() {
+        let mut agreed = base("a", "a");
+        agreed.rule = "r0".into();
+        let mut clear = views("", "a", Some(&agreed));
+        assert!(matches!(decide(&clear), FieldStep::Remember(_)), "kept");
+        clear.clear = Clear::Propagate;
+        assert_eq!(written(&decide(&clear)), Some(&vec![None]));
+        // Somebody's own value in Brevo is not blanked by a rule that is new.
+        clear.brevo = vec![text("z")];
+        assert!(matches!(decide(&clear), FieldStep::Remember(_)));
+        // A rule that makes nothing of a value that is still there has not lost its source.
+        let mut nothing = views("a", "a", Some(&agreed));
+        (nothing.clear, nothing.desired) = (Clear::Propagate, vec![None]);
+        assert!(matches!(decide(&nothing), FieldStep::Remember(_)));
+        // Part of it went away.
+        let whole = FieldBase { brevo: vec![text("Jane"), text("Doe")], ..agreed.clone() };
+        let mut name = views("Cher", "", Some(&whole));
+        (name.desired, name.brevo) = (vec![text("Cher"), None], vec![text("Jane"), text("Doe")]);
+        assert_eq!(written(&decide(&name)), Some(&vec![text("Cher"), None]));
     }
 
     #[test]

@@ -89,6 +89,8 @@ pub struct PersonViews<'a> {
     pub quarantined: &'a BTreeMap<String, String>,
     /// Whether drift is restored.
     pub sweep: bool,
+    /// What is known of Brevo may be from long before what is known of Intercom: no full read has just shown it.
+    pub brevo_may_be_old: bool,
 }
 
 /// A list rule with its list found.
@@ -403,6 +405,7 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
         brevo_out,
         base: views.base.consent,
         may_be_our_doing,
+        brevo_may_be_old: views.brevo_may_be_old,
     });
     plan.change.email_opted_out = step.opt_out_in_brevo
         // Brevo re-subscribes a blocklisted contact whose address changes: the flag rides along.
@@ -428,6 +431,7 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
         brevo_out: views.brevo.map(|contact| contact.consent.sms_opted_out),
         base: views.base.sms,
         may_be_our_doing: false,
+        brevo_may_be_old: views.brevo_may_be_old,
     });
     plan.change.sms_opted_out = sms.opt_out_in_brevo;
     plan.alone |= sms.opt_out_in_brevo && views.brevo.is_some();

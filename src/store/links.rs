@@ -381,6 +381,16 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The writes that are being watched are those that were `before`'s: answered or not, and until when they may land.
+    pub fn watch_like(&self, link: i64, before: &LinkRow) -> Result<()> {
+        self.0.prepare_cached("UPDATE links SET answered = ?2, verify_after = ?3 WHERE id = ?1")?.execute(params![
+            link,
+            before.answered,
+            before.verify_after.map(millis)
+        ])?;
+        Ok(())
+    }
+
     /// Tries again at `not_before`.
     pub fn postpone(&self, link: i64, not_before: DateTime<Utc>, failed: bool) -> Result<()> {
         self.0

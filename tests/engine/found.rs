@@ -1,7 +1,7 @@
 //! What the simulation found, told as small stories.
 
 use crate::harness::{World, config};
-use linkspan::engine::Daemon;
+use linkspan::engine::{Daemon, Silent, SyncOptions};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
@@ -192,5 +192,89 @@ async fn whoever_opts_out_and_takes_another_address_stays_opted_out() {
     }
     for email in ["jane@example.com", "joe@example.com"] {
         assert!(world.brevo.contact_by_email(email).unwrap().email_blacklisted, "{email}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clear_is_carried_though_intercom_has_declared_the_attribute_since() {
+    let config = "field_mapping:\n  custom_attributes.plan_tier: {to: PLAN_TIER, on_clear: propagate}\n";
+    let mut world = World::new(config);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    // With its first value, Intercom comes to know the attribute; the program learns of its type when it starts.
+    world.intercom.edit_contact(&jane, &json!({"custom_attributes": {"plan_tier": "Pro"}})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.attribute("jane@example.com", "PLAN_TIER"), Some(json!("Pro")));
+    world.intercom.edit_contact(&jane, &json!({"custom_attributes": {"plan_tier": null}})).unwrap();
+    world.restart(config);
+    minutes(10).await;
+    world.sync().await;
+    let left = world.attribute("jane@example.com", "PLAN_TIER").filter(|tier| *tier != json!(""));
+    assert_eq!(left, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_takes_up_the_contact_of_one_who_left_its_address_in_two_steps() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    world.intercom.create_contact(user("joe@example.com", "Joe Roe"));
+    minutes(10).await;
+    world.sync().await;
+    let contact = world.brevo.contact_by_email("jane@example.com").unwrap().id;
+    // She is to be renamed, and Brevo is out of order just then.
+    world.intercom.set_email(&jane, Some("between@example.com")).unwrap();
+    minutes(10).await;
+    for _ in 0..8 {
+        world.brevo.fail("identifierType=contact_id", Fault::Status(503, None));
+    }
+    world.connection.sync(&SyncOptions::default(), &Silent).await.ok();
+    assert_eq!(world.brevo.contact(contact).unwrap().email.as_deref(), Some("jane@example.com"));
+    // Before that is over, she has gone on to an address that others have, and somebody else has hers.
+    world.intercom.set_email(&jane, Some("joe@example.com")).unwrap();
+    world.intercom.create_contact(user("jane@example.com", "Cher"));
+    for _ in 0..3 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    let now = world.brevo.contact_by_email("jane@example.com").unwrap();
+    assert_eq!((now.id, now.attributes.get("FIRSTNAME")), (contact, Some(&json!("Cher"))));
+    assert!(world.brevo.contact_by_email("between@example.com").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_given_another_address_in_brevo_becomes_the_contact_that_has_theirs() {
+    for out in [false, true] {
+        let world = World::new(CONFIG);
+        let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+        minutes(10).await;
+        world.sync().await;
+        let before = world.brevo.contact_by_email("jane@example.com").unwrap().id;
+        assert!(world.brevo.change_email("jane@example.com", "new@example.com"));
+        minutes(10).await;
+        world.sync().await;
+        let by_hand = BrevoSeed { email: Some("jane@example.com".into()), ..BrevoSeed::default() };
+        let made = world.brevo.create_contact(by_hand).unwrap();
+        if out {
+            world.intercom.unsubscribe(&jane).unwrap();
+        }
+        for _ in 0..2 {
+            minutes(10).await;
+            world.sync().await;
+        }
+        let now = world.brevo.contact(made).unwrap();
+        assert_eq!(now.email_blacklisted, out, "an opt-out is one of the address");
+        assert_eq!(now.attributes.get("LASTNAME"), Some(&json!("Doe")));
+        // The other one is left alone, and is nobody's until somebody in Intercom has its address.
+        assert_eq!(world.brevo.contact(before).unwrap().email.as_deref(), Some("new@example.com"));
+        world.intercom.edit_contact(&jane, &json!({"name": "Jane Roe"})).unwrap();
+        world.intercom.create_contact(user("new@example.com", "Ann Lee"));
+        for _ in 0..2 {
+            minutes(10).await;
+            world.sync().await;
+        }
+        assert_eq!(world.brevo.contact(made).unwrap().attributes.get("LASTNAME"), Some(&json!("Roe")));
+        assert_eq!(world.brevo.contact(before).unwrap().attributes.get("LASTNAME"), Some(&json!("Lee")));
     }
 }
