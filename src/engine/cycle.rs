@@ -250,7 +250,7 @@ impl Connection {
 
     async fn count(&self, summary: &mut Summary) -> Result<(), EngineError> {
         let counts = self.store.read(|tx| tx.counts()).await?;
-        summary.pending = counts.pending + counts.verifying;
+        summary.pending = counts.pending;
         summary.failed = counts.failed;
         summary.left_out = counts.left_out;
         Ok(())

@@ -110,6 +110,7 @@ impl Daemon {
             outcome = work => outcome,
             () = self.watch_orders() => Ok(()),
         };
+        self.connection.wound_down();
         self.connection.abandon_orders().await?;
         outcome
     }

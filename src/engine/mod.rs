@@ -253,6 +253,11 @@ impl Connection {
         self.winding_down.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Nothing is at work any more: the connection may be used again.
+    fn wound_down(&self) {
+        self.winding_down.store(false, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Between two steps.
     fn go_on(&self) -> Result<(), EngineError> {
         let stopped = self.winding_down.load(std::sync::atomic::Ordering::Relaxed);

@@ -152,9 +152,9 @@ pub struct Counts {
     pub conversations_synced: u64,
     /// Companies read.
     pub companies_synced: u64,
-    /// People and events that wait to be written.
+    /// People and events that wait to be written, or for the outcome of a write.
     pub pending: u64,
-    /// Writes whose outcome is to be verified.
+    /// Of these, people whose last write's outcome is to be verified.
     pub verifying: u64,
     /// Contacts that a full read did not show, still to be asked for by id.
     pub to_confirm: u64,
@@ -466,7 +466,7 @@ impl Tx<'_> {
             conversations_synced: one("SELECT count(*) FROM conversations WHERE gone = 0")?,
             companies_synced: one("SELECT count(*) FROM companies WHERE gone = 0")?,
             pending: one(
-                "SELECT count(*) FROM links WHERE (dirty > 0 OR import IS NOT NULL) AND NOT (flights IS NOT NULL AND answered = 0)",
+                "SELECT count(*) FROM links WHERE dirty > 0 OR import IS NOT NULL OR (flights IS NOT NULL AND answered = 0)",
             )? + self.count_outbox()?,
             verifying: one("SELECT count(*) FROM links WHERE flights IS NOT NULL AND answered = 0")?,
             to_confirm: self.count_to_ask_for()?,

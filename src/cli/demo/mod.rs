@@ -265,7 +265,7 @@ async fn play(context: &Context, arguments: &Arguments, kept: &CancellationToken
     if good { Ok(()) } else { Err(CliError::failed("not everything went as it should: see what is marked ✗")) }
 }
 
-/// The sync, and when Brevo had the first new contact, by Brevo's own count.
+/// The sync, and when Brevo had the first record of it, by Brevo's own count: one that was changed there, or a new one.
 async fn with_first_record<T>(
     sync: impl Future<Output = T>,
     sandboxes: &Sandboxes,
@@ -273,8 +273,13 @@ async fn with_first_record<T>(
 ) -> (T, Option<chrono::DateTime<chrono::Utc>>) {
     const LOOK: Duration = Duration::from_millis(10);
     let before = sandboxes.brevo.contact_count();
+    let changed = ("PUT".to_owned(), "/contacts/{identifier}".to_owned());
+    let has_one = || {
+        let counts = sandboxes.brevo.log().counts();
+        sandboxes.brevo.contact_count() > before || counts.get(&changed).is_some_and(|count| count.writes > 0)
+    };
     let first = async {
-        while sandboxes.brevo.contact_count() <= before {
+        while !has_one() {
             tokio::time::sleep(LOOK).await;
         }
         clock.now()
@@ -283,7 +288,7 @@ async fn with_first_record<T>(
     tokio::select! {
         biased;
         done = &mut sync => {
-            let late = (sandboxes.brevo.contact_count() > before).then(|| clock.now());
+            let late = has_one().then(|| clock.now());
             (done, late)
         }
         at = &mut first => (sync.await, Some(at)),
