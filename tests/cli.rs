@@ -544,6 +544,9 @@ fn a_test_shows_that_the_state_is_of_other_accounts_and_leaves_it_as_it_is() {
     assert!(line.contains("another") && line.contains("→ Name another `state.path`"), "{line}");
     assert!(ran.out.contains("✓ Mapping: fits"), "the accounts are looked at all the same: {}", ran.out);
     assert_eq!((world.tables() == tables, world.writes()), (true, before), "nothing was written");
+    let retried = world.run(&["failed", "retry"]);
+    assert_eq!(retried.code, 1, "{}{}", retried.out, retried.err);
+    assert!(world.tables() == tables, "nothing was taken up again");
     assert_eq!(world.run(&["sync"]).code, 1);
 }
 
@@ -558,6 +561,11 @@ fn each_refusal_has_its_own_remedy() {
     assert_eq!(ran.code, 1);
     assert!(ran.out.contains("✗ Intercom API") && ran.out.contains("access token is wrong"), "{}", ran.out);
     assert!(ran.out.contains("✓ Brevo API"), "the other side is tried all the same: {}", ran.out);
+    for line in ["Intercom contacts readable", "Intercom companies readable", "State", "Mapping", "Lists of the config"]
+    {
+        let line = format!("✗ {line}: not asked: see Intercom API");
+        assert!(ran.out.contains(&line), "no line is left out: {line}\n{}", ran.out);
+    }
     let ran = world.run(&["sync"]);
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("help: The access token is wrong"), "{}", ran.err);

@@ -11,6 +11,7 @@ use crate::model::Side;
 use crate::store::{Calling, Owner, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinHandle;
 
 /// How long a whole exchange may take. The engine's time in which a lost request can still land is reckoned from it.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -19,6 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Connected {
     pub(super) connection: Arc<Connection>,
     pub(super) _owner: Option<Owner>,
+    /// Ends by itself, while the first requests are on their way.
+    pub(super) _warming_up: JoinHandle<()>,
 }
 
 /// Both vendors' clients.
@@ -65,7 +68,11 @@ pub(super) fn open(context: &Context, config: &Config, command: &str) -> Result<
     let clients = clients(config, &context.doors)?;
     let owner = own(context, config, command)?;
     let store = Store::open(&config.state.path, Calling::Blocking)?;
-    Ok(Connected { connection: connection(context, config, clients, store), _owner: Some(owner) })
+    Ok(Connected {
+        connection: connection(context, config, clients, store),
+        _owner: Some(owner),
+        _warming_up: warm_up(),
+    })
 }
 
 /// The same for finding out what would happen: on a copy of the state, in memory, so that nothing of what is read for
@@ -76,7 +83,11 @@ pub(super) fn open_to_look(context: &Context, config: &Config) -> Result<Connect
     if let Some(holder) = Owner::holder(&config.state.path) {
         context.printer.note(format!("the state is in use by {holder}; this looks at a copy of it"));
     }
-    Ok(Connected { connection: connection(context, config, clients, store), _owner: None })
+    Ok(Connected { connection: connection(context, config, clients, store), _owner: None, _warming_up: warm_up() })
+}
+
+fn warm_up() -> JoinHandle<()> {
+    tokio::task::spawn_blocking(crate::mapping::warm_up)
 }
 
 /// The commands that hold a state, follow its schedule and take orders.

@@ -17,6 +17,12 @@ use serde::Serialize;
 /// watermarks are the vendors' own instants.
 const MOST_SKEW_SECONDS: i64 = 60;
 
+const CONNECTOR: &str = "Intercom connector";
+const INTERCOM: &str = "Intercom API";
+const BREVO: &str = "Brevo API";
+const BREVO_CONTACTS: &str = "Brevo contacts readable";
+const BREVO_ATTRIBUTES: &str = "Brevo attributes writable";
+const BREVO_LISTS: &str = "Brevo lists writable";
 const STATE: &str = "State";
 const MAPPING: &str = "Mapping";
 const LISTS: &str = "Lists of the config";
@@ -44,6 +50,11 @@ impl Check {
         Self { name, ok: false, optional: false, of_config: false, detail: detail.into(), remedy: remedy.into() }
     }
 
+    /// What cannot be known while something else is wrong.
+    fn not_asked(name: &'static str, because_of: &'static str) -> Self {
+        Self::bad(name, format!("not asked: see {because_of}"), None)
+    }
+
     fn refused(name: &'static str, error: &SideError) -> Self {
         Self::bad(name, error.to_string(), remedy(error))
     }
@@ -56,12 +67,12 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let mut checks = Vec::new();
 
     let workspace = if config.intercom.enabled {
-        account(intercom, "Intercom API", &mut checks).await
+        account(intercom, INTERCOM, &mut checks).await
     } else {
         checks.push(Check {
             of_config: true,
             ..Check::bad(
-                "Intercom connector",
+                CONNECTOR,
                 "switched off (connectors.intercom.enabled: false): `run` and `sync` would do nothing, so Intercom was not \
                  asked",
                 "Set it to true, or leave the line out.".to_owned(),
@@ -69,29 +80,35 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
         });
         None
     };
-    let organisation = account(brevo, "Brevo API", &mut checks).await;
-    if let Some(workspace) = &workspace {
-        let zone = workspace.timezone.as_deref().and_then(|name| name.parse().ok()).unwrap_or(chrono_tz::UTC);
-        for (name, resource) in [
-            ("Intercom contacts readable", Resource::Contacts),
-            ("Intercom conversations readable", Resource::Conversations),
-            ("Intercom companies readable", Resource::Companies),
-        ] {
-            checks.push(readable(intercom, name, resource, zone).await);
-        }
+    let organisation = account(brevo, BREVO, &mut checks).await;
+    let whose = if config.intercom.enabled { INTERCOM } else { CONNECTOR };
+    for (name, resource) in [
+        ("Intercom contacts readable", Resource::Contacts),
+        ("Intercom conversations readable", Resource::Conversations),
+        ("Intercom companies readable", Resource::Companies),
+    ] {
+        checks.push(match &workspace {
+            Some(workspace) => {
+                let zone = workspace.timezone.as_deref().and_then(|name| name.parse().ok()).unwrap_or(chrono_tz::UTC);
+                readable(intercom, name, resource, zone).await
+            }
+            None => Check::not_asked(name, whose),
+        });
     }
-    if organisation.is_some() {
-        checks.push(readable(brevo, "Brevo contacts readable", Resource::Contacts, chrono_tz::UTC).await);
+    if organisation.is_none() {
+        checks.extend([BREVO_CONTACTS, BREVO_ATTRIBUTES, BREVO_LISTS].map(|name| Check::not_asked(name, BREVO)));
+    } else {
+        checks.push(readable(brevo, BREVO_CONTACTS, Resource::Contacts, chrono_tz::UTC).await);
         // A key of Brevo's has no scopes: what it may read, it may write. A trial write could set off automations.
         let inferred = "by reading; a Brevo key that may read may write, and nothing was written to try";
         checks.push(match brevo.attributes().await {
             Ok(attributes) => {
                 let writable = attributes.iter().filter(|attribute| attribute.writable).count();
-                Check::good("Brevo attributes writable", format!("{writable} there; {inferred}"))
+                Check::good(BREVO_ATTRIBUTES, format!("{writable} there; {inferred}"))
             }
-            Err(error) => Check::refused("Brevo attributes writable", &error),
+            Err(error) => Check::refused(BREVO_ATTRIBUTES, &error),
         });
-        let mut lists = readable(brevo, "Brevo lists writable", Resource::Lists, chrono_tz::UTC).await;
+        let mut lists = readable(brevo, BREVO_LISTS, Resource::Lists, chrono_tz::UTC).await;
         if lists.ok {
             lists.detail = format!("{}; {inferred}", lists.detail);
         }
@@ -99,6 +116,9 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     }
     if workspace.is_some() && organisation.is_some() {
         start(context, config, clients, &mut checks).await;
+    } else {
+        let whose = if workspace.is_none() { whose } else { BREVO };
+        checks.extend([STATE, MAPPING, LISTS].map(|name| Check::not_asked(name, whose)));
     }
     if config.intercom.enabled {
         checks.push(webhooks(config).await);

@@ -14,6 +14,13 @@ pub enum PhoneError {
     Invalid,
 }
 
+/// Loads what is known of the world's numbering plans, which takes a few tenths of a second of one core, so that the
+/// first phone number need not wait for it.
+pub fn warm_up() {
+    // What becomes of it is of no interest.
+    drop(to_e164("+12025550123", None));
+}
+
 /// Whether this is a region that phone numbers are known for (`NO`, `FR`, `US` …).
 pub fn is_region(region: &str) -> bool {
     phonenumber::country::Id::from_str(region).is_ok()
