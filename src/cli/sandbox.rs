@@ -21,7 +21,7 @@ pub(super) struct Arguments {
     /// Contacts in Intercom
     #[arg(long, default_value_t = 2_000, value_name = "N")]
     contacts: usize,
-    /// The same seed makes the same world
+    /// The same seed makes the same people; ids and times also hang on when it starts
     #[arg(long, default_value_t = 1, value_name = "S")]
     seed: u64,
     /// Deliver Intercom's webhooks to this address, such as http://127.0.0.1:8484/webhooks/intercom

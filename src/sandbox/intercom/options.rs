@@ -17,7 +17,7 @@ pub enum WebhookGeneration {
 /// How the workspace is set up.
 #[derive(Clone)]
 pub struct IntercomOptions {
-    /// The same seed gives the same ids and the same world.
+    /// The same seed, under the same clock, gives the same ids and the same world.
     pub seed: u64,
     /// The vendor's clock: `Date` headers, `updated_at`, windows.
     pub clock: Arc<dyn Clock>,
