@@ -4,7 +4,7 @@ use super::{CliError, Context};
 use crate::brevo::{BrevoClient, BrevoOptions};
 use crate::config::{Config, Plan};
 use crate::doors::Doors;
-use crate::engine::{Connection, Settings};
+use crate::engine::{Connection, EngineError, Settings};
 use crate::http::{Reqwest, Transport};
 use crate::intercom::{self, IntercomClient, IntercomOptions};
 use crate::model::Side;
@@ -88,6 +88,13 @@ pub(super) fn open_to_look(context: &Context, config: &Config) -> Result<Connect
 
 fn warm_up() -> JoinHandle<()> {
     tokio::task::spawn_blocking(crate::mapping::warm_up)
+}
+
+/// Whether the accounts are those that the state is of, as far as they say so soon: vendors that are down hold up nobody,
+/// and webhooks wait for less than the 5 s that Intercom waits for an answer.
+pub(super) async fn check_pair(connection: &Connection) -> Result<(), EngineError> {
+    const LOOK: Duration = Duration::from_secs(3);
+    tokio::time::timeout(LOOK, connection.check_pair()).await.unwrap_or(Ok(()))
 }
 
 /// The commands that hold a state, follow its schedule and take orders.

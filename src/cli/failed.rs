@@ -8,7 +8,6 @@ use crate::store::listings::Failure;
 use crate::store::{Calling, Owner, Store};
 use serde::Serialize;
 use serde_json::json;
-use std::time::Duration;
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub(super) enum Command {
@@ -24,9 +23,6 @@ pub(super) enum Command {
         id: Option<i64>,
     },
 }
-
-/// How long the accounts may take to say who they are.
-const PAIR_LOOK: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliError> {
     let config = context.config()?;
@@ -44,8 +40,8 @@ pub(super) async fn run(context: &Context, command: &Command) -> Result<(), CliE
                 let clients = connect::clients(config, &context.doors)?;
                 let store = Store::open(path, Calling::Blocking)?;
                 let connection = connect::connection(context, config, clients, store);
-                // The state of another pair of accounts is not touched. Vendors that are down hold up nobody.
-                tokio::time::timeout(PAIR_LOOK, connection.check_pair()).await.unwrap_or(Ok(()))?;
+                // The state of another pair of accounts is not touched.
+                connect::check_pair(&connection).await?;
                 connection.store().write(move |tx| tx.retry_failures(id)).await? as u64
             };
             say_retried(context, links, *id, holder)

@@ -12,8 +12,6 @@ use tokio_util::sync::CancellationToken;
 
 /// From being asked to stop to being gone. What is not done by then is in the store.
 const LONGEST_STOP: Duration = Duration::from_secs(9);
-/// How long the first look at the accounts may keep webhooks waiting: below the 5 s that Intercom waits for an answer.
-const FIRST_LOOK: Duration = Duration::from_secs(3);
 
 pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let config = context.usable_config()?;
@@ -35,7 +33,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     tokio::select! {
         biased;
         () = &mut stop_asked => return Ok(()),
-        looked = tokio::time::timeout(FIRST_LOOK, connection.check_pair()) => looked.unwrap_or(Ok(()))?,
+        looked = connect::check_pair(connection) => looked?,
     }
     let stop = CancellationToken::new();
     let daemon = std::sync::Arc::new(Daemon::new(std::sync::Arc::clone(connection), config.schedule.clone()));

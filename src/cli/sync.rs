@@ -3,13 +3,12 @@
 use super::progress::{Stages, notice_in_words, resource_named, side_in_words};
 use super::{CliError, Context, connect, order};
 use crate::config::Config;
-use crate::engine::{DryRun, Ended, EngineError, Order, Summary, SyncOptions};
+use crate::engine::{DryRun, Ended, EngineError, GRACE, Order, Summary, SyncOptions};
 use crate::model::Resource;
 use crate::store::StoreError;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {
@@ -75,7 +74,7 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
         () = super::signals::stop_asked() => {
             // A write that is dropped half-way is one of unknown outcome: those in flight may end, and are recorded.
             connected.connection.wind_down();
-            let ended = tokio::time::timeout(Duration::from_secs(6), syncing).await;
+            let ended = tokio::time::timeout(GRACE, syncing).await;
             tracing::debug!(in_time = ended.is_ok(), "stopped");
             stages.finish();
             return Err(CliError::failed("stopped; the next `linkspan sync` goes on where this one was"));

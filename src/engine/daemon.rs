@@ -366,9 +366,8 @@ impl Daemon {
 
     /// What is in flight gets a few seconds to end; a sweep goes on later where its cursor stands.
     async fn stop_softly(&self, stop: &CancellationToken) {
-        const GRACE: Duration = Duration::from_secs(6);
         stop.cancelled().await;
-        tokio::time::sleep(GRACE).await;
+        tokio::time::sleep(super::GRACE).await;
     }
 
     /// The jobs that are due now; how long until the next.

@@ -5,7 +5,7 @@ use super::filling::{Batch, Kind, What};
 use super::observe::{base_of, pack_base};
 use super::push::Pushed;
 use super::read_back::{ReadBack, since};
-use super::{Connection, EngineError};
+use super::{BATCH, Connection, EngineError};
 use crate::model::{
     Answer, BrevoContactId, ContactChange, ContactKey, Email, ErrorKind, Fetched, ImportBatch, ImportRow, ImportState,
     Observation, Priority, ProcessId, Resource, SideError, SideName, Write,
@@ -21,8 +21,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
 
-/// Links looked at in one go.
-const BATCH: usize = 500;
 /// How long Brevo may take without finishing any import. After that an import that is at work is given up: what landed
 /// is read back, and its other rows are planned again. (Brevo promises no time, and processes can stay queued.)
 const LONGEST_IMPORT: TimeDelta = TimeDelta::minutes(30);

@@ -70,6 +70,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
 
+/// How long what is in flight may take to end, once we are asked to stop.
+pub const GRACE: Duration = Duration::from_secs(6);
+
+/// Links that are looked at in one transaction.
+const BATCH: usize = 500;
+
 /// How long a request that timed out may still land. A read settles our writes only if it began after this, counted
 /// from the last attempt (or from the start, after a crash): the client waits 30 s for an answer, and a server or a
 /// proxy may hold a request about as long again.

@@ -3,7 +3,7 @@
 
 use super::observe::Source;
 use super::unreadable::sparing_each;
-use super::{Connection, EngineError, Progress, Stage};
+use super::{BATCH, Connection, EngineError, Progress, Stage};
 use crate::model::{ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName};
 use crate::store::links::Dirty;
 use crate::store::progress::{Sweep, Watermark};
@@ -285,7 +285,6 @@ impl Connection {
     /// Contacts that a Brevo read did not show have not been touched since its start: what we hold of them is fresh, and
     /// settles writes that cannot land any more.
     async fn settle_unshown(&self, read_began: DateTime<Utc>) -> Result<(), EngineError> {
-        const BATCH: usize = 500;
         let mut after = 0;
         loop {
             let source = self.source(0, false, read_began, Dirty::Live)?;

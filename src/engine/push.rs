@@ -12,7 +12,7 @@ use super::imports::Sender;
 use super::observe::pack_flights;
 use super::people::{self, Draft, Names, Person, Planned};
 use super::unreadable::OwedOptOut;
-use super::{Connection, EngineError, Ready};
+use super::{BATCH, Connection, EngineError, Ready};
 use crate::model::{
     Answer, BrevoContactId, BrevoListId, ContactChange, ContactKey, ErrorKind, Priority, SideError, Write,
 };
@@ -23,8 +23,6 @@ use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-/// Links planned in one transaction.
-const BATCH: usize = 500;
 /// Single writes whose intents are recorded, sent and answered together.
 const CHUNK: usize = 24;
 /// Single writes under way at once; the governor sets the pace.

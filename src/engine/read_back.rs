@@ -3,7 +3,7 @@
 use super::answers::{hold_apart, rename_if_moved};
 use super::observe::{base_of, flights_of, settle_as, settle_now};
 use super::unreadable::{sparing, sparing_each};
-use super::{Connection, EngineError, Ready};
+use super::{BATCH, Connection, EngineError, Ready};
 use crate::model::{BrevoContact, ContactKey, Email, ErrorKind, Priority, ProcessId, Resource, Scope, SideName};
 use crate::reconcile::person::{self, Base};
 use crate::store::links::{Dirty, LinkRow};
@@ -13,8 +13,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Links settled in one transaction.
-const BATCH: usize = 500;
 /// How long a row of an import that was given up, or was never answered, may still land, as far as we look after it.
 const LANDS_LATE: TimeDelta = TimeDelta::hours(24);
 /// The notice about imports that were given up.

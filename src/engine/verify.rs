@@ -4,16 +4,13 @@
 use super::answers::{hold_apart, rename_if_moved};
 use super::inbox::is_refusal;
 use super::observe::{base_of, mark_brevo_gone, settle_now};
-use super::{Connection, EngineError, LATE_LANDING, Ready};
+use super::{BATCH, Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{ContactKey, Fetched, Observation, Priority, phone_digits};
 use crate::reconcile::person;
 use crate::store::links::Dirty;
 use crate::store::{Record, StoreError};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::Arc;
-
-/// Links looked at in one go.
-const BATCH: usize = 500;
 
 impl Connection {
     /// Until when a request that times out now may still land.
