@@ -1,5 +1,6 @@
 //! `sync`: one whole run, or what it would do.
 
+use super::printer::{counted, people, value_in_words};
 use super::progress::{Stages, notice_in_words, resource_named, side_in_words};
 use super::{CliError, Context, connect, order};
 use crate::config::Config;
@@ -7,7 +8,7 @@ use crate::engine::{DryRun, Ended, EngineError, GRACE, Order, Summary, SyncOptio
 use crate::model::Resource;
 use crate::store::StoreError;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -65,8 +66,9 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
     if arguments.dry_run {
         let dry = connected.connection.dry_run(&options, &stages).await;
         stages.finish();
-        show_dry(context, &dry?);
-        return Ok(());
+        let dry = dry?;
+        show_dry(context, &dry);
+        return all_read(&dry.failed_reads);
     }
     let mut syncing = std::pin::pin!(connected.connection.sync(&options, &stages));
     let summary = tokio::select! {
@@ -102,7 +104,11 @@ fn verdict(summary: &Summary) -> Result<(), CliError> {
     if summary.outcome() == "failed" && summary.written.failed > 0 {
         return Err(EngineError::EverythingFailed(summary.written.failed).into());
     }
-    if summary.failed_reads.is_empty() { Ok(()) } else { Err(CliError::failed("not everything could be read")) }
+    all_read(&summary.failed_reads)
+}
+
+fn all_read(failed: &BTreeMap<String, String>) -> Result<(), CliError> {
+    if failed.is_empty() { Ok(()) } else { Err(CliError::failed("not everything could be read")) }
 }
 
 /// What a run did, in words.
@@ -117,15 +123,22 @@ pub(super) fn show(context: &Context, summary: &Summary, took: TimeDelta) {
         printer.json(&value);
         return;
     }
-    printer.data(format!("Sync {} in {:.1} s", summary.outcome(), took.as_seconds_f64()));
+    for line in in_words(summary, took, printer.cross()) {
+        printer.data(line);
+    }
+}
+
+/// Line by line.
+fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
+    let mut lines = vec![format!("Sync {} in {:.1} s", summary.outcome(), took.as_seconds_f64())];
     for (what, swept) in &summary.read {
         let changed =
             if swept.changed == 0 { "nothing new".to_owned() } else { format!("{} new or changed", swept.changed) };
-        printer.data(format!("  read     {:24} {:>7}  {changed}", side_in_words(what), swept.rows));
+        lines.push(format!("  read     {:24} {:>7}  {changed}", side_in_words(what), swept.rows));
     }
     let written = &summary.written;
     if written.imported > 0 {
-        printer.data(format!(
+        lines.push(format!(
             "  written  {:24} {:>7}  {} read back{}",
             "Brevo contacts, imported",
             written.imported,
@@ -140,28 +153,34 @@ pub(super) fn show(context: &Context, summary: &Summary, took: TimeDelta) {
         ("events", summary.events),
     ] {
         if count > 0 {
-            printer.data(format!("  written  {what:24} {count:>7}"));
+            lines.push(format!("  written  {what:24} {count:>7}"));
         }
     }
     if summary.nothing_accepted() {
-        printer.data(format!("  written  nothing: none of {} writes was accepted", written.failed));
+        lines.push(match written.failed {
+            1 => "  written  nothing: the only write was not accepted".to_owned(),
+            many => format!("  written  nothing: none of {many} writes was accepted"),
+        });
     } else if written.imported + written.created + written.updated + written.listed + summary.events == 0 {
-        printer.data("  written  nothing: both sides are in step as far as the mapping goes");
+        lines.push("  written  nothing: both sides are in step as far as the mapping goes".to_owned());
     }
     for (what, why) in &summary.failed_reads {
-        printer.data(format!("  {} {}: {why}", printer.cross(), side_in_words(what)));
+        lines.push(format!("  {cross} {}: {why}", side_in_words(what)));
     }
     for (what, count, of) in [
-        ("refused", summary.failed.saturating_sub(summary.left_out), "records or fields, by a vendor"),
-        ("left out", summary.left_out, "records or fields, which no vendor has seen"),
+        ("refused", summary.failed.saturating_sub(summary.left_out), "by a vendor"),
+        ("left out", summary.left_out, "which no vendor has seen"),
     ] {
         if count > 0 {
-            printer.data(format!("  {what:8} {count} {of}; `linkspan failed list` says why"));
+            let records = if count == 1 { "record or field" } else { "records or fields" };
+            lines.push(format!("  {what:8} {count} {records}, {of}; `linkspan failed list` says why"));
         }
     }
     if summary.pending > 0 {
-        printer.data(format!("  pending  {}; the next run goes on with them", summary.pending));
+        let them = if summary.pending == 1 { "it" } else { "them" };
+        lines.push(format!("  pending  {}; the next run goes on with {them}", summary.pending));
     }
+    lines
 }
 
 fn show_dry(context: &Context, dry: &DryRun) {
@@ -170,31 +189,94 @@ fn show_dry(context: &Context, dry: &DryRun) {
         printer.json(dry);
         return;
     }
-    printer.data("Dry run: nothing was written. A sync would");
-    printer.data(format!("  create        {} Brevo contacts", dry.creates));
-    printer.data(format!("  change        {} Brevo contacts", dry.updates));
-    printer.data(format!("  opt out       {} of them", dry.opt_outs));
-    for name in &dry.new_attributes {
-        printer.data(format!("  make          the attribute {name}"));
+    for line in dry_in_words(dry, printer.cross()) {
+        printer.data(line);
     }
-    for name in &dry.new_lists {
-        printer.data(format!("  make          the list “{name}”"));
-    }
-    let section = |title: &str, counts: &BTreeMap<String, u64>| {
-        for (what, count) in counts {
-            printer.data(format!("  {title:13} {what}: {count}"));
+    let examples =
+        dry.replaced.iter().flat_map(|(rule, replaced)| replaced.examples.iter().map(move |one| (rule, one)));
+    let shown = examples.clone().count() as u64;
+    if shown > 0 {
+        printer.data("");
+        printer.data("What would be replaced in Brevo, though nobody had agreed to it:");
+        let in_words = |values: &[Json]| values.iter().map(value_in_words).collect::<Vec<_>>().join(" | ");
+        let rows = examples.map(|(rule, one)| {
+            let record = format!("contact {}\n(Brevo contact {})", one.intercom, one.brevo);
+            [rule.clone(), record, in_words(&one.lost), in_words(&one.kept)]
+        });
+        printer.table(&["field", "record", "stands there", "would replace it"], rows);
+        let more = dry.replaced.values().map(|replaced| replaced.count).sum::<u64>().saturating_sub(shown);
+        if more > 0 {
+            printer
+                .data(format!("… and {more} more; what a sync replaces is listed by `linkspan conflicts` afterwards"));
         }
-    };
-    section("put on list", &dry.joins);
-    section("take off list", &dry.leaves);
-    section("set", &dry.attributes);
-    section("replace", &dry.replaced);
-    section("not write", &dry.problems);
-    let notices = dry.notices.iter().map(|(kind, count)| (notice_in_words(kind), *count)).collect();
-    section("notice", &notices);
+    }
     if dry.joins.values().any(|count| *count > 0) {
         printer.note("note: automations that start when somebody joins a list start for these people too");
     }
+}
+
+/// Line by line. What would not happen is not said.
+fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
+    let mut lines = vec!["Dry run: nothing was written. A sync would".to_owned()];
+    let mut line = |what: &str, to: String| lines.push(format!("  {what:13} {to}"));
+    if dry.creates + dry.updates == 0 {
+        line("write", "no contact: both sides are in step as far as the mapping goes".to_owned());
+    }
+    let contacts = |count| counted(count, "Brevo contact");
+    let of_these = |count, what: &str| {
+        let all = dry.creates + dry.updates;
+        if all == 1 { format!("this contact of {what}") } else { format!("{count} of these contacts of {what}") }
+    };
+    for (what, count, to) in [
+        ("create", dry.creates, contacts(dry.creates)),
+        ("change", dry.updates, contacts(dry.updates)),
+        ("opt out", dry.opt_outs, of_these(dry.opt_outs, "e-mail")),
+        ("opt out", dry.sms_opt_outs, of_these(dry.sms_opt_outs, "SMS")),
+        ("readdress", dry.renames, contacts(dry.renames)),
+        ("send", dry.events, counted(dry.events, "event")),
+    ] {
+        if count > 0 {
+            line(what, to);
+        }
+    }
+    for name in &dry.new_attributes {
+        line("make", format!("the attribute {name}"));
+    }
+    for name in &dry.new_lists {
+        line("make", format!("the list “{name}”"));
+    }
+    for (attribute, new) in &dry.new_options {
+        let labels: Vec<&str> = new.labels.iter().map(String::as_str).collect();
+        let options = if labels.len() == 1 { "option" } else { "options" };
+        let more = if new.more { " and more" } else { "" };
+        line("make", format!("the {options} {}{more} of {attribute}", labels.join(", ")));
+    }
+    for (list, count) in &dry.joins {
+        line("put on list", format!("{list}: {}", people(*count)));
+    }
+    for (list, count) in &dry.leaves {
+        line("take off list", format!("{list}: {}", people(*count)));
+    }
+    for (attribute, count) in &dry.attributes {
+        line("set", format!("{attribute}: {}", counted(*count, "contact")));
+    }
+    for (rule, replaced) in &dry.replaced {
+        line("replace", format!("{rule}: {}", counted(replaced.count, "contact")));
+    }
+    for (rule, count) in &dry.phones_taken {
+        let has = if *count == 1 { "another contact has the number" } else { "other contacts have the numbers" };
+        line("leave out", format!("{rule}: {}; {has}, and Brevo allows each once", people(*count)));
+    }
+    for (rule, count) in &dry.problems {
+        line("not write", format!("{rule}: {}; what Intercom has does not fit", people(*count)));
+    }
+    for (kind, count) in &dry.notices {
+        line("notice", format!("{}: {count}", notice_in_words(kind)));
+    }
+    for (what, why) in &dry.failed_reads {
+        lines.push(format!("  {cross} {}: {why}", side_in_words(what)));
+    }
+    lines
 }
 
 #[cfg(test)]
