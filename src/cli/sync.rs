@@ -220,7 +220,9 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     let mut lines = vec!["Dry run: nothing was written. A sync would".to_owned()];
     let mut line = |what: &str, to: String| lines.push(format!("  {what:13} {to}"));
     if dry.creates + dry.updates == 0 {
-        line("write", "no contact: both sides are in step as far as the mapping goes".to_owned());
+        let in_step =
+            if dry.failed_reads.is_empty() { "both sides are in step" } else { "what could be read is in step" };
+        line("write", format!("no contact: {in_step} as far as the mapping goes"));
     }
     let contacts = |count| counted(count, "Brevo contact");
     let of_these = |count, what: &str| {
@@ -232,7 +234,7 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         ("change", dry.updates, contacts(dry.updates)),
         ("opt out", dry.opt_outs, of_these(dry.opt_outs, "e-mail")),
         ("opt out", dry.sms_opt_outs, of_these(dry.sms_opt_outs, "SMS")),
-        ("readdress", dry.renames, contacts(dry.renames)),
+        ("re-address", dry.renames, contacts(dry.renames)),
         ("send", dry.events, counted(dry.events, "event")),
     ] {
         if count > 0 {
@@ -282,6 +284,7 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{NewOptions, Replaced};
 
     #[test]
     fn a_run_in_which_every_write_failed_is_a_failed_run() {
@@ -301,5 +304,60 @@ mod tests {
         assert_eq!(instant("2023-01-01T02:00:00+02:00").unwrap().to_rfc3339(), "2023-01-01T00:00:00+00:00");
         instant("yesterday").unwrap_err();
         resource("deals").unwrap_err();
+    }
+
+    fn some(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        pairs.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect()
+    }
+
+    #[test]
+    fn a_dry_run_is_told_in_whole_sentences() {
+        let mut dry = DryRun {
+            creates: 1,
+            opt_outs: 1,
+            joins: some(&[("Users", 1)]),
+            attributes: some(&[("LASTNAME", 1)]),
+            phones_taken: some(&[("phone -> SMS", 1)]),
+            notices: some(&[("kept_off_list", 1)]),
+            ..DryRun::default()
+        };
+        let told = |dry: &DryRun| dry_in_words(dry, "✗").join("\n");
+        insta::assert_snapshot!(told(&dry));
+        dry = DryRun {
+            creates: 57,
+            updates: 3,
+            opt_outs: 4,
+            sms_opt_outs: 1,
+            renames: 2,
+            events: 1,
+            joins: some(&[("Leads", 20), ("Users", 40)]),
+            leaves: some(&[("Leads", 1)]),
+            attributes: some(&[("FIRSTNAME", 60), ("ROLE", 1)]),
+            problems: some(&[("signed_up_at -> SIGNUP_DATE", 2)]),
+            phones_taken: some(&[("phone -> SMS", 3)]),
+            new_attributes: vec!["ROLE".to_owned()],
+            new_lists: vec!["Users".to_owned()],
+            failed_reads: [("intercom companies".to_owned(), "Intercom: busy".to_owned())].into(),
+            ..dry
+        };
+        let replaced = Replaced { count: 3, examples: Vec::new() };
+        dry.replaced.insert("name -> FIRSTNAME, LASTNAME".to_owned(), replaced);
+        let options = NewOptions { labels: ["a".to_owned(), "b".to_owned()].into(), more: true };
+        dry.new_options.insert("TAGS".to_owned(), options);
+        insta::assert_snapshot!(told(&dry));
+        insta::assert_snapshot!(told(&DryRun::default()));
+    }
+
+    #[test]
+    fn a_sync_is_told_in_whole_sentences() {
+        let mut summary = Summary { pending: 1, failed: 2, left_out: 1, ..Summary::default() };
+        summary.written.failed = 1;
+        let told = |summary: &Summary| in_words(summary, TimeDelta::milliseconds(1234), "✗").join("\n");
+        insta::assert_snapshot!(told(&summary));
+        summary.written.updated = 2;
+        (summary.pending, summary.failed, summary.left_out) = (2, 5, 3);
+        insta::assert_snapshot!(told(&summary));
+        let error = EngineError::EverythingFailed(1).to_string();
+        assert!(error.starts_with("the only write failed"), "{error}");
     }
 }
