@@ -215,6 +215,9 @@ fn show_dry(context: &Context, dry: &DryRun) {
     }
 }
 
+/// New options of an attribute that are named.
+const SHOWN_LABELS: usize = 10;
+
 /// Line by line. What would not happen is not said.
 fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     let mut lines = vec!["Dry run: nothing was written. A sync would".to_owned()];
@@ -225,15 +228,15 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         line("write", format!("no contact: {in_step} as far as the mapping goes"));
     }
     let contacts = |count| counted(count, "Brevo contact");
-    let of_these = |count, what: &str| {
-        let all = dry.creates + dry.updates;
-        if all == 1 { format!("this contact of {what}") } else { format!("{count} of these contacts of {what}") }
+    let of_these = |channel: &str, count| match dry.creates + dry.updates {
+        1 => format!("of {channel}: this contact"),
+        _ => format!("of {channel}: {count} of these contacts"),
     };
     for (what, count, to) in [
         ("create", dry.creates, contacts(dry.creates)),
         ("change", dry.updates, contacts(dry.updates)),
-        ("opt out", dry.opt_outs, of_these(dry.opt_outs, "e-mail")),
-        ("opt out", dry.sms_opt_outs, of_these(dry.sms_opt_outs, "SMS")),
+        ("opt out", dry.opt_outs, of_these("e-mail", dry.opt_outs)),
+        ("opt out", dry.sms_opt_outs, of_these("SMS", dry.sms_opt_outs)),
         ("re-address", dry.renames, contacts(dry.renames)),
         ("send", dry.events, counted(dry.events, "event")),
     ] {
@@ -248,10 +251,14 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         line("make", format!("the list “{name}”"));
     }
     for (attribute, new) in &dry.new_options {
-        let labels: Vec<&str> = new.labels.iter().map(String::as_str).collect();
-        let options = if labels.len() == 1 { "option" } else { "options" };
-        let more = if new.more { " and more" } else { "" };
-        line("make", format!("the {options} {}{more} of {attribute}", labels.join(", ")));
+        let labels: Vec<&str> = new.labels.iter().take(SHOWN_LABELS).map(String::as_str).collect();
+        let more = match (new.labels.len() - labels.len(), new.more) {
+            (0, _) => String::new(),
+            (more, false) => format!(" and {more} more"),
+            (more, true) => format!(" and more than {more} more"),
+        };
+        let options = if new.labels.len() == 1 { "option" } else { "options" };
+        line("make", format!("the {options} {}{more} for {attribute}", labels.join(", ")));
     }
     for (list, count) in &dry.joins {
         line("put on list", format!("{list}: {}", people(*count)));
@@ -266,14 +273,17 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         line("replace", format!("{rule}: {}", counted(replaced.count, "contact")));
     }
     for (rule, count) in &dry.phones_taken {
-        let has = if *count == 1 { "another contact has the number" } else { "other contacts have the numbers" };
-        line("leave out", format!("{rule}: {}; {has}, and Brevo allows each once", people(*count)));
+        let whose = if *count == 1 { "whose number another contact has" } else { "whose numbers other contacts have" };
+        line("leave out", format!("{rule}: {}, {whose} already", people(*count)));
     }
     for (rule, count) in &dry.problems {
-        line("not write", format!("{rule}: {}; what Intercom has does not fit", people(*count)));
+        line("not write", format!("{rule}: {}, because what Intercom has does not fit", people(*count)));
     }
     for (kind, count) in &dry.notices {
-        line("notice", format!("{}: {count}", notice_in_words(kind)));
+        line("note", format!("{}: {count}", notice_in_words(kind)));
+    }
+    if !dry.failed_reads.is_empty() {
+        lines.push("Not everything could be read, and what would follow from the rest is not in here:".to_owned());
     }
     for (what, why) in &dry.failed_reads {
         lines.push(format!("  {cross} {}: {why}", side_in_words(what)));
@@ -342,8 +352,14 @@ mod tests {
         };
         let replaced = Replaced { count: 3, examples: Vec::new() };
         dry.replaced.insert("name -> FIRSTNAME, LASTNAME".to_owned(), replaced);
-        let options = NewOptions { labels: ["a".to_owned(), "b".to_owned()].into(), more: true };
-        dry.new_options.insert("TAGS".to_owned(), options);
+        let many: Vec<String> = (10..30).map(|number| number.to_string()).collect();
+        for (attribute, labels, more) in [
+            ("PLAN", ["VIP".to_owned()].into(), false),
+            ("SIZE", many.iter().cloned().collect(), false),
+            ("TAGS", many.iter().cloned().collect(), true),
+        ] {
+            dry.new_options.insert(attribute.to_owned(), NewOptions { labels, more });
+        }
         insta::assert_snapshot!(told(&dry));
         insta::assert_snapshot!(told(&DryRun::default()));
     }
