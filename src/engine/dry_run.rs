@@ -150,7 +150,9 @@ impl Connection {
                     .await?;
                 let Some(last) = last else { break };
                 after = last;
-                people.into_iter().for_each(|person| tally.add(person));
+                for person in people {
+                    tally.add(person);
+                }
             }
         }
         let mut dry = tally.dry;

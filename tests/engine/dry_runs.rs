@@ -175,6 +175,6 @@ async fn what_could_not_be_read_is_told() {
     minutes(10).await;
     world.intercom.knobs(|knobs| knobs.faults.push_back(("/conversations".to_owned(), Fault::Status(400, None))));
     let dry = world.before_the_first().await;
-    assert_eq!(Vec::from_iter(dry.failed_reads.keys()), ["intercom conversations"], "{dry:#?}");
+    assert!(dry.failed_reads.keys().eq(["intercom conversations"]), "{dry:#?}");
     assert_eq!(dry.creates, 1);
 }
