@@ -68,7 +68,7 @@ pub(super) fn open(context: &Context, config: &Config, command: &str) -> Result<
     Ok(Connected { connection: connection(context, config, clients, store), _owner: Some(owner) })
 }
 
-/// The same for finding out what would happen: on a copy of the state, in memory, so that nothing of what is read for
+/// The same for finding out what would happen: on a passing copy of the state, so that nothing of what is read for
 /// that stays behind (cursors and watermarks above all), and nobody has to let go of the state.
 pub(super) fn open_to_look(context: &Context, config: &Config) -> Result<Connected, CliError> {
     let clients = clients(config, &context.doors)?;
@@ -94,10 +94,10 @@ pub(super) fn is_daemon(holder: &str) -> bool {
     DAEMONS.iter().any(|name| holder.contains(name))
 }
 
-/// The state as it is now, in memory; an empty one where there is none.
+/// The state as it is now, for as long as this lives; an empty one where there is none.
 pub(super) fn copy(config: &Config) -> Result<Store, StoreError> {
     let path = &config.state.path;
-    if path.exists() { Store::copy_of(path) } else { Store::in_memory() }
+    if path.exists() { Store::copy_of(path) } else { Store::passing() }
 }
 
 fn own(context: &Context, config: &Config, command: &str) -> Result<Owner, StoreError> {
