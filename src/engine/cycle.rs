@@ -106,6 +106,23 @@ impl Summary {
             "ok"
         }
     }
+
+    /// For a daemon's log: how it ended, in numbers.
+    pub(super) fn log(&self, what: &str) {
+        let Pushed { created, updated, listed, imported, failed, .. } = self.written;
+        tracing::info!(
+            outcome = self.outcome(),
+            read = self.read.values().map(|swept| swept.rows).sum::<u64>(),
+            created,
+            updated,
+            listed,
+            imported,
+            events = self.events,
+            failed,
+            pending = self.pending,
+            "{what}"
+        );
+    }
 }
 
 /// What `sync --dry-run` would do. No write was sent.
@@ -305,8 +322,9 @@ impl Connection {
                 }
                 Err(error) if stops_everything(&error) => return Err(error),
                 Err(error) => {
-                    tracing::warn!(resource = resource.as_str(), "could not be read: {error}");
-                    summary.failed_reads.insert(name, error.to_string());
+                    let words = format!("{error}{}", error.arrow_to_remedy());
+                    tracing::warn!(resource = resource.as_str(), "could not be read: {words}");
+                    summary.failed_reads.insert(name, words);
                 }
             }
         }
