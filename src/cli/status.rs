@@ -25,7 +25,8 @@ const LATER: [&str; 2] =
     ["custom events: come with a later version", "Brevo company objects: come with a later version"];
 
 /// Why nobody is connected before the first run.
-const NOT_ASKED: &str = "not asked yet; `linkspan sync` or `linkspan run` does, `linkspan test` only tries both accounts";
+const NOT_ASKED: &str =
+    "not asked yet; `linkspan sync` or `linkspan run` does, `linkspan test` only tries both accounts";
 
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -358,7 +359,10 @@ mod tests {
         let status = gather(&config).await.unwrap().unwrap();
         assert!(!status.connected, "cut off");
         let line = &lines(&status)[0].1;
-        assert!(line.starts_with("no (Intercom a, Brevo b): the first run was cut off before it ended; `linkspan"), "{line}");
+        assert!(
+            line.starts_with("no (Intercom a, Brevo b): the first run was cut off before it ended; `linkspan"),
+            "{line}"
+        );
         let owner = Owner::acquire(&path, "`linkspan run` (process 1)").unwrap();
         assert!(gather(&config).await.unwrap().unwrap().connected);
         store.write(move |tx| tx.end_run(run, "failed", "no", now)).await.unwrap();

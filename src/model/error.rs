@@ -155,7 +155,9 @@ impl SideError {
             ErrorKind::Unavailable => {
                 "Check the network and the vendor's status page; `base_url`, if the config names one. Trying again is safe."
             }
-            ErrorKind::Malformed => "Something other than the API answered: check `base_url`, and for a proxy in between.",
+            ErrorKind::Malformed => {
+                "Something other than the API answered: check `base_url`, and for a proxy in between."
+            }
             ErrorKind::NotFound => "Check `base_url`: the address answers, but is not the API's.",
             _ => return None,
         })

@@ -461,10 +461,8 @@ fn plan_external_id(plan: &mut PersonPlan, views: &PersonViews<'_>) {
     let Some(external_id) = views.external_id else { return };
     match views.brevo.map(|contact| contact.ext_id.as_deref()) {
         Some(Some(theirs)) if theirs != external_id => {
-            plan.notices.insert(Notice::ExternalIdDiffers {
-                intercom: external_id.to_owned(),
-                brevo: Some(theirs.to_owned()),
-            });
+            plan.notices
+                .insert(Notice::ExternalIdDiffers { intercom: external_id.to_owned(), brevo: Some(theirs.to_owned()) });
         }
         Some(Some(_)) => {}
         Some(None) if plan.change.is_empty() => {}

@@ -484,14 +484,7 @@ fn fill_companies(state: &mut State, dice: &mut Dice, seed: u64, count: usize, n
     ids
 }
 
-fn converse(
-    state: &mut State,
-    dice: &mut Dice,
-    slot: Slot,
-    contact_created: i64,
-    times: Times,
-    tags: &[String],
-) {
+fn converse(state: &mut State, dice: &mut Dice, slot: Slot, contact_created: i64, times: Times, tags: &[String]) {
     let now = times.now;
     let created = dice.between(contact_created, now - 1_800_000);
     let updated = dice.between(created, now - 60_000);
