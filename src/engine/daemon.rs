@@ -463,7 +463,7 @@ impl Daemon {
         let priority = if matches!(scope, Scope::Full) { Priority::Backfill } else { Priority::Live };
         let swept = connection.sweep(job.side, job.resource, scope, priority, &Silent).await?;
         let (rows, changed) = (swept.rows, swept.changed);
-        tracing::info!(job = %job.name(), rows, changed, "a scheduled read ended");
+        tracing::debug!(job = %job.name(), rows, changed, "a scheduled read ended");
         if job.full && job.resource == Resource::Contacts {
             connection.store.write(|tx| tx.mark_all_for_sweep()).await?;
         }

@@ -513,14 +513,12 @@ impl Parser<'_> {
     fn expected(&mut self, place: &[String], value: &Yaml) -> Option<Expected> {
         let Yaml::Mapping(entries) = value else { return Some(Expected::Value(to_value(value))) };
         let words = value.get("problem").and_then(plain_text).map(|words| words.trim().to_owned());
-        match words.filter(|words| !words.is_empty() && entries.len() == 1) {
-            Some(words) => Some(Expected::Problem(words)),
-            None => {
-                let help = "a value, `null` for none, or `{problem: words of the reason}` where it cannot be mapped";
-                self.error(place, false, "expected what the attribute holds then", Some(help.to_owned()));
-                None
-            }
+        let words = words.filter(|words| !words.is_empty() && entries.len() == 1);
+        if words.is_none() {
+            let help = "a value, `null` for none, or `{problem: words of the reason}` where it cannot be mapped";
+            self.error(place, false, "expected what the attribute holds then", Some(help.to_owned()));
         }
+        words.map(Expected::Problem)
     }
 
     /// A record in YAML: paths dotted, nested, or both.

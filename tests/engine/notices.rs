@@ -75,8 +75,11 @@ async fn a_notice_says_which_list_which_side_and_which_ids() {
 
     // An opt-out in Intercom that Brevo was talked out of.
     world.intercom.unsubscribe(&bob).unwrap();
-    minutes(10).await;
-    world.sync().await;
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert!(world.brevo.contact_by_email("bob@x.example").unwrap().email_blacklisted);
     world.brevo.resubscribe("bob@x.example");
     minutes(10).await;
     world.full().await;
