@@ -9,6 +9,7 @@
 //! | `events` | which events Brevo has already |
 //! | `import` | the asynchronous bulk write and its reports |
 //! | `schema` | contact attributes |
+//! | [`webhook`] | what Brevo's webhooks say, and whether one is Brevo's |
 //! | `errors` | Brevo's answers → [`crate::model::SideError`] |
 
 mod client;
@@ -17,6 +18,7 @@ mod events;
 pub mod import;
 mod read;
 mod schema;
+pub mod webhook;
 mod wire;
 mod write;
 

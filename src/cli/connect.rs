@@ -1,8 +1,9 @@
 //! From a config to a connection: who owns the state, the state, both clients.
 
 use super::{CliError, Context};
+use crate::brevo::webhook::Auth;
 use crate::brevo::{BrevoClient, BrevoOptions};
-use crate::config::{Config, Plan};
+use crate::config::{Config, Plan, WebhookAuth};
 use crate::doors::Doors;
 use crate::engine::{Connection, EngineError, Settings};
 use crate::http::{Reqwest, Transport};
@@ -29,6 +30,15 @@ pub(super) struct Connected {
 pub(super) struct Clients {
     pub(super) intercom: Arc<dyn Side>,
     pub(super) brevo: Arc<dyn Side>,
+}
+
+/// How Brevo's webhooks are told from anybody's, if the config says.
+pub(super) fn webhook_auth(config: &Config) -> Option<Auth> {
+    Some(match config.brevo.webhooks.auth.clone()? {
+        WebhookAuth::Bearer(token) => Auth::Bearer(token),
+        WebhookAuth::Basic(user, password) => Auth::Basic(user, password),
+        WebhookAuth::Header(name, value) => Auth::Header(name, value),
+    })
 }
 
 /// Builds the clients. Nothing is sent yet.
