@@ -280,7 +280,6 @@ fn what_comes_later_is_refused_with_that_reason() {
         r#"
 connectors: {intercom: {direction: both}}
 contacts: {filter: "role == 'user'", on_unmatch: keep, create: {brevo: always}, on_delete: keep, archived: link}
-server: {public_url: "https://example.com"}
 safety: {max_creates: 10}
 consent: {direction: both}
 tie: brevo

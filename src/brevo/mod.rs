@@ -10,6 +10,7 @@
 //! | `import` | the asynchronous bulk write and its reports |
 //! | `schema` | contact attributes |
 //! | [`webhook`] | what Brevo's webhooks say, and whether one is Brevo's |
+//! | [`registrations`] | webhooks as Brevo has them registered |
 //! | `errors` | Brevo's answers → [`crate::model::SideError`] |
 
 mod client;
@@ -17,6 +18,7 @@ mod errors;
 mod events;
 pub mod import;
 mod read;
+pub mod registrations;
 mod schema;
 pub mod webhook;
 mod wire;

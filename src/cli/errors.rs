@@ -56,6 +56,12 @@ impl From<EngineError> for CliError {
     }
 }
 
+impl From<Box<SideError>> for CliError {
+    fn from(error: Box<SideError>) -> Self {
+        Self::Engine(error.into())
+    }
+}
+
 impl CliError {
     pub(super) fn failed(words: impl Into<String>) -> Self {
         Self::Failed(words.into())

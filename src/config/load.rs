@@ -5,9 +5,9 @@ use super::errors::{self, ConfigErrors, Diagnostic, Findings, SourceFile};
 use super::interpolate::{Env, interpolate};
 use super::keys::{self, Leaf, Walk};
 use super::types::{
-    BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ContactsConfig, EventsConfig, Every, IntercomConfig, IntercomLimits,
-    LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region, ResourceSchedule, ScheduleConfig, ServerConfig,
-    StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
+    BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ContactsConfig, EventsConfig, Every, IntercomConfig,
+    IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region, ResourceSchedule, ScheduleConfig,
+    ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
 };
 use crate::mapping::{self, ListName, ListRule, Mapping, MappingError, Membership, Options};
 use secrecy::SecretString;

@@ -83,7 +83,11 @@ mod tests {
         assert_eq!(complaints.count(SideName::Brevo, Reason::Signature, start), None);
         assert_eq!(complaints.count(SideName::Brevo, Reason::Signature, start + TimeDelta::seconds(9)), None);
         assert_eq!(complaints.count(SideName::Brevo, Reason::TooLong, start), Some(1), "each kind by itself");
-        assert_eq!(complaints.count(SideName::Brevo, Reason::Signature, start + TimeDelta::seconds(10)), Some(3), "none is forgotten");
+        assert_eq!(
+            complaints.count(SideName::Brevo, Reason::Signature, start + TimeDelta::seconds(10)),
+            Some(3),
+            "none is forgotten"
+        );
         assert_eq!(complaints.count(SideName::Brevo, Reason::Signature, start), Some(1), "the clock was set back");
     }
 }

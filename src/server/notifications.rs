@@ -21,7 +21,6 @@ use std::time::Duration;
 /// How long the body may take. Together with [`KEEPING`] it stays below Intercom's 5 s.
 const ARRIVING: Duration = Duration::from_millis(2_500);
 
-
 pub(super) async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
     match shared.receive(request).await {
         Ok(()) => StatusCode::OK.into_response(),

@@ -113,8 +113,7 @@ impl Tx<'_> {
 
     /// How many are to be read.
     pub fn count_brevo_hints(&self) -> Result<u64> {
-        let count: i64 =
-            self.0.prepare_cached("SELECT count(*) FROM brevo_hints")?.query_row([], |row| row.get(0))?;
+        let count: i64 = self.0.prepare_cached("SELECT count(*) FROM brevo_hints")?.query_row([], |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
 
@@ -128,9 +127,7 @@ impl Tx<'_> {
 
     /// A read of all that has changed, begun at `began`, has shown whoever was named before. It shows no deletion.
     pub fn brevo_hints_were_read(&self, began: DateTime<Utc>) -> Result<()> {
-        self.0
-            .prepare_cached("DELETE FROM brevo_hints WHERE gone = 0 AND named_at < ?1")?
-            .execute([millis(began)])?;
+        self.0.prepare_cached("DELETE FROM brevo_hints WHERE gone = 0 AND named_at < ?1")?.execute([millis(began)])?;
         Ok(())
     }
 

@@ -16,7 +16,8 @@ const HINTS: [&str; 6] = ["contactUpdated", "contactDeleted", "listAddition", "u
 /// Ada in both, linked; the daemon runs, and all of Brevo's webhooks are registered.
 async fn with_ada(more: &str) -> World {
     let mut world = World::leaving(more, Store::in_memory().unwrap());
-    let seed = ContactSeed { email: Some("ada@x.example".to_owned()), name: Some("Ada".to_owned()), ..Default::default() };
+    let seed =
+        ContactSeed { email: Some("ada@x.example".to_owned()), name: Some("Ada".to_owned()), ..Default::default() };
     world.intercom.create_contact(seed);
     world.sync().await;
     world.run().await;
@@ -153,7 +154,8 @@ async fn opt_outs_are_known_at_once_and_stand_in_brevo() {
         let world = with_ada("").await;
         pass(5).await;
         // The read that follows does not show it yet.
-        let body = json!({"event": transactional, "email": "ada@x.example", "message-id": "<1>", "ts_event": at(&world)});
+        let body =
+            json!({"event": transactional, "email": "ada@x.example", "message-id": "<1>", "ts_event": at(&world)});
         assert_eq!(world.from_brevo(body).await, StatusCode::OK);
         pass(2).await;
         assert_eq!(world.reads_of_brevo(), 1);
@@ -321,7 +323,8 @@ async fn a_flood_of_webhooks_is_one_read_of_what_has_changed() {
         world.brevo.create_contact(seed).unwrap();
     }
     world.brevo.take_webhooks();
-    let all: Vec<Value> = (0..500).map(|n| json!({"event": "list_addition", "email": format!("p{n}@x.example")})).collect();
+    let all: Vec<Value> =
+        (0..500).map(|n| json!({"event": "list_addition", "email": format!("p{n}@x.example")})).collect();
     assert_eq!(world.from_brevo(json!(all)).await, StatusCode::OK);
     pass(60).await;
     assert!(world.known("p499@x.example").await.is_some());
@@ -398,7 +401,21 @@ async fn garbage_is_refused_and_the_unknown_kept() {
     let token = format!("Bearer {BREVO_SECRET}");
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     let deep_inside = format!(r#"{{"event":"spam","content":{}1{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
-    let bad = ["", "x", "{", "[]", "{}", "null", "7", "[{}]", r#"{"event":""}"#, r#"{"event":7}"#, "[1,[]]", &deep, &deep_inside];
+    let bad = [
+        "",
+        "x",
+        "{",
+        "[]",
+        "{}",
+        "null",
+        "7",
+        "[{}]",
+        r#"{"event":""}"#,
+        r#"{"event":7}"#,
+        "[1,[]]",
+        &deep,
+        &deep_inside,
+    ];
     for body in bad {
         let status = world.post_brevo(&[("authorization", &token)], body.to_owned()).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{}", &body[..body.len().min(40)]);
@@ -407,6 +424,9 @@ async fn garbage_is_refused_and_the_unknown_kept() {
     assert_eq!(world.post_brevo(&[("authorization", &token)], long).await, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(waiting(&world).await, 0);
     assert_eq!(world.from_brevo(json!({"event": "brand_new", "whatever": [null]})).await, StatusCode::OK);
-    assert_eq!(world.from_brevo(json!({"event": "contact_updated", "content": "odd", "email": 7})).await, StatusCode::OK);
+    assert_eq!(
+        world.from_brevo(json!({"event": "contact_updated", "content": "odd", "email": 7})).await,
+        StatusCode::OK
+    );
     assert_eq!(waiting(&world).await, 2);
 }
