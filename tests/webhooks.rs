@@ -16,6 +16,8 @@ mod gone;
 mod people;
 #[path = "webhooks/private.rs"]
 mod private;
+#[path = "webhooks/registrations.rs"]
+mod registrations;
 #[path = "webhooks/stops.rs"]
 mod stops;
 #[path = "webhooks/swaps.rs"]
