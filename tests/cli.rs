@@ -1055,15 +1055,17 @@ fn registered(world: &World) -> Vec<(String, String, bool)> {
 
 #[test]
 fn webhooks_are_registered_once_changed_listed_and_removed() {
-    let world = world(0);
+    let world = World::new(0, "");
     let folder = world.folder.path();
     let without = run(folder, &["webhooks", "register"]);
     assert_eq!(without.code, 1);
     assert!(without.err.contains("server.public_url is not set"), "{}", without.err);
     let config = std::fs::read_to_string(folder.join("config.yaml")).unwrap();
     let with = |more: &str| {
-        let config = config.replace("  brevo:\n", &format!("  brevo:\n    webhooks: {{{more}}}\n"));
-        let config = format!("{config}\nserver: {{public_url: \"https://linkspan.example.com/sub/\"}}\n");
+        let hooks = format!("  brevo:\n    webhooks: {{{more}}}\n    base_url");
+        let server = "  listen: 127.0.0.1:0\n  public_url: https://linkspan.example.com/sub/\n";
+        let config =
+            config.replacen("  brevo:\n    base_url", &hooks, 1).replacen("  listen: 127.0.0.1:0\n", server, 1);
         std::fs::write(folder.join("config.yaml"), config).unwrap();
     };
     with("");
