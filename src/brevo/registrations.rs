@@ -111,13 +111,13 @@ impl Registered {
 
     /// Where it goes to, without user, password and query, which may be secrets.
     pub fn address(&self) -> String {
-        let bare = |url: Url| bare(url).to_string();
-        Url::parse(self.url.expose_secret()).map_or_else(|_| "an address that cannot be read".to_owned(), bare)
+        Url::parse(self.url.expose_secret())
+            .map_or_else(|_| "an address that cannot be read".to_owned(), |url| bare(&url).to_string())
     }
 
     /// Whether it goes where `url` says.
     pub fn goes_to(&self, url: &Url) -> bool {
-        let plain = |url: &Url| bare(url.clone()).as_str().trim_end_matches('/').to_owned();
+        let plain = |url: &Url| bare(url).as_str().trim_end_matches('/').to_owned();
         Url::parse(self.url.expose_secret()).is_ok_and(|own| plain(&own) == plain(url))
     }
 
@@ -179,21 +179,25 @@ fn user_and_password(url: &Url) -> String {
 }
 
 fn with_password(url: &Url, auth: &Auth) -> Url {
-    let mut url = bare(url.clone());
-    if let Auth::Basic(user, password) = auth {
-        // Only an address without a host can have none; ours has one.
-        let set = url.set_username(user).and_then(|()| url.set_password(Some(password.expose_secret())));
-        debug_assert!(set.is_ok(), "an http address takes a user and a password");
+    match auth {
+        Auth::Basic(user, password) => with_user(url, user, Some(password.expose_secret())),
+        Auth::Bearer(_) | Auth::Header(..) => bare(url),
     }
-    url
 }
 
-fn bare(mut url: Url) -> Url {
-    // As above: what has no host has neither.
-    let _ = url.set_username("").and_then(|()| url.set_password(None));
+/// Without user, password, query and fragment.
+fn bare(url: &Url) -> Url {
+    let mut url = with_user(url, "", None);
     url.set_query(None);
     url.set_fragment(None);
     url
+}
+
+/// With this user and password. (An address that has no host can have neither; it stays as it is.)
+fn with_user(url: &Url, user: &str, password: Option<&str>) -> Url {
+    let mut with = url.clone();
+    let set = with.set_username(user).and_then(|()| with.set_password(password));
+    if set.is_ok() { with } else { url.clone() }
 }
 
 /// How what we register is described.

@@ -135,10 +135,10 @@ async fn reload(context: &Context, daemon: &Daemon, running: &mut Running<'_>) {
 }
 
 /// Whether Brevo's webhooks are told from anybody's in another way.
-fn webhooks_differ(old: &Option<WebhookAuth>, new: &Option<WebhookAuth>) -> bool {
+fn webhooks_differ(old: &Config, new: &Config) -> bool {
     use WebhookAuth::{Basic, Bearer, Header};
     let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
-    match (old, new) {
+    match (&old.brevo.webhooks.auth, &new.brevo.webhooks.auth) {
         (None, None) => false,
         (Some(Bearer(a)), Some(Bearer(b))) => !same(a, b),
         (Some(Basic(user, a)), Some(Basic(other, b))) => user != other || !same(a, b),
@@ -162,7 +162,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("connectors.intercom.log_level", (a.log_level, a.debug) != (b.log_level, b.debug)),
         ("connectors.brevo.api_key", differ(&old.brevo.api_key, &new.brevo.api_key)),
         ("connectors.brevo.base_url", old.brevo.base_url != new.brevo.base_url),
-        ("connectors.brevo.webhooks", webhooks_differ(&old.brevo.webhooks.auth, &new.brevo.webhooks.auth)),
+        ("connectors.brevo.webhooks", webhooks_differ(old, new)),
         ("server.listen", old.server.listen != new.server.listen),
         ("state.path", old.state != new.state),
         ("limits.intercom", old.limits.intercom != new.limits.intercom),

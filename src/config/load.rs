@@ -541,8 +541,14 @@ mod tests {
         let missing: Vec<String> = keys::paths().into_iter().filter(|path| !shown.contains(path)).collect();
         assert!(missing.is_empty(), "not in config.example.yaml: {missing:?}");
         // Loading asserts that no leaf is left over: a key in the table that nobody takes would be ignored silently.
-        let env = ["INTERCOM_PLAN", "PHONE_REGION"].into_iter().zip(["pro", "NO"]);
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let env = [
+            ("INTERCOM_PLAN", "pro"),
+            ("PHONE_REGION", "NO"),
+            ("BREVO_API_KEY_NAME", "linkspan"),
+            ("LINKSPAN_PUBLIC_URL", "https://linkspan.example.com"),
+            ("BREVO_WEBHOOK_SECRET", "x"),
+        ];
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Config::parse(EXAMPLE, Path::new("config.example.yaml"), &env).unwrap();
     }
 

@@ -194,7 +194,12 @@ fn opted_out(
     let at = hint.at.map_or(received_at, |at| at.min(received_at));
     let mut new = 0;
     let mut known: Vec<_> = hint.contacts.iter().copied().collect();
-    for email in &hint.emails {
+    let mut emails = hint.emails.clone();
+    for id in &hint.contacts {
+        let (contact, _) = replaceable(tx, tx.brevo_contact(*id))?;
+        emails.extend(contact.and_then(|contact| contact.email));
+    }
+    for email in &emails {
         let holders = tx.brevo_ids_by_email(email)?;
         let fact = BrevoOptOut {
             email: email.clone(),
@@ -207,6 +212,8 @@ fn opted_out(
         tx.put_brevo_opt_out(&fact)?;
         known.extend(holders);
     }
+    known.sort_unstable();
+    known.dedup();
     for id in known {
         let (contact, unreadable) = replaceable(tx, tx.brevo_contact(id))?;
         let Some(mut contact) = contact else {

@@ -430,3 +430,84 @@ async fn garbage_is_refused_and_the_unknown_kept() {
     );
     assert_eq!(waiting(&world).await, 2);
 }
+
+/// The import of an existing contact may lift a blocklisting; who opted out while it was on its way is put back.
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_during_an_unfinished_import_survives_its_end() {
+    let mut world = World::with("limits: { brevo: { import_threshold: 5 } }", Store::in_memory().unwrap());
+    let named = |n: usize| format!("p{n}@x.example");
+    let seed = |n| ContactSeed { email: Some(named(n)), name: Some("Ann".to_owned()), ..Default::default() };
+    let ids: Vec<String> = (0..10).map(|n| world.intercom.create_contact(seed(n))).collect();
+    world.sync().await;
+    world.run().await;
+    world.register("marketing", &HINTS, false).await;
+    world.brevo.take_webhooks();
+    world.brevo.imports_take(std::time::Duration::from_secs(120));
+    for id in &ids {
+        world.intercom.edit_contact(id, &json!({"name": "Anna"})).unwrap();
+    }
+    world.deliver().await;
+    let imported = || world.writes().iter().any(|(template, _)| template == "/contacts/import");
+    until("the import", imported).await;
+    pass(5).await;
+    world.brevo.unsubscribe("p3@x.example");
+    world.deliver_brevo().await;
+    pass(2).await;
+    assert!(world.known("p3@x.example").await.unwrap().consent.email_opted_out());
+    let changed = || (0..10).all(|n| world.attribute(&named(n), "FULLNAME") == "Anna");
+    let mut waited = 0;
+    while !changed() {
+        assert!(waited < 600, "the names");
+        pass(5).await;
+        waited += 5;
+    }
+    world.deliver_brevo().await;
+    pass(600).await;
+    assert!(world.brevo.contact_by_email("p3@x.example").unwrap().email_blacklisted, "{:?}", world.writes());
+}
+
+/// What a webhook shows while a write is in flight is judged as any other read is: the write is not taken for an edit.
+#[tokio::test(start_paused = true)]
+async fn a_webhook_of_our_own_write_makes_no_echo() {
+    let world = with_ada("").await;
+    let ada = world.intercom.contact_ids()[0].clone();
+    for n in 0..3 {
+        world.intercom.edit_contact(&ada, &json!({"name": format!("Ada {n}")})).unwrap();
+        world.deliver().await;
+        until("the name", || world.attribute("ada@x.example", "FULLNAME") == format!("Ada {n}")).await;
+        assert!(world.deliver_brevo().await > 0, "Brevo tells us of it");
+        pass(1).await;
+    }
+    let writes = world.writes().len();
+    pass(300).await;
+    assert_eq!(world.writes().len(), writes, "{:?}", world.writes());
+    assert_eq!(world.attribute("ada@x.example", "FULLNAME"), "Ada 2");
+    let lost = world.connection.store().read(|tx| tx.counts()).await.unwrap().conflicts;
+    assert_eq!(lost, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_log_names_whom_a_webhook_names() {
+    let (log, _logging) = crate::Log::of("trace,h2=off,hyper=off,reqwest=off");
+    let world = with_ada("").await;
+    let odd =
+        json!({"event": "unsubscribed", "email": "ada@x.example", "ts_event": at(&world), "reason": "Ada King said"});
+    for body in [
+        odd.clone(),
+        json!([odd, {"email": "ada@x.example"}]),
+        json!({"event": "contact_deleted", "email": "eve@x.example"}),
+    ] {
+        assert_eq!(world.from_brevo(body).await, StatusCode::OK);
+    }
+    let token = format!("Bearer {BREVO_SECRET}");
+    let cut = r#"{"event":"spam","email":"ada@x.example"#;
+    assert_eq!(world.post_brevo(&[("authorization", &token)], cut).await, StatusCode::BAD_REQUEST);
+    assert_eq!(world.post_brevo(&[("authorization", "Bearer wrong-secret")], cut).await, StatusCode::UNAUTHORIZED);
+    pass(5).await;
+    let said = log.text();
+    let lines: Vec<&str> = said.lines().filter(|line| line.to_lowercase().contains("webhook")).collect();
+    assert!(lines.iter().any(|line| line.contains("unsubscribed")), "{lines:?}");
+    for word in ["ada@", "eve@", "King", BREVO_SECRET, "wrong-secret"] {
+        assert!(!lines.iter().any(|line| line.contains(word)), "{word}: {lines:#?}");
+    }
+}

@@ -100,7 +100,12 @@ static INTERCOM: &[Key] = &[
         Kind::Choice(&[works("error"), works("warn"), works("info"), works("verbose"), works("debug"), works("trace")]),
         "How much is logged. `verbose` is another word for `debug`.",
     ),
-    or("log_webhooks", Kind::Flag, "false", "One line in the log for each notification: topic, id, outcome."),
+    or(
+        "log_webhooks",
+        Kind::Flag,
+        "false",
+        "One line in the log for each webhook, of Brevo's too: topic, id, outcome.",
+    ),
     later("on_conflict", TWO_WAY),
     later("tie", TWO_WAY),
 ];
