@@ -60,7 +60,7 @@ struct World {
     intercom: IntercomSandbox,
     brevo: BrevoSandbox,
     folder: TempDir,
-    _serving: (Serving, Serving),
+    serving: (Serving, Serving),
 }
 
 impl World {
@@ -114,7 +114,7 @@ impl World {
             serving.0.base_url(),
             serving.1.base_url(),
         );
-        Self { runtime, intercom, brevo, folder: folder_with(&config), _serving: serving }
+        Self { runtime, intercom, brevo, folder: folder_with(&config), serving }
     }
 
     fn run(&self, arguments: &[&str]) -> Ran {
@@ -1106,7 +1106,7 @@ fn webhooks_are_registered_once_changed_listed_and_removed() {
     let theirs = serde_json::json!({
         "url": "https://crm.example.com/hooks", "type": "marketing", "events": ["spam"], "description": "CRM"
     });
-    let request = reqwest::Client::new().post(format!("{}/v3/webhooks", world._serving.1.base_url()));
+    let request = reqwest::Client::new().post(format!("{}/v3/webhooks", world.serving.1.base_url()));
     let request = request.header("api-key", KEY).header("content-type", "application/json").body(theirs.to_string());
     world.runtime.block_on(request.send()).unwrap().error_for_status().unwrap();
     let removed = run(folder, &["webhooks", "remove", "--json"]).json();
