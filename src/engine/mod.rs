@@ -23,6 +23,7 @@
 //! | `inbox` | webhooks: kept, and Intercom's acted on |
 //! | `hints` | Brevo's webhooks acted on |
 //! | `cycle` | a whole run: `sync` |
+//! | `dry_run` | what a run would do |
 //! | `orders` | what other commands ask of a running daemon |
 //! | `unreadable` | rows of the state that cannot be read back |
 //! | `daemon` | `run`: the schedule, and live work beside it |
@@ -32,6 +33,7 @@ mod answers;
 mod confirm;
 mod cycle;
 mod daemon;
+mod dry_run;
 mod filling;
 mod hints;
 mod hydrate;
@@ -53,8 +55,9 @@ mod unreadable;
 mod verify;
 
 pub use access::{Refusal, refusals};
-pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
+pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
+pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
 pub use hints::{
     BREVO_LONGEST_BODY, BREVO_WEBHOOK_OURS, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE,
 };
@@ -132,7 +135,7 @@ pub enum EngineError {
     #[error("stopped")]
     Stopped,
     /// The run came to its end, but every write failed.
-    #[error("every one of {0} writes failed; `linkspan failed list` says why")]
+    #[error("{}; `linkspan failed list` says why", if *.0 == 1 { "the only write failed".to_owned() } else { format!("every one of {} writes failed", .0) })]
     EverythingFailed(u64),
 }
 

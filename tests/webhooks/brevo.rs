@@ -88,10 +88,10 @@ async fn each_shape_names_its_people() {
         let fresh = format!("Bob {n}");
         world.brevo.edit_attributes("bob@x.example", &[("FIRSTNAME", json!(fresh))]);
         world.brevo.take_webhooks();
-        assert_eq!(world.from_brevo(shape.clone()).await, StatusCode::OK);
+        assert_eq!(world.as_brevo(shape.clone()).await, StatusCode::OK);
         pass(2).await;
         let known = world.known("bob@x.example").await.unwrap();
-        assert_eq!(known.attributes.get("FIRSTNAME").unwrap().to_string(), fresh, "{shape}");
+        assert_eq!(known.attributes["FIRSTNAME"].to_string(), fresh, "{shape}");
     }
 }
 
@@ -107,7 +107,7 @@ async fn a_batch_is_one_row_and_each_of_it_counts() {
         {"event": "something_new", "email": "ada@x.example"},
         {"event": "unsubscribed", "email": "zoe@x.example", "ts_event": at(&world)},
     ]);
-    assert_eq!(world.from_brevo(batch).await, StatusCode::OK, "what is no event must not cost the others");
+    assert_eq!(world.as_brevo(batch).await, StatusCode::OK, "what is no event must not cost the others");
     assert_eq!(waiting(&world).await, 1);
     pass(2).await;
     assert_eq!(waiting(&world).await, 0);
@@ -136,7 +136,7 @@ async fn what_happens_to_mails_is_counted_and_costs_nothing() {
     let world = with_ada("").await;
     for event in ["opened", "click", "delivered", "soft_bounce", "softBounce", "unique_opened", "request", "blocked"] {
         let body = json!({"event": event, "email": "ada@x.example", "id": 1, "camp_id": 2, "ts_event": at(&world)});
-        assert_eq!(world.from_brevo(body).await, StatusCode::OK);
+        assert_eq!(world.as_brevo(body).await, StatusCode::OK);
     }
     pass(60).await;
     assert_eq!(world.brevo.log().len(), 0);
@@ -156,7 +156,7 @@ async fn opt_outs_are_known_at_once_and_stand_in_brevo() {
         // The read that follows does not show it yet.
         let body =
             json!({"event": transactional, "email": "ada@x.example", "message-id": "<1>", "ts_event": at(&world)});
-        assert_eq!(world.from_brevo(body).await, StatusCode::OK);
+        assert_eq!(world.as_brevo(body).await, StatusCode::OK);
         pass(2).await;
         assert_eq!(world.reads_of_brevo(), 1);
         assert!(!world.brevo.contact_by_email("ada@x.example").unwrap().email_blacklisted, "the index lags");
@@ -221,7 +221,7 @@ async fn an_opt_out_that_only_a_webhook_told_of_survives_a_rename() {
     let world = with_ada("").await;
     pass(5).await;
     let body = json!({"event": "unsubscribed", "email": "ada@x.example", "ts_event": at(&world)});
-    assert_eq!(world.from_brevo(body).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(body).await, StatusCode::OK);
     pass(2).await;
     let ada = world.intercom.contact_ids()[0].clone();
     world.intercom.set_email(&ada, Some("ada@y.example")).unwrap();
@@ -251,7 +251,7 @@ async fn what_a_changed_address_lifts_is_put_back() {
 async fn who_opted_out_before_they_were_anybody_is_made_so() {
     let world = with_ada("").await;
     let body = json!({"event": "unsubscribed", "email": "zoe@x.example", "ts_event": at(&world)});
-    assert_eq!(world.from_brevo(body).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(body).await, StatusCode::OK);
     pass(5).await;
     let seed = ContactSeed { email: Some("zoe@x.example".to_owned()), ..Default::default() };
     world.intercom.create_contact(seed);
@@ -266,7 +266,7 @@ async fn who_opted_out_before_they_were_anybody_is_made_so() {
 async fn a_deletion_is_asked_for_before_it_is_believed() {
     let world = with_ada("").await;
     let says = json!({"id": 1, "event": "contact_deleted", "email": "ada@x.example", "list_id": [], "ts": at(&world)});
-    assert_eq!(world.from_brevo(says.clone()).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(says.clone()).await, StatusCode::OK);
     pass(2).await;
     assert!(world.known("ada@x.example").await.is_some());
     assert_eq!((world.reads_of_brevo(), world.notices("brevo_contact_gone").await), (1, 0));
@@ -279,7 +279,7 @@ async fn a_deletion_is_asked_for_before_it_is_believed() {
     assert!(asked.iter().all(|request| request.target.contains("contact_id")), "by id: {asked:?}");
     // Of nobody that we know, there is nothing to ask.
     let says = json!({"event": "contact_deleted", "email": "nobody@x.example"});
-    assert_eq!(world.from_brevo(says).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(says).await, StatusCode::OK);
     pass(2).await;
     assert_eq!(world.reads_of_brevo(), 2);
 }
@@ -291,16 +291,16 @@ async fn what_our_own_key_changed_is_counted_and_not_read() {
     let world = with_ada_and_key_name().await;
     let ours = json!({"event": "contact_updated", "email": "ada@x.example", "api_key_name": "linkspan"});
     let theirs = json!({"event": "contact_updated", "email": "ada@x.example", "api_key_name": ""});
-    assert_eq!(world.from_brevo(ours).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(ours).await, StatusCode::OK);
     pass(2).await;
     assert_eq!((world.reads_of_brevo(), world.counter("brevo_webhook_ours").await), (0, 1));
-    assert_eq!(world.from_brevo(theirs).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(theirs).await, StatusCode::OK);
     pass(2).await;
     assert_eq!(world.reads_of_brevo(), 1);
     // An opt-out counts, whoever made it.
     let out = json!({"event": "contact_updated", "email": "ada@x.example", "api_key_name": "linkspan",
         "ts": at(&world), "content": [{"email": "ada@x.example", "emailBlacklist": true}]});
-    assert_eq!(world.from_brevo(out).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(out).await, StatusCode::OK);
     pass(2).await;
     assert!(world.known("ada@x.example").await.unwrap().consent.email_opted_out());
 }
@@ -325,7 +325,7 @@ async fn a_flood_of_webhooks_is_one_read_of_what_has_changed() {
     world.brevo.take_webhooks();
     let all: Vec<Value> =
         (0..500).map(|n| json!({"event": "list_addition", "email": format!("p{n}@x.example")})).collect();
-    assert_eq!(world.from_brevo(json!(all)).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(json!(all)).await, StatusCode::OK);
     pass(60).await;
     assert!(world.known("p499@x.example").await.is_some());
     assert_eq!(world.connection.store().read(|tx| tx.count_brevo_hints()).await.unwrap(), 0);
@@ -343,7 +343,7 @@ async fn what_came_before_a_crash_is_acted_on_after_it() {
     world.brevo.edit_attributes("ada@x.example", &[("FULLNAME", json!("Ada L"))]);
     let says = json!([{"event": "contact_updated", "email": "ada@x.example"},
                       {"event": "spam", "email": "eve@x.example", "ts_event": at(&world)}]);
-    assert_eq!(world.from_brevo(says).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(says).await, StatusCode::OK);
     world.restart(open());
     world.run().await;
     assert_eq!(fullname(&world, "ada@x.example").await, "Ada L");
@@ -423,11 +423,8 @@ async fn garbage_is_refused_and_the_unknown_kept() {
     let long = format!(r#"{{"event":"spam","email":"{}"}}"#, "a".repeat(linkspan::brevo::webhook::LONGEST_BODY));
     assert_eq!(world.post_brevo(&[("authorization", &token)], long).await, StatusCode::PAYLOAD_TOO_LARGE);
     assert_eq!(waiting(&world).await, 0);
-    assert_eq!(world.from_brevo(json!({"event": "brand_new", "whatever": [null]})).await, StatusCode::OK);
-    assert_eq!(
-        world.from_brevo(json!({"event": "contact_updated", "content": "odd", "email": 7})).await,
-        StatusCode::OK
-    );
+    assert_eq!(world.as_brevo(json!({"event": "brand_new", "whatever": [null]})).await, StatusCode::OK);
+    assert_eq!(world.as_brevo(json!({"event": "contact_updated", "content": "odd", "email": 7})).await, StatusCode::OK);
     assert_eq!(waiting(&world).await, 2);
 }
 
@@ -497,7 +494,7 @@ async fn no_log_names_whom_a_webhook_names() {
         json!([odd, {"email": "ada@x.example"}]),
         json!({"event": "contact_deleted", "email": "eve@x.example"}),
     ] {
-        assert_eq!(world.from_brevo(body).await, StatusCode::OK);
+        assert_eq!(world.as_brevo(body).await, StatusCode::OK);
     }
     let token = format!("Bearer {BREVO_SECRET}");
     let cut = r#"{"event":"spam","email":"ada@x.example"#;

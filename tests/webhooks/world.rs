@@ -242,7 +242,7 @@ impl World {
     }
 
     /// Posts a body as Brevo.
-    pub async fn from_brevo(&self, body: Value) -> StatusCode {
+    pub async fn as_brevo(&self, body: Value) -> StatusCode {
         let token = format!("Bearer {BREVO_SECRET}");
         self.post_brevo(&[("authorization", &token)], body.to_string()).await
     }

@@ -5,7 +5,7 @@ use super::super::duration;
 use super::super::types::ListRef;
 use super::every::every;
 use super::{Choice, Kind};
-use crate::mapping::nearest;
+use crate::mapping::{is_region, nearest};
 use crate::model::BrevoListId;
 use secrecy::SecretString;
 use std::net::{IpAddr, SocketAddr};
@@ -143,13 +143,10 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
                 None => wrong(),
             }
         }),
-        Kind::Country => match text.parse::<phonenumber::country::Id>() {
-            Ok(country) if text.len() == 2 => Ok(Leaf::Text(country.as_ref().to_owned())),
-            _ if text.len() == 2 && text.to_ascii_uppercase().parse::<phonenumber::country::Id>().is_ok() => {
-                Err(wrong().help(format!("Did you mean `{}`?", text.to_ascii_uppercase())))
-            }
-            _ => Err(wrong()),
-        },
+        Kind::Country if is_region(text) => Ok(Leaf::Text(text.to_owned())),
+        Kind::Country if is_region(&text.to_ascii_uppercase()) => {
+            Err(wrong().help(format!("Did you mean `{}`?", text.to_ascii_uppercase())))
+        }
         // A colon ends the user's name in `Authorization: Basic`.
         Kind::Name if text.is_empty() || text.len() > 100 || text.contains(|c: char| c.is_control() || c == ':') => {
             Err(wrong())
@@ -187,7 +184,9 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
             (Err(_), _) if text.is_empty() || text.len() > 50 => Err(wrong()),
             (Err(_), _) => Ok(Leaf::List(ListRef::Name(text.to_owned()))),
         },
-        Kind::Block(_) | Kind::Mapping | Kind::MappingFiles | Kind::Later(_) | Kind::Never(_) => Err(wrong()),
+        Kind::Country | Kind::Block(_) | Kind::Mapping | Kind::MappingFiles | Kind::Later(_) | Kind::Never(_) => {
+            Err(wrong())
+        }
     }
 }
 
