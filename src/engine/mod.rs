@@ -20,7 +20,8 @@
 //! | `imports` | bulk writes: sent and watched |
 //! | `read_back` | what imports left behind |
 //! | `outbox` | events |
-//! | `inbox` | webhooks |
+//! | `inbox` | webhooks: kept, and Intercom's acted on |
+//! | `hints` | Brevo's webhooks acted on |
 //! | `cycle` | a whole run: `sync` |
 //! | `dry_run` | what a run would do |
 //! | `orders` | what other commands ask of a running daemon |
@@ -34,6 +35,7 @@ mod cycle;
 mod daemon;
 mod dry_run;
 mod filling;
+mod hints;
 mod hydrate;
 mod imports;
 mod inbox;
@@ -56,6 +58,9 @@ pub use access::{Refusal, refusals};
 pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
+pub use hints::{
+    BREVO_LONGEST_BODY, BREVO_WEBHOOK_OURS, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE,
+};
 pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
@@ -194,6 +199,8 @@ pub struct Connection {
     put_off: hydrate::PutOff,
     /// Held while events are being sent: an event that is on its way must not be taken for one that waits.
     events: tokio::sync::Mutex<()>,
+    /// Held while whom Brevo's webhooks named is being read: nobody is read twice.
+    naming: tokio::sync::Mutex<()>,
     /// Held while options are being added to attributes.
     options: tokio::sync::Mutex<()>,
     /// Asked to stop: what is in flight is finished, nothing more is begun.
@@ -223,6 +230,7 @@ impl Connection {
             recovered: std::sync::atomic::AtomicBool::new(false),
             put_off: hydrate::PutOff::default(),
             events: tokio::sync::Mutex::new(()),
+            naming: tokio::sync::Mutex::new(()),
             options: tokio::sync::Mutex::new(()),
             winding_down: std::sync::atomic::AtomicBool::new(false),
             bell: Arc::new(Notify::new()),

@@ -8,6 +8,7 @@ use crate::model::{
     BrevoContact, BrevoContactId, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId,
     SideName, Value,
 };
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
@@ -272,7 +273,17 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     };
     let mut record = contact.fields;
     record.extend(added);
-    let base = base_of(&link)?;
+    let mut base = base_of(&link)?;
+    if brevo.as_ref().is_none_or(|contact| !contact.consent.email_opted_out()) {
+        // An opt-out that a webhook of Brevo's told of and that no read has undone: whoever comes (back) to that address
+        // comes opted out, and what a changed address or a write of ours may have lifted is put back.
+        let address = if brevo.is_some() { link.rename_to.as_ref() } else { link.email.as_ref() };
+        if tx.brevo_opt_outs(link.brevo_id, address)?.iter().any(|fact| fact.over_at.is_none()) {
+            let none = ConsentBase { intercom_out: false, brevo_out: false };
+            base.consent.get_or_insert(none).brevo_out = true;
+            flights.may_loosen = true;
+        }
+    }
     Ok(Some(Person { base, flights, record, consent, external_id: contact.external_id, brevo, primary, link }))
 }
 

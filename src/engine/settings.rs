@@ -17,6 +17,8 @@ pub struct Settings {
     pub events_max_age: Duration,
     /// From this many pending contacts on, they go by import.
     pub import_threshold: usize,
+    /// Our API key's name in Brevo: what webhooks say that it changed needs no read.
+    pub brevo_key_name: Option<String>,
     /// Log one line for each notification.
     pub log_webhooks: bool,
 }
@@ -29,6 +31,7 @@ impl Default for Settings {
             without_email: WithoutEmail::Skip,
             events_max_age: Duration::from_secs(24 * 60 * 60),
             import_threshold: 300,
+            brevo_key_name: None,
             log_webhooks: false,
         }
     }
@@ -44,6 +47,7 @@ impl Settings {
             without_email: config.contacts.without_email,
             events_max_age: config.events.max_age,
             import_threshold: config.limits.brevo.import_threshold,
+            brevo_key_name: config.brevo.api_key_name.clone(),
             log_webhooks: config.intercom.log_webhooks,
         }
     }

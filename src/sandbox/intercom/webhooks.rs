@@ -59,7 +59,7 @@ fn push(state: &mut State, topic: &str, item: Value, id: Value, status: Value) {
         ("User-Agent".to_owned(), "intercom-parrot-service-client/1.0".to_owned()),
         ("X-Hub-Signature".to_owned(), signature(&state.options.client_secret, &body)),
     ];
-    state.queue(OutgoingWebhook { headers, body: body.into(), topic: topic.to_owned() });
+    state.queue(OutgoingWebhook { url: None, headers, body: body.into(), topic: topic.to_owned() });
 }
 
 fn full(state: &State, slot: Slot) -> Value {
