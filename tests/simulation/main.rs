@@ -4,6 +4,7 @@
 mod sim;
 
 use sim::{Plan, play};
+use std::path::Path;
 
 /// Seeds that once found something.
 const KEPT: &str = include_str!("seeds.txt");
@@ -44,4 +45,21 @@ fn the_same_seed_is_the_same_run_byte_for_byte() {
         }
         assert_eq!(first.hash, second.hash, "seed {seed}");
     }
+}
+
+#[test]
+fn every_bug_put_in_on_purpose_still_fits_the_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let all = sim::mutants::all();
+    for mutant in &all {
+        for edit in &mutant.edits {
+            let copy = folder.path().join(&edit.file);
+            std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            std::fs::copy(root.join(&edit.file), copy).unwrap();
+        }
+        assert_eq!(mutant.apply(folder.path()), Ok(()));
+    }
+    let names: std::collections::BTreeSet<&str> = all.iter().map(|mutant| mutant.name.as_str()).collect();
+    assert_eq!(names.len(), all.len(), "each has a name of its own");
 }

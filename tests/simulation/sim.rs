@@ -6,6 +6,7 @@
 //! | `people` | people's hands on both sides |
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
 //! | `model` | the checker: what must hold, told from the vendors' true state and what people did |
+//! | `mutants` | bugs that are put in on purpose |
 //! | `story` | what happened, as a readable timeline with a hash |
 //! | `run` | plays a plan |
 //! | `shrink` | a smaller plan that still fails |
@@ -22,6 +23,7 @@
 
 pub mod faults;
 pub mod model;
+pub mod mutants;
 pub mod people;
 pub mod run;
 pub mod shrink;
