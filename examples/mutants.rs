@@ -1,7 +1,7 @@
 //! Puts bugs in on purpose and looks whether the simulation finds them:
 //! `cargo run --release --example mutants -- [--seeds N] [--from N] [--minutes M] [--dev] [name …]`.
 //!
-//! Each bug of `tests/simulation/mutants.yaml` goes into a copy of the sources in `target/mutants/tree`, which is built in
+//! To be run from the folder of the repository. Each bug of `tests/simulation/mutants.yaml` goes into a copy of the sources in `target/mutants/tree`, which is built in
 //! `target/mutants` (or `CARGO_TARGET_DIR`) and simulated from seed 0 until a promise is broken. Exits 1 if one is not found.
 #![allow(
     clippy::print_stdout,
@@ -72,8 +72,8 @@ enum Found {
     DoesNotBuild(String),
 }
 
-fn try_one(mutant: &Mutant, options: &Options, tree: &Path, target: &Path) -> Result<Found, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+fn try_one(mutant: &Mutant, options: &Options, root: &Path, target: &Path) -> Result<Found, String> {
+    let tree = &root.join("target/mutants/tree");
     for source in SOURCES {
         let from = root.join(source);
         if from.exists() {
@@ -120,13 +120,13 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/mutants");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| folder.clone(), PathBuf::from);
+    let Ok(root) = std::env::current_dir() else { return ExitCode::from(2) };
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target/mutants"), PathBuf::from);
     let mut left = 0;
     println!("| bug | what it breaks | found at seed | seconds | by |\n|---|---|---|---|---|");
     for mutant in mutants::all().iter().filter(|m| options.names.is_empty() || options.names.contains(&m.name)) {
         let began = Instant::now();
-        let found = try_one(mutant, &options, &folder.join("tree"), &target);
+        let found = try_one(mutant, &options, &root, &target);
         let (at, by) = match found {
             Ok(Found::At(seed, words)) => (seed.to_string(), words.chars().take(110).collect()),
             Ok(Found::NotFound(last)) => ("**not found**".to_owned(), last),
