@@ -74,6 +74,7 @@ enum Found {
 
 fn try_one(mutant: &Mutant, options: &Options, root: &Path, target: &Path) -> Result<Found, String> {
     let tree = &root.join("target/mutants/tree");
+    std::fs::create_dir_all(tree).map_err(|error| error.to_string())?;
     for source in SOURCES {
         let from = root.join(source);
         if from.exists() {
