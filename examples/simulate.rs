@@ -132,5 +132,10 @@ fn main() -> ExitCode {
         hours / 3_600,
         failed.len()
     );
+    let missing = sim::coverage::missing(&counts, true);
+    if played >= sim::coverage::MANY && !options.narrow && !missing.is_empty() {
+        println!("never came up: {missing:#?}");
+        return ExitCode::FAILURE;
+    }
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -4,12 +4,14 @@
 mod sim;
 
 use sim::{Plan, play};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Seeds that once found something.
 const KEPT: &str = include_str!("seeds.txt");
 
-fn run(seeds: impl Iterator<Item = u64>, draw: fn(u64) -> Plan) {
+fn run(seeds: impl Iterator<Item = u64>, draw: fn(u64) -> Plan) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
     for seed in seeds {
         let outcome = play(&draw(seed), false);
         assert!(
@@ -17,18 +19,42 @@ fn run(seeds: impl Iterator<Item = u64>, draw: fn(u64) -> Plan) {
             "seed {seed}:\n{}\nits story: cargo run --example simulate -- --seed {seed}",
             outcome.violations.join("\n")
         );
+        for (what, count) in outcome.counts {
+            *counts.entry(what).or_default() += count;
+        }
     }
-}
-
-// Two tests, so that two cores share the seeds.
-#[test]
-fn no_even_seed_breaks_a_promise() {
-    run((0..60).step_by(2), Plan::draw);
+    counts
 }
 
 #[test]
-fn no_odd_seed_breaks_a_promise() {
-    run((1..60).step_by(2), Plan::draw);
+fn no_seed_breaks_a_promise_and_all_that_should_comes_up() {
+    // Two threads, so that two cores share the seeds.
+    let mut counts = std::thread::scope(|scope| {
+        let odd = scope.spawn(|| run((1..60).step_by(2), Plan::draw));
+        let mut counts = run((0..60).step_by(2), Plan::draw);
+        for (what, count) in odd.join().unwrap() {
+            *counts.entry(what).or_default() += count;
+        }
+        counts
+    });
+    counts.retain(|_, count| *count > 0);
+    assert_eq!(sim::coverage::missing(&counts, false), Vec::<String>::new(), "of {counts:#?}");
+}
+
+#[test]
+fn every_crash_point_of_the_engine_is_drawn() {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine");
+    let mut named = BTreeSet::new();
+    for entry in std::fs::read_dir(engine).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let source = std::fs::read_to_string(path).unwrap();
+            let points = source.split("crash.reach(\"").skip(1);
+            named.extend(points.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+    let drawn: BTreeSet<String> = sim::world::CRASH_POINTS.iter().map(|point| (*point).to_owned()).collect();
+    assert_eq!(named, drawn);
 }
 
 #[test]
@@ -67,6 +93,6 @@ fn every_bug_put_in_on_purpose_still_fits_the_source() {
         }
         assert_eq!(mutant.apply(folder.path()), Ok(()));
     }
-    let names: std::collections::BTreeSet<&str> = all.iter().map(|mutant| mutant.name.as_str()).collect();
+    let names: BTreeSet<&str> = all.iter().map(|mutant| mutant.name.as_str()).collect();
     assert_eq!(names.len(), all.len(), "each has a name of its own");
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `world` | one seed → a plan: mapping, people, edits, faults, crashes |
 //! | `wide` | what was added to worlds later: companies, figures, conditions, phones |
+//! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
 //! | `model` | what the checker knows: the vendors' true state, what people did, what the engine was told; what must hold always |
@@ -23,6 +24,7 @@
     reason = "a test harness, included by a test and by an example"
 )]
 
+pub mod coverage;
 pub mod ending;
 pub mod faults;
 pub mod happenings;

@@ -2,7 +2,7 @@
 //! alone, small pages. Drawn from a stream of its own, so that the worlds of earlier seeds stay as they were beneath it.
 
 use super::people::{COMPANIES, Edit};
-use super::world::{CRASH_POINTS, Dice, Plan, Rule, Rules, Source, Upset};
+use super::world::{CRASH_POINTS, Dice, Plan, Rule, Rules, Source, Upset, some_phone};
 use std::time::Duration;
 
 /// What only wide worlds map.
@@ -32,6 +32,13 @@ pub fn widen(plan: &mut Plan) {
             && dice.hits(0.5)
         {
             *name = dice.pick::<&str>(&CRASH_POINTS);
+        }
+    }
+    // Some are known by phone alone: newcomers have none yet.
+    if plan.setting.by_phone {
+        let mut dice = Dice::new(plan.seed, "phones");
+        for _ in 0..dice.between(1, 6) {
+            plan.before.push(Edit::Phone(dice.next() >> 1, some_phone(&mut dice)));
         }
     }
     let companies = dice.between(0, 3);
