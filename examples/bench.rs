@@ -264,12 +264,9 @@ async fn measure(contacts: usize) -> Result<BTreeMap<&'static str, Value>> {
     let connection = Connection::new(Arc::new(support), Arc::new(marketing), store, doors, settings);
 
     let began = Instant::now();
-    // As the program does it.
-    let warming_up = tokio::task::spawn_blocking(linkspan::mapping::warm_up);
     let summary = connection.sync(&SyncOptions::default(), &Silent).await?;
     let took = began.elapsed();
     ensure!(summary.outcome() == "ok" && summary.pending == 0, "{summary:#?}");
-    warming_up.await?;
     let cpu = cpu_seconds()?;
     let first = other.count()?;
     eprintln!("{contacts}: {:.2} s, {cpu:.2} s of CPU, {:.0} MiB, {}", took.as_secs_f64(), peak_mib()?, first["by"]);

@@ -1002,6 +1002,11 @@ fn what_is_printed_for_programs_keeps_its_shape() {
         .collect();
     let shares = linkspan::sandbox::brevo::WorldShares { conflicting: 0.6, phone_taken: 0.3, ..Default::default() };
     world.brevo.world(3, &people, &shares, 1);
+    let told = world.run(&["sync", "--dry-run"]).out;
+    for words in ["A sync would", "  replace ", "stands there", "(Brevo contact ", "whose number", "  note  "] {
+        assert!(told.contains(words), "for people, {words:?}:\n{told}");
+    }
+    assert!(!told.contains('@'), "by id: {told}");
     let somebody = world.somebody();
     let mut shapes = std::collections::BTreeMap::new();
     for (arguments, code) in [

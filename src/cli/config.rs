@@ -1,5 +1,6 @@
 //! `config check` and `config schema`.
 
+use super::printer::counted;
 use super::{CliError, Context};
 use serde_json::json;
 
@@ -45,18 +46,12 @@ fn check(context: &Context) -> Result<(), CliError> {
     printer.data(format!(
         "{}: fine ({}, {}{})",
         config.source.display(),
-        counted(mapping.rules.len(), "field rule"),
-        counted(mapping.lists.len(), "list"),
+        counted(mapping.rules.len() as u64, "field rule"),
+        counted(mapping.lists.len() as u64, "list"),
         match config.warnings.len() {
             0 => String::new(),
-            many => format!(", {}", counted(many, "warning")),
+            many => format!(", {}", counted(many as u64, "warning")),
         }
     ));
     Ok(())
-}
-
-/// `1 list`, `2 lists`.
-fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
 }

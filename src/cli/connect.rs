@@ -11,7 +11,6 @@ use crate::model::Side;
 use crate::store::{Calling, Owner, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::task::JoinHandle;
 
 /// How long a whole exchange may take. The engine's time in which a lost request can still land is reckoned from it.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,8 +19,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Connected {
     pub(super) connection: Arc<Connection>,
     pub(super) _owner: Option<Owner>,
-    /// Ends by itself, while the first requests are on their way.
-    pub(super) _warming_up: JoinHandle<()>,
 }
 
 /// Both vendors' clients.
@@ -68,14 +65,10 @@ pub(super) fn open(context: &Context, config: &Config, command: &str) -> Result<
     let clients = clients(config, &context.doors)?;
     let owner = own(context, config, command)?;
     let store = Store::open(&config.state.path, Calling::Blocking)?;
-    Ok(Connected {
-        connection: connection(context, config, clients, store),
-        _owner: Some(owner),
-        _warming_up: warm_up(),
-    })
+    Ok(Connected { connection: connection(context, config, clients, store), _owner: Some(owner) })
 }
 
-/// The same for finding out what would happen: on a copy of the state, in memory, so that nothing of what is read for
+/// The same for finding out what would happen: on a passing copy of the state, so that nothing of what is read for
 /// that stays behind (cursors and watermarks above all), and nobody has to let go of the state.
 pub(super) fn open_to_look(context: &Context, config: &Config) -> Result<Connected, CliError> {
     let clients = clients(config, &context.doors)?;
@@ -83,11 +76,7 @@ pub(super) fn open_to_look(context: &Context, config: &Config) -> Result<Connect
     if let Some(holder) = Owner::holder(&config.state.path) {
         context.printer.note(format!("the state is in use by {holder}; this looks at a copy of it"));
     }
-    Ok(Connected { connection: connection(context, config, clients, store), _owner: None, _warming_up: warm_up() })
-}
-
-fn warm_up() -> JoinHandle<()> {
-    tokio::task::spawn_blocking(crate::mapping::warm_up)
+    Ok(Connected { connection: connection(context, config, clients, store), _owner: None })
 }
 
 /// Whether the accounts are those that the state is of, as far as they say so soon: vendors that are down hold up nobody,
@@ -105,10 +94,10 @@ pub(super) fn is_daemon(holder: &str) -> bool {
     DAEMONS.iter().any(|name| holder.contains(name))
 }
 
-/// The state as it is now, in memory; an empty one where there is none.
+/// The state as it is now, for as long as this lives; an empty one where there is none.
 pub(super) fn copy(config: &Config) -> Result<Store, StoreError> {
     let path = &config.state.path;
-    if path.exists() { Store::copy_of(path) } else { Store::in_memory() }
+    if path.exists() { Store::copy_of(path) } else { Store::passing() }
 }
 
 fn own(context: &Context, config: &Config, command: &str) -> Result<Owner, StoreError> {

@@ -125,6 +125,17 @@ impl Printer {
     }
 }
 
+/// `1 list`, `2 lists`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// `1 person`, `2 people`.
+pub(super) fn people(count: u64) -> String {
+    if count == 1 { "1 person".to_owned() } else { format!("{count} people") }
+}
+
 /// A value as people write it.
 pub(super) fn value_in_words(value: &serde_json::Value) -> String {
     use serde_json::Value as Json;

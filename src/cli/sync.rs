@@ -1,5 +1,6 @@
 //! `sync`: one whole run, or what it would do.
 
+use super::printer::{counted, people, value_in_words};
 use super::progress::{Stages, notice_in_words, resource_named, side_in_words};
 use super::{CliError, Context, connect, order};
 use crate::config::Config;
@@ -7,7 +8,7 @@ use crate::engine::{DryRun, Ended, EngineError, GRACE, Order, Summary, SyncOptio
 use crate::model::Resource;
 use crate::store::StoreError;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, clap::Args)]
@@ -65,8 +66,9 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
     if arguments.dry_run {
         let dry = connected.connection.dry_run(&options, &stages).await;
         stages.finish();
-        show_dry(context, &dry?);
-        return Ok(());
+        let dry = dry?;
+        show_dry(context, &dry);
+        return all_read(&dry.failed_reads);
     }
     let mut syncing = std::pin::pin!(connected.connection.sync(&options, &stages));
     let summary = tokio::select! {
@@ -102,7 +104,11 @@ fn verdict(summary: &Summary) -> Result<(), CliError> {
     if summary.outcome() == "failed" && summary.written.failed > 0 {
         return Err(EngineError::EverythingFailed(summary.written.failed).into());
     }
-    if summary.failed_reads.is_empty() { Ok(()) } else { Err(CliError::failed("not everything could be read")) }
+    all_read(&summary.failed_reads)
+}
+
+fn all_read(failed: &BTreeMap<String, String>) -> Result<(), CliError> {
+    if failed.is_empty() { Ok(()) } else { Err(CliError::failed("not everything could be read")) }
 }
 
 /// What a run did, in words.
@@ -117,15 +123,22 @@ pub(super) fn show(context: &Context, summary: &Summary, took: TimeDelta) {
         printer.json(&value);
         return;
     }
-    printer.data(format!("Sync {} in {:.1} s", summary.outcome(), took.as_seconds_f64()));
+    for line in in_words(summary, took, printer.cross()) {
+        printer.data(line);
+    }
+}
+
+/// Line by line.
+fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
+    let mut lines = vec![format!("Sync {} in {:.1} s", summary.outcome(), took.as_seconds_f64())];
     for (what, swept) in &summary.read {
         let changed =
             if swept.changed == 0 { "nothing new".to_owned() } else { format!("{} new or changed", swept.changed) };
-        printer.data(format!("  read     {:24} {:>7}  {changed}", side_in_words(what), swept.rows));
+        lines.push(format!("  read     {:24} {:>7}  {changed}", side_in_words(what), swept.rows));
     }
     let written = &summary.written;
     if written.imported > 0 {
-        printer.data(format!(
+        lines.push(format!(
             "  written  {:24} {:>7}  {} read back{}",
             "Brevo contacts, imported",
             written.imported,
@@ -140,28 +153,34 @@ pub(super) fn show(context: &Context, summary: &Summary, took: TimeDelta) {
         ("events", summary.events),
     ] {
         if count > 0 {
-            printer.data(format!("  written  {what:24} {count:>7}"));
+            lines.push(format!("  written  {what:24} {count:>7}"));
         }
     }
     if summary.nothing_accepted() {
-        printer.data(format!("  written  nothing: none of {} writes was accepted", written.failed));
+        lines.push(match written.failed {
+            1 => "  written  nothing: the only write was not accepted".to_owned(),
+            many => format!("  written  nothing: none of {many} writes was accepted"),
+        });
     } else if written.imported + written.created + written.updated + written.listed + summary.events == 0 {
-        printer.data("  written  nothing: both sides are in step as far as the mapping goes");
+        lines.push("  written  nothing: both sides are in step as far as the mapping goes".to_owned());
     }
     for (what, why) in &summary.failed_reads {
-        printer.data(format!("  {} {}: {why}", printer.cross(), side_in_words(what)));
+        lines.push(format!("  {cross} {}: {why}", side_in_words(what)));
     }
     for (what, count, of) in [
-        ("refused", summary.failed.saturating_sub(summary.left_out), "records or fields, by a vendor"),
-        ("left out", summary.left_out, "records or fields, which no vendor has seen"),
+        ("refused", summary.failed.saturating_sub(summary.left_out), "by a vendor"),
+        ("left out", summary.left_out, "which no vendor has seen"),
     ] {
         if count > 0 {
-            printer.data(format!("  {what:8} {count} {of}; `linkspan failed list` says why"));
+            let records = if count == 1 { "record or field" } else { "records or fields" };
+            lines.push(format!("  {what:8} {count} {records}, {of}; `linkspan failed list` says why"));
         }
     }
     if summary.pending > 0 {
-        printer.data(format!("  pending  {}; the next run goes on with them", summary.pending));
+        let them = if summary.pending == 1 { "it" } else { "them" };
+        lines.push(format!("  pending  {}; the next run goes on with {them}", summary.pending));
     }
+    lines
 }
 
 fn show_dry(context: &Context, dry: &DryRun) {
@@ -170,36 +189,112 @@ fn show_dry(context: &Context, dry: &DryRun) {
         printer.json(dry);
         return;
     }
-    printer.data("Dry run: nothing was written. A sync would");
-    printer.data(format!("  create        {} Brevo contacts", dry.creates));
-    printer.data(format!("  change        {} Brevo contacts", dry.updates));
-    printer.data(format!("  opt out       {} of them", dry.opt_outs));
-    for name in &dry.new_attributes {
-        printer.data(format!("  make          the attribute {name}"));
+    for line in dry_in_words(dry, printer.cross()) {
+        printer.data(line);
     }
-    for name in &dry.new_lists {
-        printer.data(format!("  make          the list “{name}”"));
-    }
-    let section = |title: &str, counts: &BTreeMap<String, u64>| {
-        for (what, count) in counts {
-            printer.data(format!("  {title:13} {what}: {count}"));
+    let examples =
+        dry.replaced.iter().flat_map(|(rule, replaced)| replaced.examples.iter().map(move |one| (rule, one)));
+    let shown = examples.clone().count() as u64;
+    if shown > 0 {
+        printer.data("");
+        printer.data("What would be replaced in Brevo, though nobody had agreed to it:");
+        let in_words = |values: &[Json]| values.iter().map(value_in_words).collect::<Vec<_>>().join(" | ");
+        let rows = examples.map(|(rule, one)| {
+            let record = format!("contact {}\n(Brevo contact {})", one.intercom, one.brevo);
+            [rule.clone(), record, in_words(&one.lost), in_words(&one.kept)]
+        });
+        printer.table(&["field", "record", "stands there", "would replace it"], rows);
+        let more = dry.replaced.values().map(|replaced| replaced.count).sum::<u64>().saturating_sub(shown);
+        if more > 0 {
+            printer
+                .data(format!("… and {more} more; what a sync replaces is listed by `linkspan conflicts` afterwards"));
         }
-    };
-    section("put on list", &dry.joins);
-    section("take off list", &dry.leaves);
-    section("set", &dry.attributes);
-    section("replace", &dry.replaced);
-    section("not write", &dry.problems);
-    let notices = dry.notices.iter().map(|(kind, count)| (notice_in_words(kind), *count)).collect();
-    section("notice", &notices);
+    }
     if dry.joins.values().any(|count| *count > 0) {
         printer.note("note: automations that start when somebody joins a list start for these people too");
     }
 }
 
+/// New options of an attribute that are named.
+const SHOWN_LABELS: usize = 10;
+
+/// Line by line. What would not happen is not said.
+fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
+    let mut lines = vec!["Dry run: nothing was written. A sync would".to_owned()];
+    let mut line = |what: &str, to: String| lines.push(format!("  {what:13} {to}"));
+    if dry.creates + dry.updates == 0 {
+        let in_step =
+            if dry.failed_reads.is_empty() { "both sides are in step" } else { "what could be read is in step" };
+        line("write", format!("no contact: {in_step} as far as the mapping goes"));
+    }
+    let contacts = |count| counted(count, "Brevo contact");
+    let of_these = |channel: &str, count| match dry.creates + dry.updates {
+        1 => format!("of {channel}: this contact"),
+        _ => format!("of {channel}: {count} of these contacts"),
+    };
+    for (what, count, to) in [
+        ("create", dry.creates, contacts(dry.creates)),
+        ("change", dry.updates, contacts(dry.updates)),
+        ("opt out", dry.opt_outs, of_these("e-mail", dry.opt_outs)),
+        ("opt out", dry.sms_opt_outs, of_these("SMS", dry.sms_opt_outs)),
+        ("re-address", dry.renames, contacts(dry.renames)),
+        ("send", dry.events, counted(dry.events, "event")),
+    ] {
+        if count > 0 {
+            line(what, to);
+        }
+    }
+    for name in &dry.new_attributes {
+        line("make", format!("the attribute {name}"));
+    }
+    for name in &dry.new_lists {
+        line("make", format!("the list “{name}”"));
+    }
+    for (attribute, new) in &dry.new_options {
+        let labels: Vec<&str> = new.labels.iter().take(SHOWN_LABELS).map(String::as_str).collect();
+        let more = match (new.labels.len() - labels.len(), new.more) {
+            (0, _) => String::new(),
+            (more, false) => format!(" and {more} more"),
+            (more, true) => format!(" and more than {more} more"),
+        };
+        let options = if new.labels.len() == 1 { "option" } else { "options" };
+        line("make", format!("the {options} {}{more} for {attribute}", labels.join(", ")));
+    }
+    for (list, count) in &dry.joins {
+        line("put on list", format!("{list}: {}", people(*count)));
+    }
+    for (list, count) in &dry.leaves {
+        line("take off list", format!("{list}: {}", people(*count)));
+    }
+    for (attribute, count) in &dry.attributes {
+        line("set", format!("{attribute}: {}", counted(*count, "contact")));
+    }
+    for (rule, replaced) in &dry.replaced {
+        line("replace", format!("{rule}: {}", counted(replaced.count, "contact")));
+    }
+    for (rule, count) in &dry.phones_taken {
+        let whose = if *count == 1 { "whose number another contact has" } else { "whose numbers other contacts have" };
+        line("leave out", format!("{rule}: {}, {whose} already", people(*count)));
+    }
+    for (rule, count) in &dry.problems {
+        line("not write", format!("{rule}: {}, because what Intercom has does not fit", people(*count)));
+    }
+    for (kind, count) in &dry.notices {
+        line("note", format!("{}: {count}", notice_in_words(kind)));
+    }
+    if !dry.failed_reads.is_empty() {
+        lines.push("Not everything could be read, and what would follow from the rest is not in here:".to_owned());
+    }
+    for (what, why) in &dry.failed_reads {
+        lines.push(format!("  {cross} {}: {why}", side_in_words(what)));
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{NewOptions, Replaced};
 
     #[test]
     fn a_run_in_which_every_write_failed_is_a_failed_run() {
@@ -219,5 +314,66 @@ mod tests {
         assert_eq!(instant("2023-01-01T02:00:00+02:00").unwrap().to_rfc3339(), "2023-01-01T00:00:00+00:00");
         instant("yesterday").unwrap_err();
         resource("deals").unwrap_err();
+    }
+
+    fn some(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
+        pairs.iter().map(|(what, count)| ((*what).to_owned(), *count)).collect()
+    }
+
+    #[test]
+    fn a_dry_run_is_told_in_whole_sentences() {
+        let mut dry = DryRun {
+            creates: 1,
+            opt_outs: 1,
+            joins: some(&[("Users", 1)]),
+            attributes: some(&[("LASTNAME", 1)]),
+            phones_taken: some(&[("phone -> SMS", 1)]),
+            notices: some(&[("kept_off_list", 1)]),
+            ..DryRun::default()
+        };
+        let told = |dry: &DryRun| dry_in_words(dry, "✗").join("\n");
+        insta::assert_snapshot!(told(&dry));
+        dry = DryRun {
+            creates: 57,
+            updates: 3,
+            opt_outs: 4,
+            sms_opt_outs: 1,
+            renames: 2,
+            events: 1,
+            joins: some(&[("Leads", 20), ("Users", 40)]),
+            leaves: some(&[("Leads", 1)]),
+            attributes: some(&[("FIRSTNAME", 60), ("ROLE", 1)]),
+            problems: some(&[("signed_up_at -> SIGNUP_DATE", 2)]),
+            phones_taken: some(&[("phone -> SMS", 3)]),
+            new_attributes: vec!["ROLE".to_owned()],
+            new_lists: vec!["Users".to_owned()],
+            failed_reads: [("intercom companies".to_owned(), "Intercom: busy".to_owned())].into(),
+            ..dry
+        };
+        let replaced = Replaced { count: 3, examples: Vec::new() };
+        dry.replaced.insert("name -> FIRSTNAME, LASTNAME".to_owned(), replaced);
+        let many: Vec<String> = (10..30).map(|number| number.to_string()).collect();
+        for (attribute, labels, more) in [
+            ("PLAN", ["VIP".to_owned()].into(), false),
+            ("SIZE", many.iter().cloned().collect(), false),
+            ("TAGS", many.iter().cloned().collect(), true),
+        ] {
+            dry.new_options.insert(attribute.to_owned(), NewOptions { labels, more });
+        }
+        insta::assert_snapshot!(told(&dry));
+        insta::assert_snapshot!(told(&DryRun::default()));
+    }
+
+    #[test]
+    fn a_sync_is_told_in_whole_sentences() {
+        let mut summary = Summary { pending: 1, failed: 2, left_out: 1, ..Summary::default() };
+        summary.written.failed = 1;
+        let told = |summary: &Summary| in_words(summary, TimeDelta::milliseconds(1234), "✗").join("\n");
+        insta::assert_snapshot!(told(&summary));
+        summary.written.updated = 2;
+        (summary.pending, summary.failed, summary.left_out) = (2, 5, 3);
+        insta::assert_snapshot!(told(&summary));
+        let error = EngineError::EverythingFailed(1).to_string();
+        assert!(error.starts_with("the only write failed"), "{error}");
     }
 }

@@ -2,16 +2,13 @@
 
 use super::pull::Swept;
 use super::push::Pushed;
-use super::unreadable::sparing;
 use super::{Connection, EngineError};
 use crate::model::{Priority, Resource, Scope, SideName};
-use crate::reconcile::person::PersonPlan;
 use crate::store::StoreError;
-use crate::store::links::{Dirty, Stretch};
+use crate::store::links::Dirty;
 use crate::store::progress::JobTimes;
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 /// What a run is busy with, for progress bars.
@@ -106,34 +103,6 @@ impl Summary {
             "ok"
         }
     }
-}
-
-/// What `sync --dry-run` would do. No write was sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DryRun {
-    /// Brevo contacts that would be made.
-    pub creates: u64,
-    /// Brevo contacts that would be changed.
-    pub updates: u64,
-    /// Opt-outs that would be written.
-    pub opt_outs: u64,
-    /// People that each list would gain (list automations mail them too).
-    pub joins: BTreeMap<String, u64>,
-    /// People that each list would lose.
-    pub leaves: BTreeMap<String, u64>,
-    /// How often each attribute would be set.
-    pub attributes: BTreeMap<String, u64>,
-    /// Values of Brevo's that would be replaced although nobody had agreed to them, by rule.
-    pub replaced: BTreeMap<String, u64>,
-    /// Fields that cannot be written, by rule.
-    pub problems: BTreeMap<String, u64>,
-    /// Attributes that would be made.
-    pub new_attributes: Vec<String>,
-    /// Lists that would be made.
-    pub new_lists: Vec<String>,
-    /// Notices by kind.
-    pub notices: BTreeMap<String, u64>,
 }
 
 /// What was read whole, and when that began.
@@ -274,7 +243,7 @@ impl Connection {
         .collect()
     }
 
-    async fn read_all(
+    pub(super) async fn read_all(
         &self,
         options: &SyncOptions,
         summary: &mut Summary,
@@ -412,58 +381,6 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads as a run would, plans as a run would, and sends no write at all.
-    ///
-    /// # Errors
-    /// As [`Self::sync`].
-    pub async fn dry_run(&self, options: &SyncOptions, progress: &dyn Progress) -> Result<DryRun, EngineError> {
-        progress.stage(Stage::Preparing, 0, None);
-        let ready = self.prepare(true).await?;
-        let mut summary = Summary::default();
-        self.read_all(options, &mut summary, progress).await?;
-        self.confirm_some(true, Priority::Backfill).await?;
-        self.hydrate(Priority::Backfill, true).await?;
-        self.place(Dirty::Backfill).await?;
-        let mut dry = DryRun {
-            new_attributes: ready.missing_attributes.clone(),
-            new_lists: ready.missing_lists.clone(),
-            ..DryRun::default()
-        };
-        let names: BTreeMap<crate::model::BrevoListId, String> = ready
-            .lists
-            .iter()
-            .map(|(rule, id)| (*id, rule.key.rsplit(" -> ").next().unwrap_or_default().to_owned()))
-            .collect();
-        for stretch in Stretch::all(Dirty::Backfill, false) {
-            let mut after = 0;
-            loop {
-                let (planning, now) = (Arc::clone(&ready), self.now());
-                let (last, plans) = self
-                    .store
-                    .write(move |tx| {
-                        let ids = tx.dirty_links(stretch, after, 500, now)?;
-                        let tags = super::people::Names::read(tx)?;
-                        let mut plans: Vec<(bool, PersonPlan)> = Vec::new();
-                        for link in &ids {
-                            let person = sparing(tx, now, || super::people::gather(tx, *link, &planning, &tags))?;
-                            if let Some(person) = person.flatten() {
-                                plans.push((person.brevo.is_none(), person.dry_plan(&planning)));
-                            }
-                        }
-                        Ok((ids.last().copied(), plans))
-                    })
-                    .await?;
-                let Some(last) = last else { break };
-                after = last;
-                for (creates, plan) in plans {
-                    tally(&mut dry, creates, &plan, &names);
-                }
-            }
-        }
-        dry.notices = self.store.read(|tx| tx.counts()).await?.notices;
-        Ok(dry)
-    }
-
     /// What would be written for one person, and why. Reads only the state.
     ///
     /// # Errors
@@ -511,31 +428,6 @@ pub(super) fn stops_everything(error: &EngineError) -> bool {
 /// An error of a vendor that may be over soon without anybody's help.
 pub(super) fn passes(error: &EngineError) -> bool {
     matches!(error, EngineError::Side(error) if error.is_transient())
-}
-
-fn tally(dry: &mut DryRun, creates: bool, plan: &PersonPlan, names: &BTreeMap<crate::model::BrevoListId, String>) {
-    let name = |list: &crate::model::BrevoListId| names.get(list).cloned().unwrap_or_else(|| list.to_string());
-    if creates {
-        dry.creates += 1;
-    } else if !plan.writes_nothing() {
-        dry.updates += 1;
-    }
-    dry.opt_outs += u64::from(plan.change.email_opted_out);
-    for list in &plan.change.join_lists {
-        *dry.joins.entry(name(list)).or_default() += 1;
-    }
-    for list in &plan.change.leave_lists {
-        *dry.leaves.entry(name(list)).or_default() += 1;
-    }
-    for attribute in plan.change.attributes.keys() {
-        *dry.attributes.entry(attribute.clone()).or_default() += 1;
-    }
-    for lost in &plan.lost {
-        *dry.replaced.entry(lost.field.clone()).or_default() += 1;
-    }
-    for rule in plan.problems.keys() {
-        *dry.problems.entry(rule.clone()).or_default() += 1;
-    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ const LONGEST_IMPORT: TimeDelta = TimeDelta::minutes(30);
 /// For so long a read of Brevo counts as fresh for update imports that go out together.
 const FRESH: TimeDelta = TimeDelta::seconds(30);
 /// After this an import is looked at first, then after twice as long each time.
-const FIRST_LOOK: Duration = Duration::from_millis(100);
+const FIRST_LOOK: Duration = Duration::from_millis(250);
 /// How long an import that is over waits for the others, to be read back with them.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 

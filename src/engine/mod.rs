@@ -22,6 +22,7 @@
 //! | `outbox` | events |
 //! | `inbox` | webhooks |
 //! | `cycle` | a whole run: `sync` |
+//! | `dry_run` | what a run would do |
 //! | `orders` | what other commands ask of a running daemon |
 //! | `unreadable` | rows of the state that cannot be read back |
 //! | `daemon` | `run`: the schedule, and live work beside it |
@@ -31,6 +32,7 @@ mod answers;
 mod confirm;
 mod cycle;
 mod daemon;
+mod dry_run;
 mod filling;
 mod hydrate;
 mod imports;
@@ -51,8 +53,9 @@ mod unreadable;
 mod verify;
 
 pub use access::{Refusal, refusals};
-pub use cycle::{DryRun, Progress, Silent, Stage, Summary, SyncOptions};
+pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
+pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
 pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
@@ -127,7 +130,7 @@ pub enum EngineError {
     #[error("stopped")]
     Stopped,
     /// The run came to its end, but every write failed.
-    #[error("every one of {0} writes failed; `linkspan failed list` says why")]
+    #[error("{}; `linkspan failed list` says why", if *.0 == 1 { "the only write failed".to_owned() } else { format!("every one of {} writes failed", .0) })]
     EverythingFailed(u64),
 }
 

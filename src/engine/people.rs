@@ -5,7 +5,8 @@ use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
 use crate::mapping::FieldRule;
 use crate::model::{
-    BrevoContact, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId, SideName, Value,
+    BrevoContact, BrevoContactId, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId,
+    SideName, Value,
 };
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
@@ -48,6 +49,18 @@ pub(super) struct Planned {
     pub(super) rename_to: Option<Email>,
     /// The writes that were being watched already.
     pub(super) watched: Option<crate::store::Packed>,
+}
+
+/// What a run would do for a person.
+pub(super) struct Rehearsed {
+    pub(super) primary: IntercomContactId,
+    /// `None`: a contact would be made.
+    pub(super) brevo: Option<BrevoContactId>,
+    pub(super) plan: PersonPlan,
+    /// The rules whose phone would be left out, because another contact has it.
+    pub(super) phone_taken: Vec<String>,
+    /// Options that its values need and that are missing, by attribute.
+    pub(super) new_options: Vec<(String, String)>,
 }
 
 /// A plan of which nothing is on disk yet.
@@ -178,7 +191,7 @@ pub(super) fn show_left(tx: &Tx<'_>, id: i64, ready: &Ready) -> Result<Option<Pr
     Ok(Some(Preview {
         link: id,
         intercom: members.first().map_or_else(|| "–".to_owned(), |row| row.contact.id.to_string()),
-        brevo: link.brevo_id.map(crate::model::BrevoContactId::get),
+        brevo: link.brevo_id.map(BrevoContactId::get),
         brevo_gone: link.brevo_id.is_some() && brevo.is_none(),
         left: Some(left.join(" ")),
         fields: fields.collect(),
@@ -330,30 +343,13 @@ impl Person {
         if quarantined != self.link.quarantined {
             tx.set_quarantined(self.link.id, &quarantined)?;
         }
-        // A phone that another contact has would make Brevo refuse the whole contact: it is written without.
-        if let Some(Some(phone)) = plan.change.attributes.get("SMS")
-            && let Some(holder) = tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
-        {
-            quarantined.extend(self.phone_rules(ready));
-            tx.set_quarantined(self.link.id, &quarantined)?;
-            plan = self.plan_with(ready, &quarantined);
-            self.list_phone(tx, ready, holder, now)?;
-        } else if let Some(Some(ext_id)) = plan.change.ext_id.as_ref().map(Some)
-            && tx.brevo_contact_by_ext_id(ext_id)?.is_some_and(|holder| Some(holder.id) != self.link.brevo_id)
-        {
-            plan.change.ext_id = None;
-            plan.notices.insert(Notice::ExternalIdDiffers);
-        }
+        self.claim_unique(&mut plan, &mut quarantined, tx, ready, now)?;
         let knot = if plan.change.email.is_some() { place::unknot(tx, self.link.id)? } else { Knot::None };
         if knot == Knot::Undone {
             return Ok(None);
         }
         self.note(tx, &plan, now)?;
-        let without_email_or_phone = self.link.email.is_none() && !plan.change.attributes.contains_key("SMS");
-        let impossible = self.brevo.is_none() && without_email_or_phone;
-        if impossible {
-            tx.put_notice("without_email", &format!("contact {}", self.primary), None, now)?;
-            tx.give_up(self.link.id)?;
+        if self.has_no_identifier(&plan, tx, now)? {
             return Ok(None);
         }
         if self.brevo.is_none() && self.held_by_another(tx, now)? {
@@ -405,6 +401,77 @@ impl Person {
             rename_to: self.link.rename_to.filter(|_| !only_opt_out),
             watched: self.link.flights,
         }))
+    }
+
+    /// Leaves out what Brevo allows once in an account and another contact has. `true`: the phone was left out.
+    fn claim_unique(
+        &self,
+        plan: &mut PersonPlan,
+        quarantined: &mut BTreeMap<String, String>,
+        tx: &Tx<'_>,
+        ready: &Ready,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        // A phone that another contact has would make Brevo refuse the whole contact: it is written without.
+        if let Some(Some(phone)) = plan.change.attributes.get("SMS")
+            && let Some(holder) = tx.claim_phone(&phone.to_string(), self.link.id, self.link.brevo_id)?
+        {
+            quarantined.extend(self.phone_rules(ready));
+            tx.set_quarantined(self.link.id, quarantined)?;
+            *plan = self.plan_with(ready, quarantined);
+            self.list_phone(tx, ready, holder, now)?;
+            return Ok(true);
+        }
+        if let Some(ext_id) = &plan.change.ext_id
+            && tx.brevo_contact_by_ext_id(ext_id)?.is_some_and(|holder| Some(holder.id) != self.link.brevo_id)
+        {
+            plan.change.ext_id = None;
+            plan.notices.insert(Notice::ExternalIdDiffers);
+        }
+        Ok(false)
+    }
+
+    /// Without an address, and without a phone that it may have, a contact cannot be made: listed, and left.
+    fn has_no_identifier(&self, plan: &PersonPlan, tx: &Tx<'_>, now: DateTime<Utc>) -> Result<bool> {
+        let without = self.link.email.is_none() && !plan.change.attributes.contains_key("SMS");
+        if self.brevo.is_some() || !without {
+            return Ok(false);
+        }
+        tx.put_notice("without_email", &format!("contact {}", self.primary), None, now)?;
+        tx.give_up(self.link.id)?;
+        Ok(true)
+    }
+
+    /// What a run would do for this person first, on a copy of the state: the phone is claimed there, and noted what
+    /// people should know, but base stays, and nobody is put off. `None`: nothing can be written.
+    pub(super) fn rehearse(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Rehearsed>> {
+        let mut phone_taken = Vec::new();
+        let plan = if self.awaits_answer() {
+            self.dry_plan(ready)
+        } else {
+            let mut quarantined = self.still_quarantined(ready);
+            let mut plan = self.plan_with(ready, &quarantined);
+            if self.claim_unique(&mut plan, &mut quarantined, tx, ready, now)? {
+                phone_taken = self.phone_rules(ready).map(|(rule, _)| rule).collect();
+            }
+            self.note(tx, &plan, now)?;
+            if self.has_no_identifier(&plan, tx, now)? {
+                return Ok(None);
+            }
+            // Who is about to leave the address has left it by the time that this one is made.
+            if self.brevo.is_none()
+                && let Some(holder) = self.holder_of_address(tx)?
+                && holder.rename_to.is_none()
+            {
+                super::answers::hold_apart(tx, self.link.id, holder.id, now)?;
+                return Ok(None);
+            }
+            plan
+        };
+        let rules = ready.mapping.rules.iter();
+        let new_options = rules.flat_map(|rule| rule.missing_options(&self.record)).collect();
+        let brevo = self.brevo.map(|contact| contact.id);
+        Ok(Some(Rehearsed { primary: self.primary, brevo, plan, phone_taken, new_options }))
     }
 
     /// The plan says something new about consent to a contact that is there.
@@ -527,29 +594,28 @@ impl Person {
     /// Whether another person's Brevo contact shows the address, because somebody gave it that by hand: then Brevo
     /// would refuse to make one, at every sweep anew.
     fn held_by_another(&self, tx: &Tx<'_>, now: DateTime<Utc>) -> Result<bool> {
-        let shown = match &self.link.email {
-            Some(email) => tx.brevo_contact_by_email(email)?,
-            None => None,
-        };
-        let holder = match &shown {
-            Some(shown) => tx.link_by_brevo(shown.id)?,
-            None => None,
-        };
-        match holder {
-            Some(holder) if holder.id != self.link.id && holder.rename_to.is_some() => {
+        match self.holder_of_address(tx)? {
+            Some(holder) if holder.rename_to.is_some() => {
                 // It is about to leave the address.
                 tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(60), false)?;
                 Ok(true)
             }
-            Some(holder) if holder.id != self.link.id => {
+            Some(holder) => {
                 super::answers::hold_apart(tx, self.link.id, holder.id, now)?;
                 Ok(true)
             }
-            _ => {
+            None => {
                 tx.clear_notice("identity_conflict", &format!("contact {}", self.primary))?;
                 Ok(false)
             }
         }
+    }
+
+    /// The link of another person whose Brevo contact shows the address.
+    fn holder_of_address(&self, tx: &Tx<'_>) -> Result<Option<LinkRow>> {
+        let Some(email) = &self.link.email else { return Ok(None) };
+        let Some(shown) = tx.brevo_contact_by_email(email)? else { return Ok(None) };
+        Ok(tx.link_by_brevo(shown.id)?.filter(|holder| holder.id != self.link.id))
     }
 
     fn note(&self, tx: &Tx<'_>, plan: &PersonPlan, now: DateTime<Utc>) -> Result<()> {
@@ -638,7 +704,7 @@ impl Person {
         Ok(Preview {
             link: self.link.id,
             intercom: self.primary.to_string(),
-            brevo: self.link.brevo_id.map(crate::model::BrevoContactId::get),
+            brevo: self.link.brevo_id.map(BrevoContactId::get),
             brevo_gone: gone,
             left: None,
             fields,

@@ -149,7 +149,7 @@ impl Connection {
     }
 
     /// A changed rule re-plans every record: the source wins where it is one-way.
-    async fn mark_for_changed_rules(&self, ready: &Ready) -> Result<(), EngineError> {
+    pub(super) async fn mark_for_changed_rules(&self, ready: &Ready) -> Result<(), EngineError> {
         let rules = ready.mapping.rules.iter().map(|rule| format!("{}={}\n", rule.key, rule.fingerprint));
         let fingerprint: String = rules
             .chain(ready.lists.iter().map(|(rule, id)| {

@@ -22,7 +22,7 @@ pub use expression::Expression;
 pub use misfit::{About, Misfit, Spot};
 pub use nearest::nearest;
 pub use parse::{Options, parse};
-pub use phone::warm_up;
+pub use phone::is_region;
 pub use resolve::Resolution;
 pub use rule::{FieldProblem, FieldRule, OnClear, OnDrift, Projection, Target, ValueType};
 pub use schema::schema;

@@ -246,13 +246,13 @@ impl Store {
         Ok(Self { connection, worker: None, words: Dictionary::default(), beside: true })
     }
 
-    /// A copy in memory of the state at `path`, taken beside its owner: for finding out what would happen.
+    /// A passing copy of the state at `path`, taken beside its owner: for finding out what would happen.
     ///
     /// # Errors
     /// If there is none, or it cannot be read.
     pub fn copy_of(path: &Path) -> Result<Self> {
         let source = Self::open_read_only(path)?;
-        let mut copy = Connection::open_in_memory()?;
+        let mut copy = passing()?;
         let source = source.connection.lock().unwrap_or_else(PoisonError::into_inner);
         // All pages in one step: between steps the owner could write, and the copy would begin anew.
         rusqlite::backup::Backup::new(&source, &mut copy)?.run_to_completion(
@@ -261,6 +261,14 @@ impl Store {
             None,
         )?;
         Self::prepare(copy, Calling::Inline, false)
+    }
+
+    /// An empty state that is gone with its last handle: for finding out what would happen before there is any.
+    ///
+    /// # Errors
+    /// If SQLite cannot make one.
+    pub fn passing() -> Result<Self> {
+        Self::prepare(passing()?, Calling::Inline, false)
     }
 
     /// A state in memory.
@@ -363,6 +371,22 @@ impl Store {
             None => run(),
             Some(worker) => worker.run(run).await.ok_or(StoreError::ShutDown)?,
         }
+    }
+}
+
+/// A database of SQLite's own for as long as it is open: what does not fit into its cache is in a file in the folder for
+/// temporary files, which only its owner may read, and which has no name from the moment when it is made, so that not
+/// even a kill leaves it behind. A transaction that is rolled back would need no copy, but it would have to stay open
+/// over all the reads of the accounts, and the state's owner could not write meanwhile.
+fn passing() -> Result<Connection> {
+    let connection = Connection::open("")?;
+    // The file is made when it is needed first: is there a folder for it?
+    connection.execute_batch("BEGIN; CREATE TABLE probe (x)")?;
+    let flushed = connection.cache_flush();
+    connection.execute_batch("ROLLBACK")?;
+    match flushed {
+        Ok(()) => Ok(connection),
+        Err(_) => Ok(Connection::open_in_memory()?),
     }
 }
 
@@ -478,5 +502,24 @@ mod tests {
         copy.write(|tx| tx.set_meta("who", "somebody else")).await.unwrap();
         assert_eq!(store.read(|tx| tx.meta("who")).await.unwrap().as_deref(), Some("the owner"));
         assert!(Store::copy_of(&folder.path().join("none.db")).is_err());
+    }
+
+    /// What this process has open of files that have no name any more.
+    #[cfg(target_os = "linux")]
+    fn nameless() -> usize {
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let targets = open.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+        targets.filter(|target| target.to_string_lossy().contains("etilqs_")).count()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_passing_state_is_in_a_file_without_a_name() {
+        let store = Store::passing().unwrap();
+        store.write(|tx| tx.set_meta("who", "nobody")).await.unwrap();
+        assert!(nameless() > 0);
+        let left = std::env::temp_dir().read_dir().unwrap().flatten();
+        assert!(!left.into_iter().any(|file| file.file_name().to_string_lossy().starts_with("etilqs_")));
+        assert_eq!(store.read(|tx| tx.meta("who")).await.unwrap().as_deref(), Some("nobody"));
     }
 }

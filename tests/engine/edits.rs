@@ -440,21 +440,6 @@ field_mapping:
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dry_run_sends_no_write_at_all() {
-    let world = World::new(CONFIG);
-    world.intercom.world(7, 100);
-    let dry =
-        world.connection.dry_run(&linkspan::engine::SyncOptions::default(), &linkspan::engine::Silent).await.unwrap();
-    assert_eq!(world.brevo_writes(), 0);
-    assert_eq!(world.intercom.log().writes().len(), 0);
-    let summary = World::new(CONFIG);
-    summary.intercom.world(7, 100);
-    let real = summary.sync().await;
-    assert_eq!(dry.creates, real.written.created + real.written.imported, "it says what a real run does: {dry:#?}");
-    assert!(dry.joins.get("Users").is_some_and(|people| *people > 0), "{dry:#?}");
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_new_tag_becomes_an_option_before_it_is_written() {
     let world = World::new(
         "

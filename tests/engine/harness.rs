@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use linkspan::brevo::{BrevoClient, BrevoOptions as BrevoClientOptions};
 use linkspan::config::Config;
 use linkspan::doors::{CrashPoints, Doors, NoCrash, SeededRng, SimulatedClock};
-use linkspan::engine::{Connection, Settings, Silent, Summary, SyncOptions};
+use linkspan::engine::{Connection, DryRun, Settings, Silent, Summary, SyncOptions};
 use linkspan::http::InProcess;
 use linkspan::intercom::{IntercomClient, IntercomOptions};
 use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox};
@@ -67,6 +67,13 @@ impl World {
 
     pub async fn sync_with(&self, options: SyncOptions) -> Summary {
         self.connection.sync(&options, &Silent).await.unwrap()
+    }
+
+    /// What the first sync would do, in a state that nothing else sees.
+    pub async fn before_the_first(&self) -> DryRun {
+        let passing = Store::passing().unwrap();
+        let connection = connect(&self.intercom, &self.brevo, &self.doors, &passing, &self.config);
+        connection.dry_run(&SyncOptions::default(), &Silent).await.unwrap()
     }
 
     /// How many writes Brevo has got so far.

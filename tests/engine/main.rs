@@ -9,6 +9,7 @@
 
 mod confirm;
 mod crashes;
+mod dry_runs;
 mod edits;
 mod first_sync;
 mod found;

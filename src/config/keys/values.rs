@@ -5,7 +5,7 @@ use super::super::duration;
 use super::super::types::ListRef;
 use super::every::every;
 use super::{Choice, Kind};
-use crate::mapping::nearest;
+use crate::mapping::{is_region, nearest};
 use crate::model::BrevoListId;
 use secrecy::SecretString;
 use std::net::{IpAddr, SocketAddr};
@@ -130,13 +130,11 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
                 None => wrong(),
             }
         }),
-        Kind::Country => match text.parse::<phonenumber::country::Id>() {
-            Ok(country) if text.len() == 2 => Ok(Leaf::Text(country.as_ref().to_owned())),
-            _ if text.len() == 2 && text.to_ascii_uppercase().parse::<phonenumber::country::Id>().is_ok() => {
-                Err(wrong().help(format!("Did you mean `{}`?", text.to_ascii_uppercase())))
-            }
-            _ => Err(wrong()),
-        },
+        Kind::Country if is_region(text) => Ok(Leaf::Text(text.to_owned())),
+        Kind::Country if is_region(&text.to_ascii_uppercase()) => {
+            Err(wrong().help(format!("Did you mean `{}`?", text.to_ascii_uppercase())))
+        }
+        Kind::Country => Err(wrong()),
         Kind::ApiVersion => match text.strip_prefix("2.").map(str::parse::<u8>) {
             Some(Ok(_)) => Ok(Leaf::Text(text.to_owned())),
             _ => Err(wrong()),

@@ -1,0 +1,234 @@
+//! What a run would do: it reads and plans as one, and sends no write.
+
+use super::people::{self, Names, Rehearsed};
+use super::unreadable::sparing;
+use super::{BATCH, Connection, EngineError, Progress, Stage, Summary, SyncOptions};
+use crate::model::{BrevoContactId, BrevoListId, IntercomContactId, Priority, Value};
+use crate::store::links::{Dirty, Stretch};
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Examples of replaced values that are kept of a rule: enough to see what it is about.
+const EXAMPLES_OF_A_RULE: usize = 3;
+/// And of all rules together.
+const MOST_EXAMPLES: usize = 60;
+/// Labels of an attribute that are kept by name.
+const MOST_LABELS: usize = 100;
+
+/// What `sync --dry-run` would do. No write was sent.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRun {
+    /// Brevo contacts that would be made.
+    pub creates: u64,
+    /// Brevo contacts that would be changed.
+    pub updates: u64,
+    /// Of both, those whose opt-out of e-mail would be written.
+    pub opt_outs: u64,
+    /// Of both, those whose opt-out of SMS would be written.
+    pub sms_opt_outs: u64,
+    /// Brevo contacts that would be given another address.
+    pub renames: u64,
+    /// Events that would be sent.
+    pub events: u64,
+    /// People that each list would gain (list automations mail them too).
+    pub joins: BTreeMap<String, u64>,
+    /// People that each list would lose.
+    pub leaves: BTreeMap<String, u64>,
+    /// How often each attribute would be set, EXT_ID included.
+    pub attributes: BTreeMap<String, u64>,
+    /// Values of Brevo's that would be replaced although nobody had agreed to them, by rule.
+    pub replaced: BTreeMap<String, Replaced>,
+    /// Fields that cannot be written, by rule.
+    pub problems: BTreeMap<String, u64>,
+    /// Phones that would be left out because another contact has them, by rule: Brevo would refuse the whole contact.
+    pub phones_taken: BTreeMap<String, u64>,
+    /// Attributes that would be made.
+    pub new_attributes: Vec<String>,
+    /// Lists that would be made.
+    pub new_lists: Vec<String>,
+    /// Options that would be made, by attribute.
+    pub new_options: BTreeMap<String, NewOptions>,
+    /// Notices by kind.
+    pub notices: BTreeMap<String, u64>,
+    /// Resources that could not be read, and why: what they would lead to is not in here.
+    pub failed_reads: BTreeMap<String, String>,
+}
+
+/// What a rule would replace.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replaced {
+    /// How many contacts' values.
+    pub count: u64,
+    /// The first of them.
+    pub examples: Vec<Replacement>,
+}
+
+/// One value that would be replaced.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Replacement {
+    /// Whose.
+    pub intercom: IntercomContactId,
+    /// Where.
+    pub brevo: BrevoContactId,
+    /// What stands there, one value a target.
+    pub lost: Vec<Json>,
+    /// What would replace it.
+    pub kept: Vec<Json>,
+}
+
+/// Options that an attribute lacks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewOptions {
+    /// Their labels, a hundred at most.
+    pub labels: BTreeSet<String>,
+    /// There are more.
+    pub more: bool,
+}
+
+impl Connection {
+    /// Reads as a run would, plans as a run would, and sends no write at all. What it reads, places and claims for that
+    /// stays in the state that it was given: a copy.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub async fn dry_run(&self, options: &SyncOptions, progress: &dyn Progress) -> Result<DryRun, EngineError> {
+        progress.stage(Stage::Preparing, 0, None);
+        let ready = self.prepare(true).await?;
+        self.mark_for_changed_rules(&ready).await?;
+        let mut summary = Summary::default();
+        self.read_all(options, &mut summary, progress).await?;
+        if options.full {
+            // In a sweep, drift is restored.
+            self.store.write(|tx| tx.mark_all_for_sweep()).await?;
+        }
+        self.confirm_some(true, Priority::Backfill).await?;
+        self.look_for_missing(Priority::Backfill).await?;
+        self.take_in().await?;
+        progress.stage(Stage::Completing, 0, None);
+        self.read_what_was_named(Priority::Backfill).await?;
+        self.hydrate(Priority::Backfill, true).await?;
+        progress.stage(Stage::Placing, 0, None);
+        self.place(Dirty::Backfill).await?;
+        let mut tally = Tally {
+            dry: DryRun {
+                new_attributes: ready.missing_attributes.clone(),
+                new_lists: ready.missing_lists.clone(),
+                failed_reads: summary.failed_reads,
+                ..DryRun::default()
+            },
+            lists: ready
+                .lists
+                .iter()
+                .map(|(rule, id)| (*id, rule.key.rsplit(" -> ").next().unwrap_or_default().to_owned()))
+                .collect(),
+            examples: 0,
+        };
+        for stretch in Stretch::all(Dirty::Backfill, false) {
+            let mut after = 0;
+            loop {
+                let (ready, now) = (Arc::clone(&ready), self.now());
+                let (last, people) = self
+                    .store
+                    .write(move |tx| {
+                        let links = tx.dirty_links(stretch, after, BATCH, now)?;
+                        let names = Names::read(tx)?;
+                        let mut people = Vec::with_capacity(links.len());
+                        for link in &links {
+                            let person = sparing(tx, now, || match people::gather(tx, *link, &ready, &names)? {
+                                Some(person) => person.rehearse(tx, &ready, now),
+                                None => Ok(None),
+                            })?;
+                            people.extend(person.flatten());
+                        }
+                        Ok((links.last().copied(), people))
+                    })
+                    .await?;
+                let Some(last) = last else { break };
+                after = last;
+                for person in people {
+                    tally.add(person);
+                }
+            }
+        }
+        let mut dry = tally.dry;
+        (dry.notices, dry.events) = self.store.read(|tx| Ok((tx.counts()?.notices, tx.count_outbox()?))).await?;
+        Ok(dry)
+    }
+}
+
+/// The sum of what would be done: as large as the mapping, not as the accounts.
+struct Tally {
+    dry: DryRun,
+    lists: BTreeMap<BrevoListId, String>,
+    examples: usize,
+}
+
+impl Tally {
+    fn add(&mut self, person: Rehearsed) {
+        let Rehearsed { primary, brevo, plan, phone_taken, new_options } = person;
+        let dry = &mut self.dry;
+        let one_more = |counts: &mut BTreeMap<String, u64>, what: &str| match counts.get_mut(what) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(what.to_owned(), 1)),
+        };
+        let change = &plan.change;
+        dry.creates += u64::from(brevo.is_none());
+        dry.updates += u64::from(brevo.is_some() && !plan.writes_nothing());
+        dry.opt_outs += u64::from(change.email_opted_out);
+        dry.sms_opt_outs += u64::from(change.sms_opted_out);
+        dry.renames += u64::from(brevo.is_some() && change.email.is_some());
+        for (lists, counts) in [(&change.join_lists, &mut dry.joins), (&change.leave_lists, &mut dry.leaves)] {
+            for list in lists {
+                match self.lists.get(list) {
+                    Some(name) => one_more(counts, name),
+                    None => one_more(counts, &list.to_string()),
+                }
+            }
+        }
+        for (attribute, value) in &change.attributes {
+            // A contact that is made has nothing to clear.
+            if brevo.is_some() || value.is_some() {
+                one_more(&mut dry.attributes, attribute);
+            }
+        }
+        if change.ext_id.is_some() {
+            one_more(&mut dry.attributes, "EXT_ID");
+        }
+        for rule in plan.problems.keys() {
+            one_more(&mut dry.problems, rule);
+        }
+        for rule in &phone_taken {
+            one_more(&mut dry.phones_taken, rule);
+        }
+        for (attribute, label) in new_options {
+            let new = dry.new_options.entry(attribute).or_default();
+            if new.labels.len() < MOST_LABELS || new.labels.contains(&label) {
+                new.labels.insert(label);
+            } else {
+                new.more = true;
+            }
+        }
+        let Some(brevo) = brevo else { return };
+        for lost in plan.lost {
+            let replaced = dry.replaced.entry(lost.field).or_default();
+            replaced.count += 1;
+            if replaced.examples.len() < EXAMPLES_OF_A_RULE && self.examples < MOST_EXAMPLES {
+                self.examples += 1;
+                let values = |cells: &[Option<Value>]| {
+                    cells.iter().map(|cell| cell.as_ref().map_or(Json::Null, Value::to_json)).collect()
+                };
+                replaced.examples.push(Replacement {
+                    intercom: primary.clone(),
+                    brevo,
+                    lost: values(&lost.lost),
+                    kept: values(&lost.kept),
+                });
+            }
+        }
+    }
+}
