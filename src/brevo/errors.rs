@@ -27,11 +27,10 @@ pub(super) fn classify(answer: &http::Response<Bytes>, effect: Effect) -> Result
     let code = text("code");
     let words = text("message").or_else(|| text("error")).unwrap_or_default();
     let kind = kind(status.as_u16(), body.as_ref(), code, words, effect);
-    let message = match (&kind, words.is_empty()) {
-        (ErrorKind::Auth(problem), _) => format!("{} (Brevo says: {})", remedy(*problem), mask(words)),
-        (_, false) => mask(words),
-        (_, true) if body.is_none() && !answer.body().is_empty() => "an answer that is not Brevo's".to_owned(),
-        (_, true) => "no reason given".to_owned(),
+    let message = match words.is_empty() {
+        false => mask(words),
+        true if body.is_none() && !answer.body().is_empty() => "an answer that is not Brevo's".to_owned(),
+        true => "no reason given".to_owned(),
     };
     let mut error = SideError::new(SideName::Brevo, kind, message);
     error.status = Some(status.as_u16());
@@ -168,17 +167,6 @@ fn field(words: &str, lower: &str) -> Option<String> {
     match found.as_slice() {
         [one] => Some((*one).to_owned()),
         _ => None,
-    }
-}
-
-fn remedy(problem: AuthProblem) -> &'static str {
-    match problem {
-        AuthProblem::BadCredentials => "the API key is wrong or revoked: make a new one under SMTP & API",
-        AuthProblem::BlockedIp => {
-            "Brevo blocks the address this daemon calls from: authorise it under Security → Authorised IPs"
-        }
-        AuthProblem::Plan => "the account's plan does not include this",
-        AuthProblem::MissingScope | AuthProblem::WrongRegion => "the key's user may not do this",
     }
 }
 

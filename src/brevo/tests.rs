@@ -485,7 +485,8 @@ async fn a_bad_key_is_said_with_its_remedy_and_not_tried_again() {
     let (fake, client) = Fake::with([(401, refused)]);
     let error = client.account().await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Auth(AuthProblem::BadCredentials));
-    assert!(error.to_string().contains("make a new one"), "{error}");
+    assert_eq!(error.to_string(), "Brevo: not let in (401): Key not found", "what helps is said beside it, once");
+    assert!(error.remedy().unwrap().contains("Make one in Brevo"));
     assert_eq!(fake.lines().len(), 1);
 }
 

@@ -2,7 +2,6 @@
 
 use crate::config::ConfigErrors;
 use crate::engine::EngineError;
-use crate::model::{AuthProblem, ErrorKind, SideError, SideName};
 use crate::store::StoreError;
 use std::path::Path;
 
@@ -39,6 +38,9 @@ pub enum CliError {
     /// The config says that there is nothing to do.
     #[error("{0}")]
     SwitchedOff(String),
+    /// The command line asks for something that cannot be.
+    #[error("{0}")]
+    Usage(String),
     /// Anything else, in words.
     #[error("{0}")]
     Failed(String),
@@ -65,6 +67,7 @@ impl CliError {
     pub fn code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Unfit(_) | Self::SwitchedOff(_) | Self::SaidOfConfig => 78,
+            Self::Usage(_) => 2,
             Self::Store(StoreError::Owned { .. }) | Self::Engine(EngineError::Store(StoreError::Owned { .. })) => 75,
             _ => 1,
         }
@@ -73,7 +76,7 @@ impl CliError {
     /// What to do, where that is known.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::Engine(EngineError::Side(error)) => remedy(error),
+            Self::Engine(EngineError::Side(error)) => error.remedy().map(str::to_owned),
             Self::Store(error) | Self::Engine(EngineError::Store(error)) => match error {
                 StoreError::Owned { .. } => Some(
                     "One state has one owner. `linkspan status` shows what it is doing; stop it, or let it do the work."
@@ -100,39 +103,4 @@ impl CliError {
             _ => None,
         }
     }
-}
-
-/// What helps against a vendor's refusal.
-pub(super) fn remedy(error: &SideError) -> Option<String> {
-    let intercom = error.side == SideName::Intercom;
-    let words = match &error.kind {
-        ErrorKind::Auth(AuthProblem::BadCredentials) if intercom => {
-            "The access token is wrong or revoked. Copy it anew from Intercom's Developer Hub (your app, Configure, \
-             Authentication) into connectors.intercom.access_token or INTERCOM_ACCESS_TOKEN. A workspace in another region \
-             refuses it too: then set connectors.intercom.region."
-        }
-        ErrorKind::Auth(AuthProblem::BadCredentials) => {
-            "The API key is wrong or deleted. Make one in Brevo under SMTP & API, API keys (it begins with xkeysib-), and \
-             put it into connectors.brevo.api_key or BREVO_API_KEY."
-        }
-        ErrorKind::Auth(AuthProblem::WrongRegion) => {
-            "The workspace lives in another region: set connectors.intercom.region to us, eu or au."
-        }
-        ErrorKind::Auth(AuthProblem::MissingScope) => {
-            "The app lacks a permission: in Intercom's Developer Hub, your app, Configure, Authentication, allow it to read \
-             users and companies, conversations, and tags; then copy the new token."
-        }
-        ErrorKind::Auth(AuthProblem::BlockedIp) => {
-            "Brevo does not know the address that this machine calls from: allow it in Brevo under Security, Authorised IPs."
-        }
-        ErrorKind::Auth(AuthProblem::Plan) => "The account's plan does not include this.",
-        ErrorKind::Throttled => "The API's budget is used up; it goes on once the vendor lets us.",
-        ErrorKind::Unavailable => {
-            "Check the network and the vendor's status page; `base_url`, if the config names one. Trying again is safe."
-        }
-        ErrorKind::Malformed => "Something other than the API answered: check `base_url`, and for a proxy in between.",
-        ErrorKind::NotFound => "Check `base_url`: the address answers, but is not the API's.",
-        _ => return None,
-    };
-    Some(words.to_owned())
 }

@@ -3,7 +3,7 @@
 use super::printer::value_in_words;
 use super::progress::notice_in_words;
 use super::{CliError, Context, connect};
-use crate::mapping::run_cases;
+use crate::mapping::{Expected, run_cases};
 use crate::model::{Email, Value};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
@@ -106,7 +106,10 @@ fn test(context: &Context) -> Result<(), CliError> {
                     .map(|failure| {
                         json!({
                             "attribute": failure.attribute,
-                            "expected": failure.expected.as_ref().map(Value::to_json),
+                            "expected": match &failure.expected {
+                                Expected::Value(value) => json!(value.as_ref().map(Value::to_json)),
+                                Expected::Problem(words) => json!({"problem": words}),
+                            },
                             "found": failure.found.as_ref().ok().and_then(Option::as_ref).map(Value::to_json),
                             "problem": failure.found.as_ref().err(),
                         })
@@ -123,9 +126,13 @@ fn test(context: &Context) -> Result<(), CliError> {
             for failure in &result.failures {
                 let found = match &failure.found {
                     Ok(value) => shown(value),
-                    Err(problem) => problem.clone(),
+                    Err(problem) => format!("the problem “{problem}”"),
                 };
-                printer.data(format!("    {}: expected {}, got {found}", failure.attribute, shown(&failure.expected)));
+                let expected = match &failure.expected {
+                    Expected::Value(value) => shown(value),
+                    Expected::Problem(words) => format!("a problem with “{words}” in it"),
+                };
+                printer.data(format!("    {}: expected {expected}, got {found}", failure.attribute));
             }
         }
         match results.len() {

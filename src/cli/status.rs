@@ -1,6 +1,5 @@
 //! `status`: what the state knows. Reads beside a running daemon and calls nobody.
 
-use super::errors::remedy;
 use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
 use crate::config::Config;
@@ -25,10 +24,16 @@ pub(super) struct Arguments {
 const LATER: [&str; 2] =
     ["custom events: come with a later version", "Brevo company objects: come with a later version"];
 
+/// Why nobody is connected before the first run.
+const NOT_ASKED: &str =
+    "not asked yet; `linkspan sync` or `linkspan run` does, `linkspan test` only tries both accounts";
+
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status {
     connected: bool,
+    /// Why it is not connected, and what to do.
+    not_connected: Option<String>,
     /// Who does not let us in, and what helps.
     refusals: Vec<Refused>,
     intercom: Option<String>,
@@ -117,7 +122,7 @@ async fn show(context: &Context, config: &Config) -> Result<(), CliError> {
             "there is no state yet at {}; `linkspan sync` or `linkspan run` makes it",
             config.state.path.display()
         ));
-        Status { later: LATER.to_vec(), ..Status::default() }
+        Status { not_connected: Some(NOT_ASKED.to_owned()), later: LATER.to_vec(), ..Status::default() }
     });
     if context.printer.is_json() {
         context.printer.json(&status);
@@ -144,7 +149,7 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
             let refusals = engine::refusals(tx)?.into_iter().map(|refusal| Refused {
                 side: refusal.error.side,
                 message: refusal.error.to_string(),
-                help: remedy(&refusal.error),
+                help: refusal.error.remedy().map(str::to_owned),
                 at: refusal.at,
             });
             let next_runs = tx.jobs()?.into_iter().filter_map(|(job, times)| Some((job, times.next_at?))).collect();
@@ -181,6 +186,7 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
         None => status.first_run && status.holder.is_some(),
     };
     status.connected = status.intercom.is_some() && status.brevo.is_some() && status.refusals.is_empty() && well;
+    status.not_connected = (!status.connected).then(|| why_not(&status));
     status.daemon = status.holder.as_deref().is_some_and(super::connect::is_daemon);
     // Without a daemon nothing is going to run.
     if !status.daemon {
@@ -188,6 +194,22 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
     }
     status.next_run = status.next_runs.values().min().copied();
     Ok(Some(status))
+}
+
+/// Why it is not connected, and what to do.
+fn why_not(status: &Status) -> String {
+    let refusing: Vec<String> = status.refusals.iter().map(|refused| refused.side.to_string()).collect();
+    match (&status.last_run, &status.holder) {
+        _ if !refusing.is_empty() => format!("not let in by {}", refusing.join(" and ")),
+        (Some(Run { outcome, .. }), _) if outcome.as_deref() == Some("failed") => {
+            "the last run failed, see there; `linkspan test` tries both accounts".to_owned()
+        }
+        (_, Some(holder)) => format!("not asked yet; {holder} is about to"),
+        (None, None) if status.first_run => {
+            "the first run was cut off before it ended; `linkspan sync` or `linkspan run` goes on with it".to_owned()
+        }
+        _ => NOT_ASKED.to_owned(),
+    }
 }
 
 fn from(counts: Counts, runs: &[Run]) -> Status {
@@ -220,13 +242,13 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
     let at = |instant: Option<DateTime<Utc>>| {
         instant.map_or_else(|| "never".to_owned(), |instant| instant.format("%Y-%m-%d %H:%M:%S UTC").to_string())
     };
-    let connected = match (&status.intercom, &status.brevo) {
-        (Some(intercom), Some(brevo)) => {
-            let word = if status.connected { "yes" } else { "no" };
-            format!("{word} (Intercom {intercom}, Brevo {brevo})")
-        }
-        _ if status.refusals.is_empty() => "no: nothing has run yet".to_owned(),
-        _ => "no".to_owned(),
+    let pair = match (&status.intercom, &status.brevo) {
+        (Some(intercom), Some(brevo)) => format!(" (Intercom {intercom}, Brevo {brevo})"),
+        _ => String::new(),
+    };
+    let connected = match &status.not_connected {
+        None => format!("yes{pair}"),
+        Some(why) => format!("no{pair}: {why}"),
     };
     let mut lines = vec![("connected", connected)];
     for refused in &status.refusals {
@@ -334,11 +356,55 @@ mod tests {
             })
             .await
             .unwrap();
-        assert!(!gather(&config).await.unwrap().unwrap().connected, "cut off");
+        let status = gather(&config).await.unwrap().unwrap();
+        assert!(!status.connected, "cut off");
+        let line = &lines(&status)[0].1;
+        assert!(
+            line.starts_with("no (Intercom a, Brevo b): the first run was cut off before it ended; `linkspan"),
+            "{line}"
+        );
         let owner = Owner::acquire(&path, "`linkspan run` (process 1)").unwrap();
         assert!(gather(&config).await.unwrap().unwrap().connected);
         store.write(move |tx| tx.end_run(run, "failed", "no", now)).await.unwrap();
-        assert!(!gather(&config).await.unwrap().unwrap().connected);
+        let status = gather(&config).await.unwrap().unwrap();
+        assert!(!status.connected);
+        let why = status.not_connected.as_deref().unwrap();
+        assert!(why.starts_with("the last run failed, see there"), "{why}");
+        assert!(lines(&status).iter().any(|(name, why)| *name == "last run" && why.ends_with("failed: no")));
+        drop(owner);
+    }
+
+    /// A vendor that refused us and lets us in again, and no run since; or a daemon that has only just begun.
+    #[tokio::test]
+    async fn what_is_not_asked_yet_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let text = format!("connectors: {{}}\nstate: {{path: {}}}\n", path.display());
+        let config = Config::parse(&text, &folder.path().join("config.yaml"), &BTreeMap::new()).unwrap();
+        let store = Store::open(&path, Calling::Inline).unwrap();
+        let why = async || gather(&config).await.unwrap().unwrap().not_connected.unwrap();
+        assert_eq!(why().await, NOT_ASKED);
+        let refused = crate::engine::Refusal {
+            error: crate::model::SideError::new(
+                SideName::Brevo,
+                crate::model::ErrorKind::Auth(crate::model::AuthProblem::BadCredentials),
+                "no",
+            ),
+            at: DateTime::from_timestamp(1_790_000_000, 0).unwrap(),
+        };
+        let refused = serde_json::to_string(&refused).unwrap();
+        store
+            .write(move |tx| {
+                tx.claim_pair("a", "b")?;
+                tx.set_meta("refused.brevo", &refused)
+            })
+            .await
+            .unwrap();
+        assert_eq!(why().await, "not let in by Brevo");
+        store.write(|tx| tx.set_meta("refused.brevo", "")).await.unwrap();
+        assert_eq!(why().await, NOT_ASKED);
+        let owner = Owner::acquire(&path, "`linkspan run` (process 1)").unwrap();
+        assert_eq!(why().await, "not asked yet; `linkspan run` (process 1) is about to");
         drop(owner);
     }
 

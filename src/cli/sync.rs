@@ -41,7 +41,24 @@ fn resource(text: &str) -> Result<Resource, String> {
         .ok_or_else(|| "expected some of contacts, companies, conversations, tags, with commas between".to_owned())
 }
 
+/// Nothing was created since a time that is still to come: somebody mistook the year, and would believe that all is read.
+fn has_been(since: DateTime<Utc>, now: DateTime<Utc>) -> Result<(), CliError> {
+    if since <= now {
+        return Ok(());
+    }
+    let text = |instant: DateTime<Utc>| instant.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+    Err(CliError::Usage(format!(
+        "invalid value for '--since <DATE>': {} is still to come, so that nothing was created since (it is {} now; a day \
+         begins at midnight UTC)",
+        text(since),
+        text(now)
+    )))
+}
+
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), CliError> {
+    if let Some(since) = arguments.since {
+        has_been(since, context.doors.clock.now())?;
+    }
     let config = context.usable_config()?;
     if !config.intercom.enabled {
         return Err(CliError::SwitchedOff("connectors.intercom.enabled is false: there is nothing to sync".to_owned()));
@@ -375,5 +392,15 @@ mod tests {
         insta::assert_snapshot!(told(&summary));
         let error = EngineError::EverythingFailed(1).to_string();
         assert!(error.starts_with("the only write failed"), "{error}");
+    }
+
+    #[test]
+    fn since_lies_in_the_past() {
+        let now = instant("2026-11-22T07:00:00Z").unwrap();
+        has_been(now, now).unwrap();
+        has_been(instant("1970-01-01").unwrap(), now).unwrap();
+        let error = has_been(instant("2026-11-23").unwrap(), now).unwrap_err();
+        assert_eq!(error.code(), 2);
+        assert!(error.to_string().contains("2026-11-23 00:00:00 UTC is still to come"), "{error}");
     }
 }

@@ -1,7 +1,6 @@
 //! `test`: whether both accounts can be used, one line each, with the remedy beside what is wrong. Nothing is written.
 
 use super::connect::Clients;
-use super::errors::remedy;
 use super::{CliError, Context, connect};
 use crate::config::Config;
 use crate::engine::EngineError;
@@ -56,7 +55,7 @@ impl Check {
     }
 
     fn refused(name: &'static str, error: &SideError) -> Self {
-        Self::bad(name, error.to_string(), remedy(error))
+        Self::bad(name, error.to_string(), error.remedy().map(str::to_owned))
     }
 }
 

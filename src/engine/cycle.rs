@@ -103,6 +103,23 @@ impl Summary {
             "ok"
         }
     }
+
+    /// For a daemon's log: how it ended, in numbers.
+    pub(super) fn log(&self, what: &str) {
+        let Pushed { created, updated, listed, imported, failed, .. } = self.written;
+        tracing::info!(
+            outcome = self.outcome(),
+            read = self.read.values().map(|swept| swept.rows).sum::<u64>(),
+            created,
+            updated,
+            listed,
+            imported,
+            events = self.events,
+            failed,
+            pending = self.pending,
+            "{what}"
+        );
+    }
 }
 
 /// What was read whole, and when that began.
@@ -274,8 +291,9 @@ impl Connection {
                 }
                 Err(error) if stops_everything(&error) => return Err(error),
                 Err(error) => {
-                    tracing::warn!(resource = resource.as_str(), "could not be read: {error}");
-                    summary.failed_reads.insert(name, error.to_string());
+                    let words = format!("{error}{}", error.arrow_to_remedy());
+                    tracing::warn!(resource = resource.as_str(), "could not be read: {words}");
+                    summary.failed_reads.insert(name, words);
                 }
             }
         }

@@ -462,6 +462,8 @@ impl Daemon {
         }
         let priority = if matches!(scope, Scope::Full) { Priority::Backfill } else { Priority::Live };
         let swept = connection.sweep(job.side, job.resource, scope, priority, &Silent).await?;
+        let (rows, changed) = (swept.rows, swept.changed);
+        tracing::debug!(job = %job.name(), rows, changed, "a scheduled read ended");
         if job.full && job.resource == Resource::Contacts {
             connection.store.write(|tx| tx.mark_all_for_sweep()).await?;
         }
@@ -491,6 +493,7 @@ impl Daemon {
         if summary.written.requests > 0 {
             let (began, text) = (connection.now(), serde_json::to_string(&summary).unwrap_or_default());
             let outcome = summary.outcome();
+            summary.log("what the schedule's reads found is written");
             connection
                 .store
                 .write(move |tx| {
@@ -516,6 +519,6 @@ fn report(what: &str, error: &EngineError) {
         EngineError::Side(error) if error.is_transient() => {
             tracing::warn!("{what}: {error}; it goes on by itself");
         }
-        error => tracing::error!("{what}: {}", error.for_log()),
+        error => tracing::error!("{what}: {}{}", error.for_log(), error.arrow_to_remedy()),
     }
 }

@@ -152,6 +152,16 @@ impl EngineError {
         }
     }
 
+    /// ` → ` and what helps against a vendor's refusal, for those who tell an error in one line. Nothing where it passes:
+    /// work goes on by itself.
+    fn arrow_to_remedy(&self) -> String {
+        let remedy = match self {
+            Self::Side(error) if !error.is_transient() => error.remedy(),
+            _ => None,
+        };
+        remedy.map(|remedy| format!(" → {remedy}")).unwrap_or_default()
+    }
+
     /// Whether it is config or mapping that must be changed.
     pub fn is_config(&self) -> bool {
         matches!(self, Self::Unfit(_))

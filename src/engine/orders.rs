@@ -214,9 +214,13 @@ impl Connection {
                 () = self.note(id, &noted) => Err(EngineError::Stopped),
             };
             let ended = match &result {
-                Ok(summary) => Ended::Synced(Box::new(summary.clone())),
+                Ok(summary) => {
+                    summary.log("a run ended, as ordered");
+                    Ended::Synced(Box::new(summary.clone()))
+                }
                 Err(error) => {
-                    tracing::warn!(order = id, "the run that was ordered failed: {}", error.for_log());
+                    let help = error.arrow_to_remedy();
+                    tracing::warn!(order = id, "the run that was ordered failed: {}{help}", error.for_log());
                     Ended::from(error)
                 }
             };

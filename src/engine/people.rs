@@ -348,7 +348,7 @@ impl Person {
         if knot == Knot::Undone {
             return Ok(None);
         }
-        self.note(tx, &plan, now)?;
+        self.note(tx, ready, &plan, now)?;
         if self.has_no_identifier(&plan, tx, now)? {
             return Ok(None);
         }
@@ -425,8 +425,8 @@ impl Person {
         if let Some(ext_id) = &plan.change.ext_id
             && tx.brevo_contact_by_ext_id(ext_id)?.is_some_and(|holder| Some(holder.id) != self.link.brevo_id)
         {
+            plan.notices.insert(Notice::ExternalIdDiffers { intercom: ext_id.clone(), brevo: None });
             plan.change.ext_id = None;
-            plan.notices.insert(Notice::ExternalIdDiffers);
         }
         Ok(false)
     }
@@ -454,7 +454,7 @@ impl Person {
             if self.claim_unique(&mut plan, &mut quarantined, tx, ready, now)? {
                 phone_taken = self.phone_rules(ready).map(|(rule, _)| rule).collect();
             }
-            self.note(tx, &plan, now)?;
+            self.note(tx, ready, &plan, now)?;
             if self.has_no_identifier(&plan, tx, now)? {
                 return Ok(None);
             }
@@ -618,19 +618,45 @@ impl Person {
         Ok(tx.link_by_brevo(shown.id)?.filter(|holder| holder.id != self.link.id))
     }
 
-    fn note(&self, tx: &Tx<'_>, plan: &PersonPlan, now: DateTime<Utc>) -> Result<()> {
+    fn note(&self, tx: &Tx<'_>, ready: &Ready, plan: &PersonPlan, now: DateTime<Utc>) -> Result<()> {
         let subject = format!("contact {}", self.primary);
-        for notice in Notice::ALL {
-            if plan.notices.contains(&notice) {
-                tx.put_notice(notice.kind(), &subject, None, now)?;
+        for kind in Notice::KINDS {
+            let mut details = Vec::new();
+            for notice in plan.notices.iter().filter(|notice| notice.kind() == kind) {
+                details.push(self.in_words(notice, tx, ready)?);
+            }
+            if details.is_empty() {
+                tx.clear_notice(kind, &subject)?;
             } else {
-                tx.clear_notice(notice.kind(), &subject)?;
+                tx.put_notice(kind, &subject, Some(&details.join("; ")), now)?;
             }
         }
         for (rule, problem) in &plan.problems {
             tx.put_failure(&NewFailure::left_out(Some(self.link.id), &subject, rule, &problem.message), now)?;
         }
         Ok(())
+    }
+
+    /// What is known of a notice.
+    fn in_words(&self, notice: &Notice, tx: &Tx<'_>, ready: &Ready) -> Result<String> {
+        let there = self.link.brevo_id.map_or_else(|| "in Brevo".to_owned(), |id| format!("in Brevo (contact {id})"));
+        Ok(match notice {
+            Notice::ExternalIdDiffers { intercom, brevo: Some(brevo) } => {
+                format!("“{intercom}” in Intercom, “{brevo}” {there}")
+            }
+            Notice::ExternalIdDiffers { intercom, brevo: None } => match tx.brevo_contact_by_ext_id(intercom)? {
+                Some(holder) => format!("“{intercom}” in Intercom, which another contact in Brevo has ({})", holder.id),
+                None => format!("“{intercom}” in Intercom"),
+            },
+            Notice::ConsentDiverges { opted_out_in: SideName::Intercom } => {
+                format!("opted out in Intercom, not {there}")
+            }
+            Notice::ConsentDiverges { opted_out_in: SideName::Brevo } => format!("opted out {there}, not in Intercom"),
+            Notice::KeptOffList { list, left } => {
+                let how = if *left { "left it" } else { "was taken off" };
+                format!("{}: {how}", ready.list_in_words(*list, &tx.lists()?))
+            }
+        })
     }
 
     /// The opt-outs that notices carried, in words.
@@ -699,7 +725,8 @@ impl Person {
         let notices = if gone {
             vec!["brevo_contact_gone".to_owned()]
         } else {
-            plan.notices.iter().map(|notice| notice.kind().to_owned()).collect()
+            let kinds: BTreeSet<&str> = plan.notices.iter().map(Notice::kind).collect();
+            kinds.into_iter().map(str::to_owned).collect()
         };
         Ok(Preview {
             link: self.link.id,

@@ -670,7 +670,7 @@ mod tests {
         let literal = concat!("put_", "notice(\"");
         let written =
             sources.iter().flat_map(|source| source.split(literal).skip(1)).filter_map(|rest| rest.split('"').next());
-        let kinds = written.chain(PLACING_NOTICES).chain(GONE_NOTICES).chain(Notice::ALL.map(Notice::kind));
+        let kinds = written.chain(PLACING_NOTICES).chain(GONE_NOTICES).chain(Notice::KINDS);
         for kind in kinds {
             assert!(NOTICE_KINDS.contains(&kind), "{kind}");
         }

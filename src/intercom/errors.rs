@@ -62,27 +62,16 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
     let words = said.message.to_lowercase();
     let mut advice = "";
     let kind = match status.as_u16() {
-        401 => {
-            let (problem, remedy) = unauthorized(&words);
-            advice = remedy;
-            ErrorKind::Auth(problem)
-        }
-        402 => {
-            advice = "the workspace's plan does not include this";
-            ErrorKind::Auth(AuthProblem::Plan)
-        }
+        401 => ErrorKind::Auth(unauthorized(&words)),
+        402 => ErrorKind::Auth(AuthProblem::Plan),
         403 if html => {
             advice = "not Intercom's own answer: a proxy or firewall on the way refuses the request";
             ErrorKind::Unavailable
         }
         403 if code == "api_plan_restricted" || words.contains("active subscription") => {
-            advice = "the workspace's plan does not include this";
             ErrorKind::Auth(AuthProblem::Plan)
         }
-        403 => {
-            advice = "give the app the missing permission in Intercom's Developer Hub (Configure > Authentication)";
-            ErrorKind::Auth(AuthProblem::MissingScope)
-        }
+        403 => ErrorKind::Auth(AuthProblem::MissingScope),
         404 if html => ErrorKind::Unavailable,
         404 => ErrorKind::NotFound,
         410 => ErrorKind::Merged { into: survivor(answer.headers()) },
@@ -161,17 +150,9 @@ fn unknown_outcome(write: bool) -> ErrorKind {
 }
 
 /// Intercom answers 401 both for a bad token and, on some hosts, for a good one of another region's workspace; only
-/// rarely does it say so. Where it does not, both are named.
-fn unauthorized(words: &str) -> (AuthProblem, &'static str) {
-    if words.contains("region") {
-        (AuthProblem::WrongRegion, "set connectors.intercom.region to the workspace's region")
-    } else {
-        (
-            AuthProblem::BadCredentials,
-            "the access token is wrong or revoked, or the workspace lives in another region: check access_token, then \
-             connectors.intercom.region (us, eu, au)",
-        )
-    }
+/// rarely does it say so. Where it does not, the remedy names both.
+fn unauthorized(words: &str) -> AuthProblem {
+    if words.contains("region") { AuthProblem::WrongRegion } else { AuthProblem::BadCredentials }
 }
 
 /// A cursor lives only as long as the vendor likes, and says so only in words.

@@ -17,7 +17,7 @@ mod rule;
 mod schema;
 mod transform;
 
-pub use cases::{Case, CaseFailure, CaseResult, run_cases};
+pub use cases::{Case, CaseFailure, CaseResult, Expected, run_cases};
 pub use expression::Expression;
 pub use misfit::{About, Misfit, Spot};
 pub use nearest::nearest;
@@ -25,7 +25,7 @@ pub use parse::{Options, parse};
 pub use phone::is_region;
 pub use resolve::Resolution;
 pub use rule::{FieldProblem, FieldRule, OnClear, OnDrift, Projection, Target, ValueType};
-pub use schema::schema;
+pub use schema::{expectation, schema};
 
 use crate::model::{BrevoListId, Fields, Value};
 

@@ -1,6 +1,6 @@
 //! YAML → rules. All errors at once, each with its place.
 
-use super::cases::Case;
+use super::cases::{Case, Expected};
 use super::expression::Expression;
 use super::nearest::did_you_mean;
 use super::paths::{self, Known, SourceKind};
@@ -497,14 +497,28 @@ impl Parser<'_> {
             match item.get("expect") {
                 Some(Yaml::Mapping(entries)) => {
                     for (key, value) in entries {
-                        let attribute = key.as_str().unwrap_or_default().trim().to_uppercase();
-                        expect.insert(attribute, to_value(value));
+                        let key = key.as_str().unwrap_or_default();
+                        if let Some(expected) = self.expected(&join(&join(&here, "expect"), key), value) {
+                            expect.insert(key.trim().to_uppercase(), expected);
+                        }
                     }
                 }
                 _ => self.error(&here, false, "expected `expect:` with attributes of Brevo's", None),
             }
             self.mapping.cases.push(Case { name, given, expect });
         }
+    }
+
+    /// A value, or `{problem: words of the reason}`: no attribute holds a table, so that nothing else is meant by one.
+    fn expected(&mut self, place: &[String], value: &Yaml) -> Option<Expected> {
+        let Yaml::Mapping(entries) = value else { return Some(Expected::Value(to_value(value))) };
+        let words = value.get("problem").and_then(plain_text).map(|words| words.trim().to_owned());
+        let words = words.filter(|words| !words.is_empty() && entries.len() == 1);
+        if words.is_none() {
+            let help = "a value, `null` for none, or `{problem: words of the reason}` where it cannot be mapped";
+            self.error(place, false, "expected what the attribute holds then", Some(help.to_owned()));
+        }
+        words.map(Expected::Problem)
     }
 
     /// A record in YAML: paths dotted, nested, or both.

@@ -68,11 +68,12 @@ pub fn schema() -> Value {
             "required": ["list", "when"], "additionalProperties": false
         }}),
     );
+    let expected = expectation();
     file.insert(
         "cases".to_owned(),
         json!({"type": "array", "items": {
             "type": "object",
-            "properties": {"name": {"type": "string"}, "given": {"type": "object"}, "expect": {"type": "object"}},
+            "properties": {"name": {"type": "string"}, "given": {"type": "object"}, "expect": {"type": "object", "additionalProperties": expected}},
             "required": ["given", "expect"], "additionalProperties": false
         }}),
     );
@@ -84,4 +85,19 @@ pub fn schema() -> Value {
         sequence,
         {"type": "null"}
     ]})
+}
+
+/// JSON Schema of what a case expects of an attribute.
+pub fn expectation() -> Value {
+    json!({
+        "description": "The value, null for none; or a problem, where the field cannot be mapped",
+        "anyOf": [
+            {"type": ["string", "number", "boolean", "null", "array"]},
+            {
+                "type": "object",
+                "properties": {"problem": {"type": "string", "minLength": 1, "description": "Words of the reason"}},
+                "required": ["problem"], "additionalProperties": false
+            }
+        ]
+    })
 }

@@ -251,6 +251,8 @@ fn transforms_transform() {
         ("trim", json!("  a "), json!("a")),
         ("capitalize", json!("ægir"), json!("Ægir")),
         ("first_name", json!("Ludwig van Beethoven"), json!("Ludwig")),
+        ("first_name", json!("van Beethoven"), json!(null)),
+        ("last_name", json!("van Beethoven"), json!("van Beethoven")),
         ("last_name", json!("Ludwig van Beethoven"), json!("van Beethoven")),
         ("last_name", json!("Cher"), json!(null)),
         ("{truncate: 3}", json!("añoß"), json!("año")),
@@ -523,8 +525,28 @@ fn what_the_readme_shows_loads() {
 fn a_case_that_fails_says_what_came_out() {
     let rules = mapping("role: ROLE\ncases: [{name: shouting, given: {role: user}, expect: {ROLE: USER}}]");
     let failure = &run_cases(&rules)[0].failures[0];
-    assert_eq!(failure.expected, Value::text("USER"));
+    assert_eq!(failure.expected, Expected::Value(Value::text("USER")));
     assert_eq!(failure.found, Ok(Value::text("user")));
+}
+
+#[test]
+fn a_case_may_expect_a_problem() {
+    let run = |given: &str, expect: &str| {
+        let yaml = format!("phone: SMS\ncases: [{{name: x, given: {{phone: '{given}'}}, expect: {{SMS: {expect}}}}}]");
+        run_cases(&mapping(&yaml)).remove(0).failures
+    };
+    assert_eq!(run("+1", "{problem: not a Valid phone number}"), []);
+    // Neither a number, nor nothing, nor another problem is what was expected.
+    assert_eq!(run("+4722225555", "{problem: phone}").len(), 1);
+    assert_eq!(run("", "{problem: phone}").len(), 1);
+    let failures = run("+1", "{problem: country code}");
+    assert_eq!(failures[0].expected, Expected::Problem("country code".to_owned()));
+    assert_eq!(failures[0].found, Err("not a valid phone number".to_owned()));
+    assert_eq!(run("+1", "null").len(), 1);
+    for wrong in ["{problem: ''}", "{problem: x, value: y}", "{value: y}", "{}", "{problem: [x]}"] {
+        let yaml = format!("phone: SMS\ncases: [{{given: {{phone: x}}, expect: {{SMS: {wrong}}}}}]");
+        assert!(complaints(&yaml).contains("{problem: words of the reason}"), "{wrong}");
+    }
 }
 
 mod properties {
@@ -629,8 +651,8 @@ mod properties {
         #[test]
         fn a_split_name_joins_to_the_name(words in prop::collection::vec("[\\p{L}'’.-]{1,8}", 1..6)) {
             let (first, last) = names::split(&words.join("  "));
-            let joined = last.map_or(first.clone(), |last| format!("{first} {last}"));
-            prop_assert_eq!(joined, words.join(" "));
+            let joined: Vec<String> = [first, last].into_iter().flatten().collect();
+            prop_assert_eq!(joined.join(" "), words.join(" "));
         }
     }
 }

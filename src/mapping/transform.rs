@@ -216,7 +216,7 @@ impl Step {
             other => Ok(other.to_string()),
         };
         Ok(match self {
-            Self::SplitName | Self::FirstName => Value::text(names::split(&text(&value)?).0),
+            Self::SplitName | Self::FirstName => names::split(&text(&value)?).0.and_then(Value::text),
             Self::LastName => names::split(&text(&value)?).1.and_then(Value::text),
             Self::Upper => Value::text(text(&value)?.to_uppercase()),
             Self::Lower => Value::text(text(&value)?.to_lowercase()),

@@ -127,6 +127,42 @@ impl SideError {
         }
     }
 
+    /// What helps, for people: said once beside the error, whose words do not contain it.
+    pub fn remedy(&self) -> Option<&'static str> {
+        let intercom = self.side == SideName::Intercom;
+        Some(match &self.kind {
+            ErrorKind::Auth(AuthProblem::BadCredentials) if intercom => {
+                "The access token is wrong or revoked. Copy it anew from Intercom's Developer Hub (your app, Configure, \
+                 Authentication) into connectors.intercom.access_token or INTERCOM_ACCESS_TOKEN. A workspace in another region \
+                 refuses it too: then set connectors.intercom.region."
+            }
+            ErrorKind::Auth(AuthProblem::BadCredentials) => {
+                "The API key is wrong or deleted. Make one in Brevo under SMTP & API, API keys (it begins with xkeysib-), and \
+                 put it into connectors.brevo.api_key or BREVO_API_KEY."
+            }
+            ErrorKind::Auth(AuthProblem::WrongRegion) => {
+                "The workspace lives in another region: set connectors.intercom.region to us, eu or au."
+            }
+            ErrorKind::Auth(AuthProblem::MissingScope) => {
+                "The app lacks a permission: in Intercom's Developer Hub, your app, Configure, Authentication, allow it to read \
+                 users and companies, conversations, and tags; then copy the new token."
+            }
+            ErrorKind::Auth(AuthProblem::BlockedIp) => {
+                "Brevo does not know the address that this machine calls from: allow it in Brevo under Security, Authorised IPs."
+            }
+            ErrorKind::Auth(AuthProblem::Plan) => "The account's plan does not include this.",
+            ErrorKind::Throttled => "The API's budget is used up; it goes on once the vendor lets us.",
+            ErrorKind::Unavailable => {
+                "Check the network and the vendor's status page; `base_url`, if the config names one. Trying again is safe."
+            }
+            ErrorKind::Malformed => {
+                "Something other than the API answered: check `base_url`, and for a proxy in between."
+            }
+            ErrorKind::NotFound => "Check `base_url`: the address answers, but is not the API's.",
+            _ => return None,
+        })
+    }
+
     /// Whether the same request may succeed later without anybody's help.
     pub fn is_transient(&self) -> bool {
         matches!(

@@ -7,7 +7,9 @@ use super::{
     lists::{self, ListBase, ListStep, ListViews},
 };
 use crate::mapping::{FieldProblem, FieldRule, Mapping, OnClear, OnDrift, Projection};
-use crate::model::{BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, Value, pack};
+use crate::model::{
+    BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, SideName, Value, pack,
+};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,28 +117,41 @@ pub struct LostValue {
     pub rule: String,
 }
 
-/// Something people should know about this person; counted and listed by kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Something people should know about this person; counted and listed by kind, with what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
     /// Brevo has another external id: kept.
-    ExternalIdDiffers,
+    ExternalIdDiffers {
+        /// Intercom's.
+        intercom: String,
+        /// What the person's Brevo contact has; `None`: nothing, because another contact has Intercom's.
+        brevo: Option<String>,
+    },
     /// The sides differ about e-mail consent, and that is accepted.
-    ConsentDiverges,
-    /// A list wants the person, but they left it or were taken off.
-    KeptOffList,
+    ConsentDiverges {
+        /// Who says that the person opted out. The other side says nothing of the kind.
+        opted_out_in: SideName,
+    },
+    /// A list wants the person, but they are not put back on it.
+    KeptOffList {
+        /// Which.
+        list: BrevoListId,
+        /// They unsubscribed from it; otherwise somebody took them off.
+        left: bool,
+    },
 }
 
 impl Notice {
-    /// All of them.
-    pub const ALL: [Self; 3] = [Self::ExternalIdDiffers, Self::ConsentDiverges, Self::KeptOffList];
+    /// All kinds.
+    pub const KINDS: [&'static str; 3] = ["external_id_differs", "consent_diverges", "kept_off_list"];
 
     /// The kind under which it is kept and counted.
-    pub fn kind(self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
-            Self::ExternalIdDiffers => "external_id_differs",
-            Self::ConsentDiverges => "consent_diverges",
-            Self::KeptOffList => "kept_off_list",
+            Self::ExternalIdDiffers { .. } => "external_id_differs",
+            Self::ConsentDiverges { .. } => "consent_diverges",
+            Self::KeptOffList { .. } => "kept_off_list",
         }
     }
 }
@@ -363,7 +378,7 @@ fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[Resolv
                 agreed
             }
             ListStep::KeptOff(agreed) => {
-                plan.notices.insert(Notice::KeptOffList);
+                plan.notices.insert(Notice::KeptOffList { list, left });
                 agreed
             }
             ListStep::Join(agreed) => {
@@ -418,7 +433,8 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
     plan.flights.may_loosen = renames || views.flights.may_loosen;
     plan.base.consent = Some(step.base);
     if step.diverges {
-        plan.notices.insert(Notice::ConsentDiverges);
+        let opted_out_in = if step.base.intercom_out { SideName::Intercom } else { SideName::Brevo };
+        plan.notices.insert(Notice::ConsentDiverges { opted_out_in });
     }
     plan.base.email = match (&plan.change.email, views.brevo) {
         (Some(new), _) => Some(new.clone()),
@@ -445,7 +461,8 @@ fn plan_external_id(plan: &mut PersonPlan, views: &PersonViews<'_>) {
     let Some(external_id) = views.external_id else { return };
     match views.brevo.map(|contact| contact.ext_id.as_deref()) {
         Some(Some(theirs)) if theirs != external_id => {
-            plan.notices.insert(Notice::ExternalIdDiffers);
+            plan.notices
+                .insert(Notice::ExternalIdDiffers { intercom: external_id.to_owned(), brevo: Some(theirs.to_owned()) });
         }
         Some(Some(_)) => {}
         Some(None) if plan.change.is_empty() => {}

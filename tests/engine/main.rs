@@ -7,6 +7,7 @@
 )]
 #![allow(missing_docs)]
 
+mod anew;
 mod confirm;
 mod crashes;
 mod dry_runs;
@@ -15,6 +16,7 @@ mod first_sync;
 mod found;
 mod harness;
 mod imports;
+mod notices;
 mod options;
 mod orders;
 mod outbox;

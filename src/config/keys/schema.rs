@@ -2,7 +2,7 @@
 
 use super::values::expected;
 use super::{Key, Kind, table::ROOT};
-use crate::mapping::ValueType;
+use crate::mapping::{ValueType, expectation};
 use serde_json::{Map, Value, json};
 
 /// JSON Schema (draft 2020-12) of a config file.
@@ -54,7 +54,7 @@ fn mapping() -> Value {
                             "properties": {
                                 "name": { "type": "string" },
                                 "given": { "type": "object" },
-                                "expect": { "type": "object" }
+                                "expect": { "type": "object", "additionalProperties": expectation() }
                             },
                             "additionalProperties": false
                         }

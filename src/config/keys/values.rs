@@ -130,11 +130,14 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
                 None => wrong(),
             }
         }),
-        Kind::Country if is_region(text) => Ok(Leaf::Text(text.to_owned())),
-        Kind::Country if is_region(&text.to_ascii_uppercase()) => {
-            Err(wrong().help(format!("Did you mean `{}`?", text.to_ascii_uppercase())))
+        Kind::Country => {
+            let capitals = text.to_ascii_uppercase();
+            match is_region(&capitals) {
+                true if capitals == *text => Ok(Leaf::Text(capitals)),
+                true => Err(wrong().help(format!("Did you mean `{capitals}`?"))),
+                false => Err(wrong()),
+            }
         }
-        Kind::Country => Err(wrong()),
         Kind::ApiVersion => match text.strip_prefix("2.").map(str::parse::<u8>) {
             Some(Ok(_)) => Ok(Leaf::Text(text.to_owned())),
             _ => Err(wrong()),

@@ -151,6 +151,11 @@ impl Directory {
         self.by_id.values()
     }
 
+    /// New contacts get ids beyond this.
+    pub(super) fn count_on_from(&mut self, id: i64) {
+        self.last_id = self.last_id.max(id);
+    }
+
     /// A new, empty contact.
     pub(super) fn create(&mut self, now: DateTime<Utc>) -> i64 {
         self.last_id += 1;

@@ -159,7 +159,7 @@ enum Landing {
 
 impl State {
     fn new_process(&mut self, name: &'static str, due: DateTime<Utc>, work: Option<Work>) -> i64 {
-        let id = self.processes.last_key_value().map_or(77, |(last, _)| *last) + 1;
+        let id = self.processes.last_key_value().map_or(self.no_process_yet, |(last, _)| *last) + 1;
         let process = Process { name, accepted: self.now, due, work, reports: BTreeMap::new() };
         self.processes.insert(id, process);
         id

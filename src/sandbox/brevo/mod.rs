@@ -1,7 +1,8 @@
 //! A stateful double of Brevo's API v3: contacts, lists, attributes, imports, companies, events and webhooks, with the
 //! behaviour that loses data for a naive client.
 //!
-//! It is deterministic: ids are counted, time is the injected clock's, and whatever looks random comes from the seed.
+//! It is deterministic: ids are counted, time is the injected clock's, and whatever looks random comes from the seed. Where
+//! ids must not come back in another life of the account, they are counted on from the clock (`new_ids_by_the_clock`).
 
 mod attributes;
 mod companies;

@@ -29,6 +29,8 @@ pub(super) struct State {
     pub(super) attributes: Vec<Attribute>,
     pub(super) lists: Lists,
     pub(super) processes: BTreeMap<i64, Process>,
+    /// The first process has the number after this.
+    pub(super) no_process_yet: i64,
     pub(super) crm: Crm,
     pub(super) events: Vec<ReceivedEvent>,
     pub(super) webhooks: Webhooks,
@@ -47,6 +49,7 @@ impl State {
             attributes: Attribute::defaults(options.language),
             lists: Lists::new(now),
             processes: BTreeMap::new(),
+            no_process_yet: 77,
             crm: Crm::new(options.seed),
             events: Vec::new(),
             webhooks: Webhooks::default(),

@@ -17,7 +17,7 @@ pub enum WebhookGeneration {
 /// How the workspace is set up.
 #[derive(Clone)]
 pub struct IntercomOptions {
-    /// The same seed, under the same clock, gives the same ids and the same world.
+    /// The same seed gives the same world with the same ids, and, under the same clock, the same ids later, too.
     pub seed: u64,
     /// The vendor's clock: `Date` headers, `updated_at`, windows.
     pub clock: Arc<dyn Clock>,

@@ -315,6 +315,8 @@ pub(super) struct State {
     pub count_cache: Option<(u64, String, usize)>,
     pub window: (i64, u32),
     pub counter: u64,
+    /// A world is being made: its ids come from the seed alone.
+    pub filling: bool,
     pub outbox: VecDeque<OutgoingWebhook>,
     pub dropped_webhooks: u64,
     pub webhooks_on: bool,
@@ -377,11 +379,16 @@ impl State {
         mix(self.options.seed.wrapping_add(step.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
     }
 
-    /// 24 hexadecimal digits that begin with the time, as the vendor's do.
+    /// 24 hexadecimal digits that begin with the time, as the vendor's do. In a world that is being made it is a time of
+    /// its own, in which a second passes with each id, so that the seed alone decides.
     pub(super) fn object_id(&mut self, at_ms: i64) -> String {
-        let seconds = u64::try_from(at_ms.div_euclid(1000)).unwrap_or(0) & 0xffff_ffff;
-        let place = mix(self.options.seed) & 0xff_ffff_ffff;
         let count = self.next() & 0xff_ffff;
+        let seconds = if self.filling {
+            0x6500_0000 + count
+        } else {
+            u64::try_from(at_ms.div_euclid(1000)).unwrap_or(0) & 0xffff_ffff
+        };
+        let place = mix(self.options.seed) & 0xff_ffff_ffff;
         format!("{seconds:08x}{place:010x}{count:06x}")
     }
 

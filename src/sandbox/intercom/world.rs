@@ -7,6 +7,7 @@ use super::state::{
     Statistics, mix,
 };
 use super::{attributes, companies};
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
 /// How the world is mixed: shares are from 0 to 1.
@@ -235,18 +236,39 @@ impl Dice {
 }
 
 impl IntercomSandbox {
-    /// Adds `n` contacts with companies, tags and conversations, the same for the same seed and clock. No
-    /// notifications are queued, and search knows all of it at once.
+    /// Adds `n` contacts with companies, tags and conversations, the same for the same seed but for their times, which go
+    /// by the clock. No notifications are queued, and search knows all of it at once.
     pub fn world(&self, seed: u64, n: usize) -> Truth {
         self.world_with(seed, n, &WorldOptions::default())
     }
 
     /// As [`Self::world`], mixed differently.
     pub fn world_with(&self, seed: u64, n: usize, options: &WorldOptions) -> Truth {
+        self.fill(|state| {
+            let now = state.now_ms;
+            fill(state, seed, n, options, Times { now, awake: now.div_euclid(1000) + 86_400 });
+        })
+    }
+
+    /// As [`Self::world`], but nothing in it has happened since `end` (or since now, if that is earlier): whenever it is
+    /// made, it is the same to the second. What is made later gets ids that no world made at another time gives.
+    pub fn world_until(&self, end: DateTime<Utc>, seed: u64, n: usize) -> Truth {
+        self.fill(|state| {
+            let now = state.now_ms.min(end.timestamp_millis());
+            // Who is snoozed stays so: waking up is a change of its own.
+            let times = Times { now, awake: now.div_euclid(1000) + 3_650 * 86_400 };
+            fill(state, seed, n, &WorldOptions::default(), times);
+            state.counter = state.counter.max(u64::try_from(state.now_ms).unwrap_or(0));
+        })
+    }
+
+    fn fill(&self, make: impl FnOnce(&mut State)) -> Truth {
         {
             let mut state = self.lock();
             let on = std::mem::replace(&mut state.webhooks_on, false);
-            fill(&mut state, seed, n, options);
+            state.filling = true;
+            make(&mut state);
+            state.filling = false;
             state.webhooks_on = on;
         }
         self.truth()
@@ -258,7 +280,14 @@ impl IntercomSandbox {
     }
 }
 
-fn fill(state: &mut State, seed: u64, n: usize, options: &WorldOptions) {
+/// When the world's past ends, in milliseconds, and when those who are snoozed wake up, in seconds.
+#[derive(Clone, Copy)]
+struct Times {
+    now: i64,
+    awake: i64,
+}
+
+fn fill(state: &mut State, seed: u64, n: usize, options: &WorldOptions, times: Times) {
     let mut dice = Dice(mix(seed));
     for (name, data_type, values) in [
         ("plan_tier", "string", &[][..]),
@@ -273,11 +302,11 @@ fn fill(state: &mut State, seed: u64, n: usize, options: &WorldOptions) {
     }
     let tags: Vec<String> = TAGS.iter().map(|name| state.tag_named(name)).collect();
     let company_ids =
-        fill_companies(state, &mut dice, seed, (n / 20).clamp(1, 20_000).max(if n >= 30 { 12 } else { 1 }));
+        fill_companies(state, &mut dice, seed, (n / 20).clamp(1, 20_000).max(if n >= 30 { 12 } else { 1 }), times.now);
     let first = state.contacts.len();
     let mut emails: Vec<String> = Vec::new();
     let mut phones: Vec<String> = Vec::new();
-    let now = state.now_ms;
+    let now = times.now;
     let oldest = now - options.days.max(1) * 86_400_000;
     // A batch job touched a twentieth of them in the same second.
     let batch = now - 3 * 86_400_000;
@@ -348,7 +377,7 @@ fn fill(state: &mut State, seed: u64, n: usize, options: &WorldOptions) {
         if !archived && dice.hits(options.conversations) {
             let many = if dice.hits(0.2) { 3 } else { 1 };
             for _ in 0..many {
-                converse(state, &mut dice, slot, created, now, &tags);
+                converse(state, &mut dice, slot, created, times, &tags);
             }
         }
     }
@@ -417,9 +446,9 @@ fn put_tags(contact: &mut Contact, dice: &mut Dice, options: &WorldOptions, tags
         .collect();
 }
 
-fn fill_companies(state: &mut State, dice: &mut Dice, seed: u64, count: usize) -> Vec<String> {
+fn fill_companies(state: &mut State, dice: &mut Dice, seed: u64, count: usize, now_ms: i64) -> Vec<String> {
     attributes::define(state, "company", "segment_code", "string", Vec::new()).ok(); // there already in a second world
-    let now = state.now();
+    let now = now_ms.div_euclid(1000);
     let mut ids = Vec::with_capacity(count);
     for place in 0..count {
         let name = format!("{} {} {place}", dice.pick(&LAST, ""), dice.pick(&["GmbH", "Inc", "SARL", "& Sons"], "Inc"));
@@ -447,6 +476,7 @@ fn fill_companies(state: &mut State, dice: &mut Dice, seed: u64, count: usize) -
         if let Ok(id) = companies::upsert(state, &fields) {
             if let Some(company) = state.companies.get_mut(&id) {
                 company.session_count = dice.between(0, 900);
+                (company.created, company.updated) = (now_ms, now_ms);
             }
             ids.push(id);
         }
@@ -454,7 +484,8 @@ fn fill_companies(state: &mut State, dice: &mut Dice, seed: u64, count: usize) -
     ids
 }
 
-fn converse(state: &mut State, dice: &mut Dice, slot: Slot, contact_created: i64, now: i64, tags: &[String]) {
+fn converse(state: &mut State, dice: &mut Dice, slot: Slot, contact_created: i64, times: Times, tags: &[String]) {
+    let now = times.now;
     let created = dice.between(contact_created, now - 1_800_000);
     let updated = dice.between(created, now - 60_000);
     let (start, last) = (created.div_euclid(1000), updated.div_euclid(1000));
@@ -490,7 +521,7 @@ fn converse(state: &mut State, dice: &mut Dice, slot: Slot, contact_created: i64
         read: dice.hits(0.7),
         priority: dice.hits(0.1),
         waiting_since: (standing == ConversationState::Open).then_some(last),
-        snoozed_until: (standing == ConversationState::Snoozed).then(|| now.div_euclid(1000) + 86_400),
+        snoozed_until: (standing == ConversationState::Snoozed).then_some(times.awake),
         admin_assignee: dice.hits(0.6).then_some(FIRST_ADMIN),
         tags: if dice.hits(0.3) {
             tags.get(dice.below(tags.len()))

@@ -1,0 +1,22 @@
+//! The program as its users run it: the real binary, its output, its exit codes, against both sandboxes over sockets. One
+//! file per command.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "this whole file is a test; clippy only knows functions marked so"
+)]
+
+mod command_line;
+mod config;
+mod demo;
+mod json;
+mod mapping;
+mod notices;
+#[cfg(unix)]
+mod run;
+mod sandbox;
+mod state;
+mod sync;
+mod test;
+mod world;
