@@ -431,7 +431,10 @@ impl End<'_> {
             };
             let wrong = match kind.as_str() {
                 "deleted_in_intercom" | "archived_in_intercom" | "missing_in_intercom" => true,
-                "brevo_contact_gone" => !self.model.cards.values().any(|card| in_brevo(&card)),
+                // An exchange may give somebody a contact that is gone.
+                "brevo_contact_gone" => {
+                    person.addresses.len() == 1 && !self.model.cards.values().any(|card| in_brevo(&card))
+                }
                 _ => false,
             };
             if wrong {
