@@ -68,7 +68,7 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 enum Found {
     /// At this seed, with these words.
     At(u64, String),
-    NotFound(String),
+    Nowhere(String),
     DoesNotBuild(String),
 }
 
@@ -110,7 +110,7 @@ fn try_one(mutant: &Mutant, options: &Options, root: &Path, target: &Path) -> Re
         Some(Found::At(seed.parse().ok()?, words.trim().to_owned()))
     });
     let last = told.lines().last().unwrap_or_default().to_owned();
-    Ok(seed.unwrap_or(Found::NotFound(last)))
+    Ok(seed.unwrap_or(Found::Nowhere(last)))
 }
 
 fn main() -> ExitCode {
@@ -130,7 +130,7 @@ fn main() -> ExitCode {
         let found = try_one(mutant, &options, &root, &target);
         let (at, by) = match found {
             Ok(Found::At(seed, words)) => (seed.to_string(), words.chars().take(110).collect()),
-            Ok(Found::NotFound(last)) => ("**not found**".to_owned(), last),
+            Ok(Found::Nowhere(last)) => ("**not found**".to_owned(), last),
             Ok(Found::DoesNotBuild(why)) => ("**does not build**".to_owned(), why.chars().take(2_000).collect()),
             Err(why) => ("**not tried**".to_owned(), why),
         };

@@ -152,8 +152,8 @@ impl Card {
                 continue;
             }
             let earlier = self.edited.remove(&name).map(|edited| edited.was_ours);
-            let ours = self.ours.remove(&name) && old.is_some_and(|old| !old.is_null() && *old != Value::from(""));
-            if let Some(value) = new.filter(|new| !new.is_null() && **new != Value::from("")) {
+            let ours = self.ours.remove(&name) && old.is_some_and(|old| !old.is_null() && old != "");
+            if let Some(value) = new.filter(|new| !new.is_null() && **new != "") {
                 let was_ours = earlier.unwrap_or(ours);
                 self.edited.insert(name, Edited { value: value.clone(), was_ours, told: None });
             }
