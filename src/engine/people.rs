@@ -266,7 +266,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     }
     let mut flights = flights_of(&link)?;
     // A row that lands late may lift a blocklisting: that is not the person's own opt-in.
-    flights.may_loosen |= tx.may_land_late(id)?;
+    flights.may_loosen |= link.brevo_id.map_or(Ok(false), |contact| tx.may_land_late(contact))?;
     let primary = primary.contact.id.clone();
     let Some(contact) = rows.into_iter().map(|row| row.contact).find(|contact| contact.id == primary) else {
         return Ok(None);

@@ -247,7 +247,7 @@ const STEPS: &[M<'_>] = &[M::up(
     );
     CREATE INDEX imports_open ON imports(id) WHERE state <> 'done';
     -- People on whom a row of an update import that was given up may still land.
-    CREATE TABLE late_rows (link INTEGER PRIMARY KEY, until INTEGER NOT NULL);
+    CREATE TABLE late_rows (brevo_id INTEGER PRIMARY KEY, until INTEGER NOT NULL);
 
     -- What a vendor refused: one row a record and field.
     CREATE TABLE failures (

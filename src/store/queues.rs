@@ -307,20 +307,21 @@ impl Tx<'_> {
         Ok(last.map(instant))
     }
 
-    /// A row of an update import that was given up may still land, and undo what was written since.
-    pub fn put_late_row(&self, link: i64, until: DateTime<Utc>) -> Result<()> {
+    /// A row of an update import that was given up may still land, and undo what was written since. It lands on the
+    /// contact, whosever that is by then.
+    pub fn put_late_row(&self, contact: BrevoContactId, until: DateTime<Utc>) -> Result<()> {
         self.0
-            .prepare_cached("INSERT OR REPLACE INTO late_rows (link, until) VALUES (?1, ?2)")?
-            .execute(params![link, millis(until)])?;
+            .prepare_cached("INSERT OR REPLACE INTO late_rows (brevo_id, until) VALUES (?1, ?2)")?
+            .execute(params![contact.get(), millis(until)])?;
         Ok(())
     }
 
-    /// Whether a row of an import may still land on this person.
-    pub fn may_land_late(&self, link: i64) -> Result<bool> {
+    /// Whether a row of an import may still land on this contact.
+    pub fn may_land_late(&self, contact: BrevoContactId) -> Result<bool> {
         Ok(self
             .0
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM late_rows WHERE link = ?1)")?
-            .query_row([link], |row| row.get(0))?)
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM late_rows WHERE brevo_id = ?1)")?
+            .query_row([contact.get()], |row| row.get(0))?)
     }
 
     /// Forgets rows that land no more.

@@ -106,7 +106,12 @@ pub(super) fn contact_changed(state: &mut State, slot: Slot, before: &Contact) {
         });
         queue(state, topic, item);
     }
+    if after.sms_unsubscribed && !before.sms_unsubscribed {
+        let item = json!({"type": "contact_unsubscribe", "contact": full(state, slot), "created_at": state.now()});
+        queue(state, "contact.unsubscribed_from_sms", item);
+    }
     let rest = Contact {
+        sms_unsubscribed: before.sms_unsubscribed,
         email: before.email.clone(),
         unsubscribed: before.unsubscribed,
         updated: before.updated,
