@@ -7,8 +7,11 @@
 
 use super::observe::{QueuedEvent, from_json};
 use super::{Connection, EngineError};
-use crate::model::{Answer, BrevoContactId, ErrorKind, OutgoingEvent, Priority, SideError, SideName, Write};
-use crate::store::links::LinkState;
+use crate::model::{
+    Answer, BrevoContactId, ErrorKind, IntercomContactId, OutgoingEvent, Priority, SideError, SideName, Write,
+};
+use crate::store::contacts::ContactState;
+use crate::store::links::{LinkRow, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::queues::OutboxRow;
 use crate::store::{Result as Stored, Tx};
@@ -172,8 +175,7 @@ fn only_this(problem: crate::model::AuthProblem) -> bool {
 
 /// An event with its person's Brevo contact; `None`: it waits, or is given up.
 fn addressed(tx: &Tx<'_>, row: OutboxRow, now: DateTime<Utc>) -> Stored<Option<(OutboxRow, OutgoingEvent)>> {
-    let link = tx.intercom_contact(&row.contact)?.and_then(|contact| contact.link);
-    let link = link.map(|link| tx.link(link)).transpose()?.flatten();
+    let link = link_of(tx, &row.contact)?;
     let contact = link
         .as_ref()
         .and_then(|link| link.brevo_id.filter(|_| link.import.is_none() && link.state != LinkState::BrevoGone));
@@ -191,6 +193,22 @@ fn addressed(tx: &Tx<'_>, row: OutboxRow, now: DateTime<Utc>) -> Stored<Option<(
             Ok(None)
         }
     }
+}
+
+/// The link of the person that a contact is by now: who was merged (a lead without an address, say, who signed in) is the
+/// survivor, and would never become a contact in Brevo.
+fn link_of(tx: &Tx<'_>, contact: &IntercomContactId) -> Stored<Option<LinkRow>> {
+    const LONGEST: usize = 10;
+    let (mut id, mut link) = (contact.clone(), None);
+    for _ in 0..LONGEST {
+        let Some(row) = tx.intercom_contact(&id)? else { break };
+        link = row.link.map(|own| tx.link(own)).transpose()?.flatten().or(link);
+        match row.merged_into.filter(|_| row.state == ContactState::Merged) {
+            Some(survivor) => id = survivor,
+            None => break,
+        }
+    }
+    Ok(link)
 }
 
 fn event_of(row: OutboxRow, contact: BrevoContactId) -> Stored<(OutboxRow, OutgoingEvent)> {

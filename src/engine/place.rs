@@ -1,6 +1,6 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
-use super::observe::{base_of, flights_of, new_opt_out, settle_as};
+use super::observe::{base_of, flights_of, new_opt_out, settle_as, subject_of};
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
@@ -165,6 +165,12 @@ fn link_newcomer(
     };
     if let Some(email) = &contact.email {
         take_up_left_behind(tx, email)?;
+        if let Some(held) = tx.link_by_email(email)?.filter(is_gone_elsewhere)
+            && moves_to(tx, &held)?.is_some_and(|to| to != *email)
+        {
+            // Who was deleted goes first, and takes the tombstone out of the way.
+            return Ok(false);
+        }
     }
     let phone = match (settings.without_email, &contact.email, contact.fields.get("phone")) {
         (WithoutEmail::ByPhone, None, Some(phone)) => {
@@ -251,6 +257,12 @@ fn take_up_left_behind(tx: &Tx<'_>, email: &Email) -> Result<()> {
         tx.set_rename(link.id, None)?;
     }
     Ok(())
+}
+
+/// The person's contact was deleted in Brevo and never showed the address that they have by now. Nothing of that address
+/// was deleted there: it is no tombstone for whoever comes to it after them.
+fn is_gone_elsewhere(link: &LinkRow) -> bool {
+    link.state == LinkState::BrevoGone && link.rename_to.is_some() && link.rename_to == link.email
 }
 
 fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Result<()> {
@@ -425,8 +437,13 @@ fn moved(
             let consent = link_consent(link)?;
             tx.set_member(&row.contact.id, None, false)?;
             if !elect(tx, link.id)? {
+                if is_gone_elsewhere(link) {
+                    tx.set_link_email(link.id, None)?;
+                    tx.set_rename(link.id, None)?;
+                }
                 tx.set_link_state(link.id, LinkState::Left)?;
                 tx.give_up(link.id)?;
+                tx.clear_notice("brevo_contact_gone", &format!("contact {}", row.contact.id))?;
             }
             join(tx, &row.contact.id, other, dirty)?;
             carry_consent(tx, &row.contact.id, consent)?;
@@ -543,6 +560,15 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
         take_over(tx, link, &own, &theirs, partner)?;
         // A contact that was still to be given the address goes on to be given it: it shows neither of the two.
         tx.set_rename(link.id, partner.rename_to.as_ref())?;
+        if is_gone_elsewhere(partner) {
+            // Whom that was of has the other contact now, and this one's person was never deleted.
+            tx.set_brevo(link.id, None)?;
+            tx.set_rename(link.id, None)?;
+        }
+        if link.state == LinkState::BrevoGone && partner.state != LinkState::BrevoGone {
+            tx.clear_notice("brevo_contact_gone", &subject_of(tx, link)?)?;
+            tx.set_link_state(link.id, LinkState::Active)?;
+        }
     }
     Ok(())
 }

@@ -306,3 +306,47 @@ async fn a_rename_that_was_still_to_come_is_not_forgotten_in_an_exchange() {
     assert_eq!(names, [Some(json!("Bob")), Some(json!("Ann"))]);
     assert_eq!(world.brevo.contact_count(), 2);
 }
+
+/// Ann's contact was deleted in Brevo, and she has another address since. Then she exchanges addresses with somebody whose
+/// contact is there.
+async fn who_takes_the_address_of_somebody_deleted(shared: bool) {
+    let world = World::new(CONFIG);
+    let lead = |email: &str, name: &str| ContactSeed { lead: true, ..user(email, name) };
+    let ann = world.intercom.create_contact(lead("ann@example.com", "Ann"));
+    let jim = shared.then(|| world.intercom.create_contact(lead("joe@example.com", "Jim")));
+    let joe = world.intercom.create_contact(lead("joe@example.com", "Joe"));
+    minutes(10).await;
+    world.sync().await;
+    minutes(20).await;
+    world.brevo.delete("ann@example.com");
+    world.full().await;
+    world.intercom.set_email(&ann, Some("new@example.com")).unwrap();
+    minutes(20).await;
+    world.full().await;
+    assert!(world.brevo.contact_by_email("new@example.com").is_none(), "Ann is gone");
+    world.intercom.set_email(&ann, Some("joe@example.com")).unwrap();
+    world.intercom.set_email(&joe, Some("new@example.com")).unwrap();
+    for _ in 0..2 {
+        minutes(20).await;
+        world.sync().await;
+    }
+    assert_eq!(world.attribute("new@example.com", "FIRSTNAME"), Some(json!("Joe")), "Joe was never deleted");
+    let speaks = if jim.is_some() { "Jim" } else { "Ann" };
+    assert_eq!(world.attribute("joe@example.com", "FIRSTNAME"), Some(json!(speaks)));
+    let counts = world.store.read(|tx| tx.counts()).await.unwrap();
+    assert_eq!(counts.notices.get("brevo_contact_gone"), None, "{:?}", counts.notices);
+    let writes = world.brevo_writes();
+    minutes(20).await;
+    world.full().await;
+    assert_eq!(world.brevo_writes(), writes);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_with_somebody_deleted_deletes_nobody() {
+    who_takes_the_address_of_somebody_deleted(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_a_deleted_contact_never_had_is_free() {
+    who_takes_the_address_of_somebody_deleted(true).await;
+}

@@ -191,3 +191,26 @@ async fn events_that_wait_for_their_people_hold_up_no_others() {
     world.sync().await;
     assert_eq!(world.brevo.events().len(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_lead_did_before_they_were_merged_is_told_of_the_survivor() {
+    let world = World::new(CONFIG);
+    with_conversations(&world, 0).await;
+    let jane = world.intercom.contact_ids()[0].clone();
+    // Nobody can be found or made in Brevo by this one.
+    let visitor = world.intercom.create_contact(ContactSeed { lead: true, ..ContactSeed::default() });
+    seconds(600).await;
+    world.intercom.open_conversation(&visitor, "help").unwrap();
+    seconds(600).await;
+    world.sync().await;
+    assert_eq!(world.brevo.events().len(), 0, "it waits");
+    world.intercom.merge(&visitor, &jane).unwrap();
+    for _ in 0..3 {
+        seconds(1_200).await;
+        world.full().await;
+    }
+    let events = world.brevo.events();
+    let hers = world.brevo.contact_by_email("jane@example.com").unwrap().id;
+    assert_eq!(events.iter().map(|event| event.contact_id).collect::<Vec<_>>(), [Some(hers)]);
+    assert_eq!(world.store.read(|tx| tx.count_outbox()).await.unwrap(), 0);
+}

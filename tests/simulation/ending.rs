@@ -425,16 +425,16 @@ impl End<'_> {
             let Some(person) = self.model.people.get(id).filter(|person| person.live && !person.was_away) else {
                 continue;
             };
-            let in_brevo = |card: &&Card| {
-                card.addresses.iter().any(|address| person.addresses.contains(address))
-                    && (card.gone || card.renamed_by_hand)
+            // The contact that was deleted (or wandered off) had shown an address of theirs, or of somebody who shared an
+            // address with them: those are one person in Brevo.
+            let shared = person.shared_with.iter().filter_map(|id| self.model.people.get(id));
+            let theirs: BTreeSet<&String> = shared.chain([person]).flat_map(|person| person.addresses.iter()).collect();
+            let was_there = |card: &Card| {
+                (card.gone || card.renamed_by_hand) && card.addresses.iter().any(|address| theirs.contains(address))
             };
             let wrong = match kind.as_str() {
                 "deleted_in_intercom" | "archived_in_intercom" | "missing_in_intercom" => true,
-                // An exchange may give somebody a contact that is gone.
-                "brevo_contact_gone" => {
-                    person.addresses.len() == 1 && !self.model.cards.values().any(|card| in_brevo(&card))
-                }
+                "brevo_contact_gone" => !self.model.cards.values().any(was_there),
                 _ => false,
             };
             if wrong {

@@ -28,7 +28,7 @@ pub enum Cause {
 }
 
 /// How long before a write the engine may last have looked. Neither vendor can write "only if unchanged".
-const GAP: i64 = 60_000;
+pub const GAP: i64 = 60_000;
 
 /// An Intercom contact.
 #[derive(Debug, Clone, Default)]
@@ -48,6 +48,8 @@ pub struct Person {
     pub told_out: Option<i64>,
     /// A notification that says so was answered with 2xx.
     pub acknowledged_out: bool,
+    /// Who has ever had an address at the same time.
+    pub shared_with: BTreeSet<String>,
     /// When it came to its present address.
     pub here_since: i64,
     /// When the engine was first told of that.
@@ -103,6 +105,8 @@ pub struct Card {
     pub told_out: Option<i64>,
     /// When we first wrote it: from then on it is linked for sure.
     pub ours_since: Option<i64>,
+    /// When the engine was first shown it under the address that it has.
+    pub told_here: Option<i64>,
     /// The flag went without the person's saying so.
     pub loosened: Option<i64>,
     edited: BTreeMap<String, Edited>,
@@ -117,9 +121,48 @@ pub struct Card {
     pub put_back: BTreeSet<i64>,
 }
 
+/// Something that happened in a conversation, once: Brevo is to be told of it under a name made of `kind` and `mark`.
+#[derive(Debug, Clone)]
+pub struct Happening {
+    pub kind: &'static str,
+    /// When it began or was closed last, until when it is put off (all in seconds), or its rating.
+    pub mark: i64,
+    pub at: i64,
+    /// Whose conversation it was then.
+    pub contacts: BTreeSet<String>,
+    /// A notification that shows it was answered with 2xx.
+    pub acknowledged: bool,
+}
+
+/// An instant as the API shows it, or as some notifications do.
+fn seconds(at: &Value) -> Option<i64> {
+    let text = || Some(chrono::DateTime::parse_from_rfc3339(at.as_str()?).ok()?.timestamp());
+    at.as_i64().or_else(text)
+}
+
+/// Whose a conversation is.
+pub fn contacts_of(shown: &Value) -> BTreeSet<String> {
+    let contacts = shown["contacts"]["contacts"].as_array().into_iter().flatten();
+    contacts.filter_map(|contact| contact["id"].as_str().map(str::to_owned)).collect()
+}
+
+/// What a conversation shows of what has happened in it: kinds and marks.
+pub fn happened(shown: &Value) -> Vec<(&'static str, i64)> {
+    let until = seconds(&shown["snoozed_until"]).filter(|_| shown["state"] == "snoozed");
+    let all = [
+        ("created", seconds(&shown["created_at"])),
+        ("closed", seconds(&shown["statistics"]["last_close_at"])),
+        ("snoozed", until),
+        ("rated", shown["conversation_rating"]["rating"].as_i64()),
+    ];
+    all.into_iter().filter_map(|(kind, mark)| Some((kind, mark?))).collect()
+}
+
 #[derive(Default)]
 pub struct Model {
     pub people: BTreeMap<String, Person>,
+    /// What happened in conversations, by their ids.
+    pub talks: BTreeMap<String, Vec<Happening>>,
     pub cards: BTreeMap<i64, Card>,
     /// Who has ever had an address.
     pub holders: BTreeMap<String, BTreeSet<String>>,
@@ -209,6 +252,16 @@ impl Model {
     /// A notification that was made at this time was answered with 2xx.
     pub fn acknowledged(&mut self, topic: &str, body: &[u8], made_at: i64, now: i64) {
         self.acknowledged += 1;
+        if topic.starts_with("conversation.")
+            && let Ok(body) = serde_json::from_slice::<Value>(body)
+        {
+            let item = &body["data"]["item"];
+            let shown = if item["conversation"].is_object() { &item["conversation"] } else { item };
+            let shows = happened(shown);
+            for known in shown["id"].as_str().and_then(|id| self.talks.get_mut(id)).into_iter().flatten() {
+                known.acknowledged |= shows.contains(&(known.kind, known.mark));
+            }
+        }
         if topic.starts_with("contact.")
             && let Ok(body) = serde_json::from_slice::<Value>(body)
         {
@@ -242,6 +295,9 @@ impl Model {
         for shown in many.unwrap_or_else(|| vec![body]) {
             if is_brevo {
                 let Some(card) = shown["id"].as_i64().and_then(|id| self.cards.get_mut(&id)) else { continue };
+                if shown["email"].as_str().map(normal) == card.now.email.as_deref().map(normal) {
+                    card.told_here.get_or_insert(now);
+                }
                 if shown["emailBlacklisted"] == true && card.now.email_blacklisted {
                     card.told_out.get_or_insert(now);
                 }
@@ -308,6 +364,17 @@ impl Model {
     }
 
     pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, now: i64) {
+        let mut shared = Vec::new();
+        for id in intercom.conversation_ids() {
+            let Some(shown) = intercom.conversation(&id) else { continue };
+            let known = self.talks.entry(id).or_default();
+            for (kind, mark) in happened(&shown) {
+                if !known.iter().any(|earlier| (earlier.kind, earlier.mark) == (kind, mark)) {
+                    let contacts = contacts_of(&shown);
+                    known.push(Happening { kind, mark, at: now, contacts, acknowledged: false });
+                }
+            }
+        }
         let live: BTreeSet<String> = intercom.contact_ids().into_iter().collect();
         let known: BTreeSet<String> = live.iter().cloned().chain(self.people.keys().cloned()).collect();
         for id in known {
@@ -355,11 +422,27 @@ impl Model {
             }
             person.out = out;
         }
+        for holders in self.holders.values() {
+            let here = |id: &&String| self.people.get(*id).is_some_and(|person| person.live);
+            let emails = |id: &String| self.people.get(id).and_then(|person| person.email.clone());
+            let present: Vec<&String> = holders.iter().filter(here).collect();
+            for (one, other) in present.iter().flat_map(|one| present.iter().map(move |other| (*one, *other))) {
+                if one != other && emails(one) == emails(other) {
+                    shared.push((one.clone(), other.clone()));
+                }
+            }
+        }
+        for (one, other) in shared {
+            self.people.entry(one).or_default().shared_with.insert(other);
+        }
     }
 
     fn changed(card: &mut Card, contact: &Contact, cause: &Cause, import_left: i64, now: i64, found: &mut Found) {
         let before = std::mem::replace(&mut card.now, contact.clone());
         card.addresses.extend(contact.email.as_deref().map(normal));
+        if before.email != contact.email {
+            card.told_here = None;
+        }
         if !matches!(cause, Cause::Hand(_)) {
             card.ours_since.get_or_insert(now);
         }
@@ -460,6 +543,7 @@ impl Model {
             out_at: now,
             told_out: (!by_hand && contact.email_blacklisted).then_some(now),
             ours_since: (!by_hand).then_some(now),
+            told_here: (!by_hand).then_some(now),
             loosened: None,
             edited: BTreeMap::new(),
             ours: if by_hand { BTreeSet::new() } else { contact.attributes.keys().cloned().collect() },
