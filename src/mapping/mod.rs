@@ -5,7 +5,9 @@
 
 mod cases;
 mod convert;
+mod direction;
 mod expression;
+mod inverse;
 mod misfit;
 mod names;
 mod nearest;
@@ -18,6 +20,7 @@ mod schema;
 mod transform;
 
 pub use cases::{Case, CaseFailure, CaseResult, Expected, run_cases};
+pub use direction::{Direction, OnConflict, unwritable};
 pub use expression::Expression;
 pub use misfit::{About, Misfit, Spot};
 pub use nearest::nearest;

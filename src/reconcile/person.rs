@@ -3,15 +3,17 @@
 
 use super::{
     consent::{self, ConsentBase, ConsentViews},
-    fields::{self, Cells, Clear, Drift, FieldBase, FieldStep, FieldViews, InFlight},
+    fields::{self, Cells, Clear, Drift, FieldBase, FieldStep, FieldViews, Flow, InFlight, Wins},
     lists::{self, ListBase, ListStep, ListViews},
 };
-use crate::mapping::{FieldProblem, FieldRule, Mapping, OnClear, OnDrift, Projection};
+use super::newest::Span;
+use crate::mapping::{Direction, FieldProblem, FieldRule, Mapping, OnClear, OnConflict, OnDrift, Projection};
 use crate::model::{
-    BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, SideName, Value, pack,
+    BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, SideName, Sides, Value, pack,
 };
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What both sides agreed on about one person.
@@ -40,10 +42,10 @@ pub struct Base {
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 #[cbor(context_bound = "pack::Words")]
 pub struct Flights {
-    /// Fields.
+    /// Fields, by the side that they were written to.
     #[n(0)]
     #[cbor(with = "pack::by_word")]
-    pub fields: BTreeMap<String, InFlight>,
+    pub fields: BTreeMap<String, Sides<Option<InFlight>>>,
     /// Lists joined (`true`) or left.
     #[n(1)]
     pub lists: BTreeMap<BrevoListId, bool>,
@@ -65,6 +67,11 @@ impl Flights {
     /// Nothing is on its way.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What is on its way to this side for a rule.
+    pub fn field(&self, side: SideName, key: &str) -> Option<&InFlight> {
+        self.fields.get(key).and_then(|writes| writes[side].as_ref())
     }
 }
 
@@ -89,6 +96,8 @@ pub struct PersonViews<'a> {
     pub rename_to: Option<&'a Email>,
     /// Rules that must not be written for this person: a value that Brevo refuses because another contact owns it.
     pub quarantined: &'a BTreeMap<String, String>,
+    /// When each side changed last, as far as that is known: for fields whose newest value stands.
+    pub changed: Sides<Option<Span>>,
     /// Whether drift is restored.
     pub sweep: bool,
     /// What is known of Brevo may be from long before what is known of Intercom: no full read has just shown it.
@@ -104,11 +113,13 @@ pub struct ResolvedList<'a> {
     pub list: BrevoListId,
 }
 
-/// A value of Brevo's that a plan replaces although nobody had agreed to it.
+/// A value that a plan replaces although nobody had agreed to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LostValue {
     /// The rule's key.
     pub field: String,
+    /// Where it stood.
+    pub side: SideName,
     /// What stood there.
     pub lost: Cells,
     /// What replaces it.
@@ -159,8 +170,10 @@ impl Notice {
 /// What to do for one person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonPlan {
-    /// What to send; empty when nothing is to be written.
+    /// What to send to Brevo; empty when nothing is to be written there.
     pub change: ContactChange,
+    /// What to set in the primary Intercom contact, by path: a value sets, `None` clears.
+    pub intercom: BTreeMap<String, Option<Value>>,
     /// Base once it is accepted (and at once, where nothing is written).
     pub base: Base,
     /// What is on its way once it leaves.
@@ -180,7 +193,7 @@ pub struct PersonPlan {
 impl PersonPlan {
     /// Nothing is to be sent.
     pub fn writes_nothing(&self) -> bool {
-        self.change.is_empty()
+        self.change.is_empty() && self.intercom.is_empty()
     }
 
     /// Only what this says about consent, for a contact that Brevo refuses to change otherwise: an opt-out waits for
@@ -194,6 +207,7 @@ impl PersonPlan {
                 sms_opted_out: change.sms_opted_out,
                 ..ContactChange::default()
             },
+            intercom: BTreeMap::new(),
             base: Base { consent: base.consent, sms: base.sms, ..before.clone() },
             flights: Flights { opted_out: flights.opted_out, ..watched.clone() },
             lost: Vec::new(),
@@ -229,6 +243,7 @@ const UNIQUE_ATTRIBUTES: [&str; 3] = ["SMS", "WHATSAPP", "LANDLINE_NUMBER"];
 pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[ResolvedList<'_>]) -> PersonPlan {
     let mut plan = PersonPlan {
         change: ContactChange::default(),
+        intercom: BTreeMap::new(),
         base: Base { email: views.base.email.clone(), ..Base::default() },
         flights: Flights { email: views.email.filter(|_| views.brevo.is_none()).cloned(), ..Flights::default() },
         lost: Vec::new(),
@@ -254,38 +269,70 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
 
 fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) {
     let base = views.base.fields.get(&rule.key);
-    let in_flight = views.flights.fields.get(&rule.key);
+    let in_flight = Sides::from_fn(|side| views.flights.field(side, &rule.key));
+    let blank = || vec![None; rule.targets.len()];
+    // What is on its way counts as having landed, also for what is made of it.
+    let mut record = Cow::Borrowed(views.record);
+    if let Some(write) = in_flight.intercom {
+        rule.put_source(record.to_mut(), write.sent.first().cloned().flatten());
+    }
+    let brevo = views.brevo.map_or_else(blank, |contact| rule.observed(&contact.attributes));
+    let mut made = Sides { intercom: Projection::NotApplicable, brevo: rule.project(&record) };
+    if made.brevo != Projection::NotApplicable && rule.direction != Direction::IntercomToBrevo {
+        made.intercom = rule.restore(in_flight.brevo.map_or(&brevo, |write| &write.sent), &record);
+    }
+    let flow = match rule.direction {
+        Direction::IntercomToBrevo => Flow::From(SideName::Intercom),
+        Direction::BrevoToIntercom => Flow::From(SideName::Brevo),
+        Direction::Both => Flow::Both(match rule.on_conflict {
+            OnConflict::Newest => Wins::Newest { tie: rule.tie },
+            OnConflict::Intercom => Wins::Always(SideName::Intercom),
+            OnConflict::Brevo => Wins::Always(SideName::Brevo),
+        }),
+    };
     let keep = |plan: &mut PersonPlan| {
         if let Some(base) = base {
             plan.base.fields.insert(rule.key.clone(), base.clone());
         }
-        if let Some(in_flight) = in_flight {
-            plan.flights.fields.insert(rule.key.clone(), in_flight.clone());
+        if let Some(writes) = views.flights.fields.get(&rule.key) {
+            plan.flights.fields.insert(rule.key.clone(), writes.clone());
         }
     };
-    let desired = match rule.project(views.record) {
-        Projection::NotApplicable => return keep(plan),
-        Projection::Problem(problem) => {
-            plan.problems.insert(rule.key.clone(), problem);
-            return keep(plan);
+    let cells = |side: SideName| match &made[side] {
+        Projection::Cells(cells) => Some(cells.clone()),
+        Projection::NotApplicable | Projection::Problem(_) => None,
+    };
+    let desired = match flow {
+        Flow::From(source) => {
+            let to = source.other();
+            match &made[to] {
+                Projection::NotApplicable => return keep(plan),
+                Projection::Problem(problem) => {
+                    plan.problems.insert(rule.key.clone(), problem.clone());
+                    return keep(plan);
+                }
+                Projection::Cells(cells) => Sides::with(to, Some(cells.clone()), None),
+            }
         }
-        Projection::Cells(cells) => cells,
+        Flow::Both(_) if made.brevo == Projection::NotApplicable => return keep(plan),
+        Flow::Both(_) => Sides::from_fn(cells),
     };
-    // An expression may look beyond its source: then what it makes of the record is the view that is compared.
-    let intercom = if rule.reads_record() {
-        serde_json::to_value(&desired).ok().map(Value::Structure)
-    } else {
-        rule.source_value(views.record)
+    let is_quarantined = |cells: &Option<Cells>| match (views.quarantined.get(&rule.key), cells) {
+        (Some(refused), Some(cells)) => *refused == quarantine_key(cells),
+        _ => false,
     };
-    if let Some(refused_value) = views.quarantined.get(&rule.key)
-        && *refused_value == quarantine_key(&desired)
-    {
+    if SideName::BOTH.iter().any(|side| is_quarantined(&desired[*side])) {
         return keep(plan);
     }
-    let blank = || vec![None; rule.targets.len()];
-    let brevo = views.brevo.map_or_else(blank, |contact| rule.observed(&contact.attributes));
+    // An expression may look beyond its source: then what it makes of the record is the view that is compared.
+    let intercom = match &desired.brevo {
+        Some(made) if rule.reads_record() => serde_json::to_value(made).ok().map(Value::Structure),
+        _ => rule.source_value(views.record),
+    };
+    let shown = Sides { intercom: vec![intercom], brevo };
     let step = fields::decide(&FieldViews {
         rule: &rule.fingerprint,
+        flow,
         clear: match rule.on_clear {
             OnClear::Keep => Clear::Keep,
             OnClear::Propagate => Clear::Propagate,
@@ -294,37 +341,31 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
             OnDrift::Restore => Drift::Restore,
             OnDrift::Leave => Drift::Leave,
         },
-        intercom,
+        shown: shown.clone(),
         desired,
-        brevo: brevo.clone(),
         base,
         in_flight,
+        changed: views.changed,
         sweep: views.sweep,
     });
     match step {
         FieldStep::Nothing => keep(plan),
-        FieldStep::Remember(agreed) => {
-            plan.base.fields.insert(rule.key.clone(), agreed);
-            if let Some(in_flight) = in_flight {
-                plan.flights.fields.insert(rule.key.clone(), in_flight.clone());
+        FieldStep::Unmapped(from) => {
+            if let Projection::Problem(problem) = &made[from.other()] {
+                plan.problems.insert(rule.key.clone(), problem.clone());
             }
+            keep(plan);
         }
-        FieldStep::Write { cells, base: agreed, replaces, cause } => {
-            let shown = in_flight.map_or(&brevo, |write| &write.sent);
-            for (index, target) in rule.targets.iter().enumerate() {
-                let (new, old) = (cells.get(index).cloned().flatten(), shown.get(index).cloned().flatten());
-                if fields::same_cell(new.as_ref(), old.as_ref()) {
-                    continue;
-                }
-                let clears = new.is_none() || new == Some(Value::Boolean(false));
-                let unique = UNIQUE_ATTRIBUTES.contains(&target.attribute.as_str());
-                // An import neither clears nor sets `false`, and one duplicate phone there loses the whole row.
-                plan.alone |= views.brevo.is_some() && (clears || unique);
-                plan.change.attributes.insert(target.attribute.clone(), new);
-            }
+        FieldStep::Remember(agreed) => {
+            keep(plan);
+            plan.base.fields.insert(rule.key.clone(), agreed);
+        }
+        FieldStep::Write { to, cells, base: agreed, replaces, cause } => {
+            let (shown, in_flight) = (&shown[to], in_flight[to]);
+            set_cells(plan, views, rule, (to, &cells, in_flight.map_or(shown, |write| &write.sent)));
             if let Some(lost) = replaces {
                 let kept = cells.clone();
-                plan.lost.push(LostValue { field: rule.key.clone(), lost, kept, rule: cause.to_owned() });
+                plan.lost.push(LostValue { field: rule.key.clone(), side: to, lost, kept, rule: cause.to_owned() });
             }
             let superseded = in_flight.map_or_else(Vec::new, |earlier| {
                 let mut all = earlier.superseded.clone();
@@ -332,11 +373,37 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
                 all.truncate(MOST_SUPERSEDED);
                 all
             });
-            let before = in_flight.map_or(brevo, |earlier| earlier.before.clone());
-            plan.flights.fields.insert(rule.key.clone(), InFlight { sent: cells, before, superseded });
+            let before = in_flight.map_or(shown, |earlier| &earlier.before).clone();
+            let mut writes = views.flights.fields.get(&rule.key).cloned().unwrap_or_default();
+            writes[to] = Some(InFlight { sent: cells, before, superseded });
+            plan.flights.fields.insert(rule.key.clone(), writes);
             plan.base.fields.insert(rule.key.clone(), agreed);
             plan.causes.insert(rule.key.clone(), cause);
         }
+    }
+}
+
+/// Adds a field to what is sent: those of its cells that a side does not show.
+fn set_cells(
+    plan: &mut PersonPlan,
+    views: &PersonViews<'_>,
+    rule: &FieldRule,
+    (to, cells, shown): (SideName, &Cells, &Cells),
+) {
+    if to == SideName::Intercom {
+        plan.intercom.insert(rule.source.clone(), cells.first().cloned().flatten());
+        return;
+    }
+    for (index, target) in rule.targets.iter().enumerate() {
+        let (new, old) = (cells.get(index).cloned().flatten(), shown.get(index).cloned().flatten());
+        if fields::same_cell(new.as_ref(), old.as_ref()) {
+            continue;
+        }
+        let clears = new.is_none() || new == Some(Value::Boolean(false));
+        let unique = UNIQUE_ATTRIBUTES.contains(&target.attribute.as_str());
+        // An import neither clears nor sets `false`, and one duplicate phone there loses the whole row.
+        plan.alone |= views.brevo.is_some() && (clears || unique);
+        plan.change.attributes.insert(target.attribute.clone(), new);
     }
 }
 
@@ -475,9 +542,11 @@ fn plan_external_id(plan: &mut PersonPlan, views: &PersonViews<'_>) {
 /// the fields it set, so that they are planned again, and what stood there before is nobody's loss.
 pub fn forget_unlanded(base: &Base, flights: &Flights) -> Base {
     let mut base = base.clone();
-    for (key, write) in &flights.fields {
-        let before = FieldBase { rule: String::new(), intercom: None, brevo: write.before.clone(), refused: None };
-        base.fields.insert(key.clone(), before);
+    for (key, writes) in &flights.fields {
+        let Some(write) = &writes.brevo else { continue };
+        // No cell at all is no value: whatever Intercom shows is to be taken along.
+        let agreed = Sides { intercom: Vec::new(), brevo: write.before.clone() };
+        base.fields.insert(key.clone(), FieldBase { agreed, ..FieldBase::default() });
     }
     for list in flights.lists.keys() {
         base.lists.remove(list);
@@ -500,40 +569,13 @@ pub struct Settled {
     pub refused: Vec<String>,
 }
 
-/// Settles the writes on their way against what Brevo shows. `answered`: Brevo had answered the write with success; a
-/// write without an answer that did not land is simply planned again, never taken for a refusal.
+/// Settles the writes on their way to Brevo against what Brevo shows. `answered`: Brevo had answered the write with
+/// success; a write without an answer that did not land is simply planned again, never taken for a refusal.
 pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoContact, mapping: &Mapping) -> Settled {
-    let mut base = base.clone();
-    let mut refused = Vec::new();
-    for (key, write) in &flights.fields {
-        let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
-        let observed = rule.observed(&contact.attributes);
-        let verdict = fields::judge(write, &observed);
-        let unknown = base.fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
-        if let (true, fields::Verdict::Adopted, Some(sent)) = (unknown, &verdict, write.sent.iter().flatten().next()) {
-            // Nothing had been agreed on before a write of unknown outcome, which has landed: the source had a value
-            // then, and if it has none now, that is a clear, not a first link.
-            let (rule, intercom) = (rule.fingerprint.clone(), Some(sent.clone()));
-            base.fields.insert(key.clone(), FieldBase { rule, intercom, brevo: observed, refused: None });
-            continue;
-        }
-        let Some(agreed) = base.fields.get_mut(key) else { continue };
-        match verdict {
-            fields::Verdict::Adopted if fields::same_cells(&agreed.brevo, &observed) => {}
-            fields::Verdict::Adopted => agreed.brevo = observed,
-            fields::Verdict::Refused if answered => {
-                agreed.brevo = observed;
-                agreed.refused = Some(write.sent.clone());
-                refused.push(key.clone());
-            }
-            // A late write of ours stands there: forget what was agreed, so that the current value is written again
-            // and what it replaces is logged.
-            fields::Verdict::Superseded => {
-                base.fields.remove(key);
-            }
-            fields::Verdict::Refused | fields::Verdict::Edited => {}
-        }
-    }
+    let mut settled = settle_fields(base, flights, (SideName::Brevo, answered), mapping, |rule| {
+        rule.observed(&contact.attributes)
+    });
+    let base = &mut settled.base;
     for list in flights.lists.keys() {
         let member = contact.lists.contains(list);
         match base.lists.get_mut(list) {
@@ -547,5 +589,61 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     let still_loose = (flights.may_loosen || flights.opted_out)
         && base.consent.is_some_and(|consent| consent.brevo_out)
         && !contact.consent.email_opted_out();
-    Settled { base, flights: Flights { may_loosen: still_loose, ..Flights::default() }, refused }
+    let fields = settled.flights.fields;
+    Settled { flights: Flights { fields, may_loosen: still_loose, ..Flights::default() }, ..settled }
+}
+
+/// The same for the writes on their way to Intercom, against what the contact's record shows there. What is on its way
+/// to Brevo stays.
+pub fn settle_intercom(base: &Base, flights: &Flights, answered: bool, record: &Fields, mapping: &Mapping) -> Settled {
+    settle_fields(base, flights, (SideName::Intercom, answered), mapping, |rule| vec![rule.source_value(record)])
+}
+
+fn settle_fields(
+    base: &Base,
+    flights: &Flights,
+    (side, answered): (SideName, bool),
+    mapping: &Mapping,
+    observed: impl Fn(&FieldRule) -> Cells,
+) -> Settled {
+    let mut settled = Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new() };
+    settled.flights.fields.retain(|_, writes| {
+        writes[side] = None;
+        writes[side.other()].is_some()
+    });
+    for (key, writes) in &flights.fields {
+        let Some(write) = &writes[side] else { continue };
+        let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
+        let observed = observed(rule);
+        let verdict = fields::judge(side, write, &observed);
+        let fields = &mut settled.base.fields;
+        let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
+        if let (true, fields::Verdict::Adopted, Some(sent)) = (unknown, &verdict, write.sent.iter().flatten().next()) {
+            // Nothing had been agreed on before a write of unknown outcome, which has landed: the source had a value
+            // then, and if it has none now, that is a clear, not a first link.
+            let cells = if side == SideName::Brevo { 1 } else { rule.targets.len() };
+            let agreed = Sides::with(side, observed, vec![Some(sent.clone()); cells]);
+            fields.insert(key.clone(), FieldBase { rule: rule.fingerprint.clone(), agreed, ..FieldBase::default() });
+            continue;
+        }
+        let Some(agreed) = fields.get_mut(key) else { continue };
+        match verdict {
+            fields::Verdict::Adopted if fields::same_on(side, &agreed.agreed[side], &observed) => {}
+            fields::Verdict::Adopted => agreed.agreed[side] = observed,
+            fields::Verdict::Refused if answered => {
+                agreed.agreed[side] = observed;
+                agreed.refused[side] = Some(write.sent.clone());
+                settled.refused.push(key.clone());
+            }
+            // A late write of ours stands there: the current value is written again, and what it replaces is logged.
+            // One way, it is enough to forget what was agreed; both ways, that would make it anybody's turn.
+            fields::Verdict::Superseded if rule.direction == Direction::Both => {
+                agreed.agreed[side] = observed;
+                agreed.overrun = Some(side);
+            }
+            fields::Verdict::Superseded => drop(fields.remove(key)),
+            fields::Verdict::Refused | fields::Verdict::Edited => {}
+        }
+    }
+    settled
 }
