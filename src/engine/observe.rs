@@ -387,7 +387,7 @@ fn may_be_lifted(tx: &Tx<'_>, fact: &BrevoOptOut, contact: &BrevoContact, link: 
         flights => flights?.may_loosen,
     };
     let moved = base.email.as_ref().map_or(moved, |agreed| Some(agreed) != contact.email.as_ref());
-    Ok(loosens || moved || link.import.is_some() || tx.may_land_late(link.id)?)
+    Ok(loosens || moved || link.import.is_some() || tx.may_land_late(contact.id)?)
 }
 
 /// Settles a link's writes against what Brevo shows. `true` if something is to be planned again.
