@@ -5,8 +5,7 @@ use super::people::{self, Planned};
 use super::push::Pushed;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
-    BrevoContact, BrevoContactId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError,
-    SideName,
+    BrevoContact, BrevoContactId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError, SideName,
 };
 use crate::reconcile::person;
 use crate::store::links::Dirty;

@@ -1,6 +1,6 @@
 //! Which way a field travels, and whether it can.
 
-use super::{About, FieldRule, Mapping, Misfit, inverse};
+use super::{About, FieldRule, Mapping, Membership, Misfit, inverse};
 use std::collections::BTreeMap;
 
 /// Which way a field travels.
@@ -52,24 +52,19 @@ pub fn unwritable(path: &str) -> Option<(&'static str, Option<&'static str>)> {
     }
     let root = path.split('.').next().unwrap_or(path);
     Some(match (root, path) {
-        (_, "unsubscribed_from_emails" | "unsubscribed_from_sms" | "sms_consent") => (
-            "it is consent, which is no field like others: opt-outs travel by themselves, opt-ins stay where they were given",
-            Some("see `consent` in the config"),
-        ),
+        (_, "unsubscribed_from_emails" | "unsubscribed_from_sms" | "sms_consent") => {
+            ("it is consent: opt-outs travel by themselves, and opt-ins stay where people gave them", None)
+        }
         (_, "has_hard_bounced" | "marked_email_as_spam") => {
-            ("Intercom finds that out itself, and lets nobody set it", Some("opt-outs travel by themselves"))
+            ("Intercom finds that out itself, and lets nobody set it; opt-outs travel by themselves", None)
         }
         (_, "email" | "external_id") => {
             ("it says who the contact is, and follows by rules of its own", Some("leave it out of the mapping"))
         }
-        (_, "role") => (
-            "whether somebody is a lead or a user is not for an attribute to say",
-            Some("`contacts.create` says what new contacts are"),
-        ),
-        (_, "tags") => (
-            "tags are not written from an attribute",
-            Some("map each tag to a list: `tags: {VIP: {list: 42}}`"),
-        ),
+        (_, "role") => ("whether somebody is a lead or a user is not for an attribute to say", None),
+        (_, "tags") => {
+            ("tags are not written from an attribute", Some("map each tag to a list: `tags: {VIP: {list: 42}}`"))
+        }
         ("company", _) => ("it is the company's, and other contacts share it", None),
         ("conversations", _) => ("it is counted from the contact's conversations", None),
         ("location", _) => ("Intercom makes it of the visitor's address, and lets nobody set it", None),
@@ -121,7 +116,25 @@ impl Mapping {
                 about: About::Attribute,
                 message: format!("two rules write `{source}` in Intercom"),
                 expected: "one that does".to_owned(),
-                help: Some("let the others say `direction: intercom_to_brevo`, or give each of them a `when`".to_owned()),
+                help: Some(
+                    "let the others say `direction: intercom_to_brevo`, or give each of them a `when`".to_owned(),
+                ),
+            });
+        }
+        for rule in self.lists.iter().filter(|rule| rule.direction != Direction::IntercomToBrevo) {
+            let why = if !matches!(rule.membership, Membership::Tag(_)) {
+                "only a contact's tag can follow a list"
+            } else if self.lists.iter().filter(|other| other.list == rule.list).count() > 1 {
+                "more than one rule puts people on it, and nothing tells which tag they should carry"
+            } else {
+                continue;
+            };
+            found.push(Misfit {
+                spot: rule.spot.clone(),
+                about: About::List,
+                message: format!("membership of `{}` cannot travel to Intercom: {why}", rule.list),
+                expected: "one tag with a list of its own".to_owned(),
+                help: Some("`direction: intercom_to_brevo`, or a list of its own for the tag".to_owned()),
             });
         }
         found
@@ -129,7 +142,8 @@ impl Mapping {
 
     /// Whether anything travels towards Intercom.
     pub fn writes_intercom(&self) -> bool {
-        self.rules.iter().any(|rule| rule.direction != Direction::IntercomToBrevo)
+        let directions = self.rules.iter().map(|rule| rule.direction);
+        let lists = self.lists.iter().map(|rule| rule.direction);
+        directions.chain(lists).any(|direction| direction != Direction::IntercomToBrevo)
     }
 }
-

@@ -4,6 +4,9 @@
 //! made that the rule turns into the same again. It need not be the only one. A conversion may lose something (the time
 //! of a day, the white space of a name): then the finer value stays where it is until somebody edits the coarser one.
 
+#[cfg(test)]
+mod tests;
+
 use super::convert;
 use super::paths::SourceKind;
 use super::phone;
@@ -90,7 +93,9 @@ fn check_step(step: &Step, kind: SourceKind, last: bool) -> Result<SourceKind, N
             "`last_name` alone does not make a name again",
             Some("`to: [FIRSTNAME, LASTNAME]` with `transform: split_name`"),
         ),
-        (Step::Expression(_), _) => none("an expression cannot be undone", Some("a `map` can, if no value comes twice")),
+        (Step::Expression(_), _) => {
+            none("an expression cannot be undone", Some("a `map` can, if no value comes twice"))
+        }
         (step, _) => loses(step.name()),
     }
 }
@@ -163,7 +168,8 @@ pub(super) fn invert(rule: &FieldRule, cells: &[Option<Value>]) -> Result<Option
 fn undo(step: &Step, value: Value, kind: SourceKind, region: Option<&str>) -> Result<Value, String> {
     Ok(match step {
         Step::Phone(own) => {
-            let number = phone::to_e164(&value.to_string(), own.as_deref().or(region)).map_err(|error| error.to_string())?;
+            let number =
+                phone::to_e164(&value.to_string(), own.as_deref().or(region)).map_err(|error| error.to_string())?;
             Value::Text(number)
         }
         Step::Number if kind == SourceKind::Text => Value::Text(value.to_string()),
@@ -182,10 +188,9 @@ fn undo(step: &Step, value: Value, kind: SourceKind, region: Option<&str>) -> Re
         },
         Step::Map(table, _) => {
             let text = value.to_string();
-            let found = table
-                .iter()
-                .find(|(_, made)| made.to_string() == text)
-                .or_else(|| table.iter().find(|(_, made)| made.to_string().to_lowercase() == text.trim().to_lowercase()));
+            let found = table.iter().find(|(_, made)| made.to_string() == text).or_else(|| {
+                table.iter().find(|(_, made)| made.to_string().to_lowercase() == text.trim().to_lowercase())
+            });
             let Some((key, _)) = found else { return Err("nothing in the `map` table gives this value".to_owned()) };
             of_kind(key, kind).ok_or("a key of the `map` table is not what the field holds")?
         }
@@ -213,7 +218,9 @@ fn from_cell(
         (SourceKind::Unknown, Value::Date(_)) => Ok(midnight(cell.clone())),
         (SourceKind::Unknown, _) | (SourceKind::List, Value::List(_)) => Ok(cell.clone()),
         (SourceKind::Number, Value::Boolean(flag)) => Ok(Value::Number(Number::Whole(i64::from(*flag)))),
-        (SourceKind::Text | SourceKind::Number | SourceKind::Boolean, Value::List(_) | Value::Structure(_)) => Err(wrong()),
+        (SourceKind::Text | SourceKind::Number | SourceKind::Boolean, Value::List(_) | Value::Structure(_)) => {
+            Err(wrong())
+        }
         (SourceKind::Text | SourceKind::Number | SourceKind::Boolean, cell) => {
             of_kind(&cell.to_string(), kind).ok_or_else(wrong)
         }

@@ -130,6 +130,8 @@ pub struct ListRule {
     pub membership: Membership,
     /// The list.
     pub list: ListName,
+    /// Which follows which.
+    pub direction: Direction,
     /// What it depends on is switched off: nobody joins or leaves because of it.
     pub rests: bool,
     /// Where the list is named.
@@ -165,7 +167,14 @@ impl ListRule {
             Membership::ConversationTag(tag) => format!("conversation tag {tag}"),
             Membership::When(condition) => format!("when {condition}"),
         };
-        Self { key: format!("{who} -> {list}"), membership, list, rests: false, spot: None }
+        Self {
+            key: format!("{who} -> {list}"),
+            membership,
+            list,
+            direction: Direction::default(),
+            rests: false,
+            spot: None,
+        }
     }
 
     /// With the place where it is written.

@@ -458,16 +458,25 @@ impl Parser<'_> {
                 self.error(&here, false, "expected the list that the tag's contacts are on", help);
                 continue;
             };
-            for (key, _) in entries {
-                if key.as_str() != Some("list") {
-                    let key = key.as_str().unwrap_or_default();
-                    self.error(&join(&here, key), true, format!("a tag has no key `{key}`"), Some("`list`".to_owned()));
+            let mut direction = Direction::default();
+            for (key, value) in entries {
+                match key.as_str() {
+                    Some("list") => {}
+                    Some("direction") if self.options.both_ways => {
+                        let place = join(&here, "direction");
+                        direction = self.one_of(&place, value, Direction::NAMES).unwrap_or_default();
+                    }
+                    key => {
+                        let key = key.unwrap_or_default();
+                        let message = format!("a tag has no key `{key}`");
+                        self.error(&join(&here, key), true, message, Some("`list`".to_owned()));
+                    }
                 }
             }
             if let Some(list) = value.get("list").and_then(|list| self.list(&join(&here, "list"), list)) {
                 let membership = if of_contacts { Membership::Tag(tag) } else { Membership::ConversationTag(tag) };
                 let spot = (self.locate)(self.file, &join(&here, "list"), false);
-                self.mapping.lists.push(ListRule::new(membership, list).at(spot));
+                self.mapping.lists.push(ListRule { direction, ..ListRule::new(membership, list).at(spot) });
             }
         }
     }

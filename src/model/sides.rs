@@ -105,11 +105,10 @@ mod tests {
 
     #[test]
     fn what_is_absent_takes_no_space() {
-        for (intercom, brevo, length) in [(None, None, 5), (None, Some(7), 7), (Some(7), None, 8), (Some(7), Some(8), 8)] {
-            let kept = Kept {
-                both: Sides { intercom: vec![1], brevo: vec![] },
-                perhaps: Sides { intercom, brevo },
-            };
+        for (intercom, brevo, length) in
+            [(None, None, 5), (None, Some(7), 7), (Some(7), None, 8), (Some(7), Some(8), 8)]
+        {
+            let kept = Kept { both: Sides { intercom: vec![1], brevo: vec![] }, perhaps: Sides { intercom, brevo } };
             let bytes = minicbor::to_vec(&kept).unwrap();
             assert_eq!(bytes.len(), length, "{kept:?}: {bytes:?}");
             assert_eq!(minicbor::decode::<Kept>(&bytes).unwrap(), kept);

@@ -371,7 +371,9 @@ impl Field<'_> {
     fn fills(&self, from: SideName) -> bool {
         let to = from.other();
         !all_blank(self.shown[from])
-            && (self.views.desired[to].as_ref().map_or(all_blank(self.shown[to]), |made| completes(self.shown[to], made))
+            && (self.views.desired[to]
+                .as_ref()
+                .map_or(all_blank(self.shown[to]), |made| completes(self.shown[to], made))
                 || self.views.desired[from].as_ref().is_some_and(|made| completes(made, self.shown[from])))
     }
 
@@ -402,7 +404,9 @@ impl Field<'_> {
 /// Whose value stands where nothing tells which is newer.
 fn untold(wins: Wins) -> (SideName, &'static str) {
     match wins {
-        Wins::Always(SideName::Intercom) => (SideName::Intercom, "both sides have values of their own: Intercom's stands"),
+        Wins::Always(SideName::Intercom) => {
+            (SideName::Intercom, "both sides have values of their own: Intercom's stands")
+        }
         Wins::Always(SideName::Brevo) => (SideName::Brevo, "both sides have values of their own: Brevo's stands"),
         Wins::Newest { tie: SideName::Intercom } => {
             (SideName::Intercom, "nobody knows which side's value is newer: a tie goes to Intercom")

@@ -1,13 +1,18 @@
 //! The plan for one person: all fields, consent, lists, address and external id together, as one change of one Brevo
 //! contact, with the base that holds once it is accepted.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     consent::{self, ConsentBase, ConsentViews},
     fields::{self, Cells, Clear, Drift, FieldBase, FieldStep, FieldViews, Flow, InFlight, Wins},
-    lists::{self, ListBase, ListStep, ListViews},
+    lists::{self, Follows, ListBase, ListStep, ListViews},
+    newest::Span,
 };
-use super::newest::Span;
-use crate::mapping::{Direction, FieldProblem, FieldRule, Mapping, OnClear, OnConflict, OnDrift, Projection};
+use crate::mapping::{
+    Direction, FieldProblem, FieldRule, Mapping, Membership, OnClear, OnConflict, OnDrift, Projection,
+};
 use crate::model::{
     BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, SideName, Sides, Value, pack,
 };
@@ -61,6 +66,9 @@ pub struct Flights {
     /// Something about the person was left for a request of its own, after this one.
     #[n(5)]
     pub more: bool,
+    /// Tags given (`true`) or taken away in Intercom, by the list that goes with them.
+    #[n(6)]
+    pub tags: BTreeMap<BrevoListId, bool>,
 }
 
 impl Flights {
@@ -174,6 +182,8 @@ pub struct PersonPlan {
     pub change: ContactChange,
     /// What to set in the primary Intercom contact, by path: a value sets, `None` clears.
     pub intercom: BTreeMap<String, Option<Value>>,
+    /// Tags to give (`true`) or to take away there.
+    pub tags: BTreeMap<String, bool>,
     /// Base once it is accepted (and at once, where nothing is written).
     pub base: Base,
     /// What is on its way once it leaves.
@@ -193,7 +203,7 @@ pub struct PersonPlan {
 impl PersonPlan {
     /// Nothing is to be sent.
     pub fn writes_nothing(&self) -> bool {
-        self.change.is_empty() && self.intercom.is_empty()
+        self.change.is_empty() && self.intercom.is_empty() && self.tags.is_empty()
     }
 
     /// Only what this says about consent, for a contact that Brevo refuses to change otherwise: an opt-out waits for
@@ -208,6 +218,7 @@ impl PersonPlan {
                 ..ContactChange::default()
             },
             intercom: BTreeMap::new(),
+            tags: BTreeMap::new(),
             base: Base { consent: base.consent, sms: base.sms, ..before.clone() },
             flights: Flights { opted_out: flights.opted_out, ..watched.clone() },
             lost: Vec::new(),
@@ -244,6 +255,7 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
     let mut plan = PersonPlan {
         change: ContactChange::default(),
         intercom: BTreeMap::new(),
+        tags: BTreeMap::new(),
         base: Base { email: views.base.email.clone(), ..Base::default() },
         flights: Flights { email: views.email.filter(|_| views.brevo.is_none()).cloned(), ..Flights::default() },
         lost: Vec::new(),
@@ -417,11 +429,19 @@ pub fn quarantine_key(cells: &Cells) -> String {
 
 fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[ResolvedList<'_>]) {
     let mut wanted: BTreeMap<BrevoListId, bool> = BTreeMap::new();
+    let mut following: BTreeMap<BrevoListId, (Follows, &str)> = BTreeMap::new();
     for ResolvedList { rule, list } in resolved {
         let as_before = views.base.lists.get(list).is_some_and(|base| base.wanted);
         if rule.rests {
             *wanted.entry(*list).or_default() |= as_before;
             continue;
+        }
+        if let (Some(follows), Membership::Tag(tag)) = (follows(rule.direction), &rule.membership) {
+            following.insert(*list, (follows, tag));
+            if let Some(given) = views.flights.tags.get(list) {
+                *wanted.entry(*list).or_default() |= *given;
+                continue;
+            }
         }
         match rule.try_holds(views.record) {
             Ok(holds) => *wanted.entry(*list).or_default() |= holds,
@@ -437,11 +457,23 @@ fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[Resolv
         let member = views.brevo.map(|contact| on_its_way.unwrap_or_else(|| contact.lists.contains(&list)));
         let left = views.brevo.is_some_and(|contact| contact.lists_left.contains(&list));
         let base = views.base.lists.get(&list).copied();
-        let agreed = match lists::decide(ListViews { wanted, member, left, base }) {
+        let (follows, tag) = following.get(&list).copied().unwrap_or_default();
+        if let Some(given) = views.flights.tags.get(&list) {
+            plan.flights.tags.insert(list, *given);
+        }
+        let agreed = match lists::decide(ListViews { follows, wanted, member, left, base }) {
             ListStep::Remember(agreed) => {
                 if let Some(joined) = on_its_way {
                     plan.flights.lists.insert(list, joined);
                 }
+                agreed
+            }
+            ListStep::Tag(agreed) | ListStep::Untag(agreed) => {
+                if let Some(joined) = on_its_way {
+                    plan.flights.lists.insert(list, joined);
+                }
+                plan.tags.insert(tag.to_owned(), agreed.wanted);
+                plan.flights.tags.insert(list, agreed.wanted);
                 agreed
             }
             ListStep::KeptOff(agreed) => {
@@ -463,6 +495,15 @@ fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[Resolv
         if agreed.wanted || agreed.member || base.is_some() {
             plan.base.lists.insert(list, agreed);
         }
+    }
+}
+
+/// Whether a tag follows its list; `None` where only the list follows.
+fn follows(direction: Direction) -> Option<Follows> {
+    match direction {
+        Direction::IntercomToBrevo => None,
+        Direction::BrevoToIntercom => Some(Follows::Tag),
+        Direction::Both => Some(Follows::Both),
     }
 }
 
@@ -572,9 +613,8 @@ pub struct Settled {
 /// Settles the writes on their way to Brevo against what Brevo shows. `answered`: Brevo had answered the write with
 /// success; a write without an answer that did not land is simply planned again, never taken for a refusal.
 pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoContact, mapping: &Mapping) -> Settled {
-    let mut settled = settle_fields(base, flights, (SideName::Brevo, answered), mapping, |rule| {
-        rule.observed(&contact.attributes)
-    });
+    let mut settled =
+        settle_fields(base, flights, (SideName::Brevo, answered), mapping, |rule| rule.observed(&contact.attributes));
     let base = &mut settled.base;
     for list in flights.lists.keys() {
         let member = contact.lists.contains(list);
@@ -589,14 +629,34 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     let still_loose = (flights.may_loosen || flights.opted_out)
         && base.consent.is_some_and(|consent| consent.brevo_out)
         && !contact.consent.email_opted_out();
-    let fields = settled.flights.fields;
-    Settled { flights: Flights { fields, may_loosen: still_loose, ..Flights::default() }, ..settled }
+    let Flights { fields, tags, .. } = settled.flights;
+    Settled { flights: Flights { fields, tags, may_loosen: still_loose, ..Flights::default() }, ..settled }
 }
 
 /// The same for the writes on their way to Intercom, against what the contact's record shows there. What is on its way
 /// to Brevo stays.
-pub fn settle_intercom(base: &Base, flights: &Flights, answered: bool, record: &Fields, mapping: &Mapping) -> Settled {
-    settle_fields(base, flights, (SideName::Intercom, answered), mapping, |rule| vec![rule.source_value(record)])
+pub fn settle_intercom(
+    base: &Base,
+    flights: &Flights,
+    answered: bool,
+    record: &Fields,
+    mapping: &Mapping,
+    resolved: &[ResolvedList<'_>],
+) -> Settled {
+    let mut settled =
+        settle_fields(base, flights, (SideName::Intercom, answered), mapping, |rule| vec![rule.source_value(record)]);
+    settled.flights.tags.clear();
+    for list in flights.tags.keys() {
+        let Some(found) = resolved.iter().find(|resolved| resolved.list == *list) else { continue };
+        let wanted = found.rule.holds(record);
+        match settled.base.lists.get_mut(list) {
+            Some(agreed) if answered => agreed.wanted = wanted,
+            // Whether it landed or not: nobody but us has touched the tag.
+            _ if !answered => drop(settled.base.lists.insert(*list, ListBase { wanted, member: wanted })),
+            _ => {}
+        }
+    }
+    settled
 }
 
 fn settle_fields(
