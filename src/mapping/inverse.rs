@@ -59,8 +59,7 @@ fn check_step(step: &Step, kind: SourceKind, last: bool) -> Result<SourceKind, N
     let loses = |name: &str| none(format!("`{name}` cannot be undone"), Some("leave the transform out"));
     match (step, kind) {
         (Step::SplitName, Text | Unknown) if last => Ok(Text),
-        (Step::Trim | Step::Phone(_) | Step::ToText, Text) => Ok(Text),
-        (Step::Trim | Step::Phone(_), Unknown) => Ok(Text),
+        (Step::Trim | Step::Phone(_), Text | Unknown) | (Step::ToText, Text) => Ok(Text),
         (Step::Number, Text | Number | Unknown) => Ok(Number),
         (Step::Boolean, Boolean | Unknown) => Ok(Boolean),
         (Step::Date, Text | Date | Instant) => Ok(Date),
@@ -72,9 +71,10 @@ fn check_step(step: &Step, kind: SourceKind, last: bool) -> Result<SourceKind, N
             }
             let mut values: Vec<String> = table.values().map(|value| value.to_string().to_lowercase()).collect();
             values.sort();
-            if let Some(twice) = values.windows(2).find(|pair| pair[0] == pair[1]) {
+            let twice = values.iter().zip(values.iter().skip(1)).find(|(one, next)| one == next);
+            if let Some((twice, _)) = twice {
                 return none(
-                    format!("`map` gives `{}` for more than one value", twice[0]),
+                    format!("`map` gives `{twice}` for more than one value"),
                     Some("give each value a word of its own"),
                 );
             }
@@ -140,23 +140,16 @@ pub(super) fn invert(rule: &FieldRule, cells: &[Option<Value>]) -> Result<Option
         let kind = kinds.last().copied().unwrap_or(rule.source_kind);
         kinds.push(check_step(step, kind, index + 1 == rule.steps.len()).map_err(|error| error.what)?);
     }
-    let mut value = match rule.targets.as_slice() {
-        [target] => {
-            let before = kinds.last().copied().unwrap_or(rule.source_kind);
-            let cell = cells.first().cloned().flatten();
-            // In Brevo, absent and `false` are one value.
-            let cell = if target.kind == AttributeKind::Boolean && cell.is_none() {
-                Some(Value::Boolean(false))
-            } else {
-                cell
-            };
-            let phone = convert::is_phone(&target.attribute);
-            cell.map(|cell| from_cell(&cell, before, &target.kind, phone, dated(rule))).transpose()?
-        }
-        _ => {
-            let parts: Vec<String> = cells.iter().flatten().map(|part| part.to_string().trim().to_owned()).collect();
-            Value::text(parts.join(" "))
-        }
+    let mut value = if let [target] = rule.targets.as_slice() {
+        let before = kinds.last().copied().unwrap_or(rule.source_kind);
+        let cell = cells.first().cloned().flatten();
+        // In Brevo, absent and `false` are one value.
+        let no = (target.kind == AttributeKind::Boolean).then_some(Value::Boolean(false));
+        let phone = convert::is_phone(&target.attribute);
+        cell.or(no).map(|cell| from_cell(&cell, before, &target.kind, phone, dated(rule))).transpose()?
+    } else {
+        let parts: Vec<String> = cells.iter().flatten().map(|part| part.to_string().trim().to_owned()).collect();
+        Value::text(parts.join(" "))
     };
     for (step, kind) in rule.steps.iter().zip(&kinds).rev() {
         value = value.map(|value| undo(step, value, *kind, region)).transpose()?;

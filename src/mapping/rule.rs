@@ -211,8 +211,8 @@ impl FieldRule {
     /// Computes the fingerprint anew. The account's options are left out: that somebody adds one changes no value.
     pub(crate) fn seal(mut self) -> Self {
         let targets: Vec<_> = self.targets.iter().map(|target| (&target.attribute, target.kind.name())).collect();
-        let mut meaning = format!(
-            "{:?}",
+        let meaning = format!(
+            "{:?}{}",
             (
                 &self.source,
                 self.source_kind,
@@ -222,12 +222,14 @@ impl FieldRule {
                 &self.when,
                 &self.options,
                 &self.default_region
-            )
+            ),
+            // A field that begins to travel another way is planned afresh; who wins a conflict is for later conflicts.
+            match self.direction {
+                Direction::IntercomToBrevo => "",
+                Direction::BrevoToIntercom => "back",
+                Direction::Both => "both",
+            }
         );
-        // A field that begins to travel another way is planned afresh; who wins a conflict is for later conflicts.
-        if self.direction != Direction::default() {
-            meaning.push_str(&format!("{:?}", self.direction));
-        }
         self.fingerprint = hex(&Sha256::digest(meaning.as_bytes())[..8]);
         self
     }

@@ -71,30 +71,28 @@ pub fn decide(views: ListViews) -> ListStep {
         return ListStep::Remember(remembered);
     }
     let before = base.unwrap_or_default();
-    // They left; or they were wanted before already and are not on it now: a person or the vendor took them off.
-    let kept_off = left || before.wanted;
-    let join = if kept_off { ListStep::KeptOff(remembered) } else { ListStep::Join(ListBase { wanted, member: true }) };
-    match (follows, wanted) {
-        (Follows::List, true) => join,
-        // No longer wanted, and it was a rule that had put (or found) them there.
-        (Follows::List, false) if before.wanted => ListStep::Leave(ListBase { wanted, member: false }),
-        (Follows::List, false) => ListStep::Remember(remembered),
-        // The same with the sides swapped: a tag that somebody took away is not given again.
-        (Follows::Tag, false) if before.member => ListStep::Remember(remembered),
-        (Follows::Tag, false) => ListStep::Tag(ListBase { wanted: true, member: shown }),
-        (Follows::Tag, true) if before.member && member.is_some() => {
+    let (list_follows, tag_follows) = (follows != Follows::Tag, follows != Follows::List);
+    if wanted {
+        if tag_follows && before.member && member.is_some() {
+            // They were taken off, or left: that travels.
             ListStep::Untag(ListBase { wanted: false, member: shown })
+        } else if !list_follows {
+            ListStep::Remember(remembered)
+        } else if left || before.wanted {
+            // They left; or they were wanted before already and are not on it now: a person or the vendor took them off.
+            ListStep::KeptOff(remembered)
+        } else {
+            ListStep::Join(ListBase { wanted, member: true })
         }
-        (Follows::Tag, true) => ListStep::Remember(remembered),
-        // They were taken off, or left: that travels.
-        (Follows::Both, true) if before.member && member.is_some() => {
-            ListStep::Untag(ListBase { wanted: false, member: shown })
-        }
-        (Follows::Both, true) => join,
-        // The tag was taken away. Where somebody else put them on the list meanwhile, off is the smaller harm.
-        (Follows::Both, false) if before.wanted => ListStep::Leave(ListBase { wanted, member: false }),
-        (Follows::Both, false) if before.member => ListStep::Remember(remembered),
-        (Follows::Both, false) => ListStep::Tag(ListBase { wanted: true, member: shown }),
+    } else if list_follows && before.wanted {
+        // No longer wanted, and it was a rule that had put (or found) them there. (Where somebody else put them on it
+        // meanwhile, off is the smaller harm.)
+        ListStep::Leave(ListBase { wanted, member: false })
+    } else if !tag_follows || before.member {
+        // Nobody's rule; or a tag that somebody took away, which is not given again.
+        ListStep::Remember(remembered)
+    } else {
+        ListStep::Tag(ListBase { wanted: true, member: shown })
     }
 }
 

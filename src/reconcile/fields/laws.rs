@@ -41,9 +41,8 @@ impl Rule {
     fn value(&self, side: SideName, number: u8) -> Cells {
         let pick = |texts: &[&str]| texts[usize::from(number) % texts.len()].to_owned();
         match (self.kind, side == self.fine) {
-            (Kind::Same, _) => one(&pick(&["", "a", "b", "c", "z"])),
             (Kind::Coarse, true) => one(&pick(&["", "a.1", "a.2", "b.1", "z.1"])),
-            (Kind::Coarse, false) => one(&pick(&["", "a", "b", "c", "z"])),
+            (Kind::Same, _) | (Kind::Coarse, false) => one(&pick(&["", "a", "b", "c", "z"])),
             (Kind::Parts, true) => one(&pick(&["", "a", "a b", "b c", "z"])),
             (Kind::Parts, false) => {
                 let parts = [["", ""], ["a", ""], ["", "b"], ["a", "b"], ["z", "b"]];
@@ -387,9 +386,8 @@ proptest! {
         }
         let edited = world.now.clone();
         let winner = match rule.flow {
-            Flow::Both(Wins::Always(side)) => side,
             Flow::Both(Wins::Newest { tie }) => if apart { first.other() } else { tie },
-            Flow::From(side) => side,
+            Flow::Both(Wins::Always(side)) | Flow::From(side) => side,
         };
         world.log.clear();
         world.settle();
