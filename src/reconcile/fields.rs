@@ -306,7 +306,9 @@ impl Field<'_> {
         if let Some(before) = self.views.base
             && let Some(from) = only(&|side| self.moved_alone(before, side))
         {
-            return self.carry(from, false, changed_on(from));
+            // Under another rule, what stands there may never have been this side's; what was there before a write of
+            // ours that did not land (no rule at all) is nobody's loss.
+            return self.carry(from, !before.rule.is_empty(), changed_on(from));
         }
         if let Some(from) = only(&|side| self.fills(side)) {
             let to = from.other();

@@ -314,7 +314,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         Projection::Cells(cells) => Some(cells.clone()),
         Projection::NotApplicable | Projection::Problem(_) => None,
     };
-    let desired = match flow {
+    let mut desired = match flow {
         Flow::From(source) => {
             let to = source.other();
             match &made[to] {
@@ -333,8 +333,14 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         (Some(refused), Some(cells)) => *refused == quarantine_key(cells),
         _ => false,
     };
-    if SideName::BOTH.iter().any(|side| is_quarantined(&desired[*side])) {
-        return keep(plan);
+    for side in SideName::BOTH {
+        if is_quarantined(&desired[side]) {
+            // It is not sent, but where both give, an edit of the side that would not take it travels.
+            desired[side] = None;
+            if matches!(flow, Flow::From(_)) {
+                return keep(plan);
+            }
+        }
     }
     // An expression may look beyond its source: then what it makes of the record is the view that is compared.
     let intercom = match &desired.brevo {

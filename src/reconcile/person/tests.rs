@@ -57,6 +57,10 @@ impl Both {
     }
 
     fn plan(&self) -> PersonPlan {
+        self.plan_without(&BTreeMap::new())
+    }
+
+    fn plan_without(&self, quarantined: &BTreeMap<String, String>) -> PersonPlan {
         let consent = Consent::default();
         let views = PersonViews {
             record: &self.record,
@@ -67,7 +71,7 @@ impl Both {
             base: &self.base,
             flights: &self.flights,
             rename_to: None,
-            quarantined: &BTreeMap::new(),
+            quarantined,
             changed: Sides::default(),
             sweep: true,
             brevo_may_be_old: false,
@@ -153,6 +157,21 @@ fn a_value_that_cannot_be_turned_back_is_listed_and_leaves_both_sides_alone() {
     assert_eq!(plan.problems.len(), 1);
     jane.contact = contact(json!({"PLAN": "Basic"}));
     assert_eq!(jane.plan().intercom, BTreeMap::from([("custom_attributes.plan".to_owned(), Value::text("free"))]));
+}
+
+#[test]
+fn an_edit_travels_from_the_side_that_would_not_take_the_others_value() {
+    let yaml = "phone: {to: SMS, direction: both}";
+    let mut jane = Both::agreed(yaml, json!({"phone": "+4740000000"}), json!({"SMS": "4740000000"}));
+    jane.record = fields(json!({"phone": "+4740000001"}));
+    let theirs = quarantine_key(&vec![Value::text("+4740000001")]);
+    let quarantined = BTreeMap::from([("phone -> SMS".to_owned(), theirs)]);
+    assert!(jane.plan_without(&quarantined).writes_nothing(), "another contact has the number");
+    jane.contact = contact(json!({"SMS": "4740000002"}));
+    jane.mapping.rules[0].on_conflict = OnConflict::Brevo;
+    let plan = jane.plan_without(&quarantined);
+    assert_eq!(plan.intercom, BTreeMap::from([("phone".to_owned(), Value::text("+4740000002"))]));
+    assert_eq!(plan.lost[0].lost, vec![Value::text("+4740000001")]);
 }
 
 #[test]
