@@ -31,7 +31,7 @@ field_mapping:
 /// Everything that is wrong with the YAML, and what cannot be done with the record.
 pub fn map(yaml: &str, record: &Fields) -> anyhow::Result<Vec<(String, Option<Value>)>> {
     let section = Section { file: 0, path: Vec::new(), value: serde_yaml::from_str(yaml)? };
-    let options = mapping::Options { default_phone_region: None, api_version: "2.11".to_owned() };
+    let options = mapping::Options { api_version: "2.11".to_owned(), ..mapping::Options::default() };
     // All mistakes at once, each with its place and the nearest valid name.
     let mapping = mapping::parse(&[section], &options, &|_, _, _| None).map_err(|errors| {
         anyhow::anyhow!(errors.iter().map(|error| error.message.clone()).collect::<Vec<_>>().join("; "))

@@ -35,7 +35,7 @@ field_mapping:
 /// None with the mapping above.
 pub fn connect(intercom: &IntercomSandbox, brevo: &BrevoSandbox) -> anyhow::Result<Arc<Connection>> {
     let section = Section { file: 0, path: Vec::new(), value: serde_yaml::from_str(MAPPING)? };
-    let options = mapping::Options { default_phone_region: None, api_version: "2.11".to_owned() };
+    let options = mapping::Options { api_version: "2.11".to_owned(), ..mapping::Options::default() };
     let mapping =
         mapping::parse(&[section], &options, &|_, _, _| None).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
     let doors = Doors::system();

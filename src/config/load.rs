@@ -163,6 +163,7 @@ impl Loader<'_> {
         let options = Options {
             default_phone_region: contacts.default_phone_region.clone(),
             api_version: intercom.api_version.clone(),
+            both_ways: false,
         };
         let mapping = build.mapping(&sections, &options, &intercom.lists, &trees);
         let config = Config {

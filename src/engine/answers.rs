@@ -5,7 +5,7 @@ use super::people::{self, Planned};
 use super::push::Pushed;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
-    BrevoContact, BrevoContactId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError,
+    BrevoContact, BrevoContactId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError, SideName,
 };
 use crate::reconcile::person;
 use crate::store::links::Dirty;
@@ -298,7 +298,7 @@ pub(super) fn refuse(
         for rule in
             ready.mapping.rules.iter().filter(|rule| rule.targets.iter().any(|target| target.attribute == *attribute))
         {
-            if let Some(flight) = planned.plan.flights.fields.get(&rule.key) {
+            if let Some(flight) = planned.plan.flights.field(SideName::Brevo, &rule.key) {
                 quarantined.insert(rule.key.clone(), person::quarantine_key(&flight.sent));
                 without.push(rule.key.clone());
             }

@@ -6,7 +6,7 @@ use super::place::{self, Knot};
 use crate::mapping::FieldRule;
 use crate::model::{
     BrevoContact, BrevoContactId, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId,
-    SideName, Value,
+    SideName, Sides, Value,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
@@ -289,7 +289,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
 
 /// The fields whose trouble is not over with this plan.
 pub(super) fn still_failing<'a>(plan: &'a PersonPlan, quarantined: &'a BTreeMap<String, String>) -> Vec<&'a str> {
-    let refused = plan.base.fields.iter().filter(|(_, base)| base.refused.is_some()).map(|(key, _)| key.as_str());
+    let refused = plan.base.fields.iter().filter(|(_, base)| base.is_refused()).map(|(key, _)| key.as_str());
     let quarantined = quarantined.keys().map(String::as_str);
     plan.problems.keys().map(String::as_str).chain(refused).chain(quarantined).collect()
 }
@@ -306,6 +306,8 @@ impl Person {
             flights: &self.flights,
             rename_to: self.link.rename_to.as_ref(),
             quarantined,
+            // Nothing travels towards Intercom yet.
+            changed: Sides::default(),
             sweep: self.link.sweep,
             brevo_may_be_old: self.link.dirty >= Dirty::Live,
         }

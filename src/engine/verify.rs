@@ -127,8 +127,8 @@ impl Connection {
 }
 
 fn phone_of(flights: &person::Flights) -> Option<String> {
-    flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, write)| {
-        let phone = write.sent.first()?.as_ref()?.to_string();
+    flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, writes)| {
+        let phone = writes.brevo.as_ref()?.sent.first()?.as_ref()?.to_string();
         Some(phone_digits(&phone))
     })
 }

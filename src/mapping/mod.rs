@@ -5,7 +5,9 @@
 
 mod cases;
 mod convert;
+mod direction;
 mod expression;
+mod inverse;
 mod misfit;
 mod names;
 mod nearest;
@@ -18,6 +20,7 @@ mod schema;
 mod transform;
 
 pub use cases::{Case, CaseFailure, CaseResult, Expected, run_cases};
+pub use direction::{Direction, OnConflict, unwritable};
 pub use expression::Expression;
 pub use misfit::{About, Misfit, Spot};
 pub use nearest::nearest;
@@ -127,6 +130,8 @@ pub struct ListRule {
     pub membership: Membership,
     /// The list.
     pub list: ListName,
+    /// Which follows which.
+    pub direction: Direction,
     /// What it depends on is switched off: nobody joins or leaves because of it.
     pub rests: bool,
     /// Where the list is named.
@@ -162,7 +167,14 @@ impl ListRule {
             Membership::ConversationTag(tag) => format!("conversation tag {tag}"),
             Membership::When(condition) => format!("when {condition}"),
         };
-        Self { key: format!("{who} -> {list}"), membership, list, rests: false, spot: None }
+        Self {
+            key: format!("{who} -> {list}"),
+            membership,
+            list,
+            direction: Direction::default(),
+            rests: false,
+            spot: None,
+        }
     }
 
     /// With the place where it is written.

@@ -6,8 +6,9 @@ use super::nearest::did_you_mean;
 use super::paths::{self, Known, SourceKind};
 use super::rule::{FieldRule, OnClear, OnDrift, ValueType};
 use super::transform::Step;
-use super::{ListName, ListRule, Locate, Mapping, MappingError, Membership, Section, convert, phone};
-use crate::model::{BrevoListId, Fields, Value};
+use super::{Direction, ListName, ListRule, Locate, Mapping, MappingError, Membership, OnConflict};
+use super::{Section, convert, phone};
+use crate::model::{BrevoListId, Fields, SideName, Value};
 use serde_yaml::Value as Yaml;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +19,9 @@ pub struct Options {
     pub default_phone_region: Option<String>,
     /// The pinned version of Intercom's API.
     pub api_version: String,
+    /// Whether fields may travel towards Intercom. Not yet: what would be written there is planned, and nothing sends
+    /// it.
+    pub both_ways: bool,
 }
 
 /// Attributes that identify a contact in Brevo and are no mapping's to write.
@@ -25,7 +29,7 @@ const IDENTIFIERS: &[&str] = &["EMAIL", "EXT_ID"];
 
 /// The keys of the long form.
 const ENTRY_KEYS: &[&str] =
-    &["to", "type", "direction", "on_clear", "on_drift", "on_conflict", "transform", "when", "options"];
+    &["to", "type", "direction", "on_clear", "on_drift", "on_conflict", "tie", "transform", "when", "options"];
 
 /// What other programs call our types.
 const OTHER_WORDS: &[(&str, &str)] = &[
@@ -232,6 +236,7 @@ impl Parser<'_> {
                 self.setting(&below(key), keyed, key, value, &mut rule);
             }
         }
+        self.directed(&below, value, &rule);
         let splits = rule.steps.contains(&Step::SplitName);
         if splits && (rule.targets.len() != 2 || rule.steps.iter().filter(|step| **step == Step::SplitName).count() > 1)
         {
@@ -256,7 +261,14 @@ impl Parser<'_> {
             }
         }
         self.seen.extend(names.iter().map(|name| ((*name).to_owned(), rule.when.is_some())));
+        let rule = rule.typed();
+        if self.errors.len() == errors
+            && let Some(misfit) = rule.misdirection()
+        {
+            self.error(&below("direction"), false, misfit.message, misfit.help);
+        }
         if self.errors.len() == errors {
+            let mut rule = rule;
             // Rules that share source and target under different conditions need names of their own.
             let same = self
                 .mapping
@@ -267,7 +279,27 @@ impl Parser<'_> {
                 0 => {}
                 others => rule.key = format!("{} ({})", rule.key, others + 1),
             }
-            self.mapping.rules.push(rule.typed());
+            self.mapping.rules.push(rule);
+        }
+    }
+
+    /// What only fields of one direction have, and what only those of both have.
+    fn directed(&mut self, below: &dyn Fn(&str) -> Vec<String>, value: &Yaml, rule: &FieldRule) {
+        if !self.options.both_ways {
+            return;
+        }
+        if rule.direction == Direction::Both {
+            if value.get("on_drift").is_some() {
+                let help = Some("leave it out: an edit on either side travels to the other".to_owned());
+                self.error(&below("on_drift"), true, "`on_drift` is for fields that travel one way", help);
+            }
+            return;
+        }
+        for key in ["on_conflict", "tie"] {
+            if value.get(key).is_some() {
+                let help = Some("`direction: both`, or leave it out".to_owned());
+                self.error(&below(key), true, format!("`{key}` is for fields that travel both ways"), help);
+            }
         }
     }
 
@@ -314,6 +346,16 @@ impl Parser<'_> {
             "to" => {}
             "from" if !keyed => {}
             "type" => rule.value_type = self.one_of(place, value, ValueType::NAMES),
+            "direction" if self.options.both_ways => {
+                rule.direction = self.one_of(place, value, Direction::NAMES).unwrap_or_default();
+            }
+            "on_conflict" if self.options.both_ways => {
+                rule.on_conflict = self.one_of(place, value, OnConflict::NAMES).unwrap_or_default();
+            }
+            "tie" if self.options.both_ways => {
+                let choices = SideName::BOTH.map(|side| (side.as_str(), side));
+                rule.tie = self.one_of(place, value, &choices).unwrap_or(rule.tie);
+            }
             "direction" => match value.as_str() {
                 Some("intercom_to_brevo") => {}
                 Some("brevo_to_intercom" | "both" | "bidirectional") => {
@@ -372,7 +414,8 @@ impl Parser<'_> {
                 }
             }
             unknown => {
-                let keys = ENTRY_KEYS.iter().copied().filter(|key| *key != "on_conflict");
+                let only_both = if self.options.both_ways { [""; 2] } else { ["on_conflict", "tie"] };
+                let keys = ENTRY_KEYS.iter().copied().filter(|key| !only_both.contains(key));
                 let all = || format!("keys here: {}", keys.clone().collect::<Vec<_>>().join(", "));
                 let help = did_you_mean(unknown, keys.clone()).unwrap_or_else(all);
                 self.error(place, true, format!("a mapping entry has no key `{unknown}`"), Some(help));
@@ -415,16 +458,25 @@ impl Parser<'_> {
                 self.error(&here, false, "expected the list that the tag's contacts are on", help);
                 continue;
             };
-            for (key, _) in entries {
-                if key.as_str() != Some("list") {
-                    let key = key.as_str().unwrap_or_default();
-                    self.error(&join(&here, key), true, format!("a tag has no key `{key}`"), Some("`list`".to_owned()));
+            let mut direction = Direction::default();
+            for (key, value) in entries {
+                match key.as_str() {
+                    Some("list") => {}
+                    Some("direction") if self.options.both_ways => {
+                        let place = join(&here, "direction");
+                        direction = self.one_of(&place, value, Direction::NAMES).unwrap_or_default();
+                    }
+                    key => {
+                        let key = key.unwrap_or_default();
+                        let message = format!("a tag has no key `{key}`");
+                        self.error(&join(&here, key), true, message, Some("`list`".to_owned()));
+                    }
                 }
             }
             if let Some(list) = value.get("list").and_then(|list| self.list(&join(&here, "list"), list)) {
                 let membership = if of_contacts { Membership::Tag(tag) } else { Membership::ConversationTag(tag) };
                 let spot = (self.locate)(self.file, &join(&here, "list"), false);
-                self.mapping.lists.push(ListRule::new(membership, list).at(spot));
+                self.mapping.lists.push(ListRule { direction, ..ListRule::new(membership, list).at(spot) });
             }
         }
     }

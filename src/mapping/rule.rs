@@ -3,8 +3,8 @@
 use super::expression::Expression;
 use super::paths::{self, SourceKind};
 use super::transform::{Gives, Step};
-use super::{Spot, convert};
-use crate::model::{AttributeKind, Fields, Value};
+use super::{Direction, OnConflict, Spot, convert, inverse};
+use crate::model::{AttributeKind, Fields, SideName, Value};
 use sha2::{Digest, Sha256};
 
 /// What happens in Brevo when the source loses its value.
@@ -118,9 +118,15 @@ pub struct FieldRule {
     pub source: String,
     /// The attributes on the Brevo side.
     pub targets: Vec<Target>,
+    /// Which way it travels.
+    pub direction: Direction,
+    /// Whose value stands where both sides changed it.
+    pub on_conflict: OnConflict,
+    /// Who wins where nobody can say whose value is newer.
+    pub tie: SideName,
     /// What a source without value does.
     pub on_clear: OnClear,
-    /// What an edit in Brevo does.
+    /// What an edit on the side that only takes does.
     pub on_drift: OnDrift,
     /// Changes when the rule's meaning changes.
     pub fingerprint: String,
@@ -144,6 +150,9 @@ impl FieldRule {
             key: format!("{source} -> {}", attributes.join("+")),
             source: source.to_owned(),
             targets: Vec::new(),
+            direction: Direction::default(),
+            on_conflict: OnConflict::default(),
+            tie: SideName::Intercom,
             on_clear: OnClear::default(),
             on_drift: OnDrift::default(),
             fingerprint: String::new(),
@@ -203,7 +212,7 @@ impl FieldRule {
     pub(crate) fn seal(mut self) -> Self {
         let targets: Vec<_> = self.targets.iter().map(|target| (&target.attribute, target.kind.name())).collect();
         let meaning = format!(
-            "{:?}",
+            "{:?}{}",
             (
                 &self.source,
                 self.source_kind,
@@ -213,7 +222,13 @@ impl FieldRule {
                 &self.when,
                 &self.options,
                 &self.default_region
-            )
+            ),
+            // A field that begins to travel another way is planned afresh; who wins a conflict is for later conflicts.
+            match self.direction {
+                Direction::IntercomToBrevo => "",
+                Direction::BrevoToIntercom => "back",
+                Direction::Both => "both",
+            }
         );
         self.fingerprint = hex(&Sha256::digest(meaning.as_bytes())[..8]);
         self
@@ -234,6 +249,34 @@ impl FieldRule {
     /// The canonical value on the Intercom side.
     pub fn source_value(&self, record: &Fields) -> Option<Value> {
         Some(convert::source(record.get(&self.source)?, self.source_kind))
+    }
+
+    /// The record as if this value stood at the rule's source.
+    pub fn put_source(&self, record: &mut Fields, value: Option<Value>) {
+        match value {
+            Some(value) => drop(record.insert(self.source.clone(), value)),
+            None => drop(record.remove(&self.source)),
+        }
+    }
+
+    /// What Intercom ought to hold, as one cell, for what Brevo holds. A value that makes just these cells stays: Brevo's
+    /// may be the coarser one.
+    pub fn restore(&self, cells: &[Option<Value>], record: &Fields) -> Projection {
+        match self.project(record) {
+            Projection::NotApplicable => return Projection::NotApplicable,
+            Projection::Cells(made) if same_in_brevo(&made, cells) => {
+                return Projection::Cells(vec![self.source_value(record)]);
+            }
+            Projection::Cells(_) | Projection::Problem(_) => {}
+        }
+        match inverse::invert(self, cells) {
+            Ok(value) => Projection::Cells(vec![value]),
+            Err(message) => Projection::Problem(FieldProblem {
+                field: self.key.clone(),
+                message: format!("back to Intercom: {message}"),
+                help: None,
+            }),
+        }
     }
 
     /// What Brevo ought to hold for this record.
@@ -320,6 +363,12 @@ impl FieldRule {
             .map(|target| attributes.get(&target.attribute).and_then(|value| convert::observed(value, target)))
             .collect()
     }
+}
+
+/// In Brevo, absent and `false` are one value.
+fn same_in_brevo(made: &[Option<Value>], held: &[Option<Value>]) -> bool {
+    let canonical = |cell: &Option<Value>| cell.clone().filter(|value| *value != Value::Boolean(false));
+    made.len() == held.len() && made.iter().zip(held).all(|(made, held)| canonical(made) == canonical(held))
 }
 
 /// Bytes as hex digits.

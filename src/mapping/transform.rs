@@ -173,6 +173,33 @@ impl Step {
         }
     }
 
+    /// As it is written.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::SplitName => "split_name",
+            Self::FirstName => "first_name",
+            Self::LastName => "last_name",
+            Self::Upper => "upper",
+            Self::Lower => "lower",
+            Self::Trim => "trim",
+            Self::Capitalize => "capitalize",
+            Self::Phone(_) => "phone",
+            Self::Number => "number",
+            Self::Round(_) => "round",
+            Self::Boolean => "boolean",
+            Self::Date => "date",
+            Self::DateTime => "date_time",
+            Self::ToText => "to_text",
+            Self::Join(_) => "join",
+            Self::Split(_) => "split",
+            Self::Map(..) => "map",
+            Self::Default(_) => "default",
+            Self::Truncate(_) => "truncate",
+            Self::EmailDomain => "email_domain",
+            Self::Expression(_) => "an expression",
+        }
+    }
+
     /// The type of attribute that holds what this step gives, if the step decides it.
     pub(crate) fn gives(&self) -> Gives {
         match self {

@@ -13,6 +13,7 @@ pub mod pack;
 mod phone;
 mod record;
 mod side;
+mod sides;
 mod value;
 mod write;
 
@@ -30,6 +31,7 @@ pub use record::{
     BrevoContact, Company, Conversation, ConversationState, Fields, IntercomContact, Partial, Rating, Role, Sla, Tag,
 };
 pub use side::{ContactKey, Side, SideName};
+pub use sides::Sides;
 pub use value::{Number, Value};
 pub use write::{
     Answer, AttributeSpec, ContactChange, ImportBatch, ImportRow, ImportState, NewContact, OutgoingEvent, Priority,

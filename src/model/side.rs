@@ -6,17 +6,21 @@ use super::{
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 /// Which vendor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, Encode, Decode)]
 #[serde(rename_all = "snake_case")]
+#[cbor(index_only)]
 pub enum SideName {
     /// Support.
+    #[n(0)]
     Intercom,
     /// Marketing.
+    #[n(1)]
     Brevo,
 }
 
@@ -26,6 +30,18 @@ impl SideName {
         match self {
             Self::Intercom => "intercom",
             Self::Brevo => "brevo",
+        }
+    }
+
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Intercom, Self::Brevo];
+
+    /// The other vendor.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Intercom => Self::Brevo,
+            Self::Brevo => Self::Intercom,
         }
     }
 }

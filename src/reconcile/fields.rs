@@ -1,32 +1,43 @@
-//! The three-way merge of one field, and the judgement of what a server made of our write.
+//! The three-way merge of one field, in whichever direction it travels.
 //!
-//! Each side is compared in its own terms: base keeps the value on the Intercom side and the cells on the Brevo side,
-//! because a mapping is not always a bijection (`name` → FIRSTNAME + LASTNAME). A side has changed a field exactly
-//! when its view differs from base.
+//! Each side is compared in its own terms: base keeps the cells of the Intercom side and those of the Brevo side, because
+//! a mapping is not always a bijection (`name` → FIRSTNAME + LASTNAME, a time → its day). A side has changed a field
+//! exactly when its view differs from base. Only where there is no base are the two compared across: they agree when
+//! either makes the other (docs/decisions/0014).
 
-use crate::model::{Value, pack};
+mod judge;
+#[cfg(test)]
+mod laws;
+#[cfg(test)]
+mod tests;
+
+pub use judge::{Verdict, judge};
+
+use super::newest::Span;
+use crate::model::{SideName, Sides, Value, pack};
 use minicbor::{Decode, Encode};
 
-/// What a rule's targets hold in Brevo, one cell per target, in canonical form. `None` is blank.
+/// What a field holds on one side, in canonical form: one cell in Intercom, one per target in Brevo. `None` is blank.
 pub type Cells = Vec<Option<Value>>;
 
 /// What both sides agreed on for one field.
-#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 #[cbor(context_bound = "pack::Words")]
 pub struct FieldBase {
     /// Fingerprint of the rule under which they agreed: under another rule, the field is planned afresh.
     #[n(0)]
     #[cbor(with = "pack::word")]
     pub rule: String,
-    /// The value on the Intercom side.
+    /// What really stands on each side.
     #[n(1)]
-    pub intercom: Option<Value>,
-    /// The cells on the Brevo side: what really stands there.
+    pub agreed: Sides<Cells>,
+    /// Cells that a side would not take: not sent there again until the source, the rule or the attribute changes.
     #[n(2)]
-    pub brevo: Cells,
-    /// Cells that Brevo would not take: not sent again until the source, the rule or the attribute changes.
+    pub refused: Sides<Option<Cells>>,
+    /// On this side, a late write of ours has replaced what had been agreed: the other side's value is to be written
+    /// there again.
     #[n(3)]
-    pub refused: Option<Cells>,
+    pub overrun: Option<SideName>,
 }
 
 /// A write that left (or was about to leave) and that no verifying read has settled yet.
@@ -43,10 +54,31 @@ pub struct InFlight {
     pub superseded: Vec<Cells>,
 }
 
-/// What to do when the source goes from a value to blank.
+/// Which way a field travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// This side gives, the other takes.
+    From(SideName),
+    /// Both give and take.
+    Both(Wins),
+}
+
+/// Whose value stands where both sides have changed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wins {
+    /// The later change's; where nobody can say which was later, this side's.
+    Newest {
+        /// Who wins a tie.
+        tie: SideName,
+    },
+    /// Always this side's.
+    Always(SideName),
+}
+
+/// What to do when a side goes from a value to blank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Clear {
-    /// Leave what stands in Brevo.
+    /// Leave what stands on the other.
     Keep,
     /// Blank it there too.
     Propagate,
@@ -66,45 +98,52 @@ pub enum Drift {
 pub struct FieldViews<'a> {
     /// The rule's fingerprint.
     pub rule: &'a str,
+    /// Which way it travels.
+    pub flow: Flow,
     /// What to do about clears.
     pub clear: Clear,
     /// What to do about drift.
     pub drift: Drift,
-    /// The value on the Intercom side.
-    pub intercom: Option<Value>,
-    /// What Brevo ought to hold for it.
-    pub desired: Cells,
-    /// What Brevo shows.
-    pub brevo: Cells,
+    /// What each side shows.
+    pub shown: Sides<Cells>,
+    /// What each side ought to hold for what the *other* holds (a write on its way counts as having landed). `None`
+    /// where that cannot be said: the field does not travel there, or the value cannot be mapped.
+    pub desired: Sides<Option<Cells>>,
     /// What both agreed on; `None` at the first link.
     pub base: Option<&'a FieldBase>,
-    /// Our own write on its way.
-    pub in_flight: Option<&'a InFlight>,
+    /// Our own writes on their way.
+    pub in_flight: Sides<Option<&'a InFlight>>,
+    /// When each side came to hold what it shows, as far as that is known.
+    pub changed: Sides<Option<Span>>,
     /// Whether this is a sweep, in which drift is restored.
     pub sweep: bool,
 }
 
-/// What to do about one field.
+/// What to do about one field. Never more than one side is written.
 #[derive(Debug, Clone, PartialEq)]
 pub enum FieldStep {
     /// Nothing, and nothing to remember.
     Nothing,
     /// Nothing to write; remember this.
     Remember(FieldBase),
+    /// This side's value would have to be carried over, and cannot be mapped. What was remembered stays.
+    Unmapped(SideName),
     /// Write these cells; once accepted, remember this.
     Write {
-        /// What to set, one cell per target.
+        /// To which side.
+        to: SideName,
+        /// What to set, all cells of that side.
         cells: Cells,
         /// Base once accepted.
         base: FieldBase,
-        /// A value of Brevo's that is replaced although nobody had agreed to it: for the conflict log.
+        /// A value of that side's that is replaced although nobody had agreed to it: for the conflict log.
         replaces: Option<Cells>,
         /// Why, in words for the history.
         cause: &'static str,
     },
 }
 
-/// Equal in canonical form. For a boolean in Brevo, absent and `false` are one value (an import drops `false`).
+/// Equal in canonical form, in Brevo: there, absent and `false` are one value for a boolean (an import drops `false`).
 pub fn same_cell(a: Option<&Value>, b: Option<&Value>) -> bool {
     let blank_or_false = |value: Option<&Value>| matches!(value, None | Some(Value::Boolean(false)));
     a == b || (blank_or_false(a) && blank_or_false(b))
@@ -115,89 +154,22 @@ pub fn same_cells(a: &[Option<Value>], b: &[Option<Value>]) -> bool {
     a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same_cell(a.as_ref(), b.as_ref()))
 }
 
+/// Equal in this side's own terms.
+pub fn same_on(side: SideName, a: &[Option<Value>], b: &[Option<Value>]) -> bool {
+    match side {
+        SideName::Intercom => a == b,
+        SideName::Brevo => same_cells(a, b),
+    }
+}
+
 /// No value at all. A lone `false` is a value: a source that says no is not a source that says nothing.
 fn all_blank(cells: &[Option<Value>]) -> bool {
     cells.iter().all(Option::is_none)
 }
 
-/// Decides about one one-way field (Intercom → Brevo).
-pub fn decide(views: &FieldViews<'_>) -> FieldStep {
-    // While our own write is on its way, Brevo counts as holding what we sent: neither the old value nor a stale read
-    // of it is anybody's edit.
-    let shown = views.in_flight.map_or(&views.brevo, |write| &write.sent);
-    let agreed = |brevo: &Cells| FieldBase {
-        rule: views.rule.to_owned(),
-        intercom: views.intercom.clone(),
-        brevo: brevo.clone(),
-        refused: None,
-    };
-    let write = |cells: Cells, replaces: Option<Cells>, cause| {
-        let replaces = replaces.filter(|cells| !all_blank(cells));
-        FieldStep::Write { base: agreed(&cells), cells, replaces, cause }
-    };
-
-    let Some(base) = views.base.filter(|base| base.rule == views.rule) else {
-        // First link, a new field, or a changed rule: the source wins where it has a value, and never blanks.
-        let cells = match views.base {
-            // But a source that has moved on since both agreed takes along what it gave, whatever the rule says now. (Also
-            // when nobody touched the rule: Intercom declares an attribute with its first value, and only at the next
-            // start its type is known.)
-            Some(before) if moved_on(before, views, shown) => views.desired.clone(),
-            _ => fill_blanks(&views.desired, shown),
-        };
-        if same_cells(&cells, shown) {
-            return FieldStep::Remember(agreed(shown));
-        }
-        // Under a changed rule, what both had agreed on before is nobody's loss.
-        let agreed_before = views.base.is_some_and(|base| same_cells(&base.brevo, shown));
-        let lost = (!agreed_before).then(|| shown.clone());
-        let cause = if views.base.is_some() { "the rule changed" } else { "first link: the source's value stands" };
-        return write(cells, lost, cause);
-    };
-
-    let source_changed = base.intercom != views.intercom;
-    let target_changed = !same_cells(&base.brevo, shown);
-    let lost = || (target_changed && !all_blank(shown)).then(|| shown.clone());
-
-    if let Some(refused) = &base.refused
-        && same_cells(refused, &views.desired)
-    {
-        // Refused: what really stands there is base, and nothing is resent until what would be sent changes. (Some
-        // sources move with every visit while the value made of them stays.)
-        return if target_changed || source_changed {
-            FieldStep::Remember(FieldBase { intercom: views.intercom.clone(), brevo: shown.clone(), ..base.clone() })
-        } else {
-            FieldStep::Nothing
-        };
-    }
-    if source_changed {
-        if all_blank(&views.desired) && views.clear == Clear::Keep {
-            return FieldStep::Remember(agreed(shown));
-        }
-        if same_cells(&views.desired, shown) {
-            return FieldStep::Remember(agreed(shown));
-        }
-        return write(views.desired.clone(), lost(), "changed in Intercom");
-    }
-    if target_changed {
-        // Drift. A restore never blanks: an empty source leaves the target alone.
-        let restore = views.drift == Drift::Restore && !all_blank(&views.desired);
-        return match (restore, views.sweep) {
-            (true, _) if same_cells(&views.desired, shown) => FieldStep::Remember(agreed(shown)),
-            (true, true) => write(views.desired.clone(), Some(shown.clone()), "edited in Brevo, restored"),
-            (true, false) => FieldStep::Nothing,
-            (false, _) => FieldStep::Remember(agreed(shown)),
-        };
-    }
-    FieldStep::Nothing
-}
-
-/// Whether, under another rule than the one both agreed under, the source has another value than then, and Brevo still
-/// holds what it gave.
-fn moved_on(before: &FieldBase, views: &FieldViews<'_>, shown: &Cells) -> bool {
-    let changed = before.intercom.is_some() && before.intercom != views.intercom;
-    let cleared = views.intercom.is_none() && views.clear == Clear::Propagate;
-    changed && same_cells(&before.brevo, shown) && (cleared || !all_blank(&views.desired))
+/// Whether `whole` says everything that `part` says, and does not contradict it.
+fn completes(part: &Cells, whole: &Cells) -> bool {
+    part.len() == whole.len() && part.iter().zip(whole).all(|(part, whole)| part.is_none() || part == whole)
 }
 
 /// `desired` with its blank cells taken from `shown`.
@@ -209,278 +181,247 @@ fn fill_blanks(desired: &Cells, shown: &Cells) -> Cells {
         .collect()
 }
 
-/// What a server made of a write, judged on the first fresh observation after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// It took it (perhaps cut to a length): what stands there is base.
-    Adopted,
-    /// It kept what stood there before: refused.
-    Refused,
-    /// A late earlier write of ours stands there: write the current value again.
-    Superseded,
-    /// Somebody else's value stands there.
-    Edited,
-}
-
-/// A server that cuts text off does so at a limit; below this many characters a shorter text is somebody's edit.
-const SHORTEST_TRUNCATION: usize = 100;
-
-/// Judges what `observed` says about `write`.
-pub fn judge(write: &InFlight, observed: &Cells) -> Verdict {
-    if same_cells(&write.sent, observed) || truncated(&write.sent, observed) {
-        Verdict::Adopted
-    } else if write.superseded.iter().any(|earlier| same_cells(earlier, observed)) {
-        // Also where it is what stood there at first: if it was refused after all, the next judgement says so.
-        Verdict::Superseded
-    } else if same_cells(&write.before, observed) || partly_refused(write, observed) {
-        Verdict::Refused
-    } else {
-        Verdict::Edited
+impl FieldBase {
+    /// Whether a side would not take what the other has.
+    pub fn is_refused(&self) -> bool {
+        SideName::BOTH.iter().any(|side| self.refused[*side].is_some())
     }
 }
 
-/// Each cell is what we sent or a truncation of it, and at least one is a truncation.
-fn truncated(sent: &Cells, observed: &Cells) -> bool {
-    sent.len() == observed.len()
-        && sent.iter().zip(observed).all(|(sent, observed)| match (sent, observed) {
-            (Some(Value::Text(sent)), Some(Value::Text(observed))) if sent != observed => {
-                observed.chars().count() >= SHORTEST_TRUNCATION && sent.starts_with(observed.trim_end())
-            }
-            (sent, observed) => same_cell(sent.as_ref(), observed.as_ref()),
-        })
+/// Decides about one field.
+pub fn decide(views: &FieldViews<'_>) -> FieldStep {
+    let field = Field {
+        views,
+        // While our own write is on its way, a side counts as holding what we sent: neither the old value nor a stale
+        // read of it is anybody's edit.
+        shown: Sides::from_fn(|side| views.in_flight[side].map_or(&views.shown[side], |write| &write.sent)),
+    };
+    match views.base.filter(|base| base.rule == views.rule) {
+        Some(base) => field.merge(base),
+        None => match views.flow {
+            Flow::From(source) => field.link_one_way(source),
+            Flow::Both(wins) => field.link_two_way(wins),
+        },
+    }
 }
 
-/// Each cell is what we sent or what stood there before.
-fn partly_refused(write: &InFlight, observed: &Cells) -> bool {
-    observed.len() == write.sent.len()
-        && write.before.len() == write.sent.len()
-        && observed.iter().enumerate().all(|(index, cell)| {
-            same_cell(cell.as_ref(), write.sent[index].as_ref())
-                || same_cell(cell.as_ref(), write.before[index].as_ref())
-        })
+struct Field<'a> {
+    views: &'a FieldViews<'a>,
+    shown: Sides<&'a Cells>,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn text(text: &str) -> Option<Value> {
-        Value::text(text)
-    }
-
-    fn views<'a>(intercom: &str, brevo: &str, base: Option<&'a FieldBase>) -> FieldViews<'a> {
-        FieldViews {
-            rule: "r1",
-            clear: Clear::Keep,
-            drift: Drift::Restore,
-            intercom: text(intercom),
-            desired: vec![text(intercom)],
-            brevo: vec![text(brevo)],
-            base,
-            in_flight: None,
-            sweep: false,
-        }
-    }
-
-    fn base(intercom: &str, brevo: &str) -> FieldBase {
-        FieldBase { rule: "r1".into(), intercom: text(intercom), brevo: vec![text(brevo)], refused: None }
-    }
-
-    fn written(step: &FieldStep) -> Option<&Cells> {
-        match step {
-            FieldStep::Write { cells, .. } => Some(cells),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn first_link_takes_the_source_and_logs_what_it_replaces() {
-        match decide(&views("a", "b", None)) {
-            FieldStep::Write { cells, replaces, .. } => {
-                assert_eq!(cells, vec![text("a")]);
-                assert_eq!(replaces, Some(vec![text("b")]));
-            }
-            step => panic!("{step:?}"),
-        }
-    }
-
-    #[test]
-    fn first_link_never_blanks() {
-        assert!(matches!(decide(&views("", "b", None)), FieldStep::Remember(base) if base.brevo == vec![text("b")]));
-        let mut name = views("", "", None);
-        name.intercom = text("Cher");
-        name.desired = vec![text("Cher"), None];
-        name.brevo = vec![None, text("Sarkisian")];
-        assert_eq!(written(&decide(&name)), Some(&vec![text("Cher"), text("Sarkisian")]));
-    }
-
-    #[test]
-    fn a_change_in_intercom_is_written_and_a_lost_edit_in_brevo_is_kept() {
-        let agreed = base("a", "a");
-        match decide(&views("b", "c", Some(&agreed))) {
-            FieldStep::Write { cells, replaces, .. } => {
-                assert_eq!((cells, replaces), (vec![text("b")], Some(vec![text("c")])));
-            }
-            step => panic!("{step:?}"),
-        }
-        match decide(&views("b", "a", Some(&agreed))) {
-            FieldStep::Write { replaces, .. } => assert_eq!(replaces, None, "an agreed value is nobody's loss"),
-            step => panic!("{step:?}"),
-        }
-    }
-
-    #[test]
-    fn a_clear_is_kept_unless_asked() {
-        let agreed = base("a", "a");
-        assert!(matches!(decide(&views("", "a", Some(&agreed))), FieldStep::Remember(_)));
-        let mut clear = views("", "a", Some(&agreed));
-        clear.clear = Clear::Propagate;
-        assert_eq!(written(&decide(&clear)), Some(&vec![None]));
-    }
-
-    #[test]
-    fn a_clear_is_a_clear_under_another_rule_too() {
-        let mut agreed = base("a", "a");
-        agreed.rule = "r0".into();
-        let mut clear = views("", "a", Some(&agreed));
-        assert!(matches!(decide(&clear), FieldStep::Remember(_)), "kept");
-        clear.clear = Clear::Propagate;
-        assert_eq!(written(&decide(&clear)), Some(&vec![None]));
-        // Somebody's own value in Brevo is not blanked by a rule that is new.
-        clear.brevo = vec![text("z")];
-        assert!(matches!(decide(&clear), FieldStep::Remember(_)));
-        // A rule that makes nothing of a value that is still there has not lost its source.
-        let mut nothing = views("a", "a", Some(&agreed));
-        (nothing.clear, nothing.desired) = (Clear::Propagate, vec![None]);
-        assert!(matches!(decide(&nothing), FieldStep::Remember(_)));
-        // Part of it went away.
-        let whole = FieldBase { brevo: vec![text("Jane"), text("Doe")], ..agreed.clone() };
-        let mut name = views("Cher", "", Some(&whole));
-        (name.desired, name.brevo) = (vec![text("Cher"), None], vec![text("Jane"), text("Doe")]);
-        assert_eq!(written(&decide(&name)), Some(&vec![text("Cher"), None]));
-    }
-
-    #[test]
-    fn true_to_false_is_a_write_not_a_clear() {
-        let agreed = FieldBase {
-            rule: "r1".into(),
-            intercom: Some(Value::Boolean(true)),
-            brevo: vec![Some(Value::Boolean(true))],
-            refused: None,
+impl Field<'_> {
+    /// Both have agreed before, under the same rule.
+    fn merge(&self, base: &FieldBase) -> FieldStep {
+        let changed = Sides::from_fn(|side| self.moved(base, side));
+        let (from, cause) = match self.views.flow {
+            Flow::From(source) => (source, changed_on(source)),
+            Flow::Both(wins) => match (changed.intercom, changed.brevo) {
+                (false, false) => return FieldStep::Nothing,
+                (true, false) => (SideName::Intercom, changed_on(SideName::Intercom)),
+                (false, true) => (SideName::Brevo, changed_on(SideName::Brevo)),
+                (true, true) => self.conflict(wins),
+            },
         };
-        let mut views = views("", "", Some(&agreed));
-        views.intercom = Some(Value::Boolean(false));
-        views.desired = vec![Some(Value::Boolean(false))];
-        views.brevo = vec![Some(Value::Boolean(true))];
-        assert_eq!(written(&decide(&views)), Some(&vec![Some(Value::Boolean(false))]));
-        views.brevo = vec![None];
-        assert!(written(&decide(&views)).is_none(), "absent and false are one value");
-    }
-
-    #[test]
-    fn drift_is_restored_in_a_sweep_only_and_never_blanks() {
-        let agreed = base("a", "a");
-        let mut drift = views("a", "z", Some(&agreed));
-        assert_eq!(decide(&drift), FieldStep::Nothing);
-        drift.sweep = true;
-        assert_eq!(written(&decide(&drift)), Some(&vec![text("a")]));
-        drift.drift = Drift::Leave;
-        assert!(matches!(decide(&drift), FieldStep::Remember(_)));
-        let agreed = base("", "a");
-        let mut empty = views("", "z", Some(&agreed));
-        empty.sweep = true;
-        assert!(matches!(decide(&empty), FieldStep::Remember(_)));
-    }
-
-    #[test]
-    fn our_own_write_on_its_way_is_nobodys_edit() {
-        let agreed = base("b", "b");
-        let write = InFlight { sent: vec![text("b")], before: vec![text("a")], superseded: vec![] };
-        let mut stale = views("b", "a", Some(&agreed));
-        stale.sweep = true;
-        stale.in_flight = Some(&write);
-        assert_eq!(decide(&stale), FieldStep::Nothing);
-    }
-
-    #[test]
-    fn a_refused_value_is_not_resent_until_something_changes() {
-        let mut refused = base("long", "old");
-        refused.refused = Some(vec![text("long")]);
-        let mut same = views("long", "old", Some(&refused));
-        same.sweep = true;
-        assert_eq!(decide(&same), FieldStep::Nothing);
-        // The source moved, but not to another value for Brevo: a time of which only the day is written.
-        same.intercom = text("longer");
-        assert!(matches!(decide(&same), FieldStep::Remember(base) if base.intercom == text("longer")));
-        assert_eq!(written(&decide(&views("other", "old", Some(&refused)))), Some(&vec![text("other")]));
-    }
-
-    #[test]
-    fn a_server_is_judged_by_what_stands_there_afterwards() {
-        let long = "x".repeat(150);
-        let write =
-            InFlight { sent: vec![text(&long)], before: vec![text("old")], superseded: vec![vec![text("mid")]] };
-        assert_eq!(judge(&write, &vec![text(&long)]), Verdict::Adopted);
-        assert_eq!(judge(&write, &vec![text(&long[..100])]), Verdict::Adopted);
-        assert_eq!(judge(&write, &vec![text(&long[..99])]), Verdict::Edited);
-        assert_eq!(judge(&write, &vec![text("old")]), Verdict::Refused);
-        assert_eq!(judge(&write, &vec![text("mid")]), Verdict::Superseded);
-        let back = InFlight { superseded: vec![vec![text("mid")], vec![text("old")]], ..write.clone() };
-        assert_eq!(judge(&back, &vec![text("old")]), Verdict::Superseded, "it may be the second that came late");
-        assert_eq!(judge(&write, &vec![text("new")]), Verdict::Edited);
-    }
-
-    fn cell() -> impl Strategy<Value = Option<Value>> {
-        prop_oneof![
-            Just(None),
-            "[a-c]".prop_map(Value::text),
-            any::<bool>().prop_map(|flag| Some(Value::Boolean(flag))),
-        ]
-    }
-
-    proptest! {
-        /// Plan, pretend it was accepted, plan again: the second plan is empty, whatever the views were.
-        #[test]
-        fn a_second_plan_writes_nothing(
-            source in cell(), shown in cell(), base_source in cell(), base_shown in cell(),
-            has_base: bool, keep: bool, restore: bool, sweep: bool,
-        ) {
-            let agreed = FieldBase { rule: "r1".into(), intercom: base_source, brevo: vec![base_shown], refused: None };
-            let mut views = FieldViews {
-                rule: "r1",
-                clear: if keep { Clear::Keep } else { Clear::Propagate },
-                drift: if restore { Drift::Restore } else { Drift::Leave },
-                intercom: source.clone(),
-                desired: vec![source],
-                brevo: vec![shown.clone()],
-                base: has_base.then_some(&agreed),
-                in_flight: None,
-                sweep,
+        let to = from.other();
+        if let (Some(refused), Some(desired)) = (&base.refused[to], &self.views.desired[to])
+            && same_on(to, refused, desired)
+        {
+            // Refused: what really stands there is base, and nothing is resent until what would be sent changes. (Some
+            // sources move with every visit while the value made of them stays.)
+            return if changed.intercom || changed.brevo {
+                FieldStep::Remember(FieldBase { refused: base.refused.clone(), ..self.as_shown() })
+            } else {
+                FieldStep::Nothing
             };
-            let (after, shown) = match decide(&views) {
-                FieldStep::Write { cells, base, .. } => (Some(base), cells),
-                FieldStep::Remember(base) => (Some(base), vec![shown]),
-                FieldStep::Nothing => (views.base.cloned(), vec![shown]),
-            };
-            views.base = after.as_ref();
-            views.brevo = shown;
-            let writes_again = matches!(decide(&views), FieldStep::Write { .. });
-            prop_assert!(!writes_again);
         }
+        if changed[from] {
+            // What a side would not take from the other, what a late write of ours put there: nobody had agreed to it.
+            let disputed = changed[to] || base.refused[from].is_some() || base.overrun == Some(to);
+            return self.carry(from, disputed, cause);
+        }
+        if changed[to] { self.drift(from) } else { FieldStep::Nothing }
+    }
 
-        /// Whatever is written is the source's value (or what already stood in a cell that the source leaves blank).
-        #[test]
-        fn never_a_value_that_neither_side_had(source in cell(), shown in cell(), base_source in cell(), sweep: bool) {
-            let agreed =
-                FieldBase { rule: "r1".into(), intercom: base_source.clone(), brevo: vec![base_source], refused: None };
-            let views = FieldViews {
-                rule: "r1", clear: Clear::Propagate, drift: Drift::Restore, intercom: source.clone(),
-                desired: vec![source.clone()], brevo: vec![shown.clone()], base: Some(&agreed), in_flight: None, sweep,
+    /// Takes a side's changed value to the other.
+    fn carry(&self, from: SideName, disputed: bool, cause: &'static str) -> FieldStep {
+        let to = from.other();
+        let Some(desired) = &self.views.desired[to] else { return FieldStep::Unmapped(from) };
+        if (all_blank(desired) && self.views.clear == Clear::Keep) || self.agree(from) {
+            return FieldStep::Remember(self.as_shown());
+        }
+        self.write(to, desired.clone(), disputed, cause)
+    }
+
+    /// Somebody edited a one-way field on its target.
+    fn drift(&self, from: SideName) -> FieldStep {
+        let to = from.other();
+        let Some(desired) = &self.views.desired[to] else { return FieldStep::Unmapped(from) };
+        // A restore never blanks: an empty source leaves the target alone.
+        if self.views.drift == Drift::Leave || self.says_nothing(from) || self.agree(from) {
+            FieldStep::Remember(self.as_shown())
+        } else if self.views.sweep {
+            let cause = match to {
+                SideName::Brevo => "edited in Brevo, restored",
+                SideName::Intercom => "edited in Intercom, restored",
             };
-            if let FieldStep::Write { cells, .. } = decide(&views) {
-                prop_assert!(cells[0] == source || cells[0] == shown);
+            self.write(to, desired.clone(), true, cause)
+        } else {
+            FieldStep::Nothing
+        }
+    }
+
+    /// First link, a new field, or a changed rule: the source wins where it has a value, and never blanks.
+    fn link_one_way(&self, from: SideName) -> FieldStep {
+        let to = from.other();
+        let Some(desired) = &self.views.desired[to] else { return FieldStep::Unmapped(from) };
+        let cells = match self.views.base {
+            // But a source that has moved on since both agreed takes along what it gave, whatever the rule says now. (Also
+            // when nobody touched the rule: Intercom declares an attribute with its first value, and only at the next
+            // start its type is known.)
+            Some(before) if !all_blank(&before.agreed[from]) && self.moved_alone(before, from) => desired.clone(),
+            _ if self.says_nothing(from) => self.shown[to].clone(),
+            _ => fill_blanks(desired, self.shown[to]),
+        };
+        if same_on(to, &cells, self.shown[to]) {
+            return FieldStep::Remember(self.as_shown());
+        }
+        // Under a changed rule, what both had agreed on before is nobody's loss.
+        let agreed_before = self.views.base.is_some_and(|base| same_on(to, &base.agreed[to], self.shown[to]));
+        let cause =
+            if self.views.base.is_some() { "the rule changed" } else { "first link: the source's value stands" };
+        self.write(to, cells, !agreed_before, cause)
+    }
+
+    /// The same where both give: who has a value fills the blank, else the rule decides.
+    fn link_two_way(&self, wins: Wins) -> FieldStep {
+        if self.agree(SideName::Intercom) {
+            return FieldStep::Remember(self.as_shown());
+        }
+        let only = |holds: &dyn Fn(SideName) -> bool| match SideName::BOTH.map(holds) {
+            [true, false] => Some(SideName::Intercom),
+            [false, true] => Some(SideName::Brevo),
+            _ => None,
+        };
+        if let Some(before) = self.views.base
+            && let Some(from) = only(&|side| self.moved_alone(before, side))
+        {
+            // Under another rule, what stands there may never have been this side's; what was there before a write of
+            // ours that did not land (no rule at all) is nobody's loss.
+            return self.carry(from, !before.rule.is_empty(), changed_on(from));
+        }
+        if let Some(from) = only(&|side| self.fills(side)) {
+            let to = from.other();
+            let Some(desired) = &self.views.desired[to] else { return FieldStep::Unmapped(from) };
+            let lossless = completes(self.shown[to], desired);
+            return self.write(to, desired.clone(), !lossless, "the other side had less, or nothing");
+        }
+        let (from, cause) = match self.views.base {
+            // Both have moved on since they agreed under another rule.
+            Some(before) if SideName::BOTH.iter().all(|side| self.moved(before, *side)) => self.conflict(wins),
+            // Nothing tells which of two values that were never compared is newer.
+            _ => untold(wins),
+        };
+        let to = from.other();
+        match &self.views.desired[to] {
+            None => FieldStep::Unmapped(from),
+            Some(desired) if all_blank(desired) => FieldStep::Remember(self.as_shown()),
+            Some(desired) => self.write(to, desired.clone(), true, cause),
+        }
+    }
+
+    /// Both have changed it: whose value stands, and why.
+    fn conflict(&self, wins: Wins) -> (SideName, &'static str) {
+        // A clear that does not travel is in nobody's way.
+        if self.views.clear == Clear::Keep {
+            for side in SideName::BOTH {
+                if self.says_nothing(side) && !self.says_nothing(side.other()) {
+                    return (side.other(), changed_on(side.other()));
+                }
             }
         }
+        match (wins, self.views.changed.intercom, self.views.changed.brevo) {
+            (Wins::Newest { .. }, Some(intercom), Some(brevo)) if intercom.is_later_than(&brevo) => {
+                (SideName::Intercom, "changed on both sides, later in Intercom")
+            }
+            (Wins::Newest { .. }, Some(intercom), Some(brevo)) if brevo.is_later_than(&intercom) => {
+                (SideName::Brevo, "changed on both sides, later in Brevo")
+            }
+            _ => untold(wins),
+        }
+    }
+
+    /// Whether, since both agreed (under another rule), this side has another value and the other still has its own.
+    fn moved_alone(&self, before: &FieldBase, from: SideName) -> bool {
+        let cleared = all_blank(self.shown[from]) && self.views.clear == Clear::Propagate;
+        self.moved(before, from) && !self.moved(before, from.other()) && (cleared || !self.says_nothing(from))
+    }
+
+    /// Whether this side has another value than when both agreed; or has to give its own again.
+    fn moved(&self, before: &FieldBase, side: SideName) -> bool {
+        before.overrun == Some(side.other()) || !same_on(side, &before.agreed[side], self.shown[side])
+    }
+
+    /// Whether nothing would be made of what this side holds. In Brevo absence and `false` are one value: where nothing
+    /// stands, nothing has been said, though a `false` could be made of it.
+    fn says_nothing(&self, from: SideName) -> bool {
+        let nothing_made = self.views.desired[from.other()].as_ref().is_some_and(|cells| all_blank(cells));
+        nothing_made || (from == SideName::Brevo && all_blank(self.shown.brevo))
+    }
+
+    /// Whether this side's value says all that the other's says, and more.
+    fn fills(&self, from: SideName) -> bool {
+        let to = from.other();
+        !all_blank(self.shown[from])
+            && (self.views.desired[to]
+                .as_ref()
+                .map_or(all_blank(self.shown[to]), |made| completes(self.shown[to], made))
+                || self.views.desired[from].as_ref().is_some_and(|made| completes(made, self.shown[from])))
+    }
+
+    /// Whether what stands on both sides is the same already. Where the field travels both ways, it is enough that
+    /// either makes the other: a conversion may lose something, and the finer value stays until the coarser is edited.
+    fn agree(&self, from: SideName) -> bool {
+        let makes = |from: SideName| {
+            let to = from.other();
+            self.views.desired[to].as_ref().is_some_and(|cells| same_on(to, cells, self.shown[to]))
+        };
+        makes(from) || (matches!(self.views.flow, Flow::Both(_)) && makes(from.other()))
+    }
+
+    /// Base, if what stands there now is agreed on.
+    fn as_shown(&self) -> FieldBase {
+        let agreed = Sides::from_fn(|side| self.shown[side].clone());
+        FieldBase { rule: self.views.rule.to_owned(), agreed, ..FieldBase::default() }
+    }
+
+    fn write(&self, to: SideName, cells: Cells, disputed: bool, cause: &'static str) -> FieldStep {
+        let mut base = self.as_shown();
+        base.agreed[to].clone_from(&cells);
+        let replaces = Some(self.shown[to]).filter(|cells| disputed && !all_blank(cells)).cloned();
+        FieldStep::Write { to, cells, base, replaces, cause }
+    }
+}
+
+/// Whose value stands where nothing tells which is newer.
+fn untold(wins: Wins) -> (SideName, &'static str) {
+    match wins {
+        Wins::Always(SideName::Intercom) => {
+            (SideName::Intercom, "both sides have values of their own: Intercom's stands")
+        }
+        Wins::Always(SideName::Brevo) => (SideName::Brevo, "both sides have values of their own: Brevo's stands"),
+        Wins::Newest { tie: SideName::Intercom } => {
+            (SideName::Intercom, "nobody knows which side's value is newer: a tie goes to Intercom")
+        }
+        Wins::Newest { tie: SideName::Brevo } => {
+            (SideName::Brevo, "nobody knows which side's value is newer: a tie goes to Brevo")
+        }
+    }
+}
+
+fn changed_on(side: SideName) -> &'static str {
+    match side {
+        SideName::Intercom => "changed in Intercom",
+        SideName::Brevo => "changed in Brevo",
     }
 }

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`identity`] | which records are one person |
 //! | [`fields`] | field by field: who changed it, what to write, what to remember; and what a server made of a write |
+//! | [`newest`] | when a value changed, as far as can be known |
 //! | [`consent`] | may the person be e-mailed; only ever towards stricter |
 //! | [`lists`] | list membership; nobody is put back on a list they left |
 //! | [`person`] | all of the above for one person: the plan |
@@ -18,5 +19,6 @@ pub mod fields;
 pub mod figures;
 pub mod identity;
 pub mod lists;
+pub mod newest;
 pub mod person;
 pub mod transitions;

@@ -1,17 +1,24 @@
 //! The plan for one person: all fields, consent, lists, address and external id together, as one change of one Brevo
 //! contact, with the base that holds once it is accepted.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     consent::{self, ConsentBase, ConsentViews},
-    fields::{self, Cells, Clear, Drift, FieldBase, FieldStep, FieldViews, InFlight},
-    lists::{self, ListBase, ListStep, ListViews},
+    fields::{self, Cells, Clear, Drift, FieldBase, FieldStep, FieldViews, Flow, InFlight, Wins},
+    lists::{self, Follows, ListBase, ListStep, ListViews},
+    newest::Span,
 };
-use crate::mapping::{FieldProblem, FieldRule, Mapping, OnClear, OnDrift, Projection};
+use crate::mapping::{
+    Direction, FieldProblem, FieldRule, Mapping, Membership, OnClear, OnConflict, OnDrift, Projection,
+};
 use crate::model::{
-    BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, SideName, Value, pack,
+    BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, SideName, Sides, Value, pack,
 };
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What both sides agreed on about one person.
@@ -40,10 +47,10 @@ pub struct Base {
 #[derive(Debug, Clone, Default, PartialEq, Encode, Decode)]
 #[cbor(context_bound = "pack::Words")]
 pub struct Flights {
-    /// Fields.
+    /// Fields, by the side that they were written to.
     #[n(0)]
     #[cbor(with = "pack::by_word")]
-    pub fields: BTreeMap<String, InFlight>,
+    pub fields: BTreeMap<String, Sides<Option<InFlight>>>,
     /// Lists joined (`true`) or left.
     #[n(1)]
     pub lists: BTreeMap<BrevoListId, bool>,
@@ -59,12 +66,20 @@ pub struct Flights {
     /// Something about the person was left for a request of its own, after this one.
     #[n(5)]
     pub more: bool,
+    /// Tags given (`true`) or taken away in Intercom, by the list that goes with them.
+    #[n(6)]
+    pub tags: BTreeMap<BrevoListId, bool>,
 }
 
 impl Flights {
     /// Nothing is on its way.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// What is on its way to this side for a rule.
+    pub fn field(&self, side: SideName, key: &str) -> Option<&InFlight> {
+        self.fields.get(key).and_then(|writes| writes[side].as_ref())
     }
 }
 
@@ -89,6 +104,8 @@ pub struct PersonViews<'a> {
     pub rename_to: Option<&'a Email>,
     /// Rules that must not be written for this person: a value that Brevo refuses because another contact owns it.
     pub quarantined: &'a BTreeMap<String, String>,
+    /// When each side changed last, as far as that is known: for fields whose newest value stands.
+    pub changed: Sides<Option<Span>>,
     /// Whether drift is restored.
     pub sweep: bool,
     /// What is known of Brevo may be from long before what is known of Intercom: no full read has just shown it.
@@ -104,11 +121,13 @@ pub struct ResolvedList<'a> {
     pub list: BrevoListId,
 }
 
-/// A value of Brevo's that a plan replaces although nobody had agreed to it.
+/// A value that a plan replaces although nobody had agreed to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LostValue {
     /// The rule's key.
     pub field: String,
+    /// Where it stood.
+    pub side: SideName,
     /// What stood there.
     pub lost: Cells,
     /// What replaces it.
@@ -159,8 +178,12 @@ impl Notice {
 /// What to do for one person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonPlan {
-    /// What to send; empty when nothing is to be written.
+    /// What to send to Brevo; empty when nothing is to be written there.
     pub change: ContactChange,
+    /// What to set in the primary Intercom contact, by path: a value sets, `None` clears.
+    pub intercom: BTreeMap<String, Option<Value>>,
+    /// Tags to give (`true`) or to take away there.
+    pub tags: BTreeMap<String, bool>,
     /// Base once it is accepted (and at once, where nothing is written).
     pub base: Base,
     /// What is on its way once it leaves.
@@ -180,7 +203,7 @@ pub struct PersonPlan {
 impl PersonPlan {
     /// Nothing is to be sent.
     pub fn writes_nothing(&self) -> bool {
-        self.change.is_empty()
+        self.change.is_empty() && self.intercom.is_empty() && self.tags.is_empty()
     }
 
     /// Only what this says about consent, for a contact that Brevo refuses to change otherwise: an opt-out waits for
@@ -194,6 +217,8 @@ impl PersonPlan {
                 sms_opted_out: change.sms_opted_out,
                 ..ContactChange::default()
             },
+            intercom: BTreeMap::new(),
+            tags: BTreeMap::new(),
             base: Base { consent: base.consent, sms: base.sms, ..before.clone() },
             flights: Flights { opted_out: flights.opted_out, ..watched.clone() },
             lost: Vec::new(),
@@ -229,6 +254,8 @@ const UNIQUE_ATTRIBUTES: [&str; 3] = ["SMS", "WHATSAPP", "LANDLINE_NUMBER"];
 pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[ResolvedList<'_>]) -> PersonPlan {
     let mut plan = PersonPlan {
         change: ContactChange::default(),
+        intercom: BTreeMap::new(),
+        tags: BTreeMap::new(),
         base: Base { email: views.base.email.clone(), ..Base::default() },
         flights: Flights { email: views.email.filter(|_| views.brevo.is_none()).cloned(), ..Flights::default() },
         lost: Vec::new(),
@@ -254,38 +281,76 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
 
 fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) {
     let base = views.base.fields.get(&rule.key);
-    let in_flight = views.flights.fields.get(&rule.key);
+    let in_flight = Sides::from_fn(|side| views.flights.field(side, &rule.key));
+    let blank = || vec![None; rule.targets.len()];
+    // What is on its way counts as having landed, also for what is made of it.
+    let mut record = Cow::Borrowed(views.record);
+    if let Some(write) = in_flight.intercom {
+        rule.put_source(record.to_mut(), write.sent.first().cloned().flatten());
+    }
+    let brevo = views.brevo.map_or_else(blank, |contact| rule.observed(&contact.attributes));
+    let mut made = Sides { intercom: Projection::NotApplicable, brevo: rule.project(&record) };
+    if made.brevo != Projection::NotApplicable && rule.direction != Direction::IntercomToBrevo {
+        made.intercom = rule.restore(in_flight.brevo.map_or(&brevo, |write| &write.sent), &record);
+    }
+    let flow = match rule.direction {
+        Direction::IntercomToBrevo => Flow::From(SideName::Intercom),
+        Direction::BrevoToIntercom => Flow::From(SideName::Brevo),
+        Direction::Both => Flow::Both(match rule.on_conflict {
+            OnConflict::Newest => Wins::Newest { tie: rule.tie },
+            OnConflict::Intercom => Wins::Always(SideName::Intercom),
+            OnConflict::Brevo => Wins::Always(SideName::Brevo),
+        }),
+    };
     let keep = |plan: &mut PersonPlan| {
         if let Some(base) = base {
             plan.base.fields.insert(rule.key.clone(), base.clone());
         }
-        if let Some(in_flight) = in_flight {
-            plan.flights.fields.insert(rule.key.clone(), in_flight.clone());
+        if let Some(writes) = views.flights.fields.get(&rule.key) {
+            plan.flights.fields.insert(rule.key.clone(), writes.clone());
         }
     };
-    let desired = match rule.project(views.record) {
-        Projection::NotApplicable => return keep(plan),
-        Projection::Problem(problem) => {
-            plan.problems.insert(rule.key.clone(), problem);
-            return keep(plan);
+    let cells = |side: SideName| match &made[side] {
+        Projection::Cells(cells) => Some(cells.clone()),
+        Projection::NotApplicable | Projection::Problem(_) => None,
+    };
+    let mut desired = match flow {
+        Flow::From(source) => {
+            let to = source.other();
+            match &made[to] {
+                Projection::NotApplicable => return keep(plan),
+                Projection::Problem(problem) => {
+                    plan.problems.insert(rule.key.clone(), problem.clone());
+                    return keep(plan);
+                }
+                Projection::Cells(cells) => Sides::with(to, Some(cells.clone()), None),
+            }
         }
-        Projection::Cells(cells) => cells,
+        Flow::Both(_) if made.brevo == Projection::NotApplicable => return keep(plan),
+        Flow::Both(_) => Sides::from_fn(cells),
     };
-    // An expression may look beyond its source: then what it makes of the record is the view that is compared.
-    let intercom = if rule.reads_record() {
-        serde_json::to_value(&desired).ok().map(Value::Structure)
-    } else {
-        rule.source_value(views.record)
+    let is_quarantined = |cells: &Option<Cells>| match (views.quarantined.get(&rule.key), cells) {
+        (Some(refused), Some(cells)) => *refused == quarantine_key(cells),
+        _ => false,
     };
-    if let Some(refused_value) = views.quarantined.get(&rule.key)
-        && *refused_value == quarantine_key(&desired)
-    {
-        return keep(plan);
+    for side in SideName::BOTH {
+        if is_quarantined(&desired[side]) {
+            // It is not sent, but where both give, an edit of the side that would not take it travels.
+            desired[side] = None;
+            if matches!(flow, Flow::From(_)) {
+                return keep(plan);
+            }
+        }
     }
-    let blank = || vec![None; rule.targets.len()];
-    let brevo = views.brevo.map_or_else(blank, |contact| rule.observed(&contact.attributes));
+    // An expression may look beyond its source: then what it makes of the record is the view that is compared.
+    let intercom = match &desired.brevo {
+        Some(made) if rule.reads_record() => serde_json::to_value(made).ok().map(Value::Structure),
+        _ => rule.source_value(views.record),
+    };
+    let shown = Sides { intercom: vec![intercom], brevo };
     let step = fields::decide(&FieldViews {
         rule: &rule.fingerprint,
+        flow,
         clear: match rule.on_clear {
             OnClear::Keep => Clear::Keep,
             OnClear::Propagate => Clear::Propagate,
@@ -294,37 +359,31 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
             OnDrift::Restore => Drift::Restore,
             OnDrift::Leave => Drift::Leave,
         },
-        intercom,
+        shown: shown.clone(),
         desired,
-        brevo: brevo.clone(),
         base,
         in_flight,
+        changed: views.changed,
         sweep: views.sweep,
     });
     match step {
         FieldStep::Nothing => keep(plan),
-        FieldStep::Remember(agreed) => {
-            plan.base.fields.insert(rule.key.clone(), agreed);
-            if let Some(in_flight) = in_flight {
-                plan.flights.fields.insert(rule.key.clone(), in_flight.clone());
+        FieldStep::Unmapped(from) => {
+            if let Projection::Problem(problem) = &made[from.other()] {
+                plan.problems.insert(rule.key.clone(), problem.clone());
             }
+            keep(plan);
         }
-        FieldStep::Write { cells, base: agreed, replaces, cause } => {
-            let shown = in_flight.map_or(&brevo, |write| &write.sent);
-            for (index, target) in rule.targets.iter().enumerate() {
-                let (new, old) = (cells.get(index).cloned().flatten(), shown.get(index).cloned().flatten());
-                if fields::same_cell(new.as_ref(), old.as_ref()) {
-                    continue;
-                }
-                let clears = new.is_none() || new == Some(Value::Boolean(false));
-                let unique = UNIQUE_ATTRIBUTES.contains(&target.attribute.as_str());
-                // An import neither clears nor sets `false`, and one duplicate phone there loses the whole row.
-                plan.alone |= views.brevo.is_some() && (clears || unique);
-                plan.change.attributes.insert(target.attribute.clone(), new);
-            }
+        FieldStep::Remember(agreed) => {
+            keep(plan);
+            plan.base.fields.insert(rule.key.clone(), agreed);
+        }
+        FieldStep::Write { to, cells, base: agreed, replaces, cause } => {
+            let (shown, in_flight) = (&shown[to], in_flight[to]);
+            set_cells(plan, views, rule, (to, &cells, in_flight.map_or(shown, |write| &write.sent)));
             if let Some(lost) = replaces {
                 let kept = cells.clone();
-                plan.lost.push(LostValue { field: rule.key.clone(), lost, kept, rule: cause.to_owned() });
+                plan.lost.push(LostValue { field: rule.key.clone(), side: to, lost, kept, rule: cause.to_owned() });
             }
             let superseded = in_flight.map_or_else(Vec::new, |earlier| {
                 let mut all = earlier.superseded.clone();
@@ -332,11 +391,37 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
                 all.truncate(MOST_SUPERSEDED);
                 all
             });
-            let before = in_flight.map_or(brevo, |earlier| earlier.before.clone());
-            plan.flights.fields.insert(rule.key.clone(), InFlight { sent: cells, before, superseded });
+            let before = in_flight.map_or(shown, |earlier| &earlier.before).clone();
+            let mut writes = views.flights.fields.get(&rule.key).cloned().unwrap_or_default();
+            writes[to] = Some(InFlight { sent: cells, before, superseded });
+            plan.flights.fields.insert(rule.key.clone(), writes);
             plan.base.fields.insert(rule.key.clone(), agreed);
             plan.causes.insert(rule.key.clone(), cause);
         }
+    }
+}
+
+/// Adds a field to what is sent: those of its cells that a side does not show.
+fn set_cells(
+    plan: &mut PersonPlan,
+    views: &PersonViews<'_>,
+    rule: &FieldRule,
+    (to, cells, shown): (SideName, &Cells, &Cells),
+) {
+    if to == SideName::Intercom {
+        plan.intercom.insert(rule.source.clone(), cells.first().cloned().flatten());
+        return;
+    }
+    for (index, target) in rule.targets.iter().enumerate() {
+        let (new, old) = (cells.get(index).cloned().flatten(), shown.get(index).cloned().flatten());
+        if fields::same_cell(new.as_ref(), old.as_ref()) {
+            continue;
+        }
+        let clears = new.is_none() || new == Some(Value::Boolean(false));
+        let unique = UNIQUE_ATTRIBUTES.contains(&target.attribute.as_str());
+        // An import neither clears nor sets `false`, and one duplicate phone there loses the whole row.
+        plan.alone |= views.brevo.is_some() && (clears || unique);
+        plan.change.attributes.insert(target.attribute.clone(), new);
     }
 }
 
@@ -350,11 +435,19 @@ pub fn quarantine_key(cells: &Cells) -> String {
 
 fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[ResolvedList<'_>]) {
     let mut wanted: BTreeMap<BrevoListId, bool> = BTreeMap::new();
+    let mut following: BTreeMap<BrevoListId, (Follows, &str)> = BTreeMap::new();
     for ResolvedList { rule, list } in resolved {
         let as_before = views.base.lists.get(list).is_some_and(|base| base.wanted);
         if rule.rests {
             *wanted.entry(*list).or_default() |= as_before;
             continue;
+        }
+        if let (Some(follows), Membership::Tag(tag)) = (follows(rule.direction), &rule.membership) {
+            following.insert(*list, (follows, tag));
+            if let Some(given) = views.flights.tags.get(list) {
+                *wanted.entry(*list).or_default() |= *given;
+                continue;
+            }
         }
         match rule.try_holds(views.record) {
             Ok(holds) => *wanted.entry(*list).or_default() |= holds,
@@ -370,11 +463,23 @@ fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[Resolv
         let member = views.brevo.map(|contact| on_its_way.unwrap_or_else(|| contact.lists.contains(&list)));
         let left = views.brevo.is_some_and(|contact| contact.lists_left.contains(&list));
         let base = views.base.lists.get(&list).copied();
-        let agreed = match lists::decide(ListViews { wanted, member, left, base }) {
+        let (follows, tag) = following.get(&list).copied().unwrap_or_default();
+        if let Some(given) = views.flights.tags.get(&list) {
+            plan.flights.tags.insert(list, *given);
+        }
+        let agreed = match lists::decide(ListViews { follows, wanted, member, left, base }) {
             ListStep::Remember(agreed) => {
                 if let Some(joined) = on_its_way {
                     plan.flights.lists.insert(list, joined);
                 }
+                agreed
+            }
+            ListStep::Tag(agreed) | ListStep::Untag(agreed) => {
+                if let Some(joined) = on_its_way {
+                    plan.flights.lists.insert(list, joined);
+                }
+                plan.tags.insert(tag.to_owned(), agreed.wanted);
+                plan.flights.tags.insert(list, agreed.wanted);
                 agreed
             }
             ListStep::KeptOff(agreed) => {
@@ -396,6 +501,15 @@ fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[Resolv
         if agreed.wanted || agreed.member || base.is_some() {
             plan.base.lists.insert(list, agreed);
         }
+    }
+}
+
+/// Whether a tag follows its list; `None` where only the list follows.
+fn follows(direction: Direction) -> Option<Follows> {
+    match direction {
+        Direction::IntercomToBrevo => None,
+        Direction::BrevoToIntercom => Some(Follows::Tag),
+        Direction::Both => Some(Follows::Both),
     }
 }
 
@@ -475,9 +589,11 @@ fn plan_external_id(plan: &mut PersonPlan, views: &PersonViews<'_>) {
 /// the fields it set, so that they are planned again, and what stood there before is nobody's loss.
 pub fn forget_unlanded(base: &Base, flights: &Flights) -> Base {
     let mut base = base.clone();
-    for (key, write) in &flights.fields {
-        let before = FieldBase { rule: String::new(), intercom: None, brevo: write.before.clone(), refused: None };
-        base.fields.insert(key.clone(), before);
+    for (key, writes) in &flights.fields {
+        let Some(write) = &writes.brevo else { continue };
+        // No cell at all is no value: whatever Intercom shows is to be taken along.
+        let agreed = Sides { intercom: Vec::new(), brevo: write.before.clone() };
+        base.fields.insert(key.clone(), FieldBase { agreed, ..FieldBase::default() });
     }
     for list in flights.lists.keys() {
         base.lists.remove(list);
@@ -500,40 +616,12 @@ pub struct Settled {
     pub refused: Vec<String>,
 }
 
-/// Settles the writes on their way against what Brevo shows. `answered`: Brevo had answered the write with success; a
-/// write without an answer that did not land is simply planned again, never taken for a refusal.
+/// Settles the writes on their way to Brevo against what Brevo shows. `answered`: Brevo had answered the write with
+/// success; a write without an answer that did not land is simply planned again, never taken for a refusal.
 pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoContact, mapping: &Mapping) -> Settled {
-    let mut base = base.clone();
-    let mut refused = Vec::new();
-    for (key, write) in &flights.fields {
-        let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
-        let observed = rule.observed(&contact.attributes);
-        let verdict = fields::judge(write, &observed);
-        let unknown = base.fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
-        if let (true, fields::Verdict::Adopted, Some(sent)) = (unknown, &verdict, write.sent.iter().flatten().next()) {
-            // Nothing had been agreed on before a write of unknown outcome, which has landed: the source had a value
-            // then, and if it has none now, that is a clear, not a first link.
-            let (rule, intercom) = (rule.fingerprint.clone(), Some(sent.clone()));
-            base.fields.insert(key.clone(), FieldBase { rule, intercom, brevo: observed, refused: None });
-            continue;
-        }
-        let Some(agreed) = base.fields.get_mut(key) else { continue };
-        match verdict {
-            fields::Verdict::Adopted if fields::same_cells(&agreed.brevo, &observed) => {}
-            fields::Verdict::Adopted => agreed.brevo = observed,
-            fields::Verdict::Refused if answered => {
-                agreed.brevo = observed;
-                agreed.refused = Some(write.sent.clone());
-                refused.push(key.clone());
-            }
-            // A late write of ours stands there: forget what was agreed, so that the current value is written again
-            // and what it replaces is logged.
-            fields::Verdict::Superseded => {
-                base.fields.remove(key);
-            }
-            fields::Verdict::Refused | fields::Verdict::Edited => {}
-        }
-    }
+    let mut settled =
+        settle_fields(base, flights, (SideName::Brevo, answered), mapping, |rule| rule.observed(&contact.attributes));
+    let base = &mut settled.base;
     for list in flights.lists.keys() {
         let member = contact.lists.contains(list);
         match base.lists.get_mut(list) {
@@ -547,5 +635,81 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     let still_loose = (flights.may_loosen || flights.opted_out)
         && base.consent.is_some_and(|consent| consent.brevo_out)
         && !contact.consent.email_opted_out();
-    Settled { base, flights: Flights { may_loosen: still_loose, ..Flights::default() }, refused }
+    let Flights { fields, tags, .. } = settled.flights;
+    Settled { flights: Flights { fields, tags, may_loosen: still_loose, ..Flights::default() }, ..settled }
+}
+
+/// The same for the writes on their way to Intercom, against what the contact's record shows there. What is on its way
+/// to Brevo stays.
+pub fn settle_intercom(
+    base: &Base,
+    flights: &Flights,
+    answered: bool,
+    record: &Fields,
+    mapping: &Mapping,
+    resolved: &[ResolvedList<'_>],
+) -> Settled {
+    let mut settled =
+        settle_fields(base, flights, (SideName::Intercom, answered), mapping, |rule| vec![rule.source_value(record)]);
+    settled.flights.tags.clear();
+    for list in flights.tags.keys() {
+        let Some(found) = resolved.iter().find(|resolved| resolved.list == *list) else { continue };
+        let wanted = found.rule.holds(record);
+        match settled.base.lists.get_mut(list) {
+            Some(agreed) if answered => agreed.wanted = wanted,
+            // Whether it landed or not: nobody but us has touched the tag.
+            _ if !answered => drop(settled.base.lists.insert(*list, ListBase { wanted, member: wanted })),
+            _ => {}
+        }
+    }
+    settled
+}
+
+fn settle_fields(
+    base: &Base,
+    flights: &Flights,
+    (side, answered): (SideName, bool),
+    mapping: &Mapping,
+    observed: impl Fn(&FieldRule) -> Cells,
+) -> Settled {
+    let mut settled = Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new() };
+    settled.flights.fields.retain(|_, writes| {
+        writes[side] = None;
+        writes[side.other()].is_some()
+    });
+    for (key, writes) in &flights.fields {
+        let Some(write) = &writes[side] else { continue };
+        let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
+        let observed = observed(rule);
+        let verdict = fields::judge(side, write, &observed);
+        let fields = &mut settled.base.fields;
+        let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
+        if let (true, fields::Verdict::Adopted, Some(sent)) = (unknown, &verdict, write.sent.iter().flatten().next()) {
+            // Nothing had been agreed on before a write of unknown outcome, which has landed: the source had a value
+            // then, and if it has none now, that is a clear, not a first link.
+            let cells = if side == SideName::Brevo { 1 } else { rule.targets.len() };
+            let agreed = Sides::with(side, observed, vec![Some(sent.clone()); cells]);
+            fields.insert(key.clone(), FieldBase { rule: rule.fingerprint.clone(), agreed, ..FieldBase::default() });
+            continue;
+        }
+        let Some(agreed) = fields.get_mut(key) else { continue };
+        match verdict {
+            fields::Verdict::Adopted if fields::same_on(side, &agreed.agreed[side], &observed) => {}
+            fields::Verdict::Adopted => agreed.agreed[side] = observed,
+            fields::Verdict::Refused if answered => {
+                agreed.agreed[side] = observed;
+                agreed.refused[side] = Some(write.sent.clone());
+                settled.refused.push(key.clone());
+            }
+            // A late write of ours stands there: the current value is written again, and what it replaces is logged.
+            // One way, it is enough to forget what was agreed; both ways, that would make it anybody's turn.
+            fields::Verdict::Superseded if rule.direction == Direction::Both => {
+                agreed.agreed[side] = observed;
+                agreed.overrun = Some(side);
+            }
+            fields::Verdict::Superseded => drop(fields.remove(key)),
+            fields::Verdict::Refused | fields::Verdict::Edited => {}
+        }
+    }
+    settled
 }

@@ -1,0 +1,236 @@
+//! What travels towards Intercom, for one person.
+
+use super::*;
+use crate::mapping::{Options, Section, parse};
+use crate::model::BrevoContactId;
+use chrono::DateTime;
+use serde_json::json;
+
+fn mapping(yaml: &str) -> Mapping {
+    let section = Section { file: 0, path: vec![], value: serde_yaml::from_str(yaml).unwrap() };
+    let options = Options { both_ways: true, ..Options::default() };
+    parse(&[section], &options, &|_, _, _| None).unwrap_or_else(|errors| panic!("{errors:#?}"))
+}
+
+fn fields(json: serde_json::Value) -> Fields {
+    let fields = json.as_object().unwrap().iter();
+    fields.filter_map(|(path, value)| Some((path.clone(), Value::from_json(value)?))).collect()
+}
+
+fn contact(attributes: serde_json::Value) -> BrevoContact {
+    BrevoContact {
+        id: BrevoContactId::new(1),
+        email: None,
+        ext_id: None,
+        created_at: DateTime::UNIX_EPOCH,
+        modified_at: DateTime::UNIX_EPOCH,
+        consent: Consent::default(),
+        lists: BTreeSet::new(),
+        lists_left: BTreeSet::new(),
+        attributes: fields(attributes),
+    }
+}
+
+/// A person on both sides.
+struct Both {
+    mapping: Mapping,
+    record: Fields,
+    contact: BrevoContact,
+    base: Base,
+    flights: Flights,
+}
+
+impl Both {
+    /// As both stand after the first plan.
+    fn agreed(yaml: &str, record: serde_json::Value, attributes: serde_json::Value) -> Self {
+        let (mapping, record, contact) = (mapping(yaml), fields(record), contact(attributes));
+        let mut both = Self { mapping, record, contact, base: Base::default(), flights: Flights::default() };
+        let plan = both.plan();
+        assert!(plan.writes_nothing(), "{plan:?}");
+        both.base = plan.base;
+        both
+    }
+
+    fn resolved(&self) -> Vec<ResolvedList<'_>> {
+        let list = BrevoListId::new(42);
+        self.mapping.lists.iter().map(|rule| ResolvedList { rule, list }).collect()
+    }
+
+    fn plan(&self) -> PersonPlan {
+        self.plan_without(&BTreeMap::new())
+    }
+
+    fn plan_without(&self, quarantined: &BTreeMap<String, String>) -> PersonPlan {
+        let consent = Consent::default();
+        let views = PersonViews {
+            record: &self.record,
+            email: None,
+            external_id: None,
+            consent: &consent,
+            brevo: Some(&self.contact),
+            base: &self.base,
+            flights: &self.flights,
+            rename_to: None,
+            quarantined,
+            changed: Sides::default(),
+            sweep: true,
+            brevo_may_be_old: false,
+        };
+        plan(&views, &self.mapping, &self.resolved())
+    }
+
+    /// Takes the plan as accepted, though no look has shown it yet.
+    fn send(&mut self) -> PersonPlan {
+        let plan = self.plan();
+        (self.base, self.flights) = (plan.base.clone(), plan.flights.clone());
+        plan
+    }
+
+    /// What Intercom shows afterwards.
+    fn settle(&mut self, record: serde_json::Value) -> Vec<String> {
+        self.record = fields(record);
+        let settled = settle_intercom(&self.base, &self.flights, true, &self.record, &self.mapping, &self.resolved());
+        (self.base, self.flights) = (settled.base, settled.flights);
+        settled.refused
+    }
+}
+
+const NAME: &str = "name: {to: FULLNAME, direction: both, on_conflict: intercom}";
+
+#[test]
+fn an_edit_in_brevo_reaches_intercom_once() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    jane.contact = contact(json!({"FULLNAME": "Jane Doe"}));
+    let plan = jane.send();
+    assert_eq!(plan.intercom, BTreeMap::from([("name".to_owned(), Value::text("Jane Doe"))]));
+    assert!(plan.change.is_empty() && plan.lost.is_empty());
+    assert_eq!(plan.causes.values().copied().collect::<Vec<_>>(), ["changed in Brevo"]);
+    // Intercom still shows the old name: nobody's edit.
+    assert!(jane.plan().writes_nothing());
+    // A newer edit in Brevo goes out although the first is on its way, and remembers it.
+    jane.contact = contact(json!({"FULLNAME": "Jane Roe"}));
+    jane.send();
+    let write = jane.flights.field(SideName::Intercom, "name -> FULLNAME").unwrap().clone();
+    assert_eq!((write.before, write.superseded), (vec![Value::text("Jane")], vec![vec![Value::text("Jane Doe")]]));
+    // The first lands late: written over, whoever wins conflicts.
+    assert_eq!(jane.settle(json!({"name": "Jane Doe"})), Vec::<String>::new());
+    assert!(jane.flights.is_empty());
+    let again = jane.send();
+    assert_eq!(again.intercom, BTreeMap::from([("name".to_owned(), Value::text("Jane Roe"))]));
+    assert_eq!((again.lost.len(), again.lost[0].side), (1, SideName::Intercom));
+    assert!(jane.settle(json!({"name": "Jane Roe"})).is_empty());
+    assert!(jane.plan().writes_nothing() && jane.flights.is_empty());
+}
+
+#[test]
+fn what_intercom_will_not_take_is_not_sent_again_until_it_changes() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    jane.contact = contact(json!({"FULLNAME": "Jane\u{7}"}));
+    jane.send();
+    assert_eq!(jane.settle(json!({"name": "Jane"})), ["name -> FULLNAME"]);
+    assert!(jane.base.fields["name -> FULLNAME"].is_refused());
+    assert!(jane.plan().writes_nothing());
+    jane.contact = contact(json!({"FULLNAME": "Janet"}));
+    assert_eq!(jane.plan().intercom, BTreeMap::from([("name".to_owned(), Value::text("Janet"))]));
+}
+
+#[test]
+fn two_edits_at_once_go_by_the_rule_and_the_loser_is_kept_with_its_side() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    (jane.record, jane.contact) = (fields(json!({"name": "Joan"})), contact(json!({"FULLNAME": "June"})));
+    let plan = jane.send();
+    assert_eq!(plan.change.attributes, BTreeMap::from([("FULLNAME".to_owned(), Value::text("Joan"))]));
+    assert!(plan.intercom.is_empty());
+    assert_eq!((plan.lost[0].side, &plan.lost[0].lost), (SideName::Brevo, &vec![Value::text("June")]));
+    // While that is on its way, a person edits Intercom again: what is made of it is not taken from the old view.
+    jane.record = fields(json!({"name": "Jo"}));
+    assert_eq!(jane.send().change.attributes, BTreeMap::from([("FULLNAME".to_owned(), Value::text("Jo"))]));
+}
+
+#[test]
+fn a_value_that_cannot_be_turned_back_is_listed_and_leaves_both_sides_alone() {
+    let yaml = "custom_attributes.plan: {to: PLAN, transform: {map: {pro: VIP, free: Basic}}, direction: both}";
+    let mut jane = Both::agreed(yaml, json!({"custom_attributes.plan": "pro"}), json!({"PLAN": "VIP"}));
+    jane.contact = contact(json!({"PLAN": "Gold"}));
+    let plan = jane.send();
+    assert!(plan.writes_nothing());
+    assert_eq!(plan.problems.len(), 1);
+    jane.contact = contact(json!({"PLAN": "Basic"}));
+    assert_eq!(jane.plan().intercom, BTreeMap::from([("custom_attributes.plan".to_owned(), Value::text("free"))]));
+}
+
+#[test]
+fn an_edit_travels_from_the_side_that_would_not_take_the_others_value() {
+    let yaml = "phone: {to: SMS, direction: both}";
+    let mut jane = Both::agreed(yaml, json!({"phone": "+4740000000"}), json!({"SMS": "4740000000"}));
+    jane.record = fields(json!({"phone": "+4740000001"}));
+    let theirs = quarantine_key(&vec![Value::text("+4740000001")]);
+    let quarantined = BTreeMap::from([("phone -> SMS".to_owned(), theirs)]);
+    assert!(jane.plan_without(&quarantined).writes_nothing(), "another contact has the number");
+    jane.contact = contact(json!({"SMS": "4740000002"}));
+    jane.mapping.rules[0].on_conflict = OnConflict::Brevo;
+    let plan = jane.plan_without(&quarantined);
+    assert_eq!(plan.intercom, BTreeMap::from([("phone".to_owned(), Value::text("+4740000002"))]));
+    assert_eq!(plan.lost[0].lost, vec![Value::text("+4740000001")]);
+}
+
+#[test]
+fn a_field_of_brevos_is_given_and_an_edit_of_it_in_intercom_undone() {
+    let yaml = "custom_attributes.score: {to: SCORE, direction: brevo_to_intercom}";
+    let mut jane = Both::agreed(yaml, json!({}), json!({}));
+    jane.contact = contact(json!({"SCORE": "high"}));
+    assert_eq!(jane.send().intercom.len(), 1);
+    assert!(jane.settle(json!({"custom_attributes.score": "high"})).is_empty());
+    jane.record = fields(json!({"custom_attributes.score": "low"}));
+    let restored = jane.send();
+    assert_eq!(restored.intercom.values().cloned().collect::<Vec<_>>(), [Value::text("high")]);
+    assert_eq!((restored.lost[0].side, restored.change.is_empty()), (SideName::Intercom, true));
+}
+
+#[test]
+fn a_tag_and_its_list_follow_each_other() {
+    let yaml = "{name: FULLNAME, tags: {VIP: {list: 42, direction: both}}}";
+    let mut jane = Both::agreed(yaml, json!({}), json!({}));
+    jane.contact.lists.insert(BrevoListId::new(42));
+    assert_eq!(jane.send().tags, BTreeMap::from([("VIP".to_owned(), true)]));
+    // Intercom shows no tag yet: nobody has taken it away.
+    let stale = jane.plan();
+    assert!(stale.writes_nothing(), "{stale:?}");
+    jane.settle(json!({"tags": ["VIP"]}));
+    assert!(jane.plan().writes_nothing() && jane.flights.is_empty());
+    // They leave the list: the tag goes, and nobody is put back.
+    jane.contact.lists.clear();
+    jane.contact.lists_left.insert(BrevoListId::new(42));
+    assert_eq!(jane.send().tags, BTreeMap::from([("VIP".to_owned(), false)]));
+    jane.settle(json!({}));
+    jane.record = fields(json!({"tags": ["VIP"]}));
+    let tagged_again = jane.send();
+    assert!(tagged_again.writes_nothing() && tagged_again.notices.len() == 1, "{tagged_again:?}");
+}
+
+#[test]
+fn what_does_not_travel_to_intercom_costs_nothing_there() {
+    #[derive(Default)]
+    struct Book(Vec<std::sync::Arc<str>>);
+    impl pack::Words for Book {
+        fn number(&mut self, word: &str) -> u32 {
+            self.0.push(word.into());
+            u32::try_from(self.0.len()).unwrap() - 1
+        }
+        fn word(&mut self, number: u32) -> Option<std::sync::Arc<str>> {
+            self.0.get(number as usize).cloned()
+        }
+    }
+    let agreed = Sides { intercom: vec![Value::text("a")], brevo: vec![Value::text("a")] };
+    let base = FieldBase { rule: "r".into(), agreed, ..FieldBase::default() };
+    let bytes = pack::pack(&base, &mut Book::default()).unwrap();
+    assert_eq!(bytes.len(), 9, "{bytes:?}: two pairs, a word and two cells");
+    let mut book = Book::default();
+    let write = InFlight { sent: vec![Value::text("b")], before: vec![None], superseded: vec![] };
+    let flights = Flights {
+        fields: BTreeMap::from([("k".to_owned(), Sides { intercom: None, brevo: Some(write) })]),
+        ..Flights::default()
+    };
+    let bytes = pack::pack(&flights, &mut book).unwrap();
+    assert_eq!(pack::unpack::<_, Flights>(&bytes, &mut book).unwrap(), flights);
+}
