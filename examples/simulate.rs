@@ -24,11 +24,21 @@ struct Options {
     shrink: bool,
     /// Tell of reads, too.
     reads: bool,
+    /// Worlds as they were before they grew.
+    narrow: bool,
 }
 
 fn options() -> Result<Options, String> {
-    let mut options =
-        Options { seeds: 1_000, from: 0, minutes: None, seed: None, all: false, shrink: true, reads: false };
+    let mut options = Options {
+        seeds: 1_000,
+        from: 0,
+        minutes: None,
+        seed: None,
+        all: false,
+        shrink: true,
+        reads: false,
+        narrow: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         let mut number = || words.next().and_then(|text| text.parse().ok()).ok_or(format!("{word} needs a number"));
@@ -39,10 +49,11 @@ fn options() -> Result<Options, String> {
             "--seed" => options.seed = Some(number()?),
             "--all" => options.all = true,
             "--reads" => options.reads = true,
+            "--narrow" => options.narrow = true,
             "--no-shrink" => options.shrink = false,
             other => {
                 return Err(format!(
-                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads"
+                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads, --narrow"
                 ));
             }
         }
@@ -76,8 +87,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    let draw = if options.narrow { Plan::narrow } else { Plan::draw };
     if let Some(seed) = options.seed {
-        return if tell(&Plan::draw(seed), options.reads) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if tell(&draw(seed), options.reads) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let began = Instant::now();
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
@@ -86,7 +98,7 @@ fn main() -> ExitCode {
         if options.minutes.is_some_and(|minutes| began.elapsed() > Duration::from_secs(60 * minutes)) {
             break;
         }
-        let plan = Plan::draw(seed);
+        let plan = draw(seed);
         let Ok(outcome) = std::panic::catch_unwind(|| play(&plan, false)) else {
             println!("seed {seed} panicked");
             failed.push(seed);
@@ -120,5 +132,10 @@ fn main() -> ExitCode {
         hours / 3_600,
         failed.len()
     );
+    let missing = sim::coverage::missing(&counts, true);
+    if played >= sim::coverage::MANY && !options.narrow && !missing.is_empty() {
+        println!("never came up: {missing:#?}");
+        return ExitCode::FAILURE;
+    }
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

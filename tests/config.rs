@@ -3,7 +3,7 @@
 #![expect(clippy::panic, reason = "a test says why it fails")]
 
 use linkspan::config::{
-    Config, ConsentDirection, EXAMPLE, Every, ListRef, LogLevel, Plan, Region, WithoutEmail, schema,
+    Config, ConsentDirection, EXAMPLE, Every, ListRef, LogLevel, Plan, Region, WebhookAuth, WithoutEmail, schema,
 };
 use linkspan::model::BrevoListId;
 use secrecy::ExposeSecret as _;
@@ -179,6 +179,32 @@ fn the_example_loads_and_shows_the_defaults() {
 }
 
 #[test]
+fn each_way_to_prove_a_webhook_is_understood_and_none_without_a_secret() {
+    let webhooks = |more: &str| parse(&format!("connectors: {{brevo: {{webhooks: {{{more}}}}}}}")).brevo.webhooks.auth;
+    let shown = |more: &str| match webhooks(more) {
+        Some(WebhookAuth::Bearer(secret)) => format!("bearer {}", secret.expose_secret()),
+        Some(WebhookAuth::Basic(user, secret)) => format!("basic {user} {}", secret.expose_secret()),
+        Some(WebhookAuth::Header(name, secret)) => format!("header {name} {}", secret.expose_secret()),
+        None => "none".to_owned(),
+    };
+    assert_eq!(shown("secret: abc"), "bearer abc");
+    assert_eq!(shown("secret: abc, auth: basic"), "basic linkspan abc");
+    assert_eq!(shown("secret: abc, auth: basic, user: brevo"), "basic brevo abc");
+    assert_eq!(shown("secret: abc, auth: header"), "header x-linkspan-secret abc");
+    assert_eq!(shown("secret: abc, auth: header, header: X-Mine"), "header x-mine abc");
+    assert_eq!(shown("auth: header"), "none");
+    assert_eq!(shown("secret: \"\""), "none", "a blank one would let anybody in");
+    for bad in ["auth: digest", "header: \"X Y\"", "header: Content-Length", "user: \"a:b\"", "secret: \"a b\""] {
+        let text = format!("connectors: {{brevo: {{webhooks: {{{bad}}}}}}}");
+        assert!(Config::parse(&text, Path::new("config.yaml"), &env()).is_err(), "{bad}");
+    }
+    let public = |url: &str| Config::parse(&format!("server: {{public_url: \"{url}\"}}"), Path::new("c.yaml"), &env());
+    assert_eq!(public("https://a.example/b").unwrap().server.public_url.unwrap().path(), "/b");
+    assert!(public("http://a.example").is_err(), "the secret travels with every webhook");
+    assert!(public("https://u:p@a.example").is_err());
+}
+
+#[test]
 fn a_kitchen_sink_means_what_it_says() {
     let config = parse(
         r#"
@@ -282,7 +308,6 @@ fn what_comes_later_is_refused_with_that_reason() {
         r#"
 connectors: {intercom: {direction: both}}
 contacts: {filter: "role == 'user'", on_unmatch: keep, create: {brevo: always}, on_delete: keep, archived: link}
-server: {public_url: "https://example.com"}
 safety: {max_creates: 10}
 consent: {resubscribe: propagate}
 tie: brevo

@@ -92,7 +92,7 @@ fn every_example_is_run_here_and_described() {
         assert!(readme.contains(&format!("`{name}`")), "examples/README.md does not mention {name}");
         // The benchmark takes minutes, and makes its table by itself; tests/simulation runs what the simulation runs.
         assert!(
-            ["bench", "simulate"].contains(&name) || this.contains(&format!("mod {name};")),
+            ["bench", "mutants", "simulate"].contains(&name) || this.contains(&format!("mod {name};")),
             "{name} is run by no test"
         );
     }

@@ -1,4 +1,4 @@
-//! Intercom's notifications, from the HTTP request that carries them to what they change in Brevo.
+//! Both vendors' webhooks, from the HTTP request that carries them to what they change.
 
 #![expect(
     clippy::unwrap_used,
@@ -8,12 +8,16 @@
 
 #[path = "webhooks/acted_on.rs"]
 mod acted_on;
+#[path = "webhooks/brevo.rs"]
+mod brevo;
 #[path = "webhooks/gone.rs"]
 mod gone;
 #[path = "webhooks/people.rs"]
 mod people;
 #[path = "webhooks/private.rs"]
 mod private;
+#[path = "webhooks/registrations.rs"]
+mod registrations;
 #[path = "webhooks/stops.rs"]
 mod stops;
 #[path = "webhooks/swaps.rs"]

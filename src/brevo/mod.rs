@@ -9,6 +9,8 @@
 //! | `events` | which events Brevo has already |
 //! | `import` | the asynchronous bulk write and its reports |
 //! | `schema` | contact attributes |
+//! | [`webhook`] | what Brevo's webhooks say, and whether one is Brevo's |
+//! | [`registrations`] | webhooks as Brevo has them registered |
 //! | `errors` | Brevo's answers → [`crate::model::SideError`] |
 
 mod client;
@@ -16,7 +18,9 @@ mod errors;
 mod events;
 pub mod import;
 mod read;
+pub mod registrations;
 mod schema;
+pub mod webhook;
 mod wire;
 mod write;
 

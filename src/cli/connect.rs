@@ -1,8 +1,9 @@
 //! From a config to a connection: who owns the state, the state, both clients.
 
 use super::{CliError, Context};
+use crate::brevo::webhook::Auth;
 use crate::brevo::{BrevoClient, BrevoOptions};
-use crate::config::{Config, Plan};
+use crate::config::{Config, Plan, WebhookAuth};
 use crate::doors::Doors;
 use crate::engine::{Connection, EngineError, Settings};
 use crate::http::{Reqwest, Transport};
@@ -28,14 +29,21 @@ pub(super) struct Clients {
     pub(super) brevo: Arc<dyn Side>,
 }
 
+/// How Brevo's webhooks are told from anybody's, if the config says.
+pub(super) fn webhook_auth(config: &Config) -> Option<Auth> {
+    Some(match config.brevo.webhooks.auth.clone()? {
+        WebhookAuth::Bearer(token) => Auth::Bearer(token),
+        WebhookAuth::Basic(user, password) => Auth::Basic(user, password),
+        WebhookAuth::Header(name, value) => Auth::Header(name, value),
+    })
+}
+
 /// Builds the clients. Nothing is sent yet.
 pub(super) fn clients(config: &Config, doors: &Doors) -> Result<Clients, CliError> {
     config.require_credentials()?;
     // `require_credentials` has refused a config without them; a blank one is refused by the vendor.
     let access_token = config.intercom.access_token.clone().unwrap_or_default();
-    let api_key = config.brevo.api_key.clone().unwrap_or_default();
-    let transport: Arc<dyn Transport> =
-        Arc::new(Reqwest::new(TIMEOUT).map_err(|error| CliError::failed(error.to_string()))?);
+    let transport = transport()?;
     let plan = config.limits.intercom.plan.map(|plan| match plan {
         Plan::Starter => intercom::Plan::Starter,
         Plan::Pro => intercom::Plan::Pro,
@@ -48,16 +56,30 @@ pub(super) fn clients(config: &Config, doors: &Doors) -> Result<Clients, CliErro
         share: config.limits.intercom.share,
         plan,
     };
-    let brevo = BrevoOptions {
+    Ok(Clients {
+        intercom: Arc::new(IntercomClient::new(intercom, Arc::clone(&transport), doors.clone())),
+        brevo: Arc::new(brevo_over(transport, config, doors)),
+    })
+}
+
+/// Brevo's client alone, for what only Brevo has.
+pub(super) fn brevo(config: &Config, doors: &Doors) -> Result<BrevoClient, CliError> {
+    config.require_credentials()?;
+    Ok(brevo_over(transport()?, config, doors))
+}
+
+fn transport() -> Result<Arc<dyn Transport>, CliError> {
+    Ok(Arc::new(Reqwest::new(TIMEOUT).map_err(|error| CliError::failed(error.to_string()))?))
+}
+
+fn brevo_over(transport: Arc<dyn Transport>, config: &Config, doors: &Doors) -> BrevoClient {
+    let options = BrevoOptions {
         base_url: config.brevo.base_url.clone(),
-        api_key,
+        api_key: config.brevo.api_key.clone().unwrap_or_default(),
         share: config.limits.brevo.share,
         paced: true,
     };
-    Ok(Clients {
-        intercom: Arc::new(IntercomClient::new(intercom, Arc::clone(&transport), doors.clone())),
-        brevo: Arc::new(BrevoClient::new(brevo, transport, doors.clone())),
-    })
+    BrevoClient::new(options, transport, doors.clone())
 }
 
 /// Takes the state (or names who has it), opens it, and builds the connection. `command` is what others are told.

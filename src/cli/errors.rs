@@ -2,6 +2,7 @@
 
 use crate::config::ConfigErrors;
 use crate::engine::EngineError;
+use crate::model::SideError;
 use crate::store::StoreError;
 use std::path::Path;
 
@@ -55,6 +56,12 @@ pub enum CliError {
 impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         if error.is_config() { Self::Unfit(error) } else { Self::Engine(error) }
+    }
+}
+
+impl From<Box<SideError>> for CliError {
+    fn from(error: Box<SideError>) -> Self {
+        Self::Engine(error.into())
     }
 }
 

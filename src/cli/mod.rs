@@ -22,6 +22,7 @@ mod signals;
 mod status;
 mod sync;
 mod test;
+mod webhooks;
 
 pub use errors::CliError;
 pub use printer::Printer;
@@ -78,6 +79,9 @@ enum Command {
     Conflicts(conflicts::Arguments),
     /// What people should know, counted in `status`, one by one
     Notices(notices::Arguments),
+    /// Register webhooks in Brevo, and see what Intercom is to be told
+    #[command(subcommand)]
+    Webhooks(webhooks::Command),
     /// Watch a whole workspace arrive, and live edits follow: no account, no network
     Demo(demo::Arguments),
     /// Serve a filled Intercom and Brevo on this machine, to try things against
@@ -167,6 +171,7 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Failed(command) => failed::run(context, command).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
         Command::Notices(arguments) => notices::run(context, arguments).await,
+        Command::Webhooks(command) => webhooks::run(context, command).await,
         Command::Demo(arguments) => Box::pin(demo::run(context, arguments)).await,
         Command::Sandbox(arguments) => sandbox::run(context, arguments).await,
         Command::Completions(arguments) => {

@@ -1,7 +1,7 @@
 //! `run`: the daemon. The engine works, the server listens, and signals stop or reload.
 
 use super::{CliError, Context, connect, signals};
-use crate::config::Config;
+use crate::config::{Config, WebhookAuth};
 use crate::engine::{Daemon, EngineError, Settings};
 use crate::server::Server;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -37,7 +37,8 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     }
     let stop = CancellationToken::new();
     let daemon = std::sync::Arc::new(Daemon::new(std::sync::Arc::clone(connection), config.schedule.clone()));
-    let server = Server::new(std::sync::Arc::clone(connection), config.intercom.client_secret.clone());
+    let server = Server::new(std::sync::Arc::clone(connection), config.intercom.client_secret.clone())
+        .with_brevo(connect::webhook_auth(config));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), state = %config.state.path.display(), "started");
 
     let mut tasks: JoinSet<Result<(), CliError>> = JoinSet::new();
@@ -133,6 +134,19 @@ async fn reload(context: &Context, daemon: &Daemon, running: &mut Running<'_>) {
     }
 }
 
+/// Whether Brevo's webhooks are told from anybody's in another way.
+fn webhooks_differ(old: &Config, new: &Config) -> bool {
+    use WebhookAuth::{Basic, Bearer, Header};
+    let same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+    match (&old.brevo.webhooks.auth, &new.brevo.webhooks.auth) {
+        (None, None) => false,
+        (Some(Bearer(a)), Some(Bearer(b))) => !same(a, b),
+        (Some(Basic(user, a)), Some(Basic(other, b))) => user != other || !same(a, b),
+        (Some(Header(name, a)), Some(Header(other, b))) => name != other || !same(a, b),
+        _ => true,
+    }
+}
+
 /// What is fixed when the daemon starts.
 fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
     let differ = |a: &Option<SecretString>, b: &Option<SecretString>| {
@@ -148,7 +162,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("connectors.intercom.log_level", (a.log_level, a.debug) != (b.log_level, b.debug)),
         ("connectors.brevo.api_key", differ(&old.brevo.api_key, &new.brevo.api_key)),
         ("connectors.brevo.base_url", old.brevo.base_url != new.brevo.base_url),
-        ("server.listen", old.server != new.server),
+        ("connectors.brevo.webhooks", webhooks_differ(old, new)),
+        ("server.listen", old.server.listen != new.server.listen),
         ("state.path", old.state != new.state),
         ("limits.intercom", old.limits.intercom != new.limits.intercom),
         ("limits.brevo.share", (old.limits.brevo.share - new.limits.brevo.share).abs() > f64::EPSILON),

@@ -133,16 +133,25 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
         printer.note("\nCtrl-C ends it.");
     }
     let stop = CancellationToken::new();
+    // Brevo's go to whatever address they are registered with.
+    let registered = Deliverer::to_registered(DeliveryRules::brevo(), stop.clone())
+        .map_err(|error| CliError::failed(format!("webhooks cannot be delivered: {error}")))?;
+    let brevo = sandboxes.brevo.clone();
+    let registered = registered.run(|| brevo.next_webhooks());
     if let Some(url) = &arguments.webhooks {
         let deliverer = Deliverer::to_url(url, DeliveryRules::intercom(), stop.clone())
             .map_err(|error| CliError::failed(format!("webhooks cannot be delivered: {error}")))?;
         tokio::select! {
             () = deliverer.run(|| sandboxes.intercom.next_webhooks()) => {}
+            () = registered => {}
             () = super::signals::stop_asked() => stop.cancel(),
         }
     } else {
         sandboxes.intercom.webhooks_on(false);
-        super::signals::stop_asked().await;
+        tokio::select! {
+            () = registered => {}
+            () = super::signals::stop_asked() => stop.cancel(),
+        }
     }
     sandboxes.stop().await;
     Ok(())

@@ -3,7 +3,10 @@
 use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
 use crate::config::Config;
-use crate::engine::{self, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
+use crate::engine::{
+    self, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE, WEBHOOK_OTHER_WORKSPACE,
+    WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE,
+};
 use crate::model::SideName;
 use crate::store::listings::Counts;
 use crate::store::progress::Run;
@@ -69,6 +72,13 @@ struct Status {
     webhooks_unknown_topic: u64,
     /// Webhooks of a known topic that name no record: kept and not acted on.
     webhooks_unreadable: u64,
+    brevo_webhook_seen_at: Option<DateTime<Utc>>,
+    /// People whom Brevo's webhooks named and who have not been read since.
+    brevo_webhooks_to_read: u64,
+    /// Events of Brevo's that this version does not know: kept and not acted on.
+    brevo_webhooks_unknown_event: u64,
+    /// What came in Brevo's webhooks and is no event, or names nobody.
+    brevo_webhooks_unreadable: u64,
     last_run: Option<Run>,
     /// No run has ended yet.
     #[serde(skip)]
@@ -160,6 +170,10 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
                 webhooks_other_workspace: tx.counter(WEBHOOK_OTHER_WORKSPACE)?.unsigned_abs(),
                 webhooks_unknown_topic: tx.counter(WEBHOOK_UNKNOWN_TOPIC)?.unsigned_abs(),
                 webhooks_unreadable: tx.counter(WEBHOOK_UNREADABLE)?.unsigned_abs(),
+                brevo_webhook_seen_at: tx.meta(BREVO_WEBHOOK_SEEN)?.and_then(|text| text.parse().ok()),
+                brevo_webhooks_to_read: tx.count_brevo_hints()?,
+                brevo_webhooks_unknown_event: tx.counter(BREVO_WEBHOOK_UNKNOWN_EVENT)?.unsigned_abs(),
+                brevo_webhooks_unreadable: tx.counter(BREVO_WEBHOOK_UNREADABLE)?.unsigned_abs(),
                 refusals: refusals.collect(),
                 first_run: runs.iter().all(|run| run.ended_at.is_none()) && !runs.is_empty(),
                 next_runs,
@@ -287,10 +301,22 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
             status.webhooks_unreadable,
             "that name no record: what they were about arrives with the schedule; does a proxy change bodies?",
         ),
+        (
+            status.brevo_webhooks_unknown_event,
+            "from Brevo of an unknown event: `linkspan webhooks register` chooses ours",
+        ),
+        (
+            status.brevo_webhooks_unreadable,
+            "from Brevo that name nobody: what they were about arrives with the schedule",
+        ),
     ] {
         if count > 0 {
             lines.push(("", format!("{count} {words}")));
         }
+    }
+    if status.brevo_webhook_seen_at.is_some() || status.brevo_webhooks_to_read > 0 {
+        let (seen, named) = (at(status.brevo_webhook_seen_at), status.brevo_webhooks_to_read);
+        lines.push(("Brevo's webhooks", format!("last seen {seen}, {named} people to read")));
     }
     if status.verifying > 0 {
         lines.push(("verifying", format!("{} writes without an answer", status.verifying)));
@@ -428,6 +454,8 @@ mod tests {
         let counts = |tx: &crate::store::Tx<'_>| {
             tx.count(WEBHOOK_OTHER_WORKSPACE, 2)?;
             tx.count(WEBHOOK_UNKNOWN_TOPIC, 3)?;
+            tx.count(BREVO_WEBHOOK_UNKNOWN_EVENT, 5)?;
+            tx.count(BREVO_WEBHOOK_UNREADABLE, 6)?;
             tx.count(WEBHOOK_UNREADABLE, 4)
         };
         store.write(counts).await.unwrap();
@@ -437,6 +465,8 @@ mod tests {
         let lines = lines(&status);
         assert!(lines.iter().any(|(_, line)| line.starts_with("2 of another workspace")), "{lines:?}");
         assert!(lines.iter().any(|(_, line)| line.starts_with("3 of an unknown topic")), "{lines:?}");
+        assert_eq!((&json["brevoWebhooksUnknownEvent"], &json["brevoWebhooksUnreadable"]), (&5.into(), &6.into()));
+        assert!(lines.iter().any(|(_, line)| line.starts_with("5 from Brevo of an unknown event")), "{lines:?}");
         assert_eq!(json["webhooksUnreadable"], 4);
         assert!(lines.iter().any(|(_, line)| line.starts_with("4 that name no record")), "{lines:?}");
     }

@@ -3,7 +3,7 @@
 use super::connect::Clients;
 use super::{CliError, Context, connect};
 use crate::config::Config;
-use crate::engine::EngineError;
+use crate::engine::{BREVO_WEBHOOK_SEEN, EngineError};
 use crate::mapping::{About, Misfit};
 use crate::model::{
     AccountInfo, AuthProblem, ErrorKind, Priority, ReadRequest, Resource, Scope, Side, SideError, SideName,
@@ -121,6 +121,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     }
     if config.intercom.enabled {
         checks.push(webhooks(config).await);
+        checks.push(brevo_webhooks(config).await);
     }
     checks.extend(skew(context, &[workspace, organisation]));
     show(context, &checks)
@@ -235,13 +236,7 @@ async fn webhooks(config: &Config) -> Check {
                 .to_owned(),
         ));
     }
-    let seen: Option<DateTime<Utc>> = match Store::open_read_only(&config.state.path) {
-        Ok(store) => {
-            store.read(|tx| tx.meta("webhook_seen_at")).await.ok().flatten().and_then(|text| text.parse().ok())
-        }
-        Err(_) => None,
-    };
-    match seen {
+    match seen_at(config, "webhook_seen_at").await {
         Some(at) => optional(Check::good(name, format!("the last one at {}", at.format("%Y-%m-%d %H:%M:%S UTC")))),
         None => optional(Check::bad(
             name,
@@ -254,6 +249,32 @@ async fn webhooks(config: &Config) -> Check {
             ),
         )),
     }
+}
+
+async fn brevo_webhooks(config: &Config) -> Check {
+    let name = "Brevo's webhooks seen";
+    let optional = |check: Check| Check { optional: true, ..check };
+    if config.brevo.webhooks.auth.is_none() {
+        return optional(Check::bad(
+            name,
+            "without a secret none are received; opt-outs and edits in Brevo arrive with the next scheduled read",
+            "Set connectors.brevo.webhooks.secret or BREVO_WEBHOOK_SECRET to a long random text.".to_owned(),
+        ));
+    }
+    match seen_at(config, BREVO_WEBHOOK_SEEN).await {
+        Some(at) => optional(Check::good(name, format!("the last one at {}", at.format("%Y-%m-%d %H:%M:%S UTC")))),
+        None => optional(Check::bad(
+            name,
+            "none yet",
+            "Set server.public_url, start `linkspan run`, and let `linkspan webhooks register` register them."
+                .to_owned(),
+        )),
+    }
+}
+
+async fn seen_at(config: &Config, key: &'static str) -> Option<DateTime<Utc>> {
+    let store = Store::open_read_only(&config.state.path).ok()?;
+    store.read(move |tx| tx.meta(key)).await.ok().flatten()?.parse().ok()
 }
 
 fn skew(context: &Context, accounts: &[Option<AccountInfo>]) -> Option<Check> {

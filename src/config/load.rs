@@ -5,9 +5,9 @@ use super::errors::{self, ConfigErrors, Diagnostic, Findings, SourceFile};
 use super::interpolate::{Env, interpolate};
 use super::keys::{self, Leaf, Walk};
 use super::types::{
-    BrevoConfig, BrevoLimits, Config, ConsentConfig, ConsentDirection, ContactsConfig, EventsConfig, Every,
-    IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region, ResourceSchedule,
-    ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WithoutEmail,
+    BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig, EventsConfig,
+    Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
+    ResourceSchedule, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
 };
 use crate::mapping::{self, ListName, ListRule, Mapping, MappingError, Membership, Options};
 use secrecy::SecretString;
@@ -334,6 +334,26 @@ impl Build<'_> {
         BrevoConfig {
             api_key: self.secret("connectors.brevo.api_key", "BREVO_API_KEY"),
             base_url: take!(self, "connectors.brevo.base_url", Url).unwrap_or_else(|| https(BREVO_HOST, "/v3")),
+            api_key_name: take!(self, "connectors.brevo.api_key_name", Text),
+            webhooks: self.brevo_webhooks(),
+        }
+    }
+
+    fn brevo_webhooks(&mut self) -> BrevoWebhooks {
+        let secret = self.secret("connectors.brevo.webhooks.secret", "BREVO_WEBHOOK_SECRET");
+        let user = take!(self, "connectors.brevo.webhooks.user", Text).unwrap_or_else(|| "linkspan".to_owned());
+        let header = take!(self, "connectors.brevo.webhooks.header", Header)
+            .unwrap_or(http::HeaderName::from_static("x-linkspan-secret"));
+        let way = take!(self, "connectors.brevo.webhooks.auth", Word);
+        let auth = secret.map(|secret| match way {
+            Some("basic") => WebhookAuth::Basic(user, secret),
+            Some("header") => WebhookAuth::Header(header, secret),
+            _ => WebhookAuth::Bearer(secret),
+        });
+        BrevoWebhooks {
+            auth,
+            batched: self.flag("connectors.brevo.webhooks.batched", false),
+            activity: self.flag("connectors.brevo.webhooks.activity", false),
         }
     }
 
@@ -357,7 +377,10 @@ impl Build<'_> {
 
     fn server(&mut self) -> ServerConfig {
         let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 8484));
-        ServerConfig { listen: take!(self, "server.listen", Address).unwrap_or(default) }
+        ServerConfig {
+            listen: take!(self, "server.listen", Address).unwrap_or(default),
+            public_url: take!(self, "server.public_url", Url),
+        }
     }
 
     fn state(&mut self, folder: &Path) -> StateConfig {
@@ -528,8 +551,14 @@ mod tests {
         let missing: Vec<String> = keys::paths().into_iter().filter(|path| !shown.contains(path)).collect();
         assert!(missing.is_empty(), "not in config.example.yaml: {missing:?}");
         // Loading asserts that no leaf is left over: a key in the table that nobody takes would be ignored silently.
-        let env = ["INTERCOM_PLAN", "PHONE_REGION"].into_iter().zip(["pro", "NO"]);
-        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let env = [
+            ("INTERCOM_PLAN", "pro"),
+            ("PHONE_REGION", "NO"),
+            ("BREVO_API_KEY_NAME", "linkspan"),
+            ("LINKSPAN_PUBLIC_URL", "https://linkspan.example.com"),
+            ("BREVO_WEBHOOK_SECRET", "x"),
+        ];
+        let env = env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         Config::parse(EXAMPLE, Path::new("config.example.yaml"), &env).unwrap();
     }
 

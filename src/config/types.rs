@@ -179,13 +179,41 @@ pub struct BrevoConfig {
     pub api_key: Option<SecretString>,
     /// Address of the API, version included.
     pub base_url: Url,
+    /// The key's name in Brevo, by which webhooks say who made a change.
+    pub api_key_name: Option<String>,
+    /// Brevo's webhooks.
+    pub webhooks: BrevoWebhooks,
+}
+
+/// How Brevo's webhooks come.
+#[derive(Debug, Clone)]
+pub struct BrevoWebhooks {
+    /// How Brevo proves that they are its own. Without it the receiver does not start.
+    pub auth: Option<WebhookAuth>,
+    /// Whether they are registered to come in batches.
+    pub batched: bool,
+    /// Whether opens, clicks and deliveries are registered, too.
+    pub activity: bool,
+}
+
+/// How Brevo proves that a webhook is its own: it signs nothing, but sends a secret along.
+#[derive(Debug, Clone)]
+pub enum WebhookAuth {
+    /// As a bearer token.
+    Bearer(SecretString),
+    /// As the password of this user.
+    Basic(String, SecretString),
+    /// In a header of this name.
+    Header(http::HeaderName, SecretString),
 }
 
 /// The webhook receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// Under which address the vendors reach it: what webhooks are registered with.
+    pub public_url: Option<Url>,
 }
 
 /// What the program remembers.

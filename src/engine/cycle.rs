@@ -353,6 +353,12 @@ impl Connection {
                     Err(error) => return Err(error),
                 }
             }
+            if unread.is_none() {
+                match self.read_named_in_brevo(priority).await {
+                    Err(error) if passes(&error) => unread = Some(error),
+                    named => drop(named?),
+                }
+            }
             progress.stage(Stage::Placing, 0, None);
             self.place(Dirty::Backfill).await?;
             self.verify_unanswered(priority).await?;

@@ -245,6 +245,13 @@ impl Daemon {
             return read;
         }
         first.and(beside)?;
+        let named = connection.unless_held(SideName::Brevo, connection.read_named_in_brevo(Priority::Live)).await;
+        let named = match named {
+            Some(Err(error)) if !passes(&error) => return Err(error),
+            Some(Ok(false)) => self.hasten().await,
+            Some(read) => read.map(drop),
+            None => Ok(()),
+        };
         connection.place(Dirty::Live).await?;
         if let Err(error) = &read
             && !passes(error)
@@ -265,10 +272,25 @@ impl Daemon {
         }
         connection.send_events(Priority::Live).await?;
         connection.keep_budgets().await?;
-        read?;
+        read.and(named)?;
         if !held && !connection.wanted_conversations().await?.is_empty() {
             connection.bell.notify_one();
         }
+        Ok(())
+    }
+
+    /// So many were named in Brevo that what has changed there is read page by page, now.
+    async fn hasten(&self) -> Result<(), EngineError> {
+        let job = Job { side: SideName::Brevo, resource: Resource::Contacts, full: false }.name();
+        let now = self.connection.now();
+        self.connection
+            .store
+            .write(move |tx| {
+                let times = tx.job(&job)?;
+                tx.put_job(&job, &JobTimes { next_at: Some(now), ..times })
+            })
+            .await?;
+        self.ordered.notify_one();
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 //! payload cannot settle the matter, one coalesced read does.
 
 use super::cycle::stops_everything;
+use super::hints;
 use super::hydrate::{self, Reads};
 use super::observe::{from_json, to_json};
 use super::unreadable::{replaceable, sparing};
@@ -10,10 +11,12 @@ use crate::config::SyncSwitches;
 use crate::intercom::webhook::{self, Effect, Notification, OptOut, ToFetch, Topic};
 use crate::model::{
     ContactKey, ConversationId, Gone, IntercomCompanyId, IntercomContactId, Observation, OptOutReason, Priority,
+    SideName,
 };
 use crate::store::contacts::ContactState;
 use crate::store::facts::{Channel, OptOutFact};
 use crate::store::links::Dirty;
+use crate::store::queues::InboxRow;
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
@@ -78,6 +81,12 @@ impl Connection {
                         return Ok(0);
                     }
                     for row in &rows {
+                        if row.side == SideName::Brevo {
+                            let outcome = sparing(tx, source.now, || hints::act(tx, &source, row))?;
+                            let outcome = outcome.unwrap_or_else(|| Ok("the state of it cannot be read".to_owned()));
+                            finish(tx, row, None, outcome, (log, source.now))?;
+                            continue;
+                        }
                         let (id, outcome) = match Notification::parse(&row.body) {
                             Ok(notification) => {
                                 let outcome = sparing(tx, source.now, || act(tx, &source, &notification, &mut follow))?;
@@ -91,13 +100,7 @@ impl Connection {
                         if outcome.is_err() {
                             tx.count(WEBHOOK_UNREADABLE, 1)?;
                         }
-                        let (unreadable, outcome) = (outcome.is_err(), outcome.unwrap_or_else(|outcome| outcome));
-                        if unreadable {
-                            tracing::warn!(topic = %row.topic, id, seq = row.seq, outcome = %outcome, "webhook");
-                        } else if log {
-                            tracing::info!(topic = %row.topic, id, seq = row.seq, outcome = %outcome, "webhook");
-                        }
-                        tx.finish_inbox(row.seq, &outcome, source.now)?;
+                        finish(tx, row, id, outcome, (log, source.now))?;
                     }
                     // Those that are known are marked, so that a crash before the read forgets nothing.
                     let mut unknown = BTreeSet::new();
@@ -194,6 +197,24 @@ impl Connection {
             other => other,
         }
     }
+}
+
+/// Says what became of a webhook (`Err`: nothing could be done with it), in the log and beside its row.
+fn finish(
+    tx: &Tx<'_>,
+    row: &InboxRow,
+    id: Option<String>,
+    outcome: Result<String, String>,
+    (log, now): (bool, DateTime<Utc>),
+) -> Stored<()> {
+    let (unreadable, outcome) = (outcome.is_err(), outcome.unwrap_or_else(|outcome| outcome));
+    let (side, topic, seq) = (row.side.as_str(), &row.topic, row.seq);
+    if unreadable {
+        tracing::warn!(side, %topic, id, seq, outcome = %outcome, "webhook");
+    } else if log {
+        tracing::info!(side, %topic, id, seq, outcome = %outcome, "webhook");
+    }
+    tx.finish_inbox(seq, &outcome, now)
 }
 
 /// A record that is refused for good (a missing scope, say) is left to the sweeps, which say what is wrong.

@@ -21,7 +21,8 @@
 //! | `imports` | bulk writes: sent and watched |
 //! | `read_back` | what imports left behind |
 //! | `outbox` | events |
-//! | `inbox` | webhooks |
+//! | `inbox` | webhooks: kept, and Intercom's acted on |
+//! | `hints` | Brevo's webhooks acted on |
 //! | `cycle` | a whole run: `sync` |
 //! | `dry_run` | what a run would do |
 //! | `orders` | what other commands ask of a running daemon |
@@ -36,6 +37,7 @@ mod cycle;
 mod daemon;
 mod dry_run;
 mod filling;
+mod hints;
 mod hydrate;
 mod imports;
 mod inbox;
@@ -58,6 +60,9 @@ pub use access::{Refusal, refusals};
 pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
+pub use hints::{
+    BREVO_LONGEST_BODY, BREVO_WEBHOOK_OURS, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE,
+};
 pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use people::Preview;
@@ -200,6 +205,8 @@ pub struct Connection {
     telling: tokio::sync::Mutex<()>,
     /// Rung when there may be opt-outs for Intercom.
     tell_bell: Notify,
+    /// Held while whom Brevo's webhooks named is being read: nobody is read twice.
+    naming: tokio::sync::Mutex<()>,
     /// Held while options are being added to attributes.
     options: tokio::sync::Mutex<()>,
     /// Asked to stop: what is in flight is finished, nothing more is begun.
@@ -231,6 +238,7 @@ impl Connection {
             events: tokio::sync::Mutex::new(()),
             telling: tokio::sync::Mutex::new(()),
             tell_bell: Notify::new(),
+            naming: tokio::sync::Mutex::new(()),
             options: tokio::sync::Mutex::new(()),
             winding_down: std::sync::atomic::AtomicBool::new(false),
             bell: Arc::new(Notify::new()),

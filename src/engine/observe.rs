@@ -11,6 +11,7 @@ use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
 use crate::store::contacts::ContactState;
 use crate::store::facts::Channel;
+use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::{Packed, Record, Result, StoreError, Tx};
@@ -242,6 +243,8 @@ impl Source {
             tx.touch_brevo_contact(contact.id, self.sweep)?;
             return Ok(false);
         }
+        let heeded = heed_brevo_opt_outs(tx, contact, known.as_ref())?;
+        let contact = heeded.as_ref().unwrap_or(contact);
         let changed = known.as_ref() != Some(contact);
         if changed || self.sweep > 0 {
             tx.put_brevo_contact(contact, self.sweep, false)?;
@@ -344,6 +347,60 @@ fn remember_opt_out(tx: &Tx<'_>, mut link: LinkRow, contact: &BrevoContact) -> R
         tx.set_base(link.id, &link.base)?;
     }
     Ok(link)
+}
+
+/// What a read shows as subscribed although a webhook told of an opt-out that counts: the contact as it is to be taken.
+/// (One that shows the opt-out, and one that is as we know it, tell nothing new.)
+fn heed_brevo_opt_outs(
+    tx: &Tx<'_>,
+    contact: &BrevoContact,
+    known: Option<&BrevoContact>,
+) -> Result<Option<BrevoContact>> {
+    if contact.consent.email_opted_out() || known == Some(contact) {
+        return Ok(None);
+    }
+    if tx.brevo_opt_outs(Some(contact.id), contact.email.as_ref())?.is_empty() {
+        return Ok(None);
+    }
+    let mut heeded = contact.clone();
+    let link = tx.link_by_brevo(contact.id)?;
+    Ok(brevo_opt_out_counts(tx, &mut heeded, link.as_ref())?.then_some(heeded))
+}
+
+/// Whether somebody who is shown as subscribed counts as opted out, because a webhook told of it: a record that is not
+/// newer does not undo that (the same second counts as older). A newer one does, unless a write of ours or a changed
+/// address can have lifted it: then the opt-out stays in force, and the next plan puts it back.
+pub(super) fn brevo_opt_out_counts(tx: &Tx<'_>, contact: &mut BrevoContact, link: Option<&LinkRow>) -> Result<bool> {
+    for fact in tx.brevo_opt_outs(Some(contact.id), contact.email.as_ref())? {
+        if fact.over_at.is_some() {
+            continue;
+        }
+        if fact.at.timestamp() >= contact.modified_at.timestamp() {
+            contact.consent.email_opt_outs.insert(fact.reason);
+        } else if !may_be_lifted(tx, &fact, contact, link)? {
+            tx.brevo_opt_out_is_over(&fact.email, contact.modified_at)?;
+        }
+    }
+    Ok(contact.consent.email_opted_out())
+}
+
+/// Whether it may be no opt-in of the person's own that the contact shows: Brevo re-subscribes a blocklisted contact
+/// whose address changes, and an import may.
+fn may_be_lifted(tx: &Tx<'_>, fact: &BrevoOptOut, contact: &BrevoContact, link: Option<&LinkRow>) -> Result<bool> {
+    let moved = Some(&fact.email) != contact.email.as_ref();
+    let Some(link) = link else {
+        return Ok(moved || fact.contact.is_some_and(|then| then != contact.id));
+    };
+    let base = match base_of(link) {
+        Err(error) if error.unreadable().is_some() => Base::default(),
+        base => base?,
+    };
+    let loosens = match flights_of(link) {
+        Err(error) if error.unreadable().is_some() => true,
+        flights => flights?.may_loosen,
+    };
+    let moved = base.email.as_ref().map_or(moved, |agreed| Some(agreed) != contact.email.as_ref());
+    Ok(loosens || moved || link.import.is_some() || tx.may_land_late(contact.id)?)
 }
 
 /// Settles a link's writes against what Brevo shows. `true` if something is to be planned again.

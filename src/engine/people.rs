@@ -8,6 +8,7 @@ use crate::model::{
     BrevoContact, BrevoContactId, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId,
     SideName, Value,
 };
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::{self, Base, Flights, Member, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
@@ -271,8 +272,18 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     }
     let mut flights = flights_of(&link)?;
     // A row that lands late may lift a blocklisting: that is not the person's own opt-in.
-    flights.may_loosen |= tx.may_land_late(id)?;
-    let base = base_of(&link)?;
+    flights.may_loosen |= link.brevo_id.map_or(Ok(false), |contact| tx.may_land_late(contact))?;
+    let mut base = base_of(&link)?;
+    if brevo.as_ref().is_none_or(|contact| !contact.consent.email_opted_out()) {
+        // An opt-out that a webhook of Brevo's told of and that no read has undone: whoever comes (back) to that address
+        // comes opted out, and what a changed address or a write of ours may have lifted is put back.
+        let address = if brevo.is_some() { link.rename_to.as_ref() } else { link.email.as_ref() };
+        if tx.brevo_opt_outs(link.brevo_id, address)?.iter().any(|fact| fact.over_at.is_none()) {
+            let none = ConsentBase { intercom_out: false, brevo_out: false };
+            base.consent.get_or_insert(none).brevo_out = true;
+            flights.may_loosen = true;
+        }
+    }
     let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
         || brevo.as_ref().is_some_and(|contact| contact.consent.email_opted_out())
         || consent.email_opted_out();

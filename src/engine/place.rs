@@ -541,7 +541,8 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     for (link, partner) in [(a, b), (b, a)] {
         let (own, theirs) = (base_of(link)?, base_of(partner)?);
         take_over(tx, link, &own, &theirs, partner)?;
-        tx.set_rename(link.id, None)?;
+        // A contact that was still to be given the address goes on to be given it: it shows neither of the two.
+        tx.set_rename(link.id, partner.rename_to.as_ref())?;
     }
     Ok(())
 }

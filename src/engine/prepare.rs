@@ -265,7 +265,8 @@ impl Connection {
                 || mapping.lists.iter().any(|rule| {
                     matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
                 }));
-        let uses_companies = settings.sync.companies && uses("company");
+        let uses_companies = settings.sync.companies
+            && (uses("company") || mapping.lists.iter().any(|rule| rule.membership.mentions("company")));
         Ok(Ready {
             mapping,
             lists,

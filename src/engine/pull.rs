@@ -246,6 +246,9 @@ impl Connection {
                         // What it did not show is no deletion before it was asked for by id (`confirm`).
                         tx.ask_for_unseen(side, number)?;
                     }
+                    if covers && side == SideName::Brevo && resource == Resource::Contacts {
+                        tx.brevo_hints_were_read(kept.began_at)?;
+                    }
                     // By the vendor's clock; where it sent none, nothing is assumed and the next read is full.
                     if let Some(started) = kept.started_at.filter(|_| covers) {
                         let watermark = started - Self::overlap(side, resource);

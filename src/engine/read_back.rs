@@ -125,8 +125,8 @@ impl Connection {
                         let has_left = row.import.is_none() || (found && settle_row(tx, &row, &state, &ready, now)?);
                         if !has_left {
                             lose_row(tx, &row, arrived, now)?;
-                            if given_up && !state.creates {
-                                tx.put_late_row(link, now + LANDS_LATE)?;
+                            if let Some(contact) = row.brevo_id.filter(|_| given_up && !state.creates) {
+                                tx.put_late_row(contact, now + LANDS_LATE)?;
                             }
                         }
                         Ok(u64::from(!has_left))
@@ -212,7 +212,7 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
         if !import.creates {
             // Its request may have been late, and how long Brevo queues what came of it is not known: the row may still
             // land, and lift a blocklisting.
-            tx.put_late_row(link.id, now + LANDS_LATE)?;
+            tx.put_late_row(contact.id, now + LANDS_LATE)?;
         }
         // Brevo never said that it had the import, and the row agreed on all of it beforehand: what it was to set is
         // planned again, which writes nothing where it has landed.

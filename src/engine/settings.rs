@@ -19,6 +19,8 @@ pub struct Settings {
     pub import_threshold: usize,
     /// Opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Our API key's name in Brevo: what webhooks say that it changed needs no read.
+    pub brevo_key_name: Option<String>,
     /// Log one line for each notification.
     pub log_webhooks: bool,
 }
@@ -32,6 +34,7 @@ impl Default for Settings {
             events_max_age: Duration::from_secs(24 * 60 * 60),
             import_threshold: 300,
             tells_intercom: false,
+            brevo_key_name: None,
             log_webhooks: false,
         }
     }
@@ -48,6 +51,7 @@ impl Settings {
             events_max_age: config.events.max_age,
             import_threshold: config.limits.brevo.import_threshold,
             tells_intercom: config.consent.direction == ConsentDirection::Both,
+            brevo_key_name: config.brevo.api_key_name.clone(),
             log_webhooks: config.intercom.log_webhooks,
         }
     }

@@ -2,6 +2,7 @@
 
 mod caller;
 mod governor;
+pub mod lean;
 mod retry;
 mod transport;
 mod window;

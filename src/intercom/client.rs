@@ -3,7 +3,7 @@
 use super::errors::{self, header};
 use super::wire;
 use crate::doors::Doors;
-use crate::http::{Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, Transport, Window};
+use crate::http::{Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, Transport, Window, lean};
 use crate::model::{
     AccountInfo, Answer, Attribute, Budget, ContactKey, ConversationId, ErrorKind, Fetched, Gone, ImportState,
     IntercomCompanyId, IntercomContactId, Observation, OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest,
@@ -174,7 +174,7 @@ impl IntercomClient {
             let answer = self.caller.call(call, &|answer| errors::classify(answer, false)).await?;
             let server_time = crate::http::server_time(answer.headers());
             self.hear(server_time);
-            match serde_json::from_slice(answer.body()) {
+            match lean::from_slice(answer.body()) {
                 Ok(json) => return Ok(Parsed { json, server_time }),
                 // A body that was cut shows only here: the caller looks at its first byte, so as not to parse twice.
                 Err(_) if tries < CUT_TRIES => tracing::debug!(family, tries, "the answer was cut, will ask again"),

@@ -111,6 +111,13 @@ pub enum Membership {
     When(Expression),
 }
 
+impl Membership {
+    /// Whether its condition reads something at or below this path (`company`).
+    pub fn mentions(&self, prefix: &str) -> bool {
+        matches!(self, Self::When(condition) if condition.mentions(prefix))
+    }
+}
+
 /// One list and who is on it.
 #[derive(Debug, Clone)]
 pub struct ListRule {

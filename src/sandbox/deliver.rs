@@ -19,12 +19,31 @@ pub struct DeliveryRules {
     pub retries: Vec<Duration>,
     /// Whether an answer of 410 turns the subscription off.
     pub gone_disables: bool,
+    /// Whether every answer but a 2xx and a 429 ends it: what was carried is discarded.
+    pub refusals_discard: bool,
 }
 
 impl DeliveryRules {
     /// Five seconds, one retry after a minute, and 410 disables.
     pub fn intercom() -> Self {
-        Self { timeout: Duration::from_secs(5), retries: vec![Duration::from_secs(60)], gone_disables: true }
+        Self {
+            timeout: Duration::from_secs(5),
+            retries: vec![Duration::from_secs(60)],
+            gone_disables: true,
+            refusals_discard: false,
+        }
+    }
+
+    /// Four retries within half a day, and none at all after a 4xx other than 429 or a 5xx. For how long it waits is not
+    /// written anywhere.
+    pub fn brevo() -> Self {
+        const MINUTE: u64 = 60;
+        Self {
+            timeout: Duration::from_secs(10),
+            retries: [10, 60, 120, 480].map(|minutes| Duration::from_secs(minutes * MINUTE)).into(),
+            gone_disables: false,
+            refusals_discard: true,
+        }
     }
 }
 
@@ -33,6 +52,8 @@ impl DeliveryRules {
 enum Target {
     Url(reqwest::Client, String),
     Router(axum::Router, String),
+    /// Each to the address that it is registered with.
+    Registered(reqwest::Client),
 }
 
 /// What came of the deliveries so far.
@@ -77,6 +98,15 @@ impl Deliverer {
     pub fn to_url(url: &str, rules: DeliveryRules, stop: CancellationToken) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
         Ok(Self::new(Target::Url(client, url.to_owned()), rules, stop))
+    }
+
+    /// Posts each over sockets to the address that comes with it. `stop` ends it.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn to_registered(rules: DeliveryRules, stop: CancellationToken) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self::new(Target::Registered(client), rules, stop))
     }
 
     /// Calls a router in process at `path`. `stop` ends it.
@@ -161,6 +191,9 @@ async fn with_retries(target: &Target, rules: &DeliveryRules, counts: &Counts, w
         if status == Some(410) && rules.gone_disables {
             counts.disabled.cancel();
         }
+        if rules.refusals_discard && status.is_some_and(|status| status >= 400 && status != 429) {
+            break;
+        }
     }
     counts.lost.fetch_add(1, Ordering::Relaxed);
 }
@@ -168,13 +201,8 @@ async fn with_retries(target: &Target, rules: &DeliveryRules, counts: &Counts, w
 async fn attempt(target: &Target, timeout: Duration, webhook: &OutgoingWebhook) -> Option<u16> {
     let sent = async {
         match target {
-            Target::Url(client, url) => {
-                let mut request = client.post(url).body(webhook.body.clone());
-                for (name, value) in &webhook.headers {
-                    request = request.header(name, value);
-                }
-                request.send().await.ok().map(|answer| answer.status().as_u16())
-            }
+            Target::Url(client, url) => post(client, url, webhook).await,
+            Target::Registered(client) => post(client, webhook.url.as_deref()?, webhook).await,
             Target::Router(router, path) => {
                 let mut request = http::Request::post(path);
                 for (name, value) in &webhook.headers {
@@ -191,6 +219,14 @@ async fn attempt(target: &Target, timeout: Duration, webhook: &OutgoingWebhook) 
     tokio::time::timeout(timeout, sent).await.ok().flatten()
 }
 
+async fn post(client: &reqwest::Client, url: &str, webhook: &OutgoingWebhook) -> Option<u16> {
+    let mut request = client.post(url).body(webhook.body.clone());
+    for (name, value) in &webhook.headers {
+        request = request.header(name, value);
+    }
+    request.send().await.ok().map(|answer| answer.status().as_u16())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -198,7 +234,7 @@ mod tests {
 
     fn webhook() -> OutgoingWebhook {
         let headers = vec![("X-Hub-Signature".to_owned(), "sha1=00".to_owned())];
-        OutgoingWebhook { headers, body: "{}".into(), topic: "ping".to_owned() }
+        OutgoingWebhook { url: None, headers, body: "{}".into(), topic: "ping".to_owned() }
     }
 
     fn answering(statuses: Vec<StatusCode>) -> axum::Router {
@@ -225,6 +261,17 @@ mod tests {
         assert!(took >= Duration::from_secs(60));
         let (twice, _) = deliver(vec![error, error]).await;
         assert_eq!((twice.accepted, twice.failed_attempts, twice.lost), (0, 2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn brevo_comes_back_after_a_429_and_never_after_a_refusal() {
+        for (status, accepted) in [(429, 1), (503, 0), (401, 0), (410, 0)] {
+            let router = answering(vec![StatusCode::from_u16(status).unwrap()]);
+            let deliverer = Deliverer::to_router(router, "/hook", DeliveryRules::brevo(), CancellationToken::new());
+            deliverer.deliver([webhook()]);
+            deliverer.idle().await;
+            assert_eq!(deliverer.deliveries().accepted, accepted, "{status}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

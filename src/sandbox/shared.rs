@@ -168,6 +168,8 @@ pub struct Knobs {
 /// A webhook that the sandbox wants delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutgoingWebhook {
+    /// Where it goes, if its registration says so (Brevo's do).
+    pub url: Option<String>,
     /// Header names and values (signature, authorization …).
     pub headers: Vec<(String, String)>,
     /// The body, byte for byte what the signature covers.

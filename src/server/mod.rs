@@ -1,17 +1,22 @@
-//! What the daemon listens with: Intercom's notifications, and whether it is well.
+//! What the daemon listens with: both vendors' webhooks, and whether it is well.
 //!
 //! | file | does |
 //! |---|---|
-//! | `notifications` | one notification: signed? ours to keep? kept, then acknowledged |
+//! | `notifications` | one of Intercom's: signed? ours to keep? kept, then acknowledged |
+//! | `brevo` | one of Brevo's, or a batch: is it Brevo's? kept, then acknowledged |
+//! | `refused` | what the sender is told otherwise |
 //! | `body` | request bodies within bounds of size, time and memory |
 //! | `complaints` | log lines about refused requests, at most one now and then |
 //! | `listen` | connections within bounds, and their end |
 
 mod body;
+mod brevo;
 mod complaints;
 mod listen;
 mod notifications;
+mod refused;
 
+use crate::brevo::webhook::Auth;
 use crate::engine::Connection;
 use axum::Json;
 use axum::Router;
@@ -28,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 /// Where Intercom sends its notifications.
 pub const INTERCOM_PATH: &str = "/webhooks/intercom";
 
+/// Where Brevo sends its webhooks.
+pub const BREVO_PATH: &str = "/webhooks/brevo";
+
 /// Notifications in work at once. More are told to come again; Intercom then waits for at least a minute.
 const AT_ONCE: usize = 64;
 /// Bytes of bodies held at once, by all of them together.
@@ -40,6 +48,8 @@ struct Shared {
     connection: Arc<Connection>,
     /// Without it nothing can tell Intercom from anybody else, so nothing is received.
     client_secret: Option<SecretString>,
+    /// The same for Brevo.
+    brevo_auth: Option<Auth>,
     in_work: Semaphore,
     memory: Semaphore,
     complaints: Complaints,
@@ -53,10 +63,22 @@ impl Server {
         Self(Arc::new(Shared {
             connection,
             client_secret,
+            brevo_auth: None,
             in_work: Semaphore::new(AT_ONCE),
             memory: Semaphore::new(BYTES_AT_ONCE),
             complaints: Complaints::default(),
         }))
+    }
+
+    /// The same with a receiver of Brevo's webhooks, if there is something by which they can be told from anybody's.
+    #[must_use]
+    pub fn with_brevo(self, auth: Option<Auth>) -> Self {
+        let Self(mut shared) = self;
+        // Nobody else has it yet.
+        if let Some(shared) = Arc::get_mut(&mut shared) {
+            shared.brevo_auth = auth.filter(Auth::is_set);
+        }
+        Self(shared)
     }
 
     /// All routes, to be served or called in process.
@@ -66,6 +88,9 @@ impl Server {
             // Intercom asks with HEAD before it saves the URL.
             let methods = axum::routing::head(StatusCode::OK).post(notifications::receive);
             router = router.route(INTERCOM_PATH, methods);
+        }
+        if self.0.brevo_auth.is_some() {
+            router = router.route(BREVO_PATH, axum::routing::head(StatusCode::OK).post(brevo::receive));
         }
         router.with_state(Arc::clone(&self.0))
     }
@@ -85,6 +110,15 @@ impl Server {
                  Set connectors.intercom.client_secret or INTERCOM_CLIENT_SECRET"
             );
         }
+        if self.0.brevo_auth.is_some() {
+            tracing::info!(%address, "receiving Brevo's webhooks at {BREVO_PATH}");
+        } else {
+            tracing::warn!(
+                %address,
+                "no secret for Brevo's webhooks is configured, so they are not received; changes in Brevo are found by the \
+                 schedule only. Set connectors.brevo.webhooks.secret or BREVO_WEBHOOK_SECRET"
+            );
+        }
         listen::serve(self.router(), listener, stop).await;
         Ok(())
     }
@@ -92,7 +126,10 @@ impl Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("receives_webhooks", &self.0.client_secret.is_some()).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("receives_webhooks", &self.0.client_secret.is_some())
+            .field("receives_brevo", &self.0.brevo_auth.is_some())
+            .finish_non_exhaustive()
     }
 }
 

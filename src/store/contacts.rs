@@ -278,6 +278,14 @@ impl Tx<'_> {
         self.brevo_contact_where("email = ?1", &email.as_str())
     }
 
+    /// The Brevo contacts that showed this address when they were last seen: more than one if it has wandered since.
+    pub fn brevo_ids_by_email(&self, email: &Email) -> Result<Vec<BrevoContactId>> {
+        let mut statement =
+            self.0.prepare_cached("SELECT id FROM brevo_contacts WHERE email = ?1 AND gone = 0 ORDER BY id")?;
+        let ids = statement.query_map([email.as_str()], |row| row.get(0).map(BrevoContactId::new))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The Brevo contact with this external id.
     pub fn brevo_contact_by_ext_id(&self, ext_id: &str) -> Result<Option<BrevoContact>> {
         self.brevo_contact_where("ext_id = ?1", &ext_id)

@@ -114,6 +114,25 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE INDEX carried_due ON carried(due) WHERE due IS NOT NULL;
     CREATE INDEX carried_verify ON carried(until) WHERE verify = 1;
 
+    -- The same of Brevo. Its notices name an address, to which consent belongs, and never a contact.
+    CREATE TABLE brevo_optouts (
+        email TEXT PRIMARY KEY,
+        contact INTEGER,                           -- the Brevo contact that had the address then
+        reason TEXT NOT NULL,                      -- unsubscribed, hard_bounced, spam, blocklisted
+        at INTEGER NOT NULL,                       -- the vendor's clock, ms
+        source TEXT NOT NULL,                      -- which notice
+        over_at INTEGER                            -- record time of a later read that showed the person subscribed
+    ) WITHOUT ROWID;
+    CREATE INDEX brevo_optouts_contact ON brevo_optouts(contact) WHERE contact IS NOT NULL;
+
+    -- Whom Brevo's webhooks named: one coalesced read decides.
+    CREATE TABLE brevo_hints (
+        name TEXT PRIMARY KEY,                     -- an address, or # and a contact's id
+        seq INTEGER NOT NULL,                      -- the last webhook that named them
+        gone INTEGER NOT NULL DEFAULT 0,           -- one said that the contact was deleted
+        named_at INTEGER NOT NULL                  -- our clock, ms
+    ) WITHOUT ROWID;
+
     -- Brevo refuses a contact whose phone another one has: who has (or is about to get) which.
     CREATE TABLE phones (phone TEXT PRIMARY KEY, link INTEGER NOT NULL) WITHOUT ROWID;
     CREATE INDEX phones_link ON phones(link);
@@ -206,7 +225,8 @@ const STEPS: &[M<'_>] = &[M::up(
     -- Acknowledged means kept: a webhook is here before it is answered.
     CREATE TABLE inbox (
         seq INTEGER PRIMARY KEY,
-        id TEXT UNIQUE,
+        side TEXT NOT NULL,                        -- intercom, brevo
+        id TEXT UNIQUE,                            -- NULL: without one (all of Brevo's), so that no repeat is known
         topic TEXT NOT NULL,
         body BLOB NOT NULL,
         received_at INTEGER NOT NULL,
@@ -244,7 +264,7 @@ const STEPS: &[M<'_>] = &[M::up(
     );
     CREATE INDEX imports_open ON imports(id) WHERE state <> 'done';
     -- People on whom a row of an update import that was given up may still land.
-    CREATE TABLE late_rows (link INTEGER PRIMARY KEY, until INTEGER NOT NULL);
+    CREATE TABLE late_rows (brevo_id INTEGER PRIMARY KEY, until INTEGER NOT NULL);
 
     -- What a vendor refused: one row a record and field.
     CREATE TABLE failures (

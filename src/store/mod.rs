@@ -10,6 +10,7 @@
 //! | [`progress`] | cursors, watermarks, schedule, runs, the pair of accounts |
 //! | [`orders`] | what other commands ask the owner of the state to do |
 //! | [`queues`] | webhook inbox, event outbox, imports |
+//! | [`hints`] | whom Brevo's webhooks named, and who opted out by them |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | `words` | the words that packed records hold numbers for |
 //! | `worker` | the thread on which the state is used |
@@ -19,6 +20,7 @@ pub mod carried;
 mod confirm;
 pub mod contacts;
 pub mod facts;
+pub mod hints;
 pub mod links;
 pub mod listings;
 mod migrations;

@@ -1,7 +1,7 @@
 //! Durable queues: webhooks that came in, events on their way out, imports at work.
 
 use super::{Result, Tx, decode, encode, instant, millis};
-use crate::model::{BrevoContactId, IntercomContactId, ProcessId};
+use crate::model::{BrevoContactId, IntercomContactId, ProcessId, SideName};
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
 use std::collections::BTreeMap;
@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 pub struct InboxRow {
     /// Its place in the queue.
     pub seq: i64,
+    /// Who sent it.
+    pub side: SideName,
+    /// When it came, by our clock.
+    pub received_at: DateTime<Utc>,
     /// Its topic.
     pub topic: String,
     /// Its body, byte for byte.
@@ -86,19 +90,46 @@ pub struct ImportRowState {
 impl Tx<'_> {
     /// Keeps a webhook before it is acknowledged. `false`: it is here already (Intercom sends some twice).
     pub fn put_inbox(&self, id: Option<&str>, topic: &str, body: &[u8], now: DateTime<Utc>) -> Result<bool> {
+        self.put_inbox_of(SideName::Intercom, id, topic, body, now)
+    }
+
+    /// Keeps a webhook of Brevo's, one event or a batch of them. They carry no delivery id, so each is new.
+    pub fn put_brevo_inbox(&self, topic: &str, body: &[u8], now: DateTime<Utc>) -> Result<()> {
+        self.put_inbox_of(SideName::Brevo, None, topic, body, now).map(drop)
+    }
+
+    fn put_inbox_of(
+        &self,
+        side: SideName,
+        id: Option<&str>,
+        topic: &str,
+        body: &[u8],
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
         let inserted = self
             .0
-            .prepare_cached("INSERT OR IGNORE INTO inbox (id, topic, body, received_at) VALUES (?1, ?2, ?3, ?4)")?
-            .execute(params![id, topic, body, millis(now)])?;
+            .prepare_cached(
+                "INSERT OR IGNORE INTO inbox (side, id, topic, body, received_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![side.as_str(), id, topic, body, millis(now)])?;
         Ok(inserted > 0)
     }
 
     /// Webhooks that wait, in the order they came.
     pub fn open_inbox(&self, limit: usize) -> Result<Vec<InboxRow>> {
-        let mut statement =
-            self.0.prepare_cached("SELECT seq, topic, body FROM inbox WHERE done_at IS NULL ORDER BY seq LIMIT ?1")?;
-        let rows = statement
-            .query_map([limit], |row| Ok(InboxRow { seq: row.get(0)?, topic: row.get(1)?, body: row.get(2)? }))?;
+        let mut statement = self.0.prepare_cached(
+            "SELECT seq, topic, body, side, received_at FROM inbox WHERE done_at IS NULL ORDER BY seq LIMIT ?1",
+        )?;
+        let rows = statement.query_map([limit], |row| {
+            let side = row.get::<_, String>(3)?;
+            Ok(InboxRow {
+                seq: row.get(0)?,
+                topic: row.get(1)?,
+                body: row.get(2)?,
+                side: if side == SideName::Brevo.as_str() { SideName::Brevo } else { SideName::Intercom },
+                received_at: instant(row.get(4)?),
+            })
+        })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
@@ -276,20 +307,21 @@ impl Tx<'_> {
         Ok(last.map(instant))
     }
 
-    /// A row of an update import that was given up may still land, and undo what was written since.
-    pub fn put_late_row(&self, link: i64, until: DateTime<Utc>) -> Result<()> {
+    /// A row of an update import that was given up may still land, and undo what was written since. It lands on the
+    /// contact, whosever that is by then.
+    pub fn put_late_row(&self, contact: BrevoContactId, until: DateTime<Utc>) -> Result<()> {
         self.0
-            .prepare_cached("INSERT OR REPLACE INTO late_rows (link, until) VALUES (?1, ?2)")?
-            .execute(params![link, millis(until)])?;
+            .prepare_cached("INSERT OR REPLACE INTO late_rows (brevo_id, until) VALUES (?1, ?2)")?
+            .execute(params![contact.get(), millis(until)])?;
         Ok(())
     }
 
-    /// Whether a row of an import may still land on this person.
-    pub fn may_land_late(&self, link: i64) -> Result<bool> {
+    /// Whether a row of an import may still land on this contact.
+    pub fn may_land_late(&self, contact: BrevoContactId) -> Result<bool> {
         Ok(self
             .0
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM late_rows WHERE link = ?1)")?
-            .query_row([link], |row| row.get(0))?)
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM late_rows WHERE brevo_id = ?1)")?
+            .query_row([contact.get()], |row| row.get(0))?)
     }
 
     /// Forgets rows that land no more.

@@ -19,4 +19,5 @@ mod sandbox;
 mod state;
 mod sync;
 mod test;
+mod webhooks;
 mod world;

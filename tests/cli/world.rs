@@ -55,7 +55,7 @@ pub struct World {
     pub intercom: IntercomSandbox,
     pub brevo: BrevoSandbox,
     pub folder: TempDir,
-    _serving: (Serving, Serving),
+    pub serving: (Serving, Serving),
 }
 
 impl World {
@@ -109,7 +109,7 @@ impl World {
             serving.0.base_url(),
             serving.1.base_url(),
         );
-        Self { runtime, intercom, brevo, folder: folder_with(&config), _serving: serving }
+        Self { runtime, intercom, brevo, folder: folder_with(&config), serving }
     }
 
     pub fn run(&self, arguments: &[&str]) -> Ran {

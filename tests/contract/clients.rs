@@ -3,6 +3,8 @@
 use crate::deviations::{Deviation, Reviewed};
 use crate::exchange::Judge;
 use crate::openapi::Part;
+use linkspan::brevo::registrations::{Kind, Wanted};
+use linkspan::brevo::webhook::Auth;
 use linkspan::brevo::{BrevoClient, BrevoOptions};
 use linkspan::doors::{Doors, NoCrash, SeededRng, SimulatedClock};
 use linkspan::http::InProcess;
@@ -162,7 +164,26 @@ async fn what_the_brevo_client_sends_fits_the_description() {
     }
     assert!(sweep(&client, Resource::Lists, Scope::Full).await > 0);
 
-    judged(&["brevo-2026-02.yaml", "brevo-2026-10.json"], &sandbox.log(), &[], 25);
+    for kind in Kind::ALL {
+        client.webhooks(kind).await.unwrap();
+    }
+    let secret = || "secret".to_owned().into();
+    let ways = [
+        Auth::Bearer(secret()),
+        Auth::Basic("linkspan".to_owned(), secret()),
+        Auth::Header("x-linkspan-secret".parse().unwrap(), secret()),
+    ];
+    for (kind, auth) in [Kind::Marketing, Kind::Transactional].into_iter().flat_map(|k| ways.clone().map(|w| (k, w))) {
+        let url = "https://linkspan.example.com/webhooks/brevo".parse().unwrap();
+        let wanted = Wanted { kind, url, auth, events: kind.events(true), batched: true };
+        client.create_webhook(&wanted).await.unwrap();
+        let registered = client.webhooks(kind).await.unwrap().remove(0);
+        client.change_webhook(&registered, &Wanted { batched: false, ..wanted }).await.unwrap();
+        let registered = client.webhooks(kind).await.unwrap().remove(0);
+        client.delete_webhook(registered.id).await.unwrap();
+    }
+
+    judged(&["brevo-2026-02.yaml", "brevo-2026-10.json"], &sandbox.log(), &[], 50);
 }
 
 /// Where the description does not know what the API takes.

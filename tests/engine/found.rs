@@ -278,3 +278,31 @@ async fn who_was_given_another_address_in_brevo_becomes_the_contact_that_has_the
         assert_eq!(world.brevo.contact(before).unwrap().attributes.get("LASTNAME"), Some(&json!("Lee")));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_rename_that_was_still_to_come_is_not_forgotten_in_an_exchange() {
+    let world = World::new(CONFIG);
+    let ann = world.intercom.create_contact(user("ann@example.com", "Ann Lee"));
+    let bob = world.intercom.create_contact(user("bob@example.com", "Bob Roe"));
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.intercom.set_email(&bob, Some("new@example.com")).unwrap();
+    for _ in 0..6 {
+        world.brevo.fail("identifierType=contact_id", Fault::Status(503, None));
+    }
+    minutes(5).await;
+    assert!(world.connection.sync(&SyncOptions::default(), &Silent).await.is_err());
+    assert!(world.brevo.contact_by_email("bob@example.com").is_some(), "not renamed yet");
+    world.intercom.set_email(&ann, Some("aside@example.com")).unwrap();
+    world.intercom.set_email(&bob, Some("ann@example.com")).unwrap();
+    world.intercom.set_email(&ann, Some("new@example.com")).unwrap();
+    for _ in 0..3 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    let names: Vec<_> =
+        ["ann@example.com", "new@example.com"].map(|email| world.attribute(email, "FIRSTNAME")).into_iter().collect();
+    assert_eq!(names, [Some(json!("Bob")), Some(json!("Ann"))]);
+    assert_eq!(world.brevo.contact_count(), 2);
+}

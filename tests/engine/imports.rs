@@ -193,3 +193,42 @@ async fn a_late_row_resubscribes_nobody_and_is_undone_by_the_sweep() {
     assert!(out(), "and it is put back");
     assert_eq!(world.attribute("p1@x.example", "FULLNAME").unwrap(), "Cleo");
 }
+
+/// The row lands on the contact of the address, whosever that is by then.
+#[tokio::test(start_paused = true)]
+async fn a_late_row_resubscribes_nobody_who_has_taken_over_the_address() {
+    let world = World::new(CONFIG);
+    let ids = people(&world).await;
+    world.sync().await;
+    pass(600).await;
+    world.brevo.knobs(|knobs| knobs.import_resubscribes = true);
+    world.brevo.imports_take(Duration::from_secs(3 * 60 * 60));
+    rename_all(&world, &ids, "Bea").await;
+    world.sync().await;
+    world.brevo.imports_take(Duration::from_secs(5));
+    pass(600).await;
+    // The first has one row that is late; whoever comes to the address has one too, unless it is somebody new.
+    let (email, name) = (Some("new@x.example".to_owned()), Some("Bea".to_owned()));
+    let newcomer = world.intercom.create_contact(ContactSeed { email, name, ..ContactSeed::default() });
+    pass(200).await;
+    world.sync().await;
+    pass(600).await;
+    world.intercom.set_email(&ids[0], Some("new@x.example")).unwrap();
+    world.intercom.set_email(&newcomer, Some("p0@x.example")).unwrap();
+    pass(200).await;
+    world.sync().await;
+    pass(600).await;
+    world.sync().await;
+    world.intercom.unsubscribe(&newcomer).unwrap();
+    pass(200).await;
+    world.sync().await;
+    let out = || world.brevo.contact_by_email("p0@x.example").unwrap().email_blacklisted;
+    assert!(out());
+    pass(600).await;
+    world.sync().await;
+
+    pass(3 * 60 * 60).await;
+    assert!(!out(), "the late row has lifted it");
+    world.full().await;
+    assert!(out(), "and it is put back");
+}

@@ -35,6 +35,8 @@ pub struct Shared {
     dice: Mutex<Dice>,
     rates: Mutex<Rates>,
     latency: u64,
+    /// How many records the vendors give a page.
+    page: Option<u64>,
     /// Requests and webhooks on their way: they go on when the daemon dies.
     background: Mutex<JoinSet<()>>,
     receiver: Mutex<Option<axum::Router>>,
@@ -89,6 +91,7 @@ impl CrashPoints for CrashDoor {
         self.0.count(format!("reached {name}"));
         if Crash::counts_down(&self.0.crash.point, name) {
             self.0.count(format!("crash at {name}"));
+            self.0.model().unclear |= !["after_inbox", "after_page"].contains(&name);
             self.0.tell(&format!("### power cut at {name}"));
             std::panic::resume_unwind(Box::new(PowerCut));
         }
@@ -133,10 +136,16 @@ impl Shared {
             dice: Mutex::new(Dice::new(plan.seed, "network")),
             rates: Mutex::new(plan.rates),
             latency: plan.setting.latency,
+            page: plan.setting.page,
             background: Mutex::default(),
             receiver: Mutex::default(),
             crash: Crash::default(),
         })
+    }
+
+    /// The start in milliseconds.
+    pub fn start(&self) -> i64 {
+        self.start.timestamp_millis()
     }
 
     /// Milliseconds since the start.
@@ -246,6 +255,7 @@ impl Shared {
     /// Takes the notifications that a change has caused, and sends them on their way.
     fn pump(self: &Arc<Self>) {
         let rates = *open(&self.rates);
+        let made_at = self.now();
         for webhook in self.intercom.take_webhooks() {
             let (lost, twice, late, first, some) = {
                 let mut dice = open(&self.dice);
@@ -278,10 +288,10 @@ impl Shared {
                 let (shared, webhook) = (Arc::clone(self), webhook.clone());
                 open(&self.background).spawn(async move {
                     tokio::time::sleep(Duration::from_millis(delay)).await;
-                    if !shared.deliver(&webhook).await {
+                    if !shared.deliver(&webhook, made_at).await {
                         // Intercom tries once more after a minute, and never again.
                         tokio::time::sleep(Duration::from_secs(60)).await;
-                        if !shared.deliver(&webhook).await {
+                        if !shared.deliver(&webhook, made_at).await {
                             shared.count("webhook undeliverable");
                         }
                     }
@@ -290,7 +300,7 @@ impl Shared {
         }
     }
 
-    async fn deliver(&self, webhook: &OutgoingWebhook) -> bool {
+    async fn deliver(&self, webhook: &OutgoingWebhook, made_at: i64) -> bool {
         let Some(router) = open(&self.receiver).clone() else { return false };
         let mut request = http::Request::post(linkspan::server::INTERCOM_PATH);
         for (name, value) in &webhook.headers {
@@ -303,7 +313,7 @@ impl Shared {
         if taken {
             self.count("webhook acknowledged");
             let now = self.now();
-            self.model().acknowledged(&webhook.topic, &webhook.body, now);
+            self.model().acknowledged(&webhook.topic, &webhook.body, made_at, now);
         } else {
             self.count(format!("webhook answered {}", answer.status().as_u16()));
         }
@@ -346,6 +356,10 @@ impl Network {
                 shared.intercom.knobs(|knobs| knobs.faults.push_back((String::new(), fault)));
             }
         }
+        let request = match shared.page {
+            Some(page) => shorter_pages(request, page),
+            None => request,
+        };
         let what = format!("{} {}", request.method(), request.uri().path());
         let body = request.body().clone();
         let Ok(answer) = router.oneshot(request.map(Body::from)).await;
@@ -373,10 +387,45 @@ impl Network {
     }
 }
 
+/// The same request for fewer records a page: what comes after the first page is read in small worlds, too.
+fn shorter_pages(request: http::Request<Bytes>, page: u64) -> http::Request<Bytes> {
+    let (mut parts, mut body) = request.into_parts();
+    let target = parts.uri.to_string();
+    if let Some(shorter) = ["limit=1000&", "per_page=150"].iter().find_map(|asked| {
+        let name = asked.split('=').next()?;
+        let end = if asked.ends_with('&') { "&" } else { "" };
+        target.contains(asked).then(|| target.replace(asked, &format!("{name}={page}{end}")))
+    }) {
+        parts.uri = shorter.parse().unwrap();
+    }
+    if parts.uri.path().ends_with("/search")
+        && let Ok(mut query) = serde_json::from_slice::<serde_json::Value>(&body)
+        && query["pagination"]["per_page"].as_u64().is_some_and(|asked| asked > page)
+    {
+        query["pagination"]["per_page"] = page.into();
+        body = query.to_string().into();
+    }
+    http::Request::from_parts(parts, body)
+}
+
 /// A body for the timeline: short, and one line.
 fn shown(body: &Bytes) -> String {
     let text: String = String::from_utf8_lossy(body).chars().take(300).collect();
     text
+}
+
+/// A request whose answer is awaited.
+struct Waiting<'a> {
+    shared: &'a Arc<Shared>,
+    writes: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.writes {
+            self.shared.model().unclear = true;
+        }
+    }
 }
 
 #[async_trait]
@@ -396,6 +445,14 @@ impl Transport for Network {
             shared.count(format!("fault {name}"));
             shared.tell(&format!("    {fate:?}"));
         }
+        let writes = self.is_brevo && request.method() != http::Method::GET;
+        let throttled = matches!(fate, Fate::Answered | Fate::Served(ServerFault::Throttled(_)));
+        shared.model().unclear |= writes && !throttled;
+        if self.is_brevo && !writes && path.ends_with("/events") && fate != Fate::Answered {
+            shared.model().failed_event_looks += 1;
+        }
+        // Whoever dies while it waits does not know what became of it.
+        let mut waiting = Waiting { shared, writes };
         let crash = {
             let mut armed = open(&shared.crash.request);
             match armed.as_mut() {
@@ -452,6 +509,7 @@ impl Transport for Network {
             tokio::time::sleep(PATIENCE).await;
             return Err(TransportError::TimedOut(PATIENCE));
         }
+        waiting.writes = false;
         shared.tell(&format!("<-- {} to {asked}", answer.status().as_u16()));
         if fault.is_none() {
             self.said(&path, &answer);

@@ -4,35 +4,69 @@
 mod sim;
 
 use sim::{Plan, play};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// Seeds that once found something.
 const KEPT: &str = include_str!("seeds.txt");
 
-fn run(seeds: impl Iterator<Item = u64>) {
+fn run(seeds: impl Iterator<Item = u64>, draw: fn(u64) -> Plan) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
     for seed in seeds {
-        let outcome = play(&Plan::draw(seed), false);
+        let outcome = play(&draw(seed), false);
         assert!(
             outcome.violations.is_empty(),
             "seed {seed}:\n{}\nits story: cargo run --example simulate -- --seed {seed}",
             outcome.violations.join("\n")
         );
+        for (what, count) in outcome.counts {
+            *counts.entry(what).or_default() += count;
+        }
     }
-}
-
-// Two tests, so that two cores share the seeds.
-#[test]
-fn no_even_seed_breaks_a_promise() {
-    run((0..60).step_by(2));
+    counts
 }
 
 #[test]
-fn no_odd_seed_breaks_a_promise() {
-    run((1..60).step_by(2));
+fn no_seed_breaks_a_promise_and_all_that_should_comes_up() {
+    // Two threads, so that two cores share the seeds.
+    let mut counts = std::thread::scope(|scope| {
+        let odd = scope.spawn(|| run((1..60).step_by(2), Plan::draw));
+        let mut counts = run((0..60).step_by(2), Plan::draw);
+        for (what, count) in odd.join().unwrap() {
+            *counts.entry(what).or_default() += count;
+        }
+        counts
+    });
+    counts.retain(|_, count| *count > 0);
+    assert_eq!(sim::coverage::missing(&counts, false), Vec::<String>::new(), "of {counts:#?}");
+}
+
+#[test]
+fn every_crash_point_of_the_engine_is_drawn() {
+    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine");
+    let mut named = BTreeSet::new();
+    for entry in std::fs::read_dir(engine).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let source = std::fs::read_to_string(path).unwrap();
+            let points = source.split("crash.reach(\"").skip(1);
+            named.extend(points.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+    let drawn: BTreeSet<String> = sim::world::CRASH_POINTS.iter().map(|point| (*point).to_owned()).collect();
+    assert_eq!(named, drawn);
 }
 
 #[test]
 fn what_once_failed_holds() {
-    run(KEPT.lines().filter_map(|line| line.split_whitespace().next()?.parse().ok()));
+    let seeds = |wide: bool| {
+        let words = KEPT.lines().filter_map(|line| line.split_whitespace().next());
+        words
+            .filter(move |word| word.starts_with('w') == wide)
+            .filter_map(|word| word.trim_start_matches('w').parse().ok())
+    };
+    run(seeds(false), Plan::narrow);
+    run(seeds(true), Plan::draw);
 }
 
 #[test]
@@ -44,4 +78,21 @@ fn the_same_seed_is_the_same_run_byte_for_byte() {
         }
         assert_eq!(first.hash, second.hash, "seed {seed}");
     }
+}
+
+#[test]
+fn every_bug_put_in_on_purpose_still_fits_the_source() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let all = sim::mutants::all();
+    for mutant in &all {
+        for edit in &mutant.edits {
+            let copy = folder.path().join(&edit.file);
+            std::fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            std::fs::copy(root.join(&edit.file), copy).unwrap();
+        }
+        assert_eq!(mutant.apply(folder.path()), Ok(()));
+    }
+    let names: BTreeSet<&str> = all.iter().map(|mutant| mutant.name.as_str()).collect();
+    assert_eq!(names.len(), all.len(), "each has a name of its own");
 }

@@ -1,12 +1,12 @@
-//! The checker: what must hold, told from what people did and what the vendors really show. It shares nothing with the
-//! engine, and never looks at its state but for what that lists for people: refusals, failures, notices.
+//! What the checker knows: what people did, what the vendors really show, and what the engine was told. It shares nothing
+//! with the engine. What must hold at any moment is judged here; what must hold in the end, in `ending` and `happenings`.
 
-use super::people::{Meaning, NAMES, PHONES, normal};
-use super::world::{Rule, Rules, Source};
+use super::people::{Meaning, normal};
+use super::world::Source;
 use bytes::Bytes;
 use linkspan::sandbox::brevo::{BrevoSandbox, Contact};
 use linkspan::sandbox::intercom::IntercomSandbox;
-use linkspan::store::listings::Failure;
+use linkspan::store::listings::{Conflict, Failure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Listed {
     pub failures: Vec<Failure>,
     pub notices: Vec<(String, String, Option<String>)>,
+    pub conflicts: Vec<Conflict>,
 }
 
 /// Who changed something.
@@ -31,126 +32,172 @@ const GAP: i64 = 60_000;
 
 /// An Intercom contact.
 #[derive(Debug, Clone, Default)]
-struct Person {
-    live: bool,
-    email: Option<String>,
+pub struct Person {
+    pub live: bool,
+    pub email: Option<String>,
     /// All addresses that it ever had.
-    addresses: BTreeSet<String>,
-    lead: bool,
-    was_away: bool,
-    values: BTreeMap<Source, Value>,
-    tags: BTreeSet<String>,
-    out: bool,
+    pub addresses: BTreeSet<String>,
+    pub lead: bool,
+    pub was_away: bool,
+    pub values: BTreeMap<Source, Value>,
+    pub tags: BTreeSet<String>,
+    pub out: bool,
     /// When it opted out last.
-    out_at: i64,
+    pub out_at: i64,
     /// When the engine was first told so since.
-    told_out: Option<i64>,
+    pub told_out: Option<i64>,
     /// A notification that says so was answered with 2xx.
-    acknowledged_out: bool,
+    pub acknowledged_out: bool,
     /// When it came to its present address.
-    here_since: i64,
+    pub here_since: i64,
     /// When the engine was first told of that.
-    told_here: Option<i64>,
+    pub told_here: Option<i64>,
+    /// It opted out of text messages.
+    pub sms_out: bool,
+    /// It was a lead once.
+    pub was_lead: bool,
+    /// The names of its companies.
+    pub companies: BTreeSet<String>,
+    /// When a mapped field or the address changed last.
+    pub changed_at: i64,
+    /// The latest change that a notification told of which was answered with 2xx.
+    pub told_until: i64,
+}
+
+/// What somebody wrote into a Brevo contact, as long as it stands there.
+#[derive(Debug, Clone)]
+pub struct Edited {
+    value: Value,
+    /// What stood there before was a value, and ours.
+    was_ours: bool,
+    /// When the engine was first shown it.
+    told: Option<i64>,
+}
+
+/// Somebody left a list, or was taken off it.
+#[derive(Debug, Clone)]
+pub struct Left {
+    at: i64,
+    /// By their own hand.
+    themselves: bool,
+    /// We had put them on it long before.
+    was_ours: bool,
+    told: Option<i64>,
 }
 
 /// A Brevo contact.
 #[derive(Debug, Clone)]
-struct Card {
-    now: Contact,
-    gone: bool,
-    by_hand: bool,
-    addresses: BTreeSet<String>,
-    renamed_by_hand: bool,
+pub struct Card {
+    pub now: Contact,
+    pub gone: bool,
+    pub by_hand: bool,
+    pub addresses: BTreeSet<String>,
+    pub renamed_by_hand: bool,
     /// What people wrote.
-    hand: BTreeMap<String, Vec<Value>>,
-    listed_by_hand: BTreeSet<i64>,
-    unlisted_by_hand: BTreeSet<i64>,
+    pub hand: BTreeMap<String, Vec<Value>>,
+    pub listed_by_hand: BTreeSet<i64>,
+    pub unlisted_by_hand: BTreeSet<i64>,
     /// When a person last said yes (`false`) or no (`true`) here.
-    said: Option<(i64, bool)>,
-    out_at: i64,
-    told_out: Option<i64>,
+    pub said: Option<(i64, bool)>,
+    pub out_at: i64,
+    pub told_out: Option<i64>,
     /// When we first wrote it: from then on it is linked for sure.
-    ours_since: Option<i64>,
+    pub ours_since: Option<i64>,
     /// The flag went without the person's saying so.
-    loosened: Option<i64>,
+    pub loosened: Option<i64>,
+    edited: BTreeMap<String, Edited>,
+    /// Attributes whose value we wrote last.
+    ours: BTreeSet<String>,
+    /// Values of people's that we replaced though we had been shown them: attribute and value.
+    pub replaced: Vec<(String, Value)>,
+    left: BTreeMap<i64, Left>,
+    /// When we put them on a list.
+    joined: BTreeMap<i64, i64>,
+    /// Lists that we put them on again after a colleague had taken them off.
+    pub put_back: BTreeSet<i64>,
 }
 
 #[derive(Default)]
 pub struct Model {
-    people: BTreeMap<String, Person>,
-    cards: BTreeMap<i64, Card>,
+    pub people: BTreeMap<String, Person>,
+    pub cards: BTreeMap<i64, Card>,
     /// Who has ever had an address.
-    holders: BTreeMap<String, BTreeSet<String>>,
+    pub holders: BTreeMap<String, BTreeSet<String>>,
     pub reloaded: bool,
     /// Imports, by when they left, with the addresses in them.
     imports: Vec<(i64, BTreeSet<String>)>,
     /// When requests were over the vendors' limits.
     pub over_limit: Vec<i64>,
     acknowledged: u64,
+    /// When contacts were first searched: from then on the program is at work.
+    pub first_search_at: Option<i64>,
+    /// What became of a write to Brevo was unclear to the program at some time.
+    pub unclear: bool,
+    /// Times that Brevo could not say which events it had.
+    pub failed_event_looks: u64,
 }
 
 type Found = Vec<(bool, String)>;
 
-fn text(value: &Value) -> Option<String> {
-    value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
-}
+/// Between our putting somebody on a list and the program's being sure of it.
+const SURE: i64 = 600_000;
 
-/// What a rule's targets should hold. `Err`: the value cannot be mapped, and must be listed.
-fn expected(source: Source, person: &Person) -> Result<Vec<Option<Value>>, ()> {
-    let value = person.values.get(&source).cloned().unwrap_or_default();
-    Ok(match source {
-        Source::Name => {
-            let parts = value.as_str().and_then(|name| NAMES.iter().find(|(typed, _, _)| typed.trim() == name.trim()));
-            let part = |part: Option<&str>| part.filter(|part| !part.is_empty()).map(Value::from);
-            vec![part(parts.map(|parts| parts.1)), part(parts.map(|parts| parts.2))]
-        }
-        Source::Phone => match text(&value) {
-            None => vec![None],
-            Some(typed) => {
-                let known = PHONES.iter().find(|(phone, _)| *phone == typed).and_then(|(_, digits)| *digits);
-                vec![Some(Value::from(known.ok_or(())?))]
+impl Card {
+    /// Notes what a hand changed.
+    fn edits(&mut self, before: &Contact, now: i64) {
+        let names: BTreeSet<String> = before.attributes.keys().chain(self.now.attributes.keys()).cloned().collect();
+        for name in names {
+            let (old, new) = (before.attributes.get(&name), self.now.attributes.get(&name));
+            if old == new {
+                continue;
             }
-        },
-        Source::Role => vec![Some(Value::from(if person.lead { "lead" } else { "user" }))],
-        Source::ExternalId | Source::Tier => vec![text(&value).map(Value::from)],
-        Source::Seats => vec![Some(value).filter(|value| !value.is_null())],
-        Source::Admin => vec![value.as_bool().map(Value::from)],
-        Source::Tags => unreachable!("tags are the whole group's"),
-    })
-}
-
-/// A cell as Brevo holds it, in the form that [`expected`] gives.
-fn standing(attribute: &str, value: Option<&Value>) -> Option<Value> {
-    let value = value.filter(|value| !value.is_null())?;
-    match attribute {
-        "SMS" => {
-            let digits: String = value.to_string().chars().filter(char::is_ascii_digit).collect();
-            Some(Value::from(digits))
+            let earlier = self.edited.remove(&name).map(|edited| edited.was_ours);
+            let ours = self.ours.remove(&name) && old.is_some_and(|old| !old.is_null() && old != "");
+            if let Some(value) = new.filter(|new| !new.is_null() && **new != "") {
+                let was_ours = earlier.unwrap_or(ours);
+                self.edited.insert(name, Edited { value: value.clone(), was_ours, told: None });
+            }
         }
-        "IS_ADMIN" => Some(value.clone()),
-        "INTERCOM_TAGS" => Some(value.clone()),
-        _ => match value {
-            Value::String(found) => text(value).map(Value::from).filter(|_| !found.is_empty()),
-            other => Some(other.clone()),
-        },
-    }
-}
-
-fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
-    let no = |value: Option<&Value>| matches!(value, None | Some(Value::Bool(false)));
-    match (a, b) {
-        (Some(a), Some(b)) if a.is_number() && b.is_number() => a.as_f64() == b.as_f64(),
-        _ => a == b || (no(a) && no(b)),
-    }
-}
-
-fn labels(value: Option<&Value>) -> BTreeSet<String> {
-    match value {
-        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        Some(Value::String(all)) => {
-            all.split(',').map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()
+        for list in before.list_ids.difference(&self.now.list_ids) {
+            let themselves = self.now.list_unsubscribed.contains(list);
+            let was_ours = self.joined.remove(list).is_some_and(|joined| joined < now - SURE);
+            self.left.insert(*list, Left { at: now, themselves, was_ours, told: None });
         }
-        _ => BTreeSet::new(),
+        for list in self.now.list_ids.difference(&before.list_ids) {
+            self.left.remove(list);
+        }
+    }
+
+    /// Judges what a request of ours changed, which left us at that time.
+    fn writes(&mut self, before: &Contact, left_at: i64, now: i64, found: &mut Found) {
+        let names: BTreeSet<String> = before.attributes.keys().chain(self.now.attributes.keys()).cloned().collect();
+        for name in names {
+            if before.attributes.get(&name) == self.now.attributes.get(&name) {
+                continue;
+            }
+            if let Some(edited) = self.edited.remove(&name)
+                && edited.was_ours
+                && edited.told.is_some_and(|told| told < left_at - GAP)
+            {
+                self.replaced.push((name.clone(), edited.value));
+            }
+            self.ours.insert(name);
+        }
+        for list in self.now.list_ids.difference(&before.list_ids) {
+            self.joined.insert(*list, now);
+            let Some(left) = self.left.remove(list) else { continue };
+            if left.told.is_none_or(|told| told >= left_at - GAP) {
+                found.push((false, "put on a list that they had left unseen".to_owned()));
+            } else if left.themselves {
+                let (id, at) = (self.now.id, left.at);
+                found.push((true, format!("P4: Brevo {id} left list {list} at {at} and was put on it again")));
+            } else if left.was_ours {
+                self.put_back.insert(*list);
+            }
+        }
+        if before.sms_blacklisted && !self.now.sms_blacklisted {
+            found.push((true, format!("P4: Brevo {} may get text messages again", self.now.id)));
+        }
     }
 }
 
@@ -159,8 +206,18 @@ impl Model {
         self.people.keys().cloned().collect()
     }
 
-    pub fn acknowledged(&mut self, topic: &str, body: &[u8], now: i64) {
+    /// A notification that was made at this time was answered with 2xx.
+    pub fn acknowledged(&mut self, topic: &str, body: &[u8], made_at: i64, now: i64) {
         self.acknowledged += 1;
+        if topic.starts_with("contact.")
+            && let Ok(body) = serde_json::from_slice::<Value>(body)
+        {
+            let item = &body["data"]["item"];
+            let id = item["contact"]["id"].as_str().or(item["id"].as_str());
+            if let Some(person) = id.and_then(|id| self.people.get_mut(id)) {
+                person.told_until = person.told_until.max(made_at);
+            }
+        }
         if topic == "contact.unsubscribed"
             && let Ok(body) = serde_json::from_slice::<Value>(body)
             && let Some(id) = body["data"]["item"]["contact"]["id"].as_str()
@@ -177,6 +234,9 @@ impl Model {
         if !path.contains("/contacts") {
             return;
         }
+        if path.ends_with("/contacts/search") {
+            self.first_search_at.get_or_insert(now);
+        }
         let Ok(body) = serde_json::from_slice::<Value>(body) else { return };
         let many = body["contacts"].as_array().or_else(|| body["data"].as_array()).cloned();
         for shown in many.unwrap_or_else(|| vec![body]) {
@@ -184,6 +244,18 @@ impl Model {
                 let Some(card) = shown["id"].as_i64().and_then(|id| self.cards.get_mut(&id)) else { continue };
                 if shown["emailBlacklisted"] == true && card.now.email_blacklisted {
                     card.told_out.get_or_insert(now);
+                }
+                for (name, edited) in &mut card.edited {
+                    if shown["attributes"][name] == edited.value {
+                        edited.told.get_or_insert(now);
+                    }
+                }
+                if let Some(lists) = shown["listIds"].as_array() {
+                    for (list, left) in &mut card.left {
+                        if !lists.contains(&Value::from(*list)) {
+                            left.told.get_or_insert(now);
+                        }
+                    }
                 }
             } else {
                 let Some(person) = shown["id"].as_str().and_then(|id| self.people.get_mut(id)) else { continue };
@@ -235,7 +307,7 @@ impl Model {
         found
     }
 
-    fn look_at_intercom(&mut self, intercom: &IntercomSandbox, now: i64) {
+    pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, now: i64) {
         let live: BTreeSet<String> = intercom.contact_ids().into_iter().collect();
         let known: BTreeSet<String> = live.iter().cloned().chain(self.people.keys().cloned()).collect();
         for id in known {
@@ -243,6 +315,7 @@ impl Model {
             let person = self.people.entry(id.clone()).or_default();
             person.live = live.contains(&id);
             person.was_away |= !person.live;
+            let before = (person.email.clone(), person.lead, person.values.clone());
             let email = shown["email"].as_str().map(normal).filter(|email| !email.is_empty());
             if person.email != email {
                 person.here_since = now;
@@ -254,6 +327,11 @@ impl Model {
             }
             person.email = email;
             person.lead = shown["role"] == "lead";
+            person.was_lead |= person.lead;
+            person.sms_out = shown["unsubscribed_from_sms"] == true;
+            let companies = intercom.contact_companies(&id);
+            let name = |id: &String| Some(intercom.company(id)?["name"].as_str()?.to_owned());
+            person.companies = companies.iter().filter_map(name).collect();
             for (source, field) in [
                 (Source::Name, &shown["name"]),
                 (Source::Phone, &shown["phone"]),
@@ -263,6 +341,9 @@ impl Model {
                 (Source::Admin, &shown["custom_attributes"]["is_admin"]),
             ] {
                 person.values.insert(source, field.clone());
+            }
+            if before != (person.email.clone(), person.lead, person.values.clone()) {
+                person.changed_at = now;
             }
             person.tags = intercom.contact_tags(&id).into_iter().collect();
             let flags = ["unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam"];
@@ -290,10 +371,15 @@ impl Model {
                     card.hand.entry(name.clone()).or_default().push(value);
                 }
             }
+            card.edits(&before, now);
             card.listed_by_hand.extend(contact.list_ids.difference(&before.list_ids));
             card.unlisted_by_hand.extend(before.list_ids.difference(&contact.list_ids));
             card.unlisted_by_hand.extend(&contact.list_unsubscribed);
             card.renamed_by_hand |= before.email != contact.email;
+        }
+        if !matches!(cause, Cause::Hand(_)) {
+            let left_at = if let Cause::Ours { left_at, .. } = cause { *left_at } else { import_left };
+            card.writes(&before, left_at, now, found);
         }
         if contact.email_blacklisted && !before.email_blacklisted {
             card.out_at = now;
@@ -375,6 +461,12 @@ impl Model {
             told_out: (!by_hand && contact.email_blacklisted).then_some(now),
             ours_since: (!by_hand).then_some(now),
             loosened: None,
+            edited: BTreeMap::new(),
+            ours: if by_hand { BTreeSet::new() } else { contact.attributes.keys().cloned().collect() },
+            replaced: Vec::new(),
+            left: BTreeMap::new(),
+            joined: if by_hand { BTreeMap::new() } else { contact.list_ids.iter().map(|list| (*list, now)).collect() },
+            put_back: BTreeSet::new(),
             now: contact,
         };
         self.cards.insert(card.now.id, card);
@@ -401,273 +493,4 @@ impl Model {
         }
         wrong
     }
-
-    /// After everything has come to rest: what is wrong, and what is to be counted.
-    pub fn check(
-        &mut self,
-        rules: &Rules,
-        listed: &Listed,
-        intercom: &IntercomSandbox,
-        brevo: &BrevoSandbox,
-        now: i64,
-    ) -> (Vec<String>, Vec<String>) {
-        let mut found = self.look(&Cause::Landing, intercom, brevo, now);
-        self.look_at_intercom(intercom, now);
-        let mut end = End { model: self, rules, listed, wrong: Vec::new(), counts: Vec::new() };
-        let addresses: Vec<String> = end.model.holders.keys().cloned().collect();
-        for address in &addresses {
-            end.address(address, brevo);
-        }
-        end.consent();
-        end.duplicates();
-        let End { mut wrong, mut counts, .. } = end;
-        for (violation, text) in found.drain(..) {
-            if violation { &mut wrong } else { &mut counts }.push(text);
-        }
-        (wrong, counts)
-    }
-}
-
-struct End<'a> {
-    model: &'a Model,
-    rules: &'a Rules,
-    listed: &'a Listed,
-    wrong: Vec<String>,
-    counts: Vec<String>,
-}
-
-impl End<'_> {
-    fn members(&self, address: &str) -> Vec<(&String, &Person)> {
-        let at = |(_, person): &(&String, &Person)| person.live && person.email.as_deref() == Some(address);
-        self.model.people.iter().filter(at).collect()
-    }
-
-    fn card(&self, address: &str) -> Option<&Card> {
-        self.model
-            .cards
-            .values()
-            .find(|card| !card.gone && card.now.email.as_deref().map(normal).as_deref() == Some(address))
-    }
-
-    fn noticed(&self, kind: &str, id: &str) -> bool {
-        let subject = format!("contact {id}");
-        self.listed.notices.iter().any(|(of, about, _)| of == kind && *about == subject)
-    }
-
-    /// Whether something about a field (or the whole record) of one of these is listed as refused.
-    /// Whoever spoke for the address then is named.
-    fn refused(&self, members: &[(&String, &Person)], rule: &Rule) -> bool {
-        let addresses = members.iter().filter_map(|(_, person)| person.email.as_ref());
-        let ever: BTreeSet<&String> = addresses.filter_map(|email| self.model.holders.get(email)).flatten().collect();
-        self.listed.failures.iter().any(|failure| {
-            ever.iter().any(|id| failure.subject == format!("contact {id}"))
-                && (failure.field.is_empty()
-                    || failure.field.contains(rule.source.path())
-                    || rule.source.attributes().iter().any(|attribute| failure.field.contains(attribute)))
-        })
-    }
-
-    /// One person, one address, always; and nobody ever put another address on the Brevo contact.
-    fn is_simple(&self, address: &str, card: &Card) -> bool {
-        let holders = self.model.holders.get(address);
-        holders.is_some_and(|holders| {
-            holders.len() == 1
-                && holders.iter().all(|id| {
-                    self.model.people.get(id).is_some_and(|person| person.addresses.len() == 1 && !person.was_away)
-                })
-        }) && card.addresses.len() == 1
-            && !card.renamed_by_hand
-    }
-
-    fn address(&mut self, address: &str, brevo: &BrevoSandbox) {
-        let members = self.members(address);
-        if members.is_empty() {
-            return;
-        }
-        let ids: Vec<&String> = members.iter().map(|(id, _)| *id).collect();
-        // Not linked, and listed so.
-        if ids.iter().any(|id| self.noticed("identity_conflict", id)) {
-            self.counts.push("outcome: identity conflict listed".to_owned());
-            return;
-        }
-        let holders = self.model.holders.get(address);
-        if holders.is_some_and(|ids| ids.iter().any(|id| self.noticed("brevo_contact_gone", id))) {
-            // Deleted by somebody in Brevo: not made again, and listed, under whoever spoke for the address then.
-            self.counts.push("outcome: gone in Brevo, listed".to_owned());
-            return;
-        }
-        let renamed = self.model.cards.values().any(|card| card.addresses.contains(address) && card.renamed_by_hand);
-        let Some(card) = self.card(address) else {
-            if renamed {
-                self.counts.push("outcome: renamed by hand in Brevo".to_owned());
-            } else if self.listed.failures.iter().any(|failure| {
-                failure.field.is_empty() && ids.iter().any(|id| failure.subject == format!("contact {id}"))
-            }) {
-                self.counts.push("outcome: record listed as failed".to_owned());
-            } else {
-                self.wrong.push(format!("P2: {address} of {ids:?} is not in Brevo"));
-            }
-            return;
-        };
-        if card.renamed_by_hand {
-            self.counts.push("outcome: renamed by hand in Brevo".to_owned());
-            return;
-        }
-        let simple = self.is_simple(address, card);
-        let mut wrong = Vec::new();
-        for rule in &self.rules.fields {
-            if let Some(text) = self.field(rule, &members, card, simple) {
-                wrong.push(format!("P2: {address} ({ids:?}, Brevo {}): {text}", card.now.id));
-            }
-        }
-        for (on, name) in [(self.rules.users, "Users"), (self.rules.leads, "Leads"), (self.rules.vip, "VIPs")] {
-            let Some(list) = brevo.list_id(name).filter(|_| on) else { continue };
-            let wanted = |person: &Person| match name {
-                "Users" => !person.lead,
-                "Leads" => person.lead,
-                _ => person.tags.contains("VIP"),
-            };
-            let (any, all) = if name == "VIPs" {
-                let any = members.iter().any(|(_, person)| wanted(person));
-                (any, any)
-            } else {
-                (members.iter().any(|(_, person)| wanted(person)), members.iter().all(|(_, person)| wanted(person)))
-            };
-            let on_it = card.now.list_ids.contains(&list);
-            if all && !on_it && !card.unlisted_by_hand.contains(&list) {
-                wrong.push(format!("P2: {address} ({ids:?}, Brevo {}) is not on {name}", card.now.id));
-            }
-            if !any && on_it && !card.listed_by_hand.contains(&list) && simple {
-                wrong.push(format!("P2: {address} ({ids:?}, Brevo {}) is still on {name}", card.now.id));
-            }
-        }
-        self.wrong.append(&mut wrong);
-        self.counts.push(if simple { "checked simply" } else { "checked as a group or after moves" }.to_owned());
-    }
-
-    /// What is wrong with one field.
-    fn field(&self, rule: &Rule, members: &[(&String, &Person)], card: &Card, simple: bool) -> Option<String> {
-        let attributes = rule.source.attributes();
-        let have: Vec<Option<Value>> =
-            attributes.iter().map(|name| standing(name, card.now.attributes.get(*name))).collect();
-        let by_hand = attributes.iter().any(|name| card.hand.contains_key(*name));
-        if rule.source == Source::Tags {
-            let want: BTreeSet<String> = members.iter().flat_map(|(_, person)| person.tags.clone()).collect();
-            let have = labels(have.first().and_then(Option::as_ref));
-            let fine = want == have
-                || (want.is_empty() && (!rule.clears || by_hand || !simple || self.model.reloaded))
-                || ((rule.leaves || self.model.reloaded) && by_hand)
-                || self.refused(members, rule);
-            return (!fine).then(|| format!("INTERCOM_TAGS is {have:?} instead of {want:?}"));
-        }
-        let mut wanted = Vec::new();
-        for (_, person) in members {
-            let Ok(want) = expected(rule.source, person) else {
-                return (!self.refused(members, rule) && members.len() == 1)
-                    .then(|| format!("{} cannot be mapped and is not listed", rule.source.path()));
-            };
-            let equal = |(want, have): (&Option<Value>, &Option<Value>)| same(want.as_ref(), have.as_ref());
-            let blank = want.iter().all(Option::is_none);
-            let fits = want.iter().zip(&have).all(equal)
-                // What nobody gave a value for may be somebody's from before.
-                || (!blank && !simple || by_hand) && want.iter().zip(&have).all(|(want, have)| want.is_none() || same(want.as_ref(), have.as_ref()))
-                || (blank && (!rule.clears || by_hand || !simple || self.model.reloaded));
-            if fits {
-                return None;
-            }
-            wanted.push(want);
-        }
-        // A drift that one rule has accepted is agreed on, also under a later rule that would have restored it.
-        if ((rule.leaves || self.model.reloaded) && by_hand) || self.refused(members, rule) {
-            return None;
-        }
-        Some(format!(
-            "{attributes:?} is {} instead of {}",
-            show(&have),
-            wanted.iter().map(|w| show(w)).collect::<Vec<_>>().join(" or ")
-        ))
-    }
-
-    fn consent(&mut self) {
-        // An opt-out in Intercom is in Brevo, unless the person has opted in there since.
-        let mut wrong = Vec::new();
-        let mut counts = Vec::new();
-        for (id, person) in &self.model.people {
-            let Some(address) = person.email.as_ref().filter(|_| person.live && person.out) else { continue };
-            if self.noticed("identity_conflict", id) {
-                continue;
-            }
-            let Some(card) = self.card(address) else { continue };
-            let since = person.out_at;
-            let opted_in = card.said.is_some_and(|(at, out)| !out && at >= since);
-            // Who came later to an address whose person has opted in there brings no opt-out that was made just now.
-            let moved_in = card.said.is_some_and(|(_, out)| !out) && person.here_since > since;
-            if card.now.email_blacklisted {
-                counts.push("outcome: out on both sides".to_owned());
-            } else if opted_in || moved_in {
-                counts.push("outcome: opted in in Brevo, out in Intercom".to_owned());
-            } else if card.renamed_by_hand {
-                counts.push("outcome: out in Intercom, contact renamed by hand in Brevo".to_owned());
-            } else {
-                wrong.push(format!(
-                    "P4: {id} ({address}) opted out in Intercom at {since}, and Brevo {} may be mailed",
-                    card.now.id
-                ));
-            }
-        }
-        for card in self.model.cards.values().filter(|card| !card.gone && !card.now.email_blacklisted) {
-            let Some(loosened) = card.loosened else { continue };
-            if card.said.is_some_and(|(at, out)| !out && at > card.out_at) {
-                continue;
-            }
-            if card.told_out.is_some_and(|told| told <= loosened) {
-                if self.is_linked(card) && card.ours_since.is_some_and(|since| since <= loosened) {
-                    wrong.push(format!(
-                        "P4: Brevo {} {:?} was out at {}, we were told at {:?}, it was loosened at {loosened} and not put back",
-                        card.now.id, card.now.email, card.out_at, card.told_out
-                    ));
-                } else {
-                    counts.push("outcome: loosened while nobody's".to_owned());
-                }
-            } else {
-                counts.push("outcome: loosened before anybody could know".to_owned());
-            }
-        }
-        self.wrong.append(&mut wrong);
-        self.counts.append(&mut counts);
-    }
-
-    /// Whether somebody live in Intercom has one of its addresses.
-    fn is_linked(&self, card: &Card) -> bool {
-        card.now.email.as_deref().map(normal).is_some_and(|address| !self.members(&address).is_empty())
-    }
-
-    /// P6: nobody who only ever had addresses of their own has two Brevo contacts of our making.
-    fn duplicates(&mut self) {
-        let alone = |address: &String| self.model.holders.get(address).is_some_and(|holders| holders.len() == 1);
-        let mut wrong = Vec::new();
-        for (id, person) in &self.model.people {
-            if !person.live || person.was_away || person.addresses.len() < 2 || !person.addresses.iter().all(alone) {
-                continue;
-            }
-            let ours: Vec<(i64, &Option<String>)> = self
-                .model
-                .cards
-                .values()
-                .filter(|card| !card.gone && !card.by_hand && !card.renamed_by_hand)
-                .filter(|card| card.addresses.iter().any(|address| person.addresses.contains(address)))
-                .map(|card| (card.now.id, &card.now.email))
-                .collect();
-            if ours.len() > 1 {
-                wrong.push(format!("P6: {id} has {ours:?} in Brevo"));
-            }
-        }
-        self.wrong.append(&mut wrong);
-    }
-}
-
-fn show(cells: &[Option<Value>]) -> String {
-    let cells: Vec<String> =
-        cells.iter().map(|cell| cell.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string)).collect();
-    cells.join(" + ")
 }

@@ -30,6 +30,8 @@ pub const PHONES: [(&str, Option<&str>); 7] = [
     ("call me", None),
 ];
 pub const TIERS: [&str; 3] = ["Free", "Pro", "Größe L"];
+/// What companies are called.
+pub const COMPANIES: [&str; 4] = ["Blue Sun", "Initech", "Hooli, Inc.", "Größe & Söhne"];
 pub const TAGS: [&str; 14] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "VIP", "beta"];
 /// Addresses: few, so that people share and exchange them.
 pub const ADDRESSES: u64 = 24;
@@ -74,6 +76,14 @@ pub enum Edit {
     Converse(u64),
     CloseConversation(u64),
     Rate(u64),
+    RateAs(u64, i64),
+    Snooze(u64),
+    Reopen(u64),
+    SmsOut(u64),
+    Company(u64, usize),
+    CompanyName(u64, usize),
+    Attach(u64, u64),
+    Detach(u64, u64),
     // Brevo
     BrevoCreate { address: u64, out: bool, named: bool },
     BrevoValue(u64, u64, usize),
@@ -167,7 +177,12 @@ impl Edit {
             Self::BrevoValue(who, _, _) => *who = whom,
             Self::BrevoLeaveList(who, _) | Self::BrevoTakeOff(who, _) | Self::BrevoPutOn(who, _) => *who = whom,
             Self::BrevoAddress(who, _) => *who = whom,
+            Self::RateAs(who, _) | Self::Attach(who, _) | Self::Detach(who, _) => *who = whom,
+            Self::Company(who, _) | Self::CompanyName(who, _) => *who = whom,
             Self::ManyTags(who)
+            | Self::Snooze(who)
+            | Self::Reopen(who)
+            | Self::SmsOut(who)
             | Self::Unsubscribe(who)
             | Self::Resubscribe(who)
             | Self::Bounced(who)
@@ -352,6 +367,49 @@ pub fn act(
             let id = conversation(*who)?;
             intercom.rate(&id, 4, None).ok()?;
             format!("Intercom conversation {id} rated")
+        }
+        Edit::RateAs(who, score) => {
+            let id = conversation(*who)?;
+            intercom.rate(&id, *score, None).ok()?;
+            format!("Intercom conversation {id} rated {score}")
+        }
+        Edit::Snooze(who) => {
+            let id = conversation(*who)?;
+            // In the year 2033: nobody wakes it up.
+            intercom.snooze(&id, 2_000_000_000).ok()?;
+            format!("Intercom conversation {id} snoozed")
+        }
+        Edit::Reopen(who) => {
+            let id = conversation(*who)?;
+            intercom.reopen(&id).ok()?;
+            format!("Intercom conversation {id} opened again")
+        }
+        Edit::SmsOut(who) => {
+            let id = someone(*who)?;
+            intercom.unsubscribe_from_sms(&id).ok()?;
+            done(&id, "opts out of text messages")
+        }
+        Edit::Company(number, name) => {
+            let fields = json!({"company_id": format!("co-{}", number % 5), "name": COMPANIES[name % COMPANIES.len()]});
+            let id = intercom.create_company(&fields).ok()?;
+            format!("Intercom company {id}: {fields}")
+        }
+        Edit::CompanyName(who, name) => {
+            let id = one_of(&intercom.company_ids(), *who)?;
+            let fields = json!({"name": COMPANIES[name % COMPANIES.len()]});
+            intercom.edit_company(&id, &fields).ok()?;
+            format!("Intercom company {id}: {fields}")
+        }
+        Edit::Attach(who, which) => {
+            let (id, company) = (someone(*who)?, one_of(&intercom.company_ids(), *which)?);
+            intercom.attach_company(&id, &company).ok()?;
+            done(&id, &format!("in company {company}"))
+        }
+        Edit::Detach(who, which) => {
+            let id = someone(*who)?;
+            let company = one_of(&intercom.contact_companies(&id), *which)?;
+            intercom.detach_company(&id, &company).ok()?;
+            done(&id, &format!("no longer in company {company}"))
         }
         Edit::BrevoCreate { address: at, out, named } => {
             let email = address(*at);

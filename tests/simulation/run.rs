@@ -64,6 +64,17 @@ struct Play<'a> {
     undisturbed: bool,
 }
 
+async fn listed(store: &Store) -> Listed {
+    let read = store.read(|tx| {
+        Ok(Listed {
+            failures: tx.failures(1_000)?,
+            notices: tx.notices(None, 1_000)?,
+            conflicts: tx.conflicts(10_000)?,
+        })
+    });
+    read.await.unwrap()
+}
+
 struct Process {
     connection: Arc<Connection>,
     daemon: Arc<Daemon>,
@@ -213,6 +224,7 @@ impl<'a> Play<'a> {
                 if self.process.is_some() {
                     shared.count("power off at an await");
                     shared.tell("### power off");
+                    shared.model().unclear = true;
                     self.down(*away);
                 }
             }
@@ -328,6 +340,14 @@ impl<'a> Play<'a> {
             self.shared.violate(what);
         }
         self.stop().await;
+        if !self.shared.model().unclear {
+            self.shared.count("checked what was acknowledged before any sweep");
+            let listed = listed(&Store::open(&self.path, Calling::Inline).unwrap()).await;
+            let wrong = self.shared.model().check_before_sweeps(&self.rules, &listed, true);
+            for what in wrong {
+                self.shared.violate(what);
+            }
+        }
         // Brevo's hourly budget fills again.
         tokio::time::sleep(Duration::from_secs(3_700)).await;
     }
@@ -356,6 +376,25 @@ impl<'a> Play<'a> {
             writes.iter().filter(|w| w.method == method && w.template == template && taken(w.status)).count()
         };
         let updates = single("PUT", "/contacts/{identifier}");
+        if self.undisturbed {
+            let mut sent: BTreeMap<String, usize> = BTreeMap::new();
+            for write in writes.iter().filter(|w| w.method == "PUT" && w.template == "/contacts/{identifier}") {
+                let body: serde_json::Value = serde_json::from_slice(&write.body).unwrap_or_default();
+                let names = body["attributes"].as_object().map(|all| all.keys().cloned().collect::<Vec<_>>());
+                let names = names.unwrap_or_default().into_iter().filter(|_| (200..300).contains(&write.status));
+                for name in names {
+                    *sent.entry(if name == "EMAIL" { "email".to_owned() } else { name }).or_default() += 1;
+                }
+            }
+            for (name, times) in sent {
+                let rows = changes.iter().filter(|change| change.fields.keys().any(|key| key.contains(&name))).count();
+                self.shared.count("outcome: a field's updates are in the history");
+                if rows < times {
+                    let words = format!("P9: {name} was written {times} times, the history names it in {rows} rows");
+                    self.shared.violate(words);
+                }
+            }
+        }
         // What was cut off by a crash or a lost answer may be missing or counted once for several tries.
         if self.undisturbed && changes.len() < updates {
             self.shared.violate(format!("P9: {updates} updates were taken, the history has {} rows", changes.len()));
@@ -364,15 +403,17 @@ impl<'a> Play<'a> {
 
     async fn check(&mut self) {
         let (connection, _) = self.connect();
-        for full in [false, true, false, true] {
+        let shared = Arc::clone(&self.shared);
+        self.cycle(&connection, false).await;
+        let early = listed(connection.store()).await;
+        let wrong = shared.model().check_before_sweeps(&self.rules, &early, false);
+        for what in wrong {
+            shared.violate(what);
+        }
+        for full in [true, false, true] {
             self.cycle(&connection, full).await;
         }
-        let shared = Arc::clone(&self.shared);
-        let listed = connection
-            .store()
-            .read(|tx| Ok(Listed { failures: tx.failures(1_000)?, notices: tx.notices(None, 1_000)? }))
-            .await
-            .unwrap();
+        let listed = listed(connection.store()).await;
         for notice in &listed.notices {
             shared.count(format!("notice {}", notice.0));
             shared.tell(&format!("    listed: {notice:?}"));
@@ -382,7 +423,9 @@ impl<'a> Play<'a> {
             let (subject, field, message) = (&failure.subject, &failure.field, &failure.message);
             shared.tell(&format!("    listed: {subject}, {field:?}: {message} (link {:?})", failure.link));
         }
-        let (wrong, counts) = shared.model().check(&self.rules, &listed, &shared.intercom, &shared.brevo, shared.now());
+        let (sides, times) = ((&shared.intercom, &shared.brevo), (shared.start(), shared.now()));
+        let by_phone = self.plan.setting.by_phone;
+        let (wrong, counts) = shared.model().check(&self.rules, &listed, sides, by_phone, times);
         for what in wrong {
             shared.violate(what);
         }

@@ -3,9 +3,13 @@
 //! | file | does |
 //! |---|---|
 //! | `world` | one seed → a plan: mapping, people, edits, faults, crashes |
+//! | `wide` | what was added to worlds later: companies, figures, conditions, phones |
+//! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
-//! | `model` | the checker: what must hold, told from the vendors' true state and what people did |
+//! | `model` | what the checker knows: the vendors' true state, what people did, what the engine was told; what must hold always |
+//! | `ending`, `happenings` | what must hold in the end |
+//! | `mutants` | bugs that are put in on purpose |
 //! | `story` | what happened, as a readable timeline with a hash |
 //! | `run` | plays a plan |
 //! | `shrink` | a smaller plan that still fails |
@@ -20,12 +24,17 @@
     reason = "a test harness, included by a test and by an example"
 )]
 
+pub mod coverage;
+pub mod ending;
 pub mod faults;
+pub mod happenings;
 pub mod model;
+pub mod mutants;
 pub mod people;
 pub mod run;
 pub mod shrink;
 pub mod story;
+pub mod wide;
 pub mod world;
 
 pub use run::play;

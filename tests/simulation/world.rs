@@ -3,6 +3,7 @@
 //! their own.
 
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
+use super::wide;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -66,9 +67,15 @@ pub enum Source {
     Seats,
     Admin,
     Tags,
+    /// The name of the contact's company.
+    Company,
+    OpenConversations,
+    Conversations,
+    LastRating,
 }
 
 impl Source {
+    /// What narrow worlds map.
     pub const ALL: [Self; 8] =
         [Self::Name, Self::Phone, Self::Role, Self::ExternalId, Self::Tier, Self::Seats, Self::Admin, Self::Tags];
 
@@ -82,7 +89,16 @@ impl Source {
             Self::Seats => "custom_attributes.seats",
             Self::Admin => "custom_attributes.is_admin",
             Self::Tags => "tags",
+            Self::Company => "company.name",
+            Self::OpenConversations => "conversations.open_count",
+            Self::Conversations => "conversations.total",
+            Self::LastRating => "conversations.last_rating",
         }
+    }
+
+    /// A figure of conversations.
+    pub fn is_figure(self) -> bool {
+        matches!(self, Self::OpenConversations | Self::Conversations | Self::LastRating)
     }
 
     /// The attributes that it becomes.
@@ -96,6 +112,10 @@ impl Source {
             Self::Seats => &["SEATS"],
             Self::Admin => &["IS_ADMIN"],
             Self::Tags => &["INTERCOM_TAGS"],
+            Self::Company => &["COMPANY_NAME"],
+            Self::OpenConversations => &["CONVERSATIONS_OPEN"],
+            Self::Conversations => &["CONVERSATIONS_TOTAL"],
+            Self::LastRating => &["LAST_RATING"],
         }
     }
 }
@@ -108,6 +128,14 @@ pub struct Rule {
     pub clears: bool,
     /// `on_drift: leave`; else `restore`.
     pub leaves: bool,
+    /// `when: record.role == 'user'`: it says nothing about leads.
+    pub users_only: bool,
+}
+
+impl Rule {
+    pub fn of(source: Source, clears: bool, leaves: bool) -> Self {
+        Self { source, clears, leaves, users_only: false }
+    }
 }
 
 /// The mapping and the lists.
@@ -117,20 +145,26 @@ pub struct Rules {
     pub users: bool,
     pub leads: bool,
     pub vip: bool,
+    /// Everybody of one company on a list, by a condition.
+    pub blue: bool,
 }
 
 impl Rules {
+    fn reads_companies(&self) -> bool {
+        self.blue || self.fields.iter().any(|rule| rule.source == Source::Company)
+    }
+
     fn draw(dice: &mut Dice) -> Self {
         let mut fields = Vec::new();
         for source in Source::ALL {
             if dice.hits(0.7) {
-                fields.push(Rule { source, clears: dice.hits(0.5), leaves: dice.hits(0.3) });
+                fields.push(Rule::of(source, dice.hits(0.5), dice.hits(0.3)));
             }
         }
         if fields.is_empty() {
-            fields.push(Rule { source: Source::Name, clears: false, leaves: false });
+            fields.push(Rule::of(Source::Name, false, false));
         }
-        Self { fields, users: dice.hits(0.7), leads: dice.hits(0.5), vip: dice.hits(0.5) }
+        Self { fields, users: dice.hits(0.7), leads: dice.hits(0.5), vip: dice.hits(0.5), blue: false }
     }
 
     fn changed(&self, dice: &mut Dice) -> Self {
@@ -146,7 +180,7 @@ impl Rules {
         if dice.hits(0.5) {
             let source = *dice.pick(&Source::ALL);
             if !new.fields.iter().any(|rule| rule.source == source) {
-                new.fields.push(Rule { source, clears: dice.hits(0.5), leaves: false });
+                new.fields.push(Rule::of(source, dice.hits(0.5), false));
             }
         }
         if new.fields.len() > 1 && dice.hits(0.3) {
@@ -243,8 +277,8 @@ pub enum Upset {
     Reload,
 }
 
-/// The crash points that the engine has.
-pub const CRASH_POINTS: [&str; 7] = [
+/// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven.
+pub const CRASH_POINTS: [&str; 9] = [
     "after_intent",
     "after_remote_write",
     "after_page",
@@ -252,6 +286,8 @@ pub const CRASH_POINTS: [&str; 7] = [
     "after_import_intent",
     "after_import_sent",
     "after_events_sent",
+    "after_events_intent",
+    "after_options_intent",
 ];
 
 /// What the vendors and the daemon are set to.
@@ -274,6 +310,10 @@ pub struct Setting {
     pub brevo_incremental: u64,
     /// Nothing is read by schedule: what arrives comes by webhook.
     pub webhooks_only: bool,
+    /// `contacts.without_email: by_phone`.
+    pub by_phone: bool,
+    /// Vendors that give so many records a page, whatever is asked for.
+    pub page: Option<u64>,
 }
 
 /// All that a run is made of.
@@ -291,7 +331,15 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
+        let mut plan = Self::narrow(seed);
+        wide::widen(&mut plan);
+        plan
+    }
+
+    /// Without what was added to worlds later: what a seed once found needs its world as it was.
+    pub fn narrow(seed: u64) -> Self {
         let mut dice = Dice::new(seed, "plan");
         let rules = Rules::draw(&mut dice);
         let later = rules.changed(&mut dice);
@@ -312,6 +360,8 @@ impl Plan {
             full: *dice.pick(&[900, 1_800, 7_200]),
             brevo_incremental: *dice.pick(&[120, 300, 900]),
             webhooks_only: dice.hits(0.15),
+            by_phone: false,
+            page: None,
         };
         let mut before = Vec::new();
         for _ in 0..people {
@@ -347,7 +397,7 @@ impl Plan {
                     match dice.below(10) {
                         0..=1 => Upset::PowerOff(away),
                         2..=4 => Upset::CrashPoint(
-                            dice.pick::<&str>(&CRASH_POINTS),
+                            dice.pick::<&str>(&CRASH_POINTS[..7]),
                             u32::try_from(dice.between(1, 3)).unwrap(),
                             away,
                         ),
@@ -376,14 +426,19 @@ impl Plan {
                 Source::Admin => ", type: boolean",
                 _ => "",
             };
+            let when = if rule.users_only { ", when: record.role == 'user'" } else { "" };
             let to = rule.source.attributes().join(", ");
             let to = if rule.source.attributes().len() > 1 { format!("[{to}]") } else { to };
             let clear = if rule.clears { "propagate" } else { "keep" };
             let drift = if rule.leaves { "leave" } else { "restore" };
-            writeln!(yaml, "  {}: {{to: {to}{more}, on_clear: {clear}, on_drift: {drift}}}", rule.source.path()).ok();
+            writeln!(yaml, "  {}: {{to: {to}{more}{when}, on_clear: {clear}, on_drift: {drift}}}", rule.source.path())
+                .ok();
         }
         if rules.vip {
             yaml.push_str("tags:\n  VIP: {list: VIPs}\n");
+        }
+        if rules.blue {
+            yaml.push_str("lists:\n  - {list: Blue, when: record.company.name == 'Blue Sun'}\n");
         }
         yaml
     }
@@ -400,13 +455,18 @@ impl Plan {
                 yaml.push_str("      leads: Leads\n");
             }
         }
-        let Setting { incremental, full, brevo_incremental, import_threshold, webhooks_only, .. } = &self.setting;
+        let Setting { incremental, full, brevo_incremental, import_threshold, webhooks_only, by_phone, .. } =
+            &self.setting;
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
+        let companies = if rules.reads_companies() { &full } else { "never" };
+        if *by_phone {
+            yaml.push_str("contacts:\n  without_email: by_phone\n");
+        }
         write!(
             yaml,
             "mappings: [mapping.yaml]\nphone:\n  default_region: US\nschedule:\n  contacts: {{incremental: {incremental}, full: {full}}}\n  \
-             companies: {{full: never}}\n  conversations: {{incremental: {incremental}, full: {full}}}\n  \
+             companies: {{full: {companies}}}\n  conversations: {{incremental: {incremental}, full: {full}}}\n  \
              brevo_contacts: {{incremental: {brevo}, full: {full}}}\nlimits:\n  brevo:\n    import_threshold: {import_threshold}\n"
         )
         .ok();

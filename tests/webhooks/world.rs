@@ -5,6 +5,7 @@ use axum::http::{Request, StatusCode};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use hmac::{KeyInit as _, Mac as _};
+use linkspan::brevo::webhook::Auth;
 use linkspan::brevo::{BrevoClient, BrevoOptions};
 use linkspan::config::Config;
 use linkspan::doors::{CrashPoints, Doors, NoCrash, SeededRng, SimulatedClock};
@@ -53,6 +54,9 @@ schedule:
   brevo_contacts: { incremental: never, full: never }
 "#;
 
+/// What Brevo's webhooks carry as a bearer token.
+pub const BREVO_SECRET: &str = "brevo's-secret";
+
 pub struct World {
     pub intercom: IntercomSandbox,
     pub brevo: BrevoSandbox,
@@ -87,6 +91,12 @@ impl World {
     pub fn leaving(more: &str, store: Store) -> Self {
         let text = CONFIG.replace("name: FULLNAME", "name: {to: FULLNAME, on_drift: leave}").add(more);
         Self::of(&text, store, |router| router)
+    }
+
+    /// Whose API key in Brevo has this name, and is used by nobody else.
+    pub fn keyed(name: &str) -> Self {
+        let text = CONFIG.replace("  brevo:\n", &format!("  brevo:\n    api_key_name: {name}\n"));
+        Self::of(&text, Store::in_memory().unwrap(), |router| router)
     }
 
     fn of(text: &str, store: Store, before: impl FnOnce(axum::Router) -> axum::Router) -> Self {
@@ -197,6 +207,73 @@ impl World {
         self.send(request.body(Body::from(body.into())).unwrap()).await.0
     }
 
+    /// Registers webhooks in Brevo, as its screens would.
+    pub async fn register(&self, kind: &str, events: &[&str], batched: bool) {
+        let body = json!({
+            "url": "https://linkspan.test/webhooks/brevo", "type": kind, "events": events, "batched": batched,
+            "auth": {"type": "bearer", "token": BREVO_SECRET}, "description": "test",
+        });
+        let request = Request::post("/v3/webhooks")
+            .header("api-key", self.brevo.api_key())
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let (status, _, words) = send(&self.brevo.router(), request).await;
+        assert_eq!(status, StatusCode::CREATED, "{words}");
+    }
+
+    /// Delivers what Brevo has to say, in its order; every answer is 200.
+    pub async fn deliver_brevo(&self) -> usize {
+        let hooks = self.brevo.take_webhooks();
+        for hook in &hooks {
+            let headers: Vec<(&str, &str)> = hook.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+            assert_eq!(self.post_brevo(&headers, hook.body.clone()).await, StatusCode::OK, "{}", hook.topic);
+        }
+        hooks.len()
+    }
+
+    /// Posts a body as Brevo would, with these headers.
+    pub async fn post_brevo(&self, headers: &[(&str, &str)], body: impl Into<Bytes>) -> StatusCode {
+        let mut request = Request::post("/webhooks/brevo");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::from(body.into())).unwrap()).await.0
+    }
+
+    /// Posts a body as Brevo.
+    pub async fn as_brevo(&self, body: Value) -> StatusCode {
+        let token = format!("Bearer {BREVO_SECRET}");
+        self.post_brevo(&[("authorization", &token)], body.to_string()).await
+    }
+
+    /// How often Brevo was asked for a single contact.
+    pub fn reads_of_brevo(&self) -> usize {
+        {
+            let all = self.brevo.log().counts();
+            all.get(&("GET".to_owned(), "/contacts/{identifier}".to_owned())).map_or(0, |count| count.all)
+        }
+    }
+
+    /// Brevo's contact as the state knows it, by the address that it shows.
+    pub async fn known(&self, email: &str) -> Option<linkspan::model::BrevoContact> {
+        let email = linkspan::model::Email::parse(email).unwrap();
+        self.connection.store().read(move |tx| tx.brevo_contact_by_email(&email)).await.unwrap()
+    }
+
+    /// What webhooks told of opt-outs from this address.
+    pub async fn facts(&self, email: &str) -> Vec<linkspan::store::hints::BrevoOptOut> {
+        let email = linkspan::model::Email::parse(email).unwrap();
+        self.connection.store().read(move |tx| tx.brevo_opt_outs(None, Some(&email))).await.unwrap()
+    }
+
+    /// The notices of a kind.
+    pub async fn notices(&self, kind: &str) -> usize {
+        let kind = kind.to_owned();
+        let all = self.connection.store().read(|tx| tx.counts()).await.unwrap().notices;
+        usize::try_from(all.get(&kind).copied().unwrap_or(0)).unwrap()
+    }
+
     pub async fn send(&self, request: Request<Body>) -> (StatusCode, axum::http::HeaderMap, String) {
         send(&self.router, request).await
     }
@@ -273,7 +350,8 @@ fn join(
     let settings = Settings::from_config(config);
     let connection = Connection::new(Arc::new(intercom_side), Arc::new(brevo_side), store, doors.clone(), settings);
     let secret = SecretString::from(intercom.client_secret().to_owned());
-    let router = Server::new(Arc::clone(&connection), Some(secret)).router();
+    let brevo_auth = Some(Auth::Bearer(BREVO_SECRET.to_owned().into()));
+    let router = Server::new(Arc::clone(&connection), Some(secret)).with_brevo(brevo_auth).router();
     (connection, router)
 }
 

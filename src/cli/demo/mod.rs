@@ -136,7 +136,8 @@ impl Live {
                 tracing::error!("the daemon stopped: {error}");
             }
         });
-        let server = Server::new(Arc::clone(connection), config.intercom.client_secret.clone());
+        let server = Server::new(Arc::clone(connection), config.intercom.client_secret.clone())
+            .with_brevo(connect::webhook_auth(config));
         let stopped = stop.clone();
         tasks.spawn(async move {
             if let Err(error) = server.serve(listener, stopped).await {

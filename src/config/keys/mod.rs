@@ -53,6 +53,10 @@ pub(super) enum Kind {
     Timezone,
     /// A country, by its two letters.
     Country,
+    /// A name on one line.
+    Name,
+    /// The name of an HTTP header.
+    Header,
     /// Intercom's API version.
     ApiVersion,
     /// The address of an API.

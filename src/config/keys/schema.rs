@@ -143,6 +143,8 @@ fn property(key: &Key) -> Value {
         | Kind::Every
         | Kind::Timezone
         | Kind::Country
+        | Kind::Name
+        | Kind::Header
         | Kind::Url
         | Kind::Address
         | Kind::Path => json!({ "type": ["string", "null"] }),

@@ -100,7 +100,12 @@ static INTERCOM: &[Key] = &[
         Kind::Choice(&[works("error"), works("warn"), works("info"), works("verbose"), works("debug"), works("trace")]),
         "How much is logged. `verbose` is another word for `debug`.",
     ),
-    or("log_webhooks", Kind::Flag, "false", "One line in the log for each notification: topic, id, outcome."),
+    or(
+        "log_webhooks",
+        Kind::Flag,
+        "false",
+        "One line in the log for each webhook, of Brevo's too: topic, id, outcome.",
+    ),
     later("on_conflict", TWO_WAY),
     later("tie", TWO_WAY),
 ];
@@ -122,6 +127,40 @@ static LISTS: &[Key] = &[
 static BREVO: &[Key] = &[
     key("api_key", Kind::Secret, "API key (v3). Without it, BREVO_API_KEY is read from the environment."),
     or("base_url", Kind::Url, "https://api.brevo.com/v3", "Address of the API: for a proxy or a sandbox."),
+    key(
+        "api_key_name",
+        Kind::Name,
+        "The API key's name in Brevo, if nothing else uses the key: webhooks about changes that it made are then counted and not followed.",
+    ),
+    key("webhooks", Kind::Block(BREVO_WEBHOOKS), "Brevo's webhooks."),
+];
+
+static BREVO_WEBHOOKS: &[Key] = &[
+    or(
+        "auth",
+        Kind::Choice(&[works("bearer"), works("basic"), works("header")]),
+        "bearer",
+        "How Brevo proves that a webhook is its own: a bearer token, a user and password, or a header. It signs nothing.",
+    ),
+    key(
+        "secret",
+        Kind::Secret,
+        "The token, the password, or the header's value: any long random text. Without it, BREVO_WEBHOOK_SECRET is read; without both, no webhooks of Brevo's are received.",
+    ),
+    or("user", Kind::Name, "linkspan", "The user, for `basic`."),
+    or("header", Kind::Header, "X-Linkspan-Secret", "The header's name, for `header`."),
+    or(
+        "batched",
+        Kind::Flag,
+        "false",
+        "Registered to come in batches, every five minutes: fewer requests, but changes and opt-outs arrive later.",
+    ),
+    or(
+        "activity",
+        Kind::Flag,
+        "false",
+        "Opens, clicks and deliveries are registered, too. In this version they are only counted.",
+    ),
 ];
 
 static CONTACTS: &[Key] = &[
@@ -179,7 +218,11 @@ static PHONE: &[Key] = &[key(
 
 static SERVER: &[Key] = &[
     or("listen", Kind::Address, "127.0.0.1:8484", "Address and port for webhooks and health."),
-    later("public_url", "only registering webhooks in Brevo needs it, which this version does not do"),
+    key(
+        "public_url",
+        Kind::Url,
+        "The address under which Intercom and Brevo reach `listen`, through a TLS proxy. `linkspan webhooks` registers webhooks with it.",
+    ),
 ];
 
 static STATE: &[Key] =

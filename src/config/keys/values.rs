@@ -20,6 +20,7 @@ pub(in super::super) enum Leaf {
     Secret(SecretString),
     Word(&'static str),
     Text(String),
+    Header(http::HeaderName),
     Count(u64),
     Share(f64),
     Duration(Duration),
@@ -66,6 +67,18 @@ const SHORT_ZONES: [(&str, &str); 10] = [
     ("CEST", "Europe/Berlin"),
     ("IST", "Asia/Kolkata"),
     ("AEST", "Australia/Sydney"),
+];
+
+/// Headers that say something else about a request.
+const TAKEN_HEADERS: [&str; 8] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "expect",
+    "host",
+    "transfer-encoding",
+    "user-agent",
 ];
 
 /// A duration without unit, or with a longer word for it.
@@ -138,6 +151,18 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
                 false => Err(wrong()),
             }
         }
+        // A colon ends the user's name in `Authorization: Basic`.
+        Kind::Name if text.is_empty() || text.len() > 100 || text.contains(|c: char| c.is_control() || c == ':') => {
+            Err(wrong())
+        }
+        Kind::Name => Ok(Leaf::Text(text.to_owned())),
+        Kind::Header => match text.parse::<http::HeaderName>() {
+            Ok(name) if TAKEN_HEADERS.contains(&name.as_str()) => {
+                Err(wrong().help("That header has a meaning of its own: take one that begins with `X-`."))
+            }
+            Ok(name) => Ok(Leaf::Header(name)),
+            Err(_) => Err(wrong()),
+        },
         Kind::ApiVersion => match text.strip_prefix("2.").map(str::parse::<u8>) {
             Some(Ok(_)) => Ok(Leaf::Text(text.to_owned())),
             _ => Err(wrong()),
@@ -190,6 +215,8 @@ pub(super) fn expected(kind: &Kind) -> String {
         }
         Kind::Timezone => "an IANA timezone such as `Europe/Oslo`".to_owned(),
         Kind::Country => "a country's two letters such as `NO`".to_owned(),
+        Kind::Name => "a name of at most 100 characters, without a colon".to_owned(),
+        Kind::Header => "the name of an HTTP header such as `X-Linkspan-Secret`".to_owned(),
         Kind::ApiVersion => "an API version such as `\"2.11\"`".to_owned(),
         Kind::Url => "an address such as `https://api.example.com`".to_owned(),
         Kind::Address => "an address and port such as `127.0.0.1:8484`".to_owned(),

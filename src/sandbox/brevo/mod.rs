@@ -227,6 +227,19 @@ impl BrevoSandbox {
         self.0.webhooks_out.notified().await;
     }
 
+    /// Waits for webhooks and takes them. A batch's window is looked at every second.
+    pub async fn next_webhooks(&self) -> Vec<OutgoingWebhook> {
+        loop {
+            let due = self.0.webhooks_out.notified();
+            let webhooks = self.take_webhooks();
+            if !webhooks.is_empty() {
+                return webhooks;
+            }
+            // Either: both lead to another look.
+            drop(tokio::time::timeout(std::time::Duration::from_secs(1), due).await);
+        }
+    }
+
     /// Opens the account: time comes in and imports that are due land before anybody looks.
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -4,6 +4,7 @@ use super::directory::Contact;
 use super::reply::{Call, Outcome, Reply, flag, text, texts};
 use super::state::{Hand, State};
 use crate::sandbox::shared::OutgoingWebhook;
+use base64::Engine as _;
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value, json};
@@ -66,7 +67,15 @@ impl Registration {
             headers.push(("authorization".to_owned(), format!("Bearer {token}")));
         }
         headers.extend(self.headers.iter().cloned());
-        (self.url.clone(), OutgoingWebhook { headers, body: Bytes::from(body.to_string()), topic: topic.to_owned() })
+        // User and password of an address travel as a header.
+        let mut url = self.url.clone();
+        if let Some((bare, user, password)) = user_of(&self.url) {
+            let code = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+            headers.push(("authorization".to_owned(), format!("Basic {code}")));
+            url = bare;
+        }
+        let body = Bytes::from(body.to_string());
+        (url.clone(), OutgoingWebhook { url: Some(url), headers, body, topic: topic.to_owned() })
     }
 
     fn shown(&self, id: i64, state: &State) -> Value {
@@ -120,6 +129,16 @@ impl Registration {
         }
         Ok(())
     }
+}
+
+/// An address without its user and password, and those.
+fn user_of(url: &str) -> Option<(String, String, String)> {
+    let mut bare = url::Url::parse(url).ok()?;
+    let plain = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let (user, password) = (plain(bare.username()), plain(bare.password()?));
+    bare.set_username("").ok()?;
+    bare.set_password(None).ok()?;
+    Some((bare.into(), user, password))
 }
 
 pub(super) fn create(state: &mut State, call: &Call) -> Outcome {

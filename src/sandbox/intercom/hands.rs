@@ -135,6 +135,11 @@ impl IntercomSandbox {
         self.change(id, |contact| contact.unsubscribed = true)
     }
 
+    /// The contact opts out of text messages.
+    pub fn unsubscribe_from_sms(&self, id: &str) -> Done {
+        self.change(id, |contact| contact.sms_unsubscribed = true)
+    }
+
     /// The contact opts in again.
     pub fn resubscribe(&self, id: &str) -> Done {
         self.change(id, |contact| contact.unsubscribed = false)

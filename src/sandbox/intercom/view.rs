@@ -269,7 +269,7 @@ pub(super) fn contact_bytes(state: &State, contact: &Contact, form: Form, out: &
         utm_term: (),
         referrer: (),
         sms_consent: false,
-        unsubscribed_from_sms: false,
+        unsubscribed_from_sms: contact.sms_unsubscribed,
     };
     if serde_json::to_writer(&mut *out, &view).is_err() {
         out.extend_from_slice(b"null");

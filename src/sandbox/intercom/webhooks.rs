@@ -59,7 +59,7 @@ fn push(state: &mut State, topic: &str, item: Value, id: Value, status: Value) {
         ("User-Agent".to_owned(), "intercom-parrot-service-client/1.0".to_owned()),
         ("X-Hub-Signature".to_owned(), signature(&state.options.client_secret, &body)),
     ];
-    state.queue(OutgoingWebhook { headers, body: body.into(), topic: topic.to_owned() });
+    state.queue(OutgoingWebhook { url: None, headers, body: body.into(), topic: topic.to_owned() });
 }
 
 fn full(state: &State, slot: Slot) -> Value {
@@ -106,7 +106,12 @@ pub(super) fn contact_changed(state: &mut State, slot: Slot, before: &Contact) {
         });
         queue(state, topic, item);
     }
+    if after.sms_unsubscribed && !before.sms_unsubscribed {
+        let item = json!({"type": "contact_unsubscribe", "contact": full(state, slot), "created_at": state.now()});
+        queue(state, "contact.unsubscribed_from_sms", item);
+    }
     let rest = Contact {
+        sms_unsubscribed: before.sms_unsubscribed,
         email: before.email.clone(),
         unsubscribed: before.unsubscribed,
         updated: before.updated,

@@ -1,0 +1,171 @@
+//! What Brevo's webhooks told: whom to read, and who opted out.
+
+use super::{Result, Tx, instant, millis};
+use crate::model::{BrevoContactId, Email, OptOutReason};
+use chrono::{DateTime, Utc};
+use rusqlite::{Row, params};
+
+/// How a webhook names a person.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum BrevoName {
+    /// By address, as nearly always.
+    Email(Email),
+    /// By the contact's id.
+    Id(BrevoContactId),
+}
+
+impl BrevoName {
+    fn to_text(&self) -> String {
+        match self {
+            Self::Email(email) => email.as_str().to_owned(),
+            Self::Id(id) => format!("#{id}"),
+        }
+    }
+
+    /// No address begins with `#` and has digits only.
+    fn from_text(text: String) -> Self {
+        match text.strip_prefix('#').and_then(|id| id.parse().ok()) {
+            Some(id) => Self::Id(BrevoContactId::new(id)),
+            None => Self::Email(Email::from_kept(text)),
+        }
+    }
+}
+
+/// Somebody whom webhooks named and who has not been read since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrevoHint {
+    /// Who.
+    pub name: BrevoName,
+    /// The last webhook that named them: one that comes while they are being read keeps them named.
+    pub seq: i64,
+    /// One of them said that the contact was deleted.
+    pub gone: bool,
+}
+
+/// An opt-out that a webhook of Brevo's carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrevoOptOut {
+    /// Whose: consent belongs to the address.
+    pub email: Email,
+    /// The contact that had the address then, as far as we knew.
+    pub contact: Option<BrevoContactId>,
+    /// Why.
+    pub reason: OptOutReason,
+    /// When, by the vendor's clock.
+    pub at: DateTime<Utc>,
+    /// Which webhook carried it.
+    pub source: String,
+    /// The record time of a later read that showed the person subscribed again.
+    pub over_at: Option<DateTime<Utc>>,
+}
+
+fn reason_as_str(reason: OptOutReason) -> &'static str {
+    match reason {
+        OptOutReason::Unsubscribed => "unsubscribed",
+        OptOutReason::HardBounced => "hard_bounced",
+        OptOutReason::Spam => "spam",
+        OptOutReason::Blocklisted => "blocklisted",
+    }
+}
+
+fn reason_from(text: &str) -> OptOutReason {
+    match text {
+        "unsubscribed" => OptOutReason::Unsubscribed,
+        "hard_bounced" => OptOutReason::HardBounced,
+        "spam" => OptOutReason::Spam,
+        _ => OptOutReason::Blocklisted,
+    }
+}
+
+fn opt_out(row: &Row<'_>) -> rusqlite::Result<BrevoOptOut> {
+    Ok(BrevoOptOut {
+        email: Email::from_kept(row.get(0)?),
+        contact: row.get::<_, Option<i64>>(1)?.map(BrevoContactId::new),
+        reason: reason_from(&row.get::<_, String>(2)?),
+        at: instant(row.get(3)?),
+        source: row.get(4)?,
+        over_at: row.get::<_, Option<i64>>(5)?.map(instant),
+    })
+}
+
+impl Tx<'_> {
+    /// A webhook named somebody.
+    pub fn put_brevo_hint(&self, hint: &BrevoHint, now: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO brevo_hints (name, seq, gone, named_at) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (name) DO UPDATE SET seq = max(seq, excluded.seq), gone = gone OR excluded.gone,
+                     named_at = max(named_at, excluded.named_at)",
+            )?
+            .execute(params![hint.name.to_text(), hint.seq, hint.gone, millis(now)])?;
+        Ok(())
+    }
+
+    /// Whom webhooks named, those first who were named first.
+    pub fn brevo_hints(&self, limit: usize) -> Result<Vec<BrevoHint>> {
+        let mut statement =
+            self.0.prepare_cached("SELECT name, seq, gone FROM brevo_hints ORDER BY seq, name LIMIT ?1")?;
+        let rows = statement.query_map([limit], |row| {
+            Ok(BrevoHint { name: BrevoName::from_text(row.get(0)?), seq: row.get(1)?, gone: row.get(2)? })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// How many are to be read.
+    pub fn count_brevo_hints(&self) -> Result<u64> {
+        let count: i64 = self.0.prepare_cached("SELECT count(*) FROM brevo_hints")?.query_row([], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+
+    /// They have been read after that webhook; named again since, they stay named.
+    pub fn brevo_hint_was_read(&self, hint: &BrevoHint) -> Result<()> {
+        self.0
+            .prepare_cached("DELETE FROM brevo_hints WHERE name = ?1 AND seq <= ?2")?
+            .execute(params![hint.name.to_text(), hint.seq])?;
+        Ok(())
+    }
+
+    /// A read of all that has changed, begun at `began`, has shown whoever was named before. It shows no deletion.
+    pub fn brevo_hints_were_read(&self, began: DateTime<Utc>) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM brevo_hints WHERE gone = 0 AND named_at < ?1")?.execute([millis(began)])?;
+        Ok(())
+    }
+
+    /// Keeps an opt-out that a webhook carried; the latest of an address counts.
+    pub fn put_brevo_opt_out(&self, fact: &BrevoOptOut) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO brevo_optouts (email, contact, reason, at, source, over_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT (email) DO UPDATE SET contact = coalesce(excluded.contact, contact),
+                     reason = excluded.reason, at = excluded.at, source = excluded.source, over_at = excluded.over_at
+                     WHERE excluded.at > at",
+            )?
+            .execute(params![
+                fact.email.as_str(),
+                fact.contact.map(BrevoContactId::get),
+                reason_as_str(fact.reason),
+                millis(fact.at),
+                fact.source,
+                fact.over_at.map(millis),
+            ])?;
+        Ok(())
+    }
+
+    /// What webhooks told of opt-outs of this contact or of this address.
+    pub fn brevo_opt_outs(&self, contact: Option<BrevoContactId>, email: Option<&Email>) -> Result<Vec<BrevoOptOut>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT email, contact, reason, at, source, over_at FROM brevo_optouts WHERE email = ?1
+             UNION SELECT email, contact, reason, at, source, over_at FROM brevo_optouts WHERE contact = ?2",
+        )?;
+        let rows = statement.query_map(params![email.map(Email::as_str), contact.map(BrevoContactId::get)], opt_out)?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A later read shows the person subscribed again.
+    pub fn brevo_opt_out_is_over(&self, email: &Email, at: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE brevo_optouts SET over_at = ?2 WHERE email = ?1 AND over_at IS NULL")?
+            .execute(params![email.as_str(), millis(at)])?;
+        Ok(())
+    }
+}

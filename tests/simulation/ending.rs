@@ -1,0 +1,555 @@
+//! The checker at the end: what must hold once everything has come to rest. It never looks at the program's state but for
+//! what that lists for people: refusals, failures, notices, conflicts.
+
+use super::happenings::Conversations;
+use super::model::{Card, Cause, Listed, Model, Person};
+use super::people::{NAMES, PHONES, normal};
+use super::world::{Rule, Rules, Source};
+use linkspan::sandbox::brevo::BrevoSandbox;
+use linkspan::sandbox::intercom::IntercomSandbox;
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+type Cells = Vec<Option<Value>>;
+
+/// What a rule's targets may hold: one of these. `Err`: the value cannot be mapped, and must be listed.
+fn expected(source: Source, person: &Person) -> Result<Vec<Cells>, ()> {
+    if source == Source::Company {
+        let names = person.companies.iter().map(|name| vec![Some(Value::from(name.as_str()))]);
+        let names: Vec<Cells> = names.collect();
+        return Ok(if names.is_empty() { vec![vec![None]] } else { names });
+    }
+    field_of(source, person).map(|cells| vec![cells])
+}
+
+fn field_of(source: Source, person: &Person) -> Result<Cells, ()> {
+    let value = person.values.get(&source).cloned().unwrap_or_default();
+    Ok(match source {
+        Source::Name => {
+            let parts = value.as_str().and_then(|name| NAMES.iter().find(|(typed, _, _)| typed.trim() == name.trim()));
+            let part = |part: Option<&str>| part.filter(|part| !part.is_empty()).map(Value::from);
+            vec![part(parts.map(|parts| parts.1)), part(parts.map(|parts| parts.2))]
+        }
+        Source::Phone => match text(&value) {
+            None => vec![None],
+            Some(typed) => {
+                let known = PHONES.iter().find(|(phone, _)| *phone == typed).and_then(|(_, digits)| *digits);
+                vec![Some(Value::from(known.ok_or(())?))]
+            }
+        },
+        Source::Role => vec![Some(Value::from(if person.lead { "lead" } else { "user" }))],
+        Source::ExternalId | Source::Tier => vec![text(&value).map(Value::from)],
+        Source::Seats => vec![Some(value).filter(|value| !value.is_null())],
+        Source::Admin => vec![value.as_bool().map(Value::from)],
+        Source::Tags | Source::Company | Source::OpenConversations | Source::Conversations | Source::LastRating => {
+            unreachable!("not the person's own")
+        }
+    })
+}
+
+/// A cell as Brevo holds it, in the form that [`expected`] gives.
+fn standing(attribute: &str, value: Option<&Value>) -> Option<Value> {
+    let value = value.filter(|value| !value.is_null())?;
+    match attribute {
+        "SMS" => {
+            let digits: String = value.to_string().chars().filter(char::is_ascii_digit).collect();
+            Some(Value::from(digits))
+        }
+        "IS_ADMIN" => Some(value.clone()),
+        "INTERCOM_TAGS" => Some(value.clone()),
+        _ => match value {
+            Value::String(found) => text(value).map(Value::from).filter(|_| !found.is_empty()),
+            other => Some(other.clone()),
+        },
+    }
+}
+
+fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+    let no = |value: Option<&Value>| matches!(value, None | Some(Value::Bool(false)));
+    match (a, b) {
+        (Some(a), Some(b)) if a.is_number() && b.is_number() => a.as_f64() == b.as_f64(),
+        _ => a == b || (no(a) && no(b)),
+    }
+}
+
+fn labels(value: Option<&Value>) -> BTreeSet<String> {
+    match value {
+        Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        Some(Value::String(all)) => {
+            all.split(',').map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()
+        }
+        _ => BTreeSet::new(),
+    }
+}
+
+impl Model {
+    /// Before any sweep could make up for what was forgotten: what is wrong. `acknowledged`: look only at people whose
+    /// last change was acknowledged as a notification; else an incremental read has just been made, which must have
+    /// shown every change.
+    pub fn check_before_sweeps(&self, rules: &Rules, listed: &Listed, acknowledged: bool) -> Vec<String> {
+        let none = Conversations::default();
+        let mut end = End { model: self, rules, listed, talks: &none, wrong: Vec::new(), counts: Vec::new() };
+        end.gone();
+        let mut wrong = std::mem::take(&mut end.wrong);
+        let name = if acknowledged { "P1: acknowledged, and" } else { "P2: after an incremental read" };
+        for (id, person) in self.people.iter().filter(|(_, person)| person.live && !person.was_away) {
+            if acknowledged && person.told_until < person.changed_at {
+                continue;
+            }
+            let Some(address) = &person.email else { continue };
+            let Some(card) = end.card(address).filter(|card| end.is_simple(address, card)) else { continue };
+            if card.ours_since.is_none() || end.noticed("identity_conflict", id) {
+                continue;
+            }
+            let members = [(id, person)];
+            for rule in &rules.fields {
+                let own = !matches!(
+                    rule.source,
+                    Source::Tags
+                        | Source::Company
+                        | Source::OpenConversations
+                        | Source::Conversations
+                        | Source::LastRating
+                );
+                let by_hand = rule.source.attributes().iter().any(|name| card.hand.contains_key(*name));
+                if own
+                    && !by_hand
+                    && let Some(text) = end.field(rule, &members, card, true)
+                {
+                    wrong.push(format!("{name} {id} (Brevo {}): {text}", card.now.id));
+                }
+            }
+        }
+        wrong
+    }
+
+    /// After everything has come to rest: what is wrong, and what is to be counted.
+    pub fn check(
+        &mut self,
+        rules: &Rules,
+        listed: &Listed,
+        (intercom, brevo): (&IntercomSandbox, &BrevoSandbox),
+        by_phone: bool,
+        (start, now): (i64, i64),
+    ) -> (Vec<String>, Vec<String>) {
+        let mut found = self.look(&Cause::Landing, intercom, brevo, now);
+        self.look_at_intercom(intercom, now);
+        let talks = Conversations::of(intercom, start);
+        let mut end = End { model: self, rules, listed, talks: &talks, wrong: Vec::new(), counts: Vec::new() };
+        let addresses: Vec<String> = end.model.holders.keys().cloned().collect();
+        for address in &addresses {
+            end.address(address, brevo);
+        }
+        end.consent();
+        end.text_messages();
+        end.duplicates();
+        end.gone();
+        end.lost_values();
+        end.lists_left(brevo);
+        end.events(brevo, start);
+        if by_phone {
+            end.known_by_phone();
+        }
+        let End { mut wrong, mut counts, .. } = end;
+        for (violation, text) in found.drain(..) {
+            if violation { &mut wrong } else { &mut counts }.push(text);
+        }
+        (wrong, counts)
+    }
+}
+
+pub struct End<'a> {
+    pub model: &'a Model,
+    pub rules: &'a Rules,
+    pub listed: &'a Listed,
+    pub talks: &'a Conversations,
+    pub wrong: Vec<String>,
+    pub counts: Vec<String>,
+}
+
+impl End<'_> {
+    fn members(&self, address: &str) -> Vec<(&String, &Person)> {
+        let at = |(_, person): &(&String, &Person)| person.live && person.email.as_deref() == Some(address);
+        self.model.people.iter().filter(at).collect()
+    }
+
+    pub fn card(&self, address: &str) -> Option<&Card> {
+        self.model
+            .cards
+            .values()
+            .find(|card| !card.gone && card.now.email.as_deref().map(normal).as_deref() == Some(address))
+    }
+
+    pub fn noticed(&self, kind: &str, id: &str) -> bool {
+        let subject = format!("contact {id}");
+        self.listed.notices.iter().any(|(of, about, _)| of == kind && *about == subject)
+    }
+
+    /// Whether something about a field (or the whole record) of one of these is listed as refused.
+    /// Whoever spoke for the address then is named.
+    fn refused(&self, members: &[(&String, &Person)], rule: &Rule) -> bool {
+        let addresses = members.iter().filter_map(|(_, person)| person.email.as_ref());
+        let ever: BTreeSet<&String> = addresses.filter_map(|email| self.model.holders.get(email)).flatten().collect();
+        self.listed.failures.iter().any(|failure| {
+            ever.iter().any(|id| failure.subject == format!("contact {id}"))
+                && (failure.field.is_empty()
+                    || failure.field.contains(rule.source.path())
+                    || rule.source.attributes().iter().any(|attribute| failure.field.contains(attribute)))
+        })
+    }
+
+    /// One person, one address, always; and nobody ever put another address on the Brevo contact.
+    pub fn is_simple(&self, address: &str, card: &Card) -> bool {
+        let holders = self.model.holders.get(address);
+        holders.is_some_and(|holders| {
+            holders.len() == 1
+                && holders.iter().all(|id| {
+                    self.model.people.get(id).is_some_and(|person| person.addresses.len() == 1 && !person.was_away)
+                })
+        }) && card.addresses.len() == 1
+            && !card.renamed_by_hand
+    }
+
+    fn address(&mut self, address: &str, brevo: &BrevoSandbox) {
+        let members = self.members(address);
+        if members.is_empty() {
+            return;
+        }
+        let ids: Vec<&String> = members.iter().map(|(id, _)| *id).collect();
+        // Not linked, and listed so.
+        if ids.iter().any(|id| self.noticed("identity_conflict", id)) {
+            self.counts.push("outcome: identity conflict listed".to_owned());
+            return;
+        }
+        let holders = self.model.holders.get(address);
+        if holders.is_some_and(|ids| ids.iter().any(|id| self.noticed("brevo_contact_gone", id))) {
+            // Deleted by somebody in Brevo: not made again, and listed, under whoever spoke for the address then.
+            self.counts.push("outcome: gone in Brevo, listed".to_owned());
+            return;
+        }
+        let renamed = self.model.cards.values().any(|card| card.addresses.contains(address) && card.renamed_by_hand);
+        let Some(card) = self.card(address) else {
+            if renamed {
+                self.counts.push("outcome: renamed by hand in Brevo".to_owned());
+            } else if self.listed.failures.iter().any(|failure| {
+                failure.field.is_empty() && ids.iter().any(|id| failure.subject == format!("contact {id}"))
+            }) {
+                self.counts.push("outcome: record listed as failed".to_owned());
+            } else {
+                self.wrong.push(format!("P2: {address} of {ids:?} is not in Brevo"));
+            }
+            return;
+        };
+        if card.renamed_by_hand {
+            self.counts.push("outcome: renamed by hand in Brevo".to_owned());
+            return;
+        }
+        let simple = self.is_simple(address, card);
+        let mut wrong = Vec::new();
+        for rule in &self.rules.fields {
+            if let Some(text) = self.field(rule, &members, card, simple) {
+                wrong.push(format!("P2: {address} ({ids:?}, Brevo {}): {text}", card.now.id));
+            }
+        }
+        let lists = [
+            (self.rules.users, "Users"),
+            (self.rules.leads, "Leads"),
+            (self.rules.vip, "VIPs"),
+            (self.rules.blue, "Blue"),
+        ];
+        for (on, name) in lists {
+            let Some(list) = brevo.list_id(name).filter(|_| on) else { continue };
+            let wanted = |person: &Person| match name {
+                "Users" => !person.lead,
+                "Leads" => person.lead,
+                "Blue" => person.companies.contains("Blue Sun"),
+                _ => person.tags.contains("VIP"),
+            };
+            let (any, all) = if name == "Blue" {
+                // Of several companies one speaks for the person, and of several people one for the address.
+                let only = |person: &Person| person.companies.len() == 1 && wanted(person);
+                let any = members.iter().any(|(_, person)| wanted(person));
+                (any, members.iter().all(|(_, person)| only(person)))
+            } else if name == "VIPs" {
+                let any = members.iter().any(|(_, person)| wanted(person));
+                (any, any)
+            } else {
+                (members.iter().any(|(_, person)| wanted(person)), members.iter().all(|(_, person)| wanted(person)))
+            };
+            let on_it = card.now.list_ids.contains(&list);
+            if all && !on_it && !card.unlisted_by_hand.contains(&list) {
+                wrong.push(format!("P2: {address} ({ids:?}, Brevo {}) is not on {name}", card.now.id));
+            }
+            if !any && on_it && !card.listed_by_hand.contains(&list) && simple {
+                wrong.push(format!("P2: {address} ({ids:?}, Brevo {}) is still on {name}", card.now.id));
+            }
+        }
+        self.wrong.append(&mut wrong);
+        self.counts.push(if simple { "checked simply" } else { "checked as a group or after moves" }.to_owned());
+    }
+
+    /// What is wrong with one field.
+    fn field(&self, rule: &Rule, members: &[(&String, &Person)], card: &Card, simple: bool) -> Option<String> {
+        let attributes = rule.source.attributes();
+        let have: Vec<Option<Value>> =
+            attributes.iter().map(|name| standing(name, card.now.attributes.get(*name))).collect();
+        let by_hand = attributes.iter().any(|name| card.hand.contains_key(*name));
+        if rule.source == Source::Tags {
+            let want: BTreeSet<String> = members.iter().flat_map(|(_, person)| person.tags.clone()).collect();
+            let have = labels(have.first().and_then(Option::as_ref));
+            let fine = want == have
+                || (want.is_empty() && (!rule.clears || by_hand || !simple || self.model.reloaded))
+                || ((rule.leaves || self.model.reloaded) && by_hand)
+                || self.refused(members, rule);
+            return (!fine).then(|| format!("INTERCOM_TAGS is {have:?} instead of {want:?}"));
+        }
+        if rule.source.is_figure() {
+            // Whose conversations became whose by a merge, and when that was seen, is another question.
+            let ids: BTreeSet<&String> = members.iter().map(|(id, _)| *id).collect();
+            let wanted = self.talks.figure(rule.source, &ids);
+            let have = have.first().cloned().flatten();
+            let fine = !simple
+                || wanted.iter().any(|want| same(want.as_ref(), have.as_ref()))
+                || ((rule.leaves || self.model.reloaded) && by_hand)
+                || self.refused(members, rule);
+            return (!fine).then(|| format!("{attributes:?} is {} instead of {}", show(&[have]), show(&wanted)));
+        }
+        let mut wanted = Vec::new();
+        for (_, person) in members {
+            if rule.users_only && person.lead {
+                // The rule says nothing about them.
+                return None;
+            }
+            let Ok(alternatives) = expected(rule.source, person) else {
+                return (!self.refused(members, rule) && members.len() == 1)
+                    .then(|| format!("{} cannot be mapped and is not listed", rule.source.path()));
+            };
+            for want in alternatives {
+                let equal = |(want, have): (&Option<Value>, &Option<Value>)| same(want.as_ref(), have.as_ref());
+                let blank = want.iter().all(Option::is_none);
+                let fits = want.iter().zip(&have).all(equal)
+                // What nobody gave a value for may be somebody's from before.
+                || (!blank && !simple || by_hand) && want.iter().zip(&have).all(|(want, have)| want.is_none() || same(want.as_ref(), have.as_ref()))
+                || (blank && (!rule.clears || by_hand || !simple || self.model.reloaded));
+                if fits {
+                    return None;
+                }
+                wanted.push(want);
+            }
+        }
+        // A drift that one rule has accepted is agreed on, also under a later rule that would have restored it.
+        if ((rule.leaves || self.model.reloaded) && by_hand) || self.refused(members, rule) {
+            return None;
+        }
+        Some(format!(
+            "{attributes:?} is {} instead of {}",
+            show(&have),
+            wanted.iter().map(|w| show(w)).collect::<Vec<_>>().join(" or ")
+        ))
+    }
+
+    fn consent(&mut self) {
+        // An opt-out in Intercom is in Brevo, unless the person has opted in there since.
+        let mut wrong = Vec::new();
+        let mut counts = Vec::new();
+        for (id, person) in &self.model.people {
+            let Some(address) = person.email.as_ref().filter(|_| person.live && person.out) else { continue };
+            if self.noticed("identity_conflict", id) {
+                continue;
+            }
+            let Some(card) = self.card(address) else { continue };
+            let since = person.out_at;
+            let opted_in = card.said.is_some_and(|(at, out)| !out && at >= since);
+            // Who came later to an address whose person has opted in there brings no opt-out that was made just now.
+            let moved_in = card.said.is_some_and(|(_, out)| !out) && person.here_since > since;
+            if card.now.email_blacklisted {
+                counts.push("outcome: out on both sides".to_owned());
+            } else if opted_in || moved_in {
+                counts.push("outcome: opted in in Brevo, out in Intercom".to_owned());
+            } else if card.renamed_by_hand {
+                counts.push("outcome: out in Intercom, contact renamed by hand in Brevo".to_owned());
+            } else {
+                wrong.push(format!(
+                    "P4: {id} ({address}) opted out in Intercom at {since}, and Brevo {} may be mailed",
+                    card.now.id
+                ));
+            }
+        }
+        for card in self.model.cards.values().filter(|card| !card.gone && !card.now.email_blacklisted) {
+            let Some(loosened) = card.loosened else { continue };
+            if card.said.is_some_and(|(at, out)| !out && at > card.out_at) {
+                continue;
+            }
+            if card.told_out.is_some_and(|told| told <= loosened) {
+                if self.is_linked(card) && card.ours_since.is_some_and(|since| since <= loosened) {
+                    wrong.push(format!(
+                        "P4: Brevo {} {:?} was out at {}, we were told at {:?}, it was loosened at {loosened} and not put back",
+                        card.now.id, card.now.email, card.out_at, card.told_out
+                    ));
+                } else {
+                    counts.push("outcome: loosened while nobody's".to_owned());
+                }
+            } else {
+                counts.push("outcome: loosened before anybody could know".to_owned());
+            }
+        }
+        self.wrong.append(&mut wrong);
+        self.counts.append(&mut counts);
+    }
+
+    /// Who opted out of text messages in Intercom gets none from Brevo. (Nobody opts in to them in these worlds.)
+    fn text_messages(&mut self) {
+        for (id, person) in self.model.people.iter().filter(|(_, person)| person.live && person.sms_out) {
+            let Some(address) = &person.email else { continue };
+            let Some(card) = self.card(address).filter(|card| !card.renamed_by_hand) else { continue };
+            if self.noticed("identity_conflict", id) {
+                continue;
+            }
+            if card.now.sms_blacklisted {
+                self.counts.push("outcome: no text messages on both sides".to_owned());
+            } else {
+                let words = format!("P4: {id} opted out of text messages, and Brevo {} may get them", card.now.id);
+                self.wrong.push(words);
+            }
+        }
+    }
+
+    /// Nobody is listed as gone who has been there all the time.
+    fn gone(&mut self) {
+        for (kind, subject, _) in &self.listed.notices {
+            let Some(id) = subject.strip_prefix("contact ") else { continue };
+            let Some(person) = self.model.people.get(id).filter(|person| person.live && !person.was_away) else {
+                continue;
+            };
+            let in_brevo = |card: &&Card| {
+                card.addresses.iter().any(|address| person.addresses.contains(address))
+                    && (card.gone || card.renamed_by_hand)
+            };
+            let wrong = match kind.as_str() {
+                "deleted_in_intercom" | "archived_in_intercom" | "missing_in_intercom" => true,
+                // An exchange may give somebody a contact that is gone.
+                "brevo_contact_gone" => {
+                    person.addresses.len() == 1 && !self.model.cards.values().any(|card| in_brevo(&card))
+                }
+                _ => false,
+            };
+            if wrong {
+                self.wrong.push(format!("P6: {kind} is listed of {id}, who has been there all the time"));
+            }
+        }
+    }
+
+    /// P5: a person's value that we replaced though we had seen it can be looked up.
+    fn lost_values(&mut self) {
+        for card in self.model.cards.values() {
+            let address = card.now.email.as_deref().map(normal).unwrap_or_default();
+            if self.model.reloaded || !self.is_simple(&address, card) {
+                continue;
+            }
+            for (attribute, value) in &card.replaced {
+                let rule = self.rules.fields.iter().find(|rule| rule.source.attributes().contains(&attribute.as_str()));
+                if !rule.is_some_and(|rule| !rule.leaves && !rule.users_only && !rule.source.is_figure()) {
+                    continue;
+                }
+                let value = standing(attribute, Some(value));
+                let words = match &value {
+                    Some(Value::String(text)) => text.clone(),
+                    Some(other) => other.to_string(),
+                    None => continue,
+                };
+                let kept = |conflict: &linkspan::store::listings::Conflict| {
+                    conflict.field.contains(attribute.as_str()) && conflict.lost.contains(&words)
+                };
+                if self.listed.conflicts.iter().any(kept) {
+                    self.counts.push("outcome: a replaced value is kept".to_owned());
+                } else {
+                    let id = card.now.id;
+                    self.wrong
+                        .push(format!("P5: {attribute} of Brevo {id} was {words:?} by hand, and nothing keeps it"));
+                }
+            }
+        }
+    }
+
+    /// Nobody is put back on a list that a colleague took them off, while the reason to be on it lasts.
+    fn lists_left(&mut self, brevo: &BrevoSandbox) {
+        let (users, leads) = (brevo.list_id("Users"), brevo.list_id("Leads"));
+        for card in self.model.cards.values().filter(|card| !card.put_back.is_empty()) {
+            let Some(address) = card.now.email.as_deref().map(normal) else { continue };
+            if self.model.reloaded || !self.is_simple(&address, card) {
+                continue;
+            }
+            let members = self.members(&address);
+            let [(id, person)] = members[..] else { continue };
+            let lasts = |list: i64| {
+                (Some(list) == users && !person.was_lead && self.rules.users)
+                    || (Some(list) == leads && person.lead && self.rules.leads)
+            };
+            if let Some(list) = card.put_back.iter().find(|list| lasts(**list)) {
+                self.wrong.push(format!("P4: {id} was taken off list {list} in Brevo and was put on it again by us"));
+            }
+        }
+    }
+
+    /// Who has no address is in Brevo by their phone, or is listed.
+    fn known_by_phone(&mut self) {
+        if !self.rules.fields.iter().any(|rule| rule.source == Source::Phone && !rule.users_only) {
+            return;
+        }
+        for (id, person) in &self.model.people {
+            if !person.live || person.was_away || !person.addresses.is_empty() {
+                continue;
+            }
+            let Ok(cells) = field_of(Source::Phone, person) else { continue };
+            let Some(Some(digits)) = cells.first() else { continue };
+            let has = |card: &&Card| standing("SMS", card.now.attributes.get("SMS")).as_ref() == Some(digits);
+            let subject = format!("contact {id}");
+            // A phone that a contact with an address has, say.
+            let listed = self.listed.failures.iter().any(|failure| failure.subject == subject)
+                || self.listed.notices.iter().any(|(kind, about, _)| *about == subject && kind != "without_email");
+            if self.model.cards.values().any(|card| has(&card)) {
+                self.counts.push("outcome: known by phone alone".to_owned());
+            } else if !listed && !self.model.reloaded {
+                self.wrong.push(format!("P2: {id}, who has no address but the phone {digits}, is not in Brevo"));
+            }
+        }
+    }
+
+    /// Whether somebody live in Intercom has one of its addresses.
+    fn is_linked(&self, card: &Card) -> bool {
+        card.now.email.as_deref().map(normal).is_some_and(|address| !self.members(&address).is_empty())
+    }
+
+    /// P6: nobody who only ever had addresses of their own has two Brevo contacts of our making.
+    fn duplicates(&mut self) {
+        let alone = |address: &String| self.model.holders.get(address).is_some_and(|holders| holders.len() == 1);
+        let mut wrong = Vec::new();
+        for (id, person) in &self.model.people {
+            if !person.live || person.was_away || person.addresses.len() < 2 || !person.addresses.iter().all(alone) {
+                continue;
+            }
+            let ours: Vec<(i64, &Option<String>)> = self
+                .model
+                .cards
+                .values()
+                .filter(|card| !card.gone && !card.by_hand && !card.renamed_by_hand)
+                .filter(|card| card.addresses.iter().any(|address| person.addresses.contains(address)))
+                .map(|card| (card.now.id, &card.now.email))
+                .collect();
+            if ours.len() > 1 {
+                wrong.push(format!("P6: {id} has {ours:?} in Brevo"));
+            }
+        }
+        self.wrong.append(&mut wrong);
+    }
+}
+
+fn show(cells: &[Option<Value>]) -> String {
+    let cells: Vec<String> =
+        cells.iter().map(|cell| cell.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string)).collect();
+    cells.join(" + ")
+}
