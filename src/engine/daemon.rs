@@ -96,8 +96,11 @@ impl Daemon {
             if stop.is_cancelled() {
                 return Ok(());
             }
-            let loops = (self.live(&stop), self.scheduled(&stop), self.telling(&stop));
-            let (live, scheduled, telling) = tokio::join!(Box::pin(loops.0), Box::pin(loops.1), Box::pin(loops.2));
+            let (live, scheduled, telling) = tokio::join!(
+                Box::pin(self.live(&stop)),
+                Box::pin(self.scheduled(&stop)),
+                Box::pin(self.telling(&stop))
+            );
             live.and(scheduled).and(telling)
         };
         let asked = async {

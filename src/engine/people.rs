@@ -295,7 +295,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     let mut record = contact.fields;
     record.extend(added);
     let (external_id, tells) = (contact.external_id, ready.tells_intercom);
-    Ok(Some(Person { base, flights, record, consent, external_id, brevo, primary, members, tells, link }))
+    Ok(Some(Person { link, base, flights, record, consent, external_id, brevo, primary, members, tells }))
 }
 
 /// The fields whose trouble is not over with this plan.

@@ -48,6 +48,10 @@ pub struct Person {
     pub told_out: Option<i64>,
     /// A notification that says so was answered with 2xx.
     pub acknowledged_out: bool,
+    /// That was our write.
+    pub out_by_us: bool,
+    /// When the person last took an opt-out back here.
+    pub in_at: Option<i64>,
     /// When it came to its present address.
     pub here_since: i64,
     /// When the engine was first told of that.
@@ -101,6 +105,10 @@ pub struct Card {
     pub said: Option<(i64, bool)>,
     pub out_at: i64,
     pub told_out: Option<i64>,
+    /// Since when a person's no stands here, as far as the engine could tell it from an earlier one.
+    pub no_since: Option<i64>,
+    /// The engine was shown the yes after the last no.
+    pub yes_shown: bool,
     /// When we first wrote it: from then on it is linked for sure.
     pub ours_since: Option<i64>,
     /// The flag went without the person's saying so.
@@ -223,6 +231,7 @@ impl Model {
             && let Some(id) = body["data"]["item"]["contact"]["id"].as_str()
             && let Some(person) = self.people.get_mut(id)
             && person.out
+            && !person.out_by_us
         {
             person.told_out.get_or_insert(now);
             person.acknowledged_out = true;
@@ -242,6 +251,7 @@ impl Model {
         for shown in many.unwrap_or_else(|| vec![body]) {
             if is_brevo {
                 let Some(card) = shown["id"].as_i64().and_then(|id| self.cards.get_mut(&id)) else { continue };
+                card.yes_shown |= shown["emailBlacklisted"] == false && !card.now.email_blacklisted;
                 if shown["emailBlacklisted"] == true && card.now.email_blacklisted {
                     card.told_out.get_or_insert(now);
                 }
@@ -273,8 +283,12 @@ impl Model {
     /// Looks at both vendors and notes what changed, and through whom. `true`: a violation; else something to count.
     pub fn look(&mut self, cause: &Cause, intercom: &IntercomSandbox, brevo: &BrevoSandbox, now: i64) -> Found {
         let mut found = Found::new();
-        if matches!(cause, Cause::Hand(_)) {
-            self.look_at_intercom(intercom, now);
+        match cause {
+            Cause::Hand(_) => found.append(&mut self.look_at_intercom(intercom, false, now)),
+            Cause::Ours { what, .. } if what.starts_with("PUT /contacts/") => {
+                found.append(&mut self.look_at_intercom(intercom, true, now));
+            }
+            Cause::Ours { .. } | Cause::Landing => {}
         }
         let shown = brevo.contacts();
         let mut seen = BTreeSet::new();
@@ -307,7 +321,8 @@ impl Model {
         found
     }
 
-    pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, now: i64) {
+    pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, ours: bool, now: i64) -> Found {
+        let mut found = Found::new();
         let live: BTreeSet<String> = intercom.contact_ids().into_iter().collect();
         let known: BTreeSet<String> = live.iter().cloned().chain(self.people.keys().cloned()).collect();
         for id in known {
@@ -352,9 +367,17 @@ impl Model {
                 person.out_at = now;
                 person.told_out = None;
                 person.acknowledged_out = false;
+                person.out_by_us = ours;
+            }
+            if !out && person.out {
+                (person.in_at, person.out_by_us) = (Some(now), false);
+                if ours {
+                    found.push((true, format!("P4: we re-subscribed {id} in Intercom")));
+                }
             }
             person.out = out;
         }
+        found
     }
 
     fn changed(card: &mut Card, contact: &Contact, cause: &Cause, import_left: i64, now: i64, found: &mut Found) {
@@ -385,6 +408,12 @@ impl Model {
             card.out_at = now;
             card.loosened = None;
             card.told_out = (!matches!(cause, Cause::Hand(_))).then_some(now);
+        }
+        if matches!(cause, Cause::Hand(Meaning::Consent)) && contact.email_blacklisted && !before.email_blacklisted {
+            if card.yes_shown {
+                card.no_since = Some(now);
+            }
+            card.yes_shown = false;
         }
         if let Cause::Hand(Meaning::Consent) = cause {
             card.said = Some((now, contact.email_blacklisted));
@@ -459,6 +488,8 @@ impl Model {
             said: by_hand.then_some((now, contact.email_blacklisted)),
             out_at: now,
             told_out: (!by_hand && contact.email_blacklisted).then_some(now),
+            no_since: (by_hand && contact.email_blacklisted).then_some(now),
+            yes_shown: !contact.email_blacklisted,
             ours_since: (!by_hand).then_some(now),
             loosened: None,
             edited: BTreeMap::new(),
