@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use linkspan::brevo::{BrevoClient, BrevoOptions as BrevoClientOptions};
 use linkspan::config::Config;
 use linkspan::doors::{Doors, SystemClock};
-use linkspan::engine::{Connection, Settings, Silent, SyncOptions};
+use linkspan::engine::{Connection, Progress, Settings, Silent, Stage, SyncOptions};
 use linkspan::http::Reqwest;
 use linkspan::intercom::{IntercomClient, IntercomOptions};
 use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox, ContactSeed};
@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const CONFIG: &str = "
@@ -264,8 +264,10 @@ async fn measure(contacts: usize) -> Result<BTreeMap<&'static str, Value>> {
     let connection = Connection::new(Arc::new(support), Arc::new(marketing), store, doors, settings);
 
     let began = Instant::now();
-    let summary = connection.sync(&SyncOptions::default(), &Silent).await?;
+    let phases = Phases::default();
+    let summary = connection.sync(&SyncOptions::default(), &phases).await?;
     let took = began.elapsed();
+    eprintln!("{contacts}: {}", phases.told());
     ensure!(summary.outcome() == "ok" && summary.pending == 0, "{summary:#?}");
     let cpu = cpu_seconds()?;
     let first = other.count()?;
@@ -300,6 +302,36 @@ async fn measure(contacts: usize) -> Result<BTreeMap<&'static str, Value>> {
         ("quiet_requests", quiet["requests"].clone()),
         ("quiet_writes", quiet["writes"].clone()),
     ]))
+}
+
+/// How long a run was busy with what.
+#[derive(Default)]
+struct Phases(Mutex<Timed>);
+
+#[derive(Default)]
+struct Timed {
+    current: Option<(Stage, Instant)>,
+    times: BTreeMap<Stage, Duration>,
+}
+
+impl Progress for Phases {
+    #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+    fn stage(&self, stage: Stage, _done: u64, _total: Option<u64>) {
+        let mut timed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some((stage, since)) = timed.current.replace((stage, now)) {
+            *timed.times.entry(stage).or_default() += now - since;
+        }
+    }
+}
+
+impl Phases {
+    fn told(&self) -> String {
+        let timed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let told: Vec<String> =
+            timed.times.iter().map(|(stage, time)| format!("{stage:?} {:.2} s", time.as_secs_f64())).collect();
+        told.join(", ")
+    }
 }
 
 /// User and system time of this process.

@@ -16,7 +16,9 @@ use crate::store::contacts::ContactState;
 use crate::store::queues::{ImportRowState, ImportStage};
 use crate::store::{Packed, Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::StreamExt as _;
 use futures_util::future::{BoxFuture, Either};
+use futures_util::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -37,11 +39,17 @@ struct Sent {
     fresh_at: Option<DateTime<Utc>>,
 }
 
-/// Sends imports while others are being filled: one at a time, and whoever has the next waits for it.
+/// Imports of newcomers that may be on their way at once.
+const AT_ONCE: usize = 2;
+
+/// Sends imports while others are being filled: a few of newcomers at a time, of existing contacts one by one, since they
+/// share the read that they go out after. Whoever has one too many waits.
 pub(super) struct Sender<'a> {
     connection: &'a Connection,
     priority: Priority,
-    on_its_way: Option<BoxFuture<'a, Result<Sent, EngineError>>>,
+    on_their_way: FuturesUnordered<BoxFuture<'a, Result<Sent, EngineError>>>,
+    /// Those on their way make newcomers.
+    creating: bool,
     /// When Brevo was read for update imports.
     fresh_at: Option<DateTime<Utc>>,
     pushed: Pushed,
@@ -50,23 +58,38 @@ pub(super) struct Sender<'a> {
 impl<'a> Sender<'a> {
     /// Nothing is on its way yet.
     pub(super) fn new(connection: &'a Connection, priority: Priority) -> Self {
-        Self { connection, priority, on_its_way: None, fresh_at: None, pushed: Pushed::default() }
+        let on_their_way = FuturesUnordered::new();
+        Self { connection, priority, on_their_way, creating: false, fresh_at: None, pushed: Pushed::default() }
     }
 
-    /// Sends this one, after the one before it.
+    /// Sends this one, as soon as there is room for it.
     pub(super) async fn send(&mut self, batch: Batch) -> Result<(), EngineError> {
-        self.wait().await?;
-        self.on_its_way = Some(Box::pin(self.connection.send_import(batch, self.fresh_at, self.priority)));
+        let creates = batch.kind.what != What::Update;
+        let room = if creates && self.creating { AT_ONCE } else { 1 };
+        while self.on_their_way.len() >= room {
+            self.wait_for_one().await?;
+        }
+        self.creating = creates;
+        self.on_their_way.push(Box::pin(self.connection.send_import(batch, self.fresh_at, self.priority)));
         Ok(())
     }
 
-    /// Waits until nothing is on its way.
+    /// Waits until nothing is on its way. One that failed is told of after the others.
     pub(super) async fn wait(&mut self) -> Result<(), EngineError> {
-        let Some(sending) = &mut self.on_its_way else { return Ok(()) };
-        let sent = sending.await;
-        self.on_its_way = None;
-        self.note(sent?);
-        Ok(())
+        let mut failed = None;
+        while !self.on_their_way.is_empty() {
+            if let Err(error) = self.wait_for_one().await {
+                failed.get_or_insert(error);
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn wait_for_one(&mut self) -> Result<(), EngineError> {
+        match self.on_their_way.next().await {
+            Some(sent) => sent.map(|sent| self.note(sent)),
+            None => Ok(()),
+        }
     }
 
     /// Does something else meanwhile. An import that failed is told of after it.
@@ -75,20 +98,23 @@ impl<'a> Sender<'a> {
         work: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, EngineError> {
         let mut work = std::pin::pin!(work);
-        let Some(sending) = &mut self.on_its_way else { return work.await };
-        match futures_util::future::select(work.as_mut(), sending).await {
-            Either::Left((done, _)) => done,
-            Either::Right((sent, _)) => {
-                self.on_its_way = None;
-                let done = work.await;
-                self.note(sent?);
-                done
+        let mut failed = None;
+        while !self.on_their_way.is_empty() {
+            match futures_util::future::select(work.as_mut(), self.on_their_way.next()).await {
+                Either::Left((done, _)) => return failed.map_or(done, Err),
+                Either::Right((sent, _)) => match sent {
+                    Some(Ok(sent)) => self.note(sent),
+                    Some(Err(error)) => drop(failed.get_or_insert(error)),
+                    None => {}
+                },
             }
         }
+        let done = work.await;
+        failed.map_or(done, Err)
     }
 
     fn note(&mut self, sent: Sent) {
-        self.fresh_at = sent.fresh_at;
+        self.fresh_at = self.fresh_at.max(sent.fresh_at);
         self.pushed += sent.pushed;
     }
 

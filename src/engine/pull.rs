@@ -2,6 +2,7 @@
 //! move together or not at all, so a crash loses a page, not a sweep.
 
 use super::observe::Source;
+use super::read_back::Landing;
 use super::unreadable::sparing_each;
 use super::{BATCH, Connection, EngineError, Progress, Stage};
 use crate::model::{ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName};
@@ -116,7 +117,7 @@ impl Connection {
         priority: Priority,
         progress: &dyn Progress,
     ) -> Result<Swept, EngineError> {
-        self.sweep_from(side, resource, scope, true, priority, progress).await
+        self.sweep_from(side, resource, scope, Some(progress), None, priority).await
     }
 
     /// Reads a whole sweep from its first page on, whatever another one has read already: pages are in the order of
@@ -128,19 +129,31 @@ impl Connection {
         scope: Scope,
         priority: Priority,
     ) -> Result<Swept, EngineError> {
-        self.sweep_from(side, resource, scope, false, priority, &super::Silent).await
+        self.sweep_from(side, resource, scope, None, None, priority).await
     }
 
-    /// `resumes`: goes on where another stopped, and leaves its cursor for the next.
+    /// Reads afresh what imports have changed, and settles their rows with the pages that show them.
+    pub(super) async fn sweep_imports(
+        &self,
+        since: DateTime<Utc>,
+        imports: &mut Landing,
+        priority: Priority,
+    ) -> Result<(), EngineError> {
+        let scope = Scope::Since(since);
+        self.sweep_from(SideName::Brevo, Resource::Contacts, scope, None, Some(imports), priority).await.map(drop)
+    }
+
+    /// With `progress` it goes on where another stopped, and leaves its cursor for the next.
     async fn sweep_from(
         &self,
         side: SideName,
         resource: Resource,
         scope: Scope,
-        resumes: bool,
+        progress: Option<&dyn Progress>,
+        mut imports: Option<&mut Landing>,
         priority: Priority,
-        progress: &dyn Progress,
     ) -> Result<Swept, EngineError> {
+        let (resumes, progress) = (progress.is_some(), progress.unwrap_or(&super::Silent));
         let ready = self.require_ready()?;
         let began = self.now();
         let full = !matches!(scope, Scope::Since(_));
@@ -235,9 +248,11 @@ impl Connection {
                 }
             };
             let observations = page.observations;
+            let settling = imports.as_ref().map(|imports| imports.of_page());
             // Without a power loss it is kept; with one, the page is read again.
             let keep = self.store.write_repeatable(move |tx| {
                 let changed = source.apply_all(tx, &observations)?;
+                let landed = settling.map(|settling| settling.settle(tx, &source, &observations)).transpose()?;
                 if last {
                     if resumes {
                         tx.end_sweep(side, resource)?;
@@ -258,10 +273,14 @@ impl Connection {
                 } else if resumes {
                     tx.put_sweep(side, resource, &kept)?;
                 }
-                Ok(changed)
+                Ok((changed, landed))
             });
-            let (changed, ahead) = tokio::join!(keep, ahead);
-            swept.changed += changed?;
+            let (kept, ahead) = tokio::join!(keep, ahead);
+            let (changed, landed) = kept?;
+            if let (Some(imports), Some(landed)) = (&mut imports, landed) {
+                imports.note(&landed);
+            }
+            swept.changed += changed;
             swept.pages += 1;
             swept.rows += rows;
             progress.stage(stage, sweep.rows, sweep.total);

@@ -1,16 +1,16 @@
 //! What imports left behind: read, compared row by row with what was sent, and settled.
 
 use super::answers::{hold_apart, rename_if_moved};
-use super::observe::{base_of, flights_of, settle_as, settle_now};
+use super::observe::{Source, base_of, flights_of, settle_as, settle_now};
 use super::unreadable::{sparing, sparing_each};
 use super::{BATCH, Connection, EngineError, Ready};
-use crate::model::{BrevoContact, ContactKey, Email, ErrorKind, Priority, ProcessId, Resource, Scope, SideName};
+use crate::model::{BrevoContact, ContactKey, Email, ErrorKind, Observation, Priority, ProcessId};
 use crate::reconcile::person::{self, Base};
 use crate::store::links::{Dirty, LinkRow};
 use crate::store::queues::{ImportRowState, ImportStage};
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// How long a row of an import that was given up, or was never answered, may still land, as far as we look after it.
@@ -37,10 +37,11 @@ impl Connection {
     /// Reads what the imports left behind, 1,000 contacts a request, and settles every row.
     pub(super) async fn read_back(&self, open: &[ImportRowState], priority: Priority) -> Result<ReadBack, EngineError> {
         let since = open.iter().map(since).min().unwrap_or_else(|| self.now());
-        self.sweep_afresh(SideName::Brevo, Resource::Contacts, Scope::Since(since), priority).await?;
+        let mut landing = Landing::from(open);
+        self.sweep_imports(since, &mut landing, priority).await?;
         let mut read_back = ReadBack::default();
         for import in open {
-            read_back += self.settle_import(import, priority).await?;
+            read_back += self.settle_import(import, landing.rows_of(import.id), priority).await?;
         }
         Ok(read_back)
     }
@@ -58,12 +59,17 @@ impl Connection {
         rejected
     }
 
-    async fn settle_import(&self, import: &ImportRowState, priority: Priority) -> Result<ReadBack, EngineError> {
+    /// Settles the rows that no page has settled: `landed` of them were.
+    async fn settle_import(
+        &self,
+        import: &ImportRowState,
+        mut landed: u64,
+        priority: Priority,
+    ) -> Result<ReadBack, EngineError> {
         let ready = self.require_ready()?;
-        let mut rows = 0;
+        let mut rows = landed;
         let mut after = 0;
         let mut missing: Vec<(i64, Option<Email>)> = Vec::new();
-        let mut landed = 0_u64;
         loop {
             let (id, state, ready, now) = (import.id, import.clone(), Arc::clone(&ready), self.now());
             let (count, last, lost) = self
@@ -158,6 +164,58 @@ impl Connection {
             .await?;
         tracing::info!(rows, process = process.map(ProcessId::get), "import read back");
         Ok(ReadBack { rows, lost })
+    }
+}
+
+/// Imports that are being read back, and how many of their rows have been seen to have landed.
+pub(super) struct Landing {
+    imports: Arc<[ImportRowState]>,
+    landed: BTreeMap<i64, u64>,
+}
+
+/// The same for one page.
+pub(super) struct LandingOfPage(Arc<[ImportRowState]>);
+
+impl Landing {
+    fn from(imports: &[ImportRowState]) -> Self {
+        Self { imports: imports.into(), landed: BTreeMap::new() }
+    }
+
+    pub(super) fn of_page(&self) -> LandingOfPage {
+        LandingOfPage(Arc::clone(&self.imports))
+    }
+
+    /// So many more rows of these imports have landed.
+    pub(super) fn note(&mut self, landed: &BTreeMap<i64, u64>) {
+        for (import, rows) in landed {
+            *self.landed.entry(*import).or_default() += rows;
+        }
+    }
+
+    fn rows_of(&self, import: i64) -> u64 {
+        self.landed.get(&import).copied().unwrap_or_default()
+    }
+}
+
+impl LandingOfPage {
+    /// Settles the rows that a page shows, in its transaction: how many of each import have landed. Whoever is not found
+    /// by what Brevo shows of them is settled when all is read.
+    pub(super) fn settle(&self, tx: &Tx<'_>, source: &Source, page: &[Observation]) -> Stored<BTreeMap<i64, u64>> {
+        let settled = sparing_each(tx, source.now, page, |observation| {
+            let Observation::BrevoContact(contact) = observation else { return Ok(None) };
+            let link = match (tx.link_by_brevo(contact.id)?, &contact.email) {
+                (None, Some(email)) => tx.link_by_email(email)?,
+                (link, _) => link,
+            };
+            let Some(link) = link else { return Ok(None) };
+            let Some(import) = self.0.iter().find(|import| link.import == Some(import.id)) else { return Ok(None) };
+            Ok(settle_row(tx, &link, import, &source.ready, source.now)?.then_some(import.id))
+        })?;
+        let mut landed = BTreeMap::new();
+        for import in settled.into_iter().flatten().flatten() {
+            *landed.entry(import).or_default() += 1;
+        }
+        Ok(landed)
     }
 }
 
