@@ -2,7 +2,9 @@
 
 #![expect(clippy::panic, reason = "a test says why it fails")]
 
-use linkspan::config::{Config, EXAMPLE, Every, ListRef, LogLevel, Plan, Region, WebhookAuth, WithoutEmail, schema};
+use linkspan::config::{
+    Config, ConsentDirection, EXAMPLE, Every, ListRef, LogLevel, Plan, Region, WebhookAuth, WithoutEmail, schema,
+};
 use linkspan::model::BrevoListId;
 use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
@@ -307,10 +309,25 @@ fn what_comes_later_is_refused_with_that_reason() {
 connectors: {intercom: {direction: both}}
 contacts: {filter: "role == 'user'", on_unmatch: keep, create: {brevo: always}, on_delete: keep, archived: link}
 safety: {max_creates: 10}
-consent: {direction: both}
+consent: {resubscribe: propagate}
 tie: brevo
 "#
     ));
+}
+
+#[test]
+fn opt_outs_travel_both_ways_only_if_asked() {
+    for (text, direction) in [
+        ("", ConsentDirection::IntercomToBrevo),
+        ("consent: {}", ConsentDirection::IntercomToBrevo),
+        ("consent: {direction: intercom_to_brevo}", ConsentDirection::IntercomToBrevo),
+        ("consent: {direction: both}", ConsentDirection::Both),
+        ("consent: {direction: bidirectional}", ConsentDirection::Both),
+    ] {
+        assert_eq!(parse(text).consent.direction, direction, "{text}");
+    }
+    let wrong = refused("consent: {direction: brevo_to_intercom}");
+    assert!(wrong.contains("intercom_to_brevo") && wrong.contains("both"), "{wrong}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{errors, read, schema, wire};
 use crate::http::Effect;
 use crate::model::{
     Answer, BrevoContactId, BrevoListId, ContactChange, ErrorKind, NewContact, OutgoingEvent, Priority, SideError,
-    Write,
+    SideName, Write,
 };
 use bytes::Bytes;
 use chrono::SecondsFormat;
@@ -35,6 +35,14 @@ impl BrevoClient {
             Write::CreateAttribute(spec) => self.create_attribute(spec, priority).await,
             Write::SetAttributeOptions(attribute) => self.set_options(attribute, priority).await,
             Write::CreateList(name) => self.create_list(name, priority).await,
+            Write::CreateIntercomContact(_)
+            | Write::UpdateIntercomContact(..)
+            | Write::TagContact(..)
+            | Write::UntagContact(..)
+            | Write::CreateTag(_) => {
+                let what = "Brevo has no contacts and tags of Intercom's";
+                Err(SideError::new(SideName::Brevo, ErrorKind::Unsupported, what))
+            }
         }
     }
 

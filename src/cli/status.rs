@@ -62,6 +62,7 @@ struct Status {
     api_budget: Vec<Budget>,
     notices: BTreeMap<String, u64>,
     consent_divergences: u64,
+    opt_outs_to_intercom: u64,
     conflicts: u64,
     webhook_seen_at: Option<DateTime<Utc>>,
     webhooks_waiting: u64,
@@ -244,11 +245,20 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
         failed: counts.failed,
         left_out: counts.left_out,
         consent_divergences: counts.notices.get("consent_diverges").copied().unwrap_or(0),
+        opt_outs_to_intercom: counts.opt_outs_to_intercom,
         notices: counts.notices,
         conflicts: counts.conflicts,
         last_run,
         later: LATER.to_vec(),
         ..Status::default()
+    }
+}
+
+fn consent(status: &Status) -> String {
+    let differ = format!("{} differ between the sides", status.consent_divergences);
+    match status.opt_outs_to_intercom {
+        0 => differ,
+        on_their_way => format!("{differ}, {on_their_way} on the way to Intercom"),
     }
 }
 
@@ -277,7 +287,7 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
         ("companiesSynced", status.companies_synced.to_string()),
         ("pending", status.pending.to_string()),
         ("failed", failed(status)),
-        ("consent", format!("{} differ between the sides", status.consent_divergences)),
+        ("consent", consent(status)),
         ("conflicts", status.conflicts.to_string()),
         ("webhooks", format!("last seen {}, {} waiting", at(status.webhook_seen_at), status.webhooks_waiting)),
     ]);

@@ -167,6 +167,7 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
         ("Brevo contacts, created", written.created),
         ("Brevo contacts, changed", written.updated),
         ("list memberships", written.listed),
+        ("opt-outs in Intercom", written.opted_out),
         ("events", summary.events),
     ] {
         if count > 0 {
@@ -178,7 +179,9 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
             1 => "  written  nothing: the only write was not accepted".to_owned(),
             many => format!("  written  nothing: none of {many} writes was accepted"),
         });
-    } else if written.imported + written.created + written.updated + written.listed + summary.events == 0 {
+    } else if written.imported + written.created + written.updated + written.listed + written.opted_out + summary.events
+        == 0
+    {
         lines.push("  written  nothing: both sides are in step as far as the mapping goes".to_owned());
     }
     for (what, why) in &summary.failed_reads {
@@ -239,7 +242,7 @@ const SHOWN_LABELS: usize = 10;
 fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     let mut lines = vec!["Dry run: nothing was written. A sync would".to_owned()];
     let mut line = |what: &str, to: String| lines.push(format!("  {what:13} {to}"));
-    if dry.creates + dry.updates == 0 {
+    if dry.creates + dry.updates + dry.opt_outs_in_intercom == 0 {
         let in_step =
             if dry.failed_reads.is_empty() { "both sides are in step" } else { "what could be read is in step" };
         line("write", format!("no contact: {in_step} as far as the mapping goes"));
@@ -254,6 +257,7 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         ("change", dry.updates, contacts(dry.updates)),
         ("opt out", dry.opt_outs, of_these("e-mail", dry.opt_outs)),
         ("opt out", dry.sms_opt_outs, of_these("SMS", dry.sms_opt_outs)),
+        ("opt out", dry.opt_outs_in_intercom, counted(dry.opt_outs_in_intercom, "Intercom contact")),
         ("re-address", dry.renames, contacts(dry.renames)),
         ("send", dry.events, counted(dry.events, "event")),
     ] {
@@ -355,6 +359,7 @@ mod tests {
             updates: 3,
             opt_outs: 4,
             sms_opt_outs: 1,
+            opt_outs_in_intercom: 2,
             renames: 2,
             events: 1,
             joins: some(&[("Leads", 20), ("Users", 40)]),
@@ -387,7 +392,7 @@ mod tests {
         summary.written.failed = 1;
         let told = |summary: &Summary| in_words(summary, TimeDelta::milliseconds(1234), "✗").join("\n");
         insta::assert_snapshot!(told(&summary));
-        summary.written.updated = 2;
+        (summary.written.updated, summary.written.opted_out) = (2, 1);
         (summary.pending, summary.failed, summary.left_out) = (2, 5, 3);
         insta::assert_snapshot!(told(&summary));
         let error = EngineError::EverythingFailed(1).to_string();

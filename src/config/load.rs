@@ -5,9 +5,9 @@ use super::errors::{self, ConfigErrors, Diagnostic, Findings, SourceFile};
 use super::interpolate::{Env, interpolate};
 use super::keys::{self, Leaf, Walk};
 use super::types::{
-    BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ContactsConfig, EventsConfig, Every, IntercomConfig,
-    IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region, ResourceSchedule, ScheduleConfig,
-    ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
+    BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig, EventsConfig,
+    Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
+    ResourceSchedule, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
 };
 use crate::mapping::{self, ListName, ListRule, Mapping, MappingError, Membership, Options};
 use secrecy::SecretString;
@@ -159,6 +159,7 @@ impl Loader<'_> {
         }
         let mut build = Build { walk, env: self.env, findings: &mut self.findings, files: &self.files };
         let contacts = build.contacts();
+        let consent = build.consent();
         let intercom = build.intercom();
         let options = Options {
             default_phone_region: contacts.default_phone_region.clone(),
@@ -175,6 +176,7 @@ impl Loader<'_> {
             limits: build.limits(),
             events: build.events(),
             contacts,
+            consent,
             intercom,
             mapping,
             warnings: Vec::new(),
@@ -364,6 +366,14 @@ impl Build<'_> {
             },
             default_phone_region: take!(self, "phone.default_region", Text),
         }
+    }
+
+    fn consent(&mut self) -> ConsentConfig {
+        let direction = match take!(self, "consent.direction", Word) {
+            Some("both" | "bidirectional") => ConsentDirection::Both,
+            _ => ConsentDirection::IntercomToBrevo,
+        };
+        ConsentConfig { direction }
     }
 
     fn server(&mut self) -> ServerConfig {

@@ -28,6 +28,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `contacts` and `phone`.
     pub contacts: ContactsConfig,
+    /// How opt-outs travel.
+    pub consent: ConsentConfig,
     /// `events`.
     pub events: EventsConfig,
     /// `field_mapping` and `mappings`, or the default mapping.
@@ -340,6 +342,22 @@ pub enum WithoutEmail {
     Skip,
     /// Matched and created by phone number.
     ByPhone,
+}
+
+/// How opt-outs travel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsentConfig {
+    /// Between which sides.
+    pub direction: ConsentDirection,
+}
+
+/// Which way an opt-out of e-mail travels. An opt-in never does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConsentDirection {
+    /// One found in Brevo stands there and is listed.
+    IntercomToBrevo,
+    /// One found in Brevo reaches Intercom, too.
+    Both,
 }
 
 /// Events sent to Brevo.

@@ -88,8 +88,8 @@ pub struct Summary {
 impl Summary {
     /// Something was written, and none of it was taken.
     pub fn nothing_accepted(&self) -> bool {
-        let Pushed { created, updated, listed, imported, failed, .. } = self.written;
-        failed > 0 && created + updated + listed + imported.saturating_sub(self.lost) + self.events == 0
+        let Pushed { created, updated, listed, imported, opted_out, failed, .. } = self.written;
+        failed > 0 && created + updated + listed + opted_out + imported.saturating_sub(self.lost) + self.events == 0
     }
 
     /// `ok`, `partial` (something could not be read or written), `failed` (nothing could).
@@ -106,7 +106,7 @@ impl Summary {
 
     /// For a daemon's log: how it ended, in numbers.
     pub(super) fn log(&self, what: &str) {
-        let Pushed { created, updated, listed, imported, failed, .. } = self.written;
+        let Pushed { created, updated, listed, imported, opted_out, failed, .. } = self.written;
         tracing::info!(
             outcome = self.outcome(),
             read = self.read.values().map(|swept| swept.rows).sum::<u64>(),
@@ -114,6 +114,7 @@ impl Summary {
             updated,
             listed,
             imported,
+            opted_out_in_intercom = opted_out,
             events = self.events,
             failed,
             pending = self.pending,
@@ -225,7 +226,9 @@ impl Connection {
                     return Ok(0);
                 }
                 tx.reopen_unanswered_imports(landed_by, LONGEST_WAY)?;
-                Ok(tx.reopen_unanswered(verify_after)? + tx.reopen_unanswered_events(verify_after)?)
+                Ok(tx.reopen_unanswered(verify_after)?
+                    + tx.reopen_unanswered_events(verify_after)?
+                    + tx.reopen_carried(verify_after)?)
             })
             .await?;
         if reopened > 0 {
@@ -359,15 +362,23 @@ impl Connection {
             progress.stage(Stage::Placing, 0, None);
             self.place(Dirty::Backfill).await?;
             self.verify_unanswered(priority).await?;
+            let mut told = Pushed::default();
+            if wait {
+                told += self.tell_once(priority).await?;
+            }
             let pushed = self.push(Dirty::Backfill, priority, progress).await?;
+            if wait {
+                told += self.tell_intercom(priority).await?;
+            }
             summary.written += pushed;
+            summary.written += told;
             if self.has_imports().await? {
                 progress.stage(Stage::ReadingBack, 0, None);
             }
             let read_back = self.finish_imports(wait, priority, progress).await?;
             summary.read_back += read_back.rows;
             summary.lost += read_back.lost;
-            if pushed.planned == 0 && read_back.rows == 0 {
+            if pushed.planned == 0 && read_back.rows == 0 && told.opted_out == 0 {
                 break;
             }
         }

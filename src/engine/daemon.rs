@@ -96,8 +96,12 @@ impl Daemon {
             if stop.is_cancelled() {
                 return Ok(());
             }
-            let (live, scheduled) = tokio::join!(Box::pin(self.live(&stop)), Box::pin(self.scheduled(&stop)));
-            live.and(scheduled)
+            let (live, scheduled, telling) = tokio::join!(
+                Box::pin(self.live(&stop)),
+                Box::pin(self.scheduled(&stop)),
+                Box::pin(self.telling(&stop))
+            );
+            live.and(scheduled).and(telling)
         };
         let asked = async {
             stop.cancelled().await;
@@ -192,6 +196,33 @@ impl Daemon {
                     if matches!(error, EngineError::Stopped) {
                         return Ok(());
                     }
+                    AFTER_FAILURE
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = rung => tokio::time::sleep(DEBOUNCE).await,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Opt-outs that go to Intercom: beside all else, so that neither vendor's troubles delay those of the other.
+    async fn telling(&self, stop: &CancellationToken) -> Result<(), EngineError> {
+        let connection = &self.connection;
+        loop {
+            let rung = connection.tell_bell.notified();
+            let outcome = tokio::select! {
+                biased;
+                () = self.stop_softly(stop) => return Ok(()),
+                outcome = connection.tell_once(Priority::Live) => outcome,
+            };
+            let pause = match outcome {
+                Ok(_) => connection.until_told(LONGEST_SLEEP).await.unwrap_or(AFTER_FAILURE),
+                Err(EngineError::Stopped) => return Ok(()),
+                Err(error) => {
+                    report("opting out in Intercom", &error);
                     AFTER_FAILURE
                 }
             };

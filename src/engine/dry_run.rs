@@ -26,6 +26,8 @@ pub struct DryRun {
     pub updates: u64,
     /// Of both, those whose opt-out of e-mail would be written.
     pub opt_outs: u64,
+    /// Intercom contacts that would be opted out there.
+    pub opt_outs_in_intercom: u64,
     /// Of both, those whose opt-out of SMS would be written.
     pub sms_opt_outs: u64,
     /// Brevo contacts that would be given another address.
@@ -180,6 +182,7 @@ impl Tally {
         dry.creates += u64::from(brevo.is_none());
         dry.updates += u64::from(brevo.is_some() && !plan.writes_nothing());
         dry.opt_outs += u64::from(change.email_opted_out);
+        dry.opt_outs_in_intercom += plan.opt_outs_in_intercom() as u64;
         dry.sms_opt_outs += u64::from(change.sms_opted_out);
         dry.renames += u64::from(brevo.is_some() && change.email.is_some());
         for (lists, counts) in [(&change.join_lists, &mut dry.joins), (&change.leave_lists, &mut dry.leaves)] {

@@ -233,6 +233,10 @@ fn opted_out(
             Err(error) if error.unreadable().is_some() => None,
             base => Some(base?),
         };
+        if source.settings.tells_intercom {
+            let before = base.as_ref().and_then(|base| base.consent);
+            super::carry::carry_at_once(tx, &link, id, before, source.now)?;
+        }
         // What a write of ours that is on its way lifts after this is put back.
         if let Some(mut base) = base
             && let Some(consent) = base.consent.as_mut().filter(|consent| !consent.brevo_out)

@@ -434,14 +434,20 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
     if row.contact.consent == before {
         return Ok(false);
     }
+    if from == OptOut::Email && super::carry::is_old_news(tx, &row, at)? {
+        return Ok(false);
+    }
     tx.put_intercom_contact(&row.contact, 0)?;
     if row.state != ContactState::Live {
         // Keeping it made it live; what is gone stays gone.
         tx.set_intercom_state(id, row.state, row.merged_into.as_ref())?;
     }
     if let Some(link) = row.link {
-        super::observe::new_opt_out(tx, link, &before, &row.contact.consent)?;
-        tx.mark_dirty(link, Dirty::Consent)?;
+        let now = &row.contact.consent;
+        // Whenever it was read, a notice settles nothing.
+        let ours = super::carry::is_our_doing(tx, id, link, (&before, now), DateTime::<Utc>::MIN_UTC)?;
+        let new = super::observe::new_opt_out(tx, link, &super::observe::as_seen(&before, now, ours), now)?;
+        tx.mark_dirty(link, if new { Dirty::Consent } else { Dirty::Live })?;
     }
     Ok(true)
 }

@@ -14,6 +14,7 @@
 //! | `people` | one person's views, gathered from the store, and the plan for them |
 //! | `options` | options of categories and multiple choices, made before they are used |
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
+//! | `carry` | opt-outs from Brevo to Intercom |
 //! | `answers` | what became of a write |
 //! | `verify` | writes of unknown outcome |
 //! | `filling` | imports that wait until they are full |
@@ -30,6 +31,7 @@
 
 mod access;
 mod answers;
+mod carry;
 mod confirm;
 mod cycle;
 mod daemon;
@@ -199,6 +201,10 @@ pub struct Connection {
     put_off: hydrate::PutOff,
     /// Held while events are being sent: an event that is on its way must not be taken for one that waits.
     events: tokio::sync::Mutex<()>,
+    /// Held while opt-outs are being written to Intercom, or verified there.
+    telling: tokio::sync::Mutex<()>,
+    /// Rung when there may be opt-outs for Intercom.
+    tell_bell: Notify,
     /// Held while whom Brevo's webhooks named is being read: nobody is read twice.
     naming: tokio::sync::Mutex<()>,
     /// Held while options are being added to attributes.
@@ -230,6 +236,8 @@ impl Connection {
             recovered: std::sync::atomic::AtomicBool::new(false),
             put_off: hydrate::PutOff::default(),
             events: tokio::sync::Mutex::new(()),
+            telling: tokio::sync::Mutex::new(()),
+            tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),
             options: tokio::sync::Mutex::new(()),
             winding_down: std::sync::atomic::AtomicBool::new(false),

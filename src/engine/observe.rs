@@ -2,7 +2,7 @@
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
 use super::unreadable::{self, replaceable};
-use super::{Ready, Settings};
+use super::{Ready, Settings, carry};
 use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
     OptOutReason, SideName,
@@ -171,7 +171,8 @@ impl Source {
         }
         if let Some(link) = known.as_ref().and_then(|known| known.link) {
             let before = known.as_ref().map_or(&contact.consent, |known| &known.contact.consent);
-            let newly_out = new_opt_out(tx, link, before, &contact.consent)?;
+            let ours = carry::is_our_doing(tx, &contact.id, link, (before, &contact.consent), self.read_began)?;
+            let newly_out = new_opt_out(tx, link, &as_seen(before, &contact.consent, ours), &contact.consent)?;
             tx.mark_dirty(link, if newly_out { Dirty::Consent } else { self.dirty })?;
         }
         Ok(true)
@@ -270,6 +271,12 @@ impl Source {
             tx.mark_dirty(link.id, self.dirty)?;
         }
         let id = link.id;
+        if self.settings.tells_intercom && contact.consent.email_opted_out() {
+            match base_of(&link) {
+                Ok(base) => carry::carry_at_once(tx, &link, contact.id, base.consent, self.now)?,
+                Err(error) => unreadable::note(tx, error, self.now)?,
+            }
+        }
         let settled = remember_opt_out(tx, link, contact).and_then(|link| self.settle(tx, &link, contact));
         let settled = match settled {
             // What is shown is kept, even if what was agreed on cannot be read.
@@ -293,6 +300,12 @@ impl Source {
             flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(link.id)))?;
         settle_now(tx, link, (&base_of(link)?, &flights), link.answered, contact, &self.ready, self.now)
     }
+}
+
+/// What was known before, if the opt-out that shows is our own write: then it is no news.
+pub(super) fn as_seen(before: &Consent, now: &Consent, ours: bool) -> Consent {
+    let seen = if ours { now } else { before };
+    Consent { email_opt_outs: seen.email_opt_outs.clone(), ..before.clone() }
 }
 
 /// Whether this is a new opt-out in Intercom. Each member's counts when it is made: that another of the same address was
@@ -474,6 +487,7 @@ fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone, now: D
         return Ok(false);
     }
     tx.set_intercom_state(id, state, into)?;
+    tx.drop_carried(id)?;
     if state == ContactState::Missing {
         tx.set_gone_check(id, now + super::missing::INDEX_LAG)?;
     }

@@ -1,15 +1,15 @@
 //! One person's views, gathered from the store, and the plan for them.
 
-use super::Ready;
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
+use super::{Ready, carry};
 use crate::mapping::FieldRule;
 use crate::model::{
     BrevoContact, BrevoContactId, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId,
     SideName, Sides, Value,
 };
 use crate::reconcile::consent::ConsentBase;
-use crate::reconcile::person::{self, Base, Flights, Notice, PersonPlan, PersonViews, ResolvedList};
+use crate::reconcile::person::{self, Base, Flights, Member, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
 use crate::store::facts::Channel;
@@ -30,6 +30,8 @@ pub(super) struct Person {
     pub(super) external_id: Option<String>,
     pub(super) brevo: Option<BrevoContact>,
     pub(super) primary: IntercomContactId,
+    members: Vec<Member>,
+    tells: bool,
 }
 
 /// A plan, ready to be sent.
@@ -83,6 +85,10 @@ impl Draft {
         if !tx.is_unchanged(&person.link)? {
             // It is still marked: it is gathered again.
             return Ok(None);
+        }
+        // Whatever becomes of the rest.
+        if let Some(brevo) = &person.brevo {
+            carry::keep_steps(tx, person.link.id, brevo.id, &plan.tell, now)?;
         }
         if person.awaits_answer() {
             person.plan_ahead(plan, tx)
@@ -267,12 +273,6 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     let mut flights = flights_of(&link)?;
     // A row that lands late may lift a blocklisting: that is not the person's own opt-in.
     flights.may_loosen |= link.brevo_id.map_or(Ok(false), |contact| tx.may_land_late(contact))?;
-    let primary = primary.contact.id.clone();
-    let Some(contact) = rows.into_iter().map(|row| row.contact).find(|contact| contact.id == primary) else {
-        return Ok(None);
-    };
-    let mut record = contact.fields;
-    record.extend(added);
     let mut base = base_of(&link)?;
     if brevo.as_ref().is_none_or(|contact| !contact.consent.email_opted_out()) {
         // An opt-out that a webhook of Brevo's told of and that no read has undone: whoever comes (back) to that address
@@ -284,7 +284,18 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
             flights.may_loosen = true;
         }
     }
-    Ok(Some(Person { base, flights, record, consent, external_id: contact.external_id, brevo, primary, link }))
+    let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
+        || brevo.as_ref().is_some_and(|contact| contact.consent.email_opted_out())
+        || consent.email_opted_out();
+    let members = if said_no { carry::members_of(tx, link.brevo_id, live.iter().copied(), true)? } else { Vec::new() };
+    let primary = primary.contact.id.clone();
+    let Some(contact) = rows.into_iter().map(|row| row.contact).find(|contact| contact.id == primary) else {
+        return Ok(None);
+    };
+    let mut record = contact.fields;
+    record.extend(added);
+    let (external_id, tells) = (contact.external_id, ready.tells_intercom);
+    Ok(Some(Person { link, base, flights, record, consent, external_id, brevo, primary, members, tells }))
 }
 
 /// The fields whose trouble is not over with this plan.
@@ -301,6 +312,8 @@ impl Person {
             email: self.link.email.as_ref(),
             external_id: self.external_id.as_deref(),
             consent: &self.consent,
+            members: &self.members,
+            tells: self.tells,
             brevo: self.brevo.as_ref(),
             base: &self.base,
             flights: &self.flights,
@@ -730,7 +743,11 @@ impl Person {
             .collect();
         let consent = match (self.consent.email_opted_out(), plan.change.email_opted_out) {
             (true, _) if gone => "opted out in Intercom".to_owned(),
+            (_, true) if plan.opt_outs_in_intercom() > 0 => "opt-out is written, to Intercom too".to_owned(),
             (_, true) => "opt-out is written".to_owned(),
+            (_, false) if plan.opt_outs_in_intercom() > 0 => {
+                "opted out in Brevo: that is written to Intercom".to_owned()
+            }
             (true, false) => "opted out on both sides".to_owned(),
             (false, false) => "no opt-out in Intercom".to_owned(),
         };

@@ -33,6 +33,8 @@ pub struct Ready {
     pub uses_tags: bool,
     /// Whether any rule looks at companies.
     pub uses_companies: bool,
+    /// Whether opt-outs travel from Brevo to Intercom, too.
+    pub tells_intercom: bool,
     /// Attributes that do not exist yet (a dry run makes none).
     pub missing_attributes: Vec<String>,
     /// Lists that do not exist yet, by name.
@@ -156,9 +158,14 @@ impl Connection {
                 let rests = if rule.rests { " (rests)" } else { "" };
                 format!("{}={id}{rests}\n", rule.key)
             }))
+            .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
             .collect();
+        let tells = ready.tells_intercom;
         self.store
             .write(move |tx| {
+                if !tells {
+                    tx.hold_carried()?;
+                }
                 let before = tx.meta("mapping")?;
                 if before.as_deref() != Some(fingerprint.as_str()) {
                     tx.set_meta("mapping", &fingerprint)?;
@@ -269,6 +276,7 @@ impl Connection {
             first_start,
             uses_tags,
             uses_companies,
+            tells_intercom: settings.tells_intercom,
             missing_attributes,
             missing_lists,
             doubts: resolution.doubts,

@@ -43,6 +43,9 @@ pub struct Pushed {
     pub listed: u64,
     /// Rows sent by import.
     pub imported: u64,
+    /// Intercom contacts opted out there.
+    #[serde(default)]
+    pub opted_out: u64,
     /// Writes that failed for good or for now.
     pub failed: u64,
     /// Write requests sent.
@@ -56,6 +59,7 @@ impl std::ops::AddAssign for Pushed {
         self.updated += more.updated;
         self.listed += more.listed;
         self.imported += more.imported;
+        self.opted_out += more.opted_out;
         self.failed += more.failed;
         self.requests += more.requests;
     }
@@ -96,6 +100,8 @@ impl Connection {
     ) -> Result<Pushed, EngineError> {
         self.release_abandoned().await?;
         let (settings, _) = self.require_told()?;
+        // What was read may have to be told.
+        self.tell_bell.notify_one();
         let backlog = self.store.read(move |tx| tx.count_dirty(least)).await?;
         let bulk = backlog >= settings.import_threshold;
         let mut pushed = Pushed::default();
@@ -260,6 +266,7 @@ impl Connection {
             })
             .await?;
         buckets.end_filing(filing);
+        self.tell_bell.notify_one();
         Ok(settled)
     }
 

@@ -1,6 +1,6 @@
 //! What a connection is told to do, as far as the engine needs it.
 
-use crate::config::{Config, SyncSwitches, WithoutEmail};
+use crate::config::{Config, ConsentDirection, SyncSwitches, WithoutEmail};
 use crate::mapping::Mapping;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ pub struct Settings {
     pub events_max_age: Duration,
     /// From this many pending contacts on, they go by import.
     pub import_threshold: usize,
+    /// Opt-outs travel from Brevo to Intercom, too.
+    pub tells_intercom: bool,
     /// Our API key's name in Brevo: what webhooks say that it changed needs no read.
     pub brevo_key_name: Option<String>,
     /// Log one line for each notification.
@@ -31,6 +33,7 @@ impl Default for Settings {
             without_email: WithoutEmail::Skip,
             events_max_age: Duration::from_secs(24 * 60 * 60),
             import_threshold: 300,
+            tells_intercom: false,
             brevo_key_name: None,
             log_webhooks: false,
         }
@@ -47,6 +50,7 @@ impl Settings {
             without_email: config.contacts.without_email,
             events_max_age: config.events.max_age,
             import_threshold: config.limits.brevo.import_threshold,
+            tells_intercom: config.consent.direction == ConsentDirection::Both,
             brevo_key_name: config.brevo.api_key_name.clone(),
             log_webhooks: config.intercom.log_webhooks,
         }

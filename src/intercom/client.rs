@@ -1,7 +1,7 @@
 //! [`IntercomClient`]: how Intercom is called.
 
 use super::errors::{self, header};
-use super::{wire, write};
+use super::wire;
 use crate::doors::Doors;
 use crate::http::{Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, Transport, Window, lean};
 use crate::model::{
@@ -137,6 +137,10 @@ impl<'a> Ask<'a> {
     pub(super) fn get(path: &'a [&'a str], priority: Priority) -> Self {
         Self { method: Method::GET, path, query: &[], body: None, family: APP, priority, version: None }
     }
+
+    pub(super) fn write(method: Method, path: &'a [&'a str], body: Option<Json>, priority: Priority) -> Self {
+        Self { method, body, ..Self::get(path, priority) }
+    }
 }
 
 impl std::fmt::Debug for IntercomClient {
@@ -174,20 +178,20 @@ impl IntercomClient {
                 Ok(json) => return Ok(Parsed { json, server_time }),
                 // A body that was cut shows only here: the caller looks at its first byte, so as not to parse twice.
                 Err(_) if tries < CUT_TRIES => tracing::debug!(family, tries, "the answer was cut, will ask again"),
-                Err(error) => {
-                    let mut problem = SideError::new(
-                        SideName::Intercom,
-                        ErrorKind::Malformed,
-                        // serde_json's words may quote the body, so only the place is given.
-                        format!("an answer that is not whole JSON (line {}, column {})", error.line(), error.column()),
-                    );
-                    problem.status = Some(answer.status().as_u16());
-                    problem.request_id = header(answer.headers(), "x-request-id").map(str::to_owned);
-                    problem.attempts = tries;
-                    return Err(problem);
-                }
+                Err(error) => return Err(Box::new(SideError { attempts: tries, ..*cut(&answer, &error) })),
             }
         }
+    }
+
+    /// Sends a write. What is answered with success has been done, whatever the answer looks like: one that cannot be
+    /// read says so, and a read tells what stands there now.
+    pub(super) async fn send(&self, ask: Ask<'_>, effect: Effect) -> Result<Parsed, Box<SideError>> {
+        let call = Call { request: self.request(&ask)?, family: ask.family, priority: ask.priority, effect };
+        let answer = self.caller.call(call, &|answer| errors::classify(answer, true)).await?;
+        let server_time = crate::http::server_time(answer.headers());
+        self.hear(server_time);
+        let json = serde_json::from_slice(answer.body()).map_err(|error| cut(&answer, &error))?;
+        Ok(Parsed { json, server_time })
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<http::Request<Bytes>, Box<SideError>> {
@@ -286,6 +290,18 @@ impl IntercomClient {
     }
 }
 
+/// An answer that is not whole. serde_json's words may quote the body, so only the place is given.
+fn cut(answer: &http::Response<Bytes>, error: &serde_json::Error) -> Box<SideError> {
+    let mut problem = SideError::new(
+        SideName::Intercom,
+        ErrorKind::Malformed,
+        format!("an answer that is not whole JSON (line {}, column {})", error.line(), error.column()),
+    );
+    problem.status = Some(answer.status().as_u16());
+    problem.request_id = header(answer.headers(), "x-request-id").map(str::to_owned);
+    problem
+}
+
 fn merged(into: Option<String>) -> Fetched {
     Fetched::Gone(Gone::Merged { into: into.map(IntercomContactId::new) })
 }
@@ -376,8 +392,8 @@ impl Side for IntercomClient {
         Err(unreadable(&format!("more pages of {name} than a contact can have")))
     }
 
-    async fn write(&self, write: &Write, _priority: Priority) -> Result<Answer, Box<SideError>> {
-        Err(write::refuse(write))
+    async fn write(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>> {
+        self.write_one(write, priority).await
     }
 
     async fn events_held(&self, _: &[OutgoingEvent], _: Priority) -> Result<BTreeSet<String>, Box<SideError>> {

@@ -1,17 +1,212 @@
-//! What is changed at Intercom: nothing. It is only read; [`crate::model::ErrorKind::Unsupported`] says so before
-//! anything leaves.
+//! What is changed at Intercom: contacts, their tags, tags, attributes. One request each: no stable version of the API has
+//! a bulk write.
 
-use crate::model::{ErrorKind, SideError, SideName, Write};
+use super::client::{Ask, IntercomClient, unreadable, unsupported};
+use super::wire;
+use crate::http::Effect;
+use crate::model::{
+    Answer, AttributeKind, AttributeSpec, ErrorKind, IntercomChange, IntercomContactId, IntercomTagId,
+    NewIntercomContact, Number, Priority, SideError, SideName, Tag, Value, Write,
+};
+use http::Method;
+use serde_json::{Map, Value as Json, json};
 
-/// The answer to any write.
-pub(super) fn refuse(write: &Write) -> Box<SideError> {
-    let what = match write {
-        Write::CreateContact(_) => "creating a contact",
-        Write::UpdateContact(..) => "changing a contact",
-        Write::Import(_) => "importing contacts",
-        Write::AddToList(..) | Write::RemoveFromList(..) | Write::CreateList(_) => "changing lists",
-        Write::SendEvents(_) => "sending events",
-        Write::CreateAttribute(_) | Write::SetAttributeOptions(_) => "changing attributes",
+/// The paths that the API lets us write, besides address, external id, consent and custom attributes.
+const TEXTS: [&str; 3] = ["name", "phone", "avatar"];
+/// The same, for times.
+const TIMES: [&str; 2] = ["signed_up_at", "last_seen_at"];
+/// How a custom attribute's path begins.
+const CUSTOM: &str = "custom_attributes.";
+
+impl IntercomClient {
+    pub(super) async fn write_one(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>> {
+        match write {
+            Write::CreateIntercomContact(new) => self.create_contact(new, priority).await,
+            Write::UpdateIntercomContact(id, change) => self.update_contact(id, change, priority).await,
+            Write::TagContact(contact, tag) => self.tag_contact(contact, tag, priority).await,
+            Write::UntagContact(contact, tag) => self.untag_contact(contact, tag, priority).await,
+            Write::CreateTag(name) => self.create_tag(name, priority).await,
+            Write::CreateAttribute(spec) => self.create_attribute(spec, priority).await,
+            Write::CreateContact(_) | Write::UpdateContact(..) | Write::Import(_) => {
+                Err(unsupported("contacts of Brevo's"))
+            }
+            Write::AddToList(..) | Write::RemoveFromList(..) | Write::CreateList(_) => Err(unsupported("lists")),
+            Write::SendEvents(_) => Err(unsupported("events of Brevo's")),
+            Write::SetAttributeOptions(_) => Err(unsupported("options that are changed")),
+        }
+    }
+
+    async fn create_contact(&self, new: &NewIntercomContact, priority: Priority) -> Result<Answer, Box<SideError>> {
+        let mut body = body_of(&new.has)?;
+        body.insert("role".to_owned(), new.role.as_str().into());
+        let ask = Ask::write(Method::POST, &["contacts"], Some(body.into()), priority);
+        self.changed(ask, Effect::Creates).await
+    }
+
+    async fn update_contact(
+        &self,
+        id: &IntercomContactId,
+        change: &IntercomChange,
+        priority: Priority,
+    ) -> Result<Answer, Box<SideError>> {
+        if change.is_empty() {
+            return Ok(Answer::Done);
+        }
+        let path = ["contacts", id.as_str()];
+        self.changed(Ask::write(Method::PUT, &path, Some(body_of(change)?.into()), priority), Effect::Idempotent).await
+    }
+
+    /// Sends a write whose answer is the contact.
+    async fn changed(&self, ask: Ask<'_>, effect: Effect) -> Result<Answer, Box<SideError>> {
+        let parsed = self.send(ask, effect).await?;
+        let contact = wire::contact(parsed.json).map_err(|error| unreadable(&error))?;
+        Ok(Answer::IntercomContact(Box::new(contact), parsed.server_time))
+    }
+
+    async fn tag_contact(
+        &self,
+        contact: &IntercomContactId,
+        tag: &IntercomTagId,
+        priority: Priority,
+    ) -> Result<Answer, Box<SideError>> {
+        let path = ["contacts", contact.as_str(), "tags"];
+        let ask = Ask::write(Method::POST, &path, Some(json!({ "id": tag.as_str() })), priority);
+        self.send(ask, Effect::Idempotent).await?;
+        Ok(Answer::Done)
+    }
+
+    async fn untag_contact(
+        &self,
+        contact: &IntercomContactId,
+        tag: &IntercomTagId,
+        priority: Priority,
+    ) -> Result<Answer, Box<SideError>> {
+        let path = ["contacts", contact.as_str(), "tags", tag.as_str()];
+        self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Idempotent).await?;
+        Ok(Answer::Done)
+    }
+
+    /// A name that is there already, in any case, is answered with the tag that has it: asking again makes no second one.
+    async fn create_tag(&self, name: &str, priority: Priority) -> Result<Answer, Box<SideError>> {
+        let ask = Ask::write(Method::POST, &["tags"], Some(json!({ "name": name })), priority);
+        let mut parsed = self.send(ask, Effect::Idempotent).await?;
+        let name = parsed.json.get_mut("name").map(Json::take);
+        match (wire::id_of(parsed.json), name) {
+            (Some(id), Some(Json::String(name))) => Ok(Answer::TagCreated(Tag { id: IntercomTagId::new(id), name })),
+            _ => Err(unreadable(&"no id and name of the tag")),
+        }
+    }
+
+    async fn create_attribute(&self, spec: &AttributeSpec, priority: Priority) -> Result<Answer, Box<SideError>> {
+        let data_type = match &spec.kind {
+            AttributeKind::Text | AttributeKind::Category => "string",
+            AttributeKind::Float => "float",
+            AttributeKind::Boolean => "boolean",
+            AttributeKind::Date => "date",
+            AttributeKind::Other(kind) if kind == "integer" => "integer",
+            AttributeKind::MultipleChoice | AttributeKind::Other(_) => {
+                return Err(unsupported(&format!("attributes of the type {}", spec.kind.name())));
+            }
+        };
+        let name = spec.name.strip_prefix(CUSTOM).unwrap_or(&spec.name);
+        let mut body = json!({ "name": name, "model": "contact", "data_type": data_type });
+        if !spec.options.is_empty() {
+            let options: Vec<Json> = spec.options.iter().map(|option| json!({ "value": option })).collect();
+            body["options"] = options.into();
+        }
+        self.send(Ask::write(Method::POST, &["data_attributes"], Some(body), priority), Effect::Creates).await?;
+        Ok(Answer::Done)
+    }
+}
+
+/// A change as a request's body. An opt-out rides along; an opt-in is never sent.
+fn body_of(change: &IntercomChange) -> Result<Map<String, Json>, Box<SideError>> {
+    let (mut body, mut custom) = (Map::new(), Map::new());
+    for (path, value) in &change.fields {
+        let wired = wired(path, value.as_ref()).ok_or_else(|| {
+            let field = Some(path.clone());
+            SideError::new(SideName::Intercom, ErrorKind::Rejected { field }, "not a value that Intercom takes there")
+        })?;
+        match path.strip_prefix(CUSTOM) {
+            Some(name) => custom.insert(name.to_owned(), wired),
+            None => body.insert(path.clone(), wired),
+        };
+    }
+    if !custom.is_empty() {
+        body.insert("custom_attributes".to_owned(), custom.into());
+    }
+    if let Some(email) = &change.email {
+        body.insert("email".to_owned(), email.as_str().into());
+    }
+    if let Some(external_id) = &change.external_id {
+        body.insert("external_id".to_owned(), external_id.as_str().into());
+    }
+    if change.email_opted_out {
+        body.insert("unsubscribed_from_emails".to_owned(), true.into());
+    }
+    Ok(body)
+}
+
+/// A value as Intercom takes it at a path: times, and days as their midnight in UTC, in unix seconds. `None`: it takes no
+/// such thing there.
+fn wired(path: &str, value: Option<&Value>) -> Option<Json> {
+    let custom = path.strip_prefix(CUSTOM).is_some_and(|name| !name.is_empty());
+    let seconds = |value: &Value| match value {
+        Value::Instant(instant) => Some(instant.timestamp()),
+        Value::Date(day) => Some(day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp()),
+        _ => None,
     };
-    SideError::new(SideName::Intercom, ErrorKind::Unsupported, format!("Intercom is only read: {what} is not possible"))
+    match value {
+        None => (custom || TEXTS.contains(&path) || TIMES.contains(&path) || path == "owner_id").then_some(Json::Null),
+        Some(Value::Text(text)) if custom || TEXTS.contains(&path) => Some(text.as_str().into()),
+        Some(Value::Number(Number::Whole(owner))) if path == "owner_id" => Some((*owner).into()),
+        Some(value @ (Value::Instant(_) | Value::Date(_))) if custom || TIMES.contains(&path) => {
+            seconds(value).map(Json::from)
+        }
+        Some(value @ (Value::Number(_) | Value::Boolean(_))) if custom => Some(value.to_json()),
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_body_names_only_what_changes_and_never_says_that_somebody_may_be_mailed() {
+        assert_eq!(Json::from(body_of(&IntercomChange::opt_out()).unwrap()), json!({"unsubscribed_from_emails": true}));
+        let change = IntercomChange {
+            fields: BTreeMap::from([
+                ("name".to_owned(), Value::text("Ann Lee")),
+                ("phone".to_owned(), None),
+                ("signed_up_at".to_owned(), Some(Value::Instant("2026-01-02T03:04:05.600Z".parse().unwrap()))),
+                ("custom_attributes.plan".to_owned(), Value::text("pro")),
+                ("custom_attributes.born".to_owned(), Some(Value::Date("1970-01-02".parse().unwrap()))),
+                ("custom_attributes.vip".to_owned(), Some(Value::Boolean(false))),
+                ("custom_attributes.old".to_owned(), None),
+            ]),
+            ..IntercomChange::default()
+        };
+        let custom = json!({"plan": "pro", "born": 86400, "vip": false, "old": null});
+        let body =
+            json!({"name": "Ann Lee", "phone": null, "signed_up_at": 1_767_323_045, "custom_attributes": custom});
+        assert_eq!(Json::from(body_of(&change).unwrap()), body, "what is not said stays as it is");
+    }
+
+    #[test]
+    fn what_intercom_does_not_take_never_leaves() {
+        for (path, value) in [
+            ("location.city", Value::text("Paris")),
+            ("unsubscribed_from_emails", Some(Value::Boolean(false))),
+            ("unsubscribed_from_emails", None),
+            ("custom_attributes.", Value::text("x")),
+            ("custom_attributes.list", Value::list(["a".to_owned()])),
+            ("owner_id", Value::text("Ann")),
+        ] {
+            let change = IntercomChange { fields: BTreeMap::from([(path.to_owned(), value)]), ..Default::default() };
+            let error = body_of(&change).unwrap_err();
+            assert_eq!(error.kind, ErrorKind::Rejected { field: Some(path.to_owned()) });
+        }
+    }
 }

@@ -145,7 +145,8 @@ impl SideError {
             }
             ErrorKind::Auth(AuthProblem::MissingScope) => {
                 "The app lacks a permission: in Intercom's Developer Hub, your app, Configure, Authentication, allow it to read \
-                 users and companies, conversations, and tags; then copy the new token."
+                 users and companies, conversations, and tags, and, with consent.direction: both, to write users; then copy the \
+                 new token."
             }
             ErrorKind::Auth(AuthProblem::BlockedIp) => {
                 "Brevo does not know the address that this machine calls from: allow it in Brevo under Security, Authorised IPs."

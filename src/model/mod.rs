@@ -34,6 +34,6 @@ pub use side::{ContactKey, Side, SideName};
 pub use sides::Sides;
 pub use value::{Number, Value};
 pub use write::{
-    Answer, AttributeSpec, ContactChange, ImportBatch, ImportRow, ImportState, NewContact, OutgoingEvent, Priority,
-    Write,
+    Answer, AttributeSpec, ContactChange, ImportBatch, ImportRow, ImportState, IntercomChange, NewContact,
+    NewIntercomContact, OutgoingEvent, Priority, Write,
 };

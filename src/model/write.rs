@@ -1,7 +1,8 @@
 //! What is asked of a vendor to change, and what it answered.
 
 use super::{
-    Attribute, AttributeKind, BrevoContactId, BrevoListId, Email, Fields, IntercomContactId, ProcessId, Value, pack,
+    Attribute, AttributeKind, BrevoContactId, BrevoListId, Email, Fields, IntercomContact, IntercomContactId,
+    IntercomTagId, ProcessId, Role, Tag, Value, pack,
 };
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
@@ -131,6 +132,42 @@ pub struct AttributeSpec {
     pub options: Vec<String>,
 }
 
+/// What an Intercom contact is to have. What is not named is not touched.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct IntercomChange {
+    /// By path (`name`, `phone`, `avatar`, `owner_id`, `signed_up_at`, `last_seen_at`, `custom_attributes.*`): a value
+    /// sets, `None` clears.
+    pub fields: BTreeMap<String, Option<Value>>,
+    /// An address.
+    pub email: Option<Email>,
+    /// The customer's own id.
+    pub external_id: Option<String>,
+    /// `true` sends `unsubscribed_from_emails: true`; `false` omits the flag: there is no way to say that somebody may
+    /// be e-mailed again.
+    pub email_opted_out: bool,
+}
+
+impl IntercomChange {
+    /// Nothing but an opt-out of e-mail.
+    pub fn opt_out() -> Self {
+        Self { email_opted_out: true, ..Self::default() }
+    }
+
+    /// Changes nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A contact to make in Intercom. Intercom has no upsert: one that matches it is a conflict that names it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewIntercomContact {
+    /// A lead or a user.
+    pub role: Role,
+    /// What it is to have.
+    pub has: IntercomChange,
+}
+
 /// One request that changes something.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
@@ -146,12 +183,22 @@ pub enum Write {
     RemoveFromList(BrevoListId, Vec<BrevoContactId>),
     /// Send events.
     SendEvents(Vec<OutgoingEvent>),
-    /// Make an attribute.
+    /// Make an attribute of contacts.
     CreateAttribute(AttributeSpec),
     /// Give an attribute these options, all of them (category labels, multiple-choice options).
     SetAttributeOptions(Attribute),
     /// Make a list, in a folder of ours, which is made if missing.
     CreateList(String),
+    /// Make an Intercom contact.
+    CreateIntercomContact(NewIntercomContact),
+    /// Change an Intercom contact.
+    UpdateIntercomContact(IntercomContactId, IntercomChange),
+    /// Put a tag on an Intercom contact.
+    TagContact(IntercomContactId, IntercomTagId),
+    /// Take a tag off an Intercom contact.
+    UntagContact(IntercomContactId, IntercomTagId),
+    /// Make a tag in Intercom, or find the one that has this name in any case.
+    CreateTag(String),
 }
 
 /// What a vendor said to a write.
@@ -161,8 +208,10 @@ pub enum Answer {
     Done,
     /// A contact was made.
     ContactCreated(BrevoContactId),
-    /// An Intercom contact was made.
-    IntercomContactCreated(IntercomContactId),
+    /// An Intercom contact as it is after it was made or changed, and the vendor's clock when it said so.
+    IntercomContact(Box<IntercomContact>, Option<DateTime<Utc>>),
+    /// A tag of Intercom's was made, or found under its name.
+    TagCreated(Tag),
     /// An import was queued; the vendor's clock when it answered.
     ImportStarted(ProcessId, Option<DateTime<Utc>>),
     /// A list was made.

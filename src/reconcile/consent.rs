@@ -58,10 +58,87 @@ pub fn decide(views: ConsentViews) -> ConsentStep {
     ConsentStep { opt_out_in_brevo, base: ConsentBase { intercom_out, brevo_out }, diverges: intercom_out != brevo_out }
 }
 
+/// One Intercom contact of a person's address, as an opt-out in Brevo concerns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemberViews {
+    /// Intercom shows it opted out.
+    pub out: bool,
+    /// And that was a write of ours: it says nothing that Brevo does not know.
+    pub ours: bool,
+    /// The opt-out that stands in Brevo has reached this contact, or is on its way to it.
+    pub told: bool,
+}
+
+/// What an opt-out in Brevo leads to for one Intercom contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemberStep {
+    /// Nothing.
+    Nothing,
+    /// It is told: opted out in Intercom, before anything else.
+    Tell,
+    /// It knows: it is out already.
+    Known,
+    /// There is no opt-out in Brevo any more: the next one is another.
+    Forget,
+}
+
+/// Decides for one Intercom contact. An opt-out reaches each of them once: what a contact says after that, it says itself,
+/// and so does one whose opt-out in Brevo was taken back.
+///
+/// `brevo_out`: what holds of Brevo once the person's plan is carried out. `base`: what was accepted before it.
+pub fn tell(member: MemberViews, brevo_out: bool, base: Option<ConsentBase>) -> MemberStep {
+    if !brevo_out {
+        return if member.told { MemberStep::Forget } else { MemberStep::Nothing };
+    }
+    if member.told {
+        return MemberStep::Nothing;
+    }
+    // What is known of it may be older than the opt-out in Brevo: it may have opted in since, but before that.
+    let before_this = member.ours || base.is_some_and(|base| base.intercom_out && !base.brevo_out);
+    if member.out && !before_this { MemberStep::Known } else { MemberStep::Tell }
+}
+
+/// Whether the opt-out that Intercom shows is nothing but what we wrote there.
+pub fn only_ours(members: &[MemberViews]) -> bool {
+    let mut out = members.iter().filter(|member| member.out).peekable();
+    out.peek().is_some() && out.all(|member| member.ours)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn member(out: bool, told: bool) -> MemberViews {
+        MemberViews { out, ours: false, told }
+    }
+
+    #[test]
+    fn an_opt_out_in_brevo_reaches_each_member_once() {
+        let before = Some(ConsentBase { intercom_out: false, brevo_out: false });
+        assert_eq!(tell(member(false, false), true, before), MemberStep::Tell);
+        assert_eq!(tell(member(false, true), true, before), MemberStep::Nothing, "their own opt-in since");
+        assert_eq!(tell(member(false, false), true, None), MemberStep::Tell, "the stricter wins at the first link");
+        assert_eq!(tell(member(true, false), true, None), MemberStep::Known);
+        assert_eq!(tell(member(true, false), true, before), MemberStep::Known, "theirs is what made it");
+        assert_eq!(tell(member(false, true), false, before), MemberStep::Forget);
+        assert_eq!(tell(member(false, false), false, before), MemberStep::Nothing);
+    }
+
+    #[test]
+    fn an_opt_out_in_brevo_does_not_trust_an_old_look_at_intercom() {
+        let accepted = Some(ConsentBase { intercom_out: true, brevo_out: false });
+        assert_eq!(tell(member(true, false), true, accepted), MemberStep::Tell, "they may have opted in meanwhile");
+        let ours = MemberViews { ours: true, ..member(true, false) };
+        assert_eq!(tell(ours, true, Some(ConsentBase { intercom_out: false, brevo_out: false })), MemberStep::Tell);
+    }
+
+    #[test]
+    fn what_we_wrote_to_intercom_is_no_news_for_brevo() {
+        let ours = MemberViews { ours: true, ..member(true, true) };
+        assert!(only_ours(&[ours]) && only_ours(&[ours, member(false, true)]));
+        assert!(!only_ours(&[]) && !only_ours(&[member(false, false)]) && !only_ours(&[ours, member(true, true)]));
+    }
 
     fn views(intercom_out: bool, brevo_out: Option<bool>, base: Option<(bool, bool)>) -> ConsentViews {
         let base = base.map(|(intercom_out, brevo_out)| ConsentBase { intercom_out, brevo_out });
@@ -112,6 +189,23 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever the views: where Brevo says no, every member that was not told is told or knows, and then nothing more
+        /// is ever said, whatever it shows; where Brevo does not say no, nobody is told anything.
+        #[test]
+        fn each_is_told_once(out: bool, ours: bool, told: bool, shows: bool, brevo: bool, base: Option<(bool, bool)>) {
+            let base = base.map(|(intercom_out, brevo_out)| ConsentBase { intercom_out, brevo_out });
+            let step = tell(MemberViews { out, ours: ours && out, told }, brevo, base);
+            prop_assert_eq!(step == MemberStep::Tell || step == MemberStep::Known, brevo && !told);
+            prop_assert!(step != MemberStep::Known || out);
+            let told = match step {
+                MemberStep::Tell | MemberStep::Known => true,
+                MemberStep::Forget => false,
+                MemberStep::Nothing => told,
+            };
+            let again = tell(MemberViews { out: shows, ours: false, told }, brevo, base);
+            prop_assert_eq!(again, MemberStep::Nothing, "settled, whatever it shows next");
+        }
+
         /// Whatever the views: base after never says "may be e-mailed" about a contact that shows blocklisted.
         #[test]
         fn never_looser(i: bool, b: Option<bool>, base: Option<(bool, bool)>, ours: bool, old: bool) {

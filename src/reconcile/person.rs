@@ -5,7 +5,7 @@
 mod tests;
 
 use super::{
-    consent::{self, ConsentBase, ConsentViews},
+    consent::{self, ConsentBase, ConsentViews, MemberStep, MemberViews},
     fields::{self, Cells, Clear, Drift, FieldBase, FieldStep, FieldViews, Flow, InFlight, Wins},
     lists::{self, Follows, ListBase, ListStep, ListViews},
     newest::Span,
@@ -14,7 +14,8 @@ use crate::mapping::{
     Direction, FieldProblem, FieldRule, Mapping, Membership, OnClear, OnConflict, OnDrift, Projection,
 };
 use crate::model::{
-    BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, NewContact, SideName, Sides, Value, pack,
+    BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, IntercomContactId, NewContact, SideName, Sides,
+    Value, pack,
 };
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,10 @@ pub struct PersonViews<'a> {
     pub external_id: Option<&'a str>,
     /// The strictest of the group.
     pub consent: &'a Consent,
+    /// Each Intercom contact of the address, as far as consent is concerned.
+    pub members: &'a [Member],
+    /// Opt-outs travel from Brevo to Intercom, too.
+    pub tells: bool,
     /// What Brevo shows; `None`: no contact there yet.
     pub brevo: Option<&'a BrevoContact>,
     /// What both agreed on.
@@ -110,6 +115,15 @@ pub struct PersonViews<'a> {
     pub sweep: bool,
     /// What is known of Brevo may be from long before what is known of Intercom: no full read has just shown it.
     pub brevo_may_be_old: bool,
+}
+
+/// One Intercom contact of the person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Which.
+    pub id: IntercomContactId,
+    /// What is known of its consent.
+    pub views: MemberViews,
 }
 
 /// A list rule with its list found.
@@ -198,6 +212,8 @@ pub struct PersonPlan {
     pub causes: BTreeMap<String, &'static str>,
     /// An import cannot carry it: consent, `true` → `false`, clears, address or phone changes, leaving a list.
     pub alone: bool,
+    /// What an opt-out in Brevo leads to for Intercom's contacts; those for whom it is nothing are left out.
+    pub tell: Vec<(IntercomContactId, MemberStep)>,
 }
 
 impl PersonPlan {
@@ -206,10 +222,15 @@ impl PersonPlan {
         self.change.is_empty() && self.intercom.is_empty() && self.tags.is_empty()
     }
 
+    /// How many Intercom contacts are opted out there.
+    pub fn opt_outs_in_intercom(&self) -> usize {
+        self.tell.iter().filter(|(_, step)| *step == MemberStep::Tell).count()
+    }
+
     /// Only what this says about consent, for a contact that Brevo refuses to change otherwise: an opt-out waits for
     /// nothing else about the person.
     pub fn only_opt_out(self, before: &Base, watched: &Flights) -> Self {
-        let Self { change, base, mut causes, flights, .. } = self;
+        let Self { change, base, mut causes, flights, tell, .. } = self;
         causes.retain(|rule, _| rule == "consent");
         Self {
             change: ContactChange {
@@ -226,6 +247,7 @@ impl PersonPlan {
             notices: BTreeSet::new(),
             causes,
             alone: true,
+            tell,
         }
     }
 
@@ -263,6 +285,7 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
         notices: BTreeSet::new(),
         causes: BTreeMap::new(),
         alone: false,
+        tell: Vec::new(),
     };
     for rule in &mapping.rules {
         plan_field(&mut plan, views, rule);
@@ -529,8 +552,12 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
         && views.brevo.is_some_and(|contact| contact.email.as_ref() != views.base.email.as_ref());
     let may_be_our_doing = views.flights.may_loosen || address_moved;
     let brevo_out = views.brevo.map(|contact| contact.consent.email_opted_out() || views.flights.opted_out);
+    let members: Vec<MemberViews> = views.members.iter().map(|member| member.views).collect();
+    // What we wrote to Intercom ourselves is no opt-out that Brevo has to learn of. A contact that is made anew gets it all
+    // the same.
+    let intercom_out = views.consent.email_opted_out();
     let step = consent::decide(ConsentViews {
-        intercom_out: views.consent.email_opted_out(),
+        intercom_out: intercom_out && (brevo_out.is_none() || !consent::only_ours(&members)),
         brevo_out,
         base: views.base.consent,
         may_be_our_doing,
@@ -546,8 +573,16 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
     plan.flights.opted_out = plan.change.email_opted_out || views.flights.opted_out;
     plan.flights.may_loosen = renames || views.flights.may_loosen;
     plan.base.consent = Some(step.base);
-    if step.diverges {
-        let opted_out_in = if step.base.intercom_out { SideName::Intercom } else { SideName::Brevo };
+    for member in views.members.iter().filter(|_| views.brevo.is_some()) {
+        let step = consent::tell(member.views, step.base.brevo_out, views.base.consent);
+        if step == MemberStep::Forget || (views.tells && step != MemberStep::Nothing) {
+            plan.tell.push((member.id.clone(), step));
+        }
+    }
+    // Who is about to be told differs no more.
+    let intercom_out = intercom_out || plan.opt_outs_in_intercom() > 0;
+    if intercom_out != step.base.brevo_out {
+        let opted_out_in = if intercom_out { SideName::Intercom } else { SideName::Brevo };
         plan.notices.insert(Notice::ConsentDiverges { opted_out_in });
     }
     plan.base.email = match (&plan.change.email, views.brevo) {

@@ -161,7 +161,7 @@ pub struct Knobs {
     pub rate_limit: Option<u32>,
     /// Do not limit at all (benchmarks).
     pub unlimited: bool,
-    /// Faults for the coming requests, each with a part of the path that it waits for (`""`: any).
+    /// Faults for the coming requests, each with a part of `METHOD /path` that it waits for (`""`: any).
     pub faults: VecDeque<(String, Fault)>,
 }
 

@@ -37,6 +37,13 @@ pub struct Failure {
     pub dead: bool,
 }
 
+/// Opt-outs that are to reach Intercom, or may not have.
+const CARRIED_PENDING: &str =
+    "SELECT count(*) FROM carried WHERE due IS NOT NULL OR (until IS NOT NULL AND landed = 0)";
+
+/// The field under which an opt-out that Intercom refuses is listed.
+pub const OPT_OUT_IN_INTERCOM: &str = "unsubscribed_from_emails";
+
 /// Something that a vendor has just refused, or that we leave out.
 #[derive(Debug, Clone, Copy)]
 pub struct NewFailure<'a> {
@@ -148,6 +155,8 @@ pub struct Counts {
     pub brevo_contacts: u64,
     /// People in step: links with a Brevo contact and a base.
     pub contacts_synced: u64,
+    /// Opt-outs on their way to Intercom.
+    pub opt_outs_to_intercom: u64,
     /// Conversations read.
     pub conversations_synced: u64,
     /// Companies read.
@@ -266,12 +275,19 @@ impl Tx<'_> {
                (SELECT substr(subject, 7) FROM failures WHERE subject GLOB 'event *' AND (?1 IS NULL OR id = ?1))",
             [id],
         )?;
+        let opt_outs = self.0.execute(
+            "UPDATE carried SET due = 0, tries = 0 WHERE due IS NULL AND until IS NULL AND tries > 0 AND contact IN
+               (SELECT substr(subject, 9) FROM failures
+                WHERE subject GLOB 'contact *' AND field = ?2 AND (?1 IS NULL OR id = ?1))",
+            params![id, OPT_OUT_IN_INTERCOM],
+        )?;
         self.0.execute(
             "DELETE FROM failures WHERE (?1 IS NULL OR id = ?1) AND
-               (link IS NOT NULL OR EXISTS (SELECT 1 FROM outbox WHERE key = substr(subject, 7) AND subject GLOB 'event *'))",
-            [id],
+               (link IS NOT NULL OR field = ?2
+                OR EXISTS (SELECT 1 FROM outbox WHERE key = substr(subject, 7) AND subject GLOB 'event *'))",
+            params![id, OPT_OUT_IN_INTERCOM],
         )?;
-        Ok(links + events)
+        Ok(links + events + opt_outs)
     }
 
     /// Tells people something about a record, once.
@@ -442,6 +458,7 @@ impl Tx<'_> {
                    OR EXISTS (SELECT 1 FROM intercom_contacts WHERE wants_tags + wants_companies + wants_fetch > 0)
                    OR EXISTS (SELECT 1 FROM outbox WHERE state IN ('open', 'sending'))
                    OR EXISTS (SELECT 1 FROM inbox WHERE done_at IS NULL)
+                   OR EXISTS (SELECT 1 FROM carried WHERE due IS NOT NULL)
                    OR EXISTS (SELECT 1 FROM to_confirm)",
             )?
             .query_row([], |row| row.get(0))?)
@@ -467,7 +484,9 @@ impl Tx<'_> {
             companies_synced: one("SELECT count(*) FROM companies WHERE gone = 0")?,
             pending: one(
                 "SELECT count(*) FROM links WHERE dirty > 0 OR import IS NOT NULL OR (flights IS NOT NULL AND answered = 0)",
-            )? + self.count_outbox()?,
+            )? + self.count_outbox()?
+                + one(CARRIED_PENDING)?,
+            opt_outs_to_intercom: one(CARRIED_PENDING)?,
             verifying: one("SELECT count(*) FROM links WHERE flights IS NOT NULL AND answered = 0")?,
             to_confirm: self.count_to_ask_for()?,
             failed: one("SELECT count(*) FROM failures")?,

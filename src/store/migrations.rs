@@ -97,6 +97,23 @@ const STEPS: &[M<'_>] = &[M::up(
         PRIMARY KEY (contact, channel)
     ) WITHOUT ROWID;
 
+    -- What became of the opt-out of a Brevo contact at each Intercom contact of its person.
+    CREATE TABLE carried (
+        contact TEXT PRIMARY KEY,
+        link INTEGER NOT NULL,
+        brevo INTEGER NOT NULL,
+        told INTEGER NOT NULL,                     -- it reached the contact, is on its way, or is to be sent
+        due INTEGER,                               -- when it is to be sent; NULL: it is not
+        until INTEGER,                             -- our clock, ms: a write of ours may land until then
+        landed INTEGER NOT NULL,                   -- that write was answered, or its effect seen
+        verify INTEGER NOT NULL,                   -- a read that begins after `until` tells what stands there
+        ours INTEGER NOT NULL,                     -- that the contact is opted out in Intercom is our doing
+        tries INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX carried_link ON carried(link);
+    CREATE INDEX carried_due ON carried(due) WHERE due IS NOT NULL;
+    CREATE INDEX carried_verify ON carried(until) WHERE verify = 1;
+
     -- The same of Brevo. Its notices name an address, to which consent belongs, and never a contact.
     CREATE TABLE brevo_optouts (
         email TEXT PRIMARY KEY,

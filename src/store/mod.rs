@@ -16,6 +16,7 @@
 //! | `worker` | the thread on which the state is used |
 
 pub mod activity;
+pub mod carried;
 mod confirm;
 pub mod contacts;
 pub mod facts;

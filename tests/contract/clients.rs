@@ -10,8 +10,9 @@ use linkspan::doors::{Doors, NoCrash, SeededRng, SimulatedClock};
 use linkspan::http::InProcess;
 use linkspan::intercom::{IntercomClient, IntercomOptions};
 use linkspan::model::{
-    Answer, Attribute, AttributeKind, AttributeSpec, ContactChange, ContactKey, Cursor, Email, ImportBatch, ImportRow,
-    NewContact, OutgoingEvent, Priority, ReadRequest, Related, Resource, Scope, Side, Value, Write,
+    Answer, Attribute, AttributeKind, AttributeSpec, ContactChange, ContactKey, Cursor, Email, ErrorKind, ImportBatch,
+    ImportRow, IntercomChange, IntercomContactId, NewContact, NewIntercomContact, OutgoingEvent, Priority, ReadRequest,
+    Related, Resource, Role, Scope, Side, Value, Write,
 };
 use linkspan::sandbox::RequestLog;
 use linkspan::sandbox::{brevo as brevo_sandbox, intercom as intercom_sandbox};
@@ -250,7 +251,115 @@ async fn what_the_intercom_client_sends_fits_the_description() {
         let id = serde_json::from_value(serde_json::json!(id)).unwrap();
         client.fetch_company(&id, live).await.unwrap();
     }
-    assert_eq!(sandbox.log().writes().len(), 0, "Intercom is only read");
+    assert_eq!(sandbox.log().writes().len(), 0, "reading changes nothing");
 
     judged(&["intercom-2.11.yaml"], &sandbox.log(), INTERCOM, 60);
+}
+
+/// Where the description contradicts its own examples.
+static WRITTEN: &[Deviation] = &[
+    Deviation {
+        operation: "POST /data_attributes",
+        part: Part::Request,
+        pointer: "/options/0",
+        complaint: "is not of type \"string\"",
+        fact: "its own prose and examples have objects with a `value`",
+    },
+    Deviation {
+        operation: "POST /data_attributes",
+        part: Part::Request,
+        pointer: "/options/1",
+        complaint: "is not of type \"string\"",
+        fact: "the same",
+    },
+];
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_to_intercom_fits_the_description() {
+    let doors = doors();
+    let options = intercom_sandbox::IntercomOptions { seed: 7, clock: Arc::clone(&doors.clock), ..Default::default() };
+    let sandbox = intercom_sandbox::IntercomSandbox::new(options);
+    let options = IntercomOptions {
+        base_url: url::Url::parse("https://api.intercom.io/").unwrap(),
+        access_token: sandbox.access_token().to_owned().into(),
+        api_version: "2.11".to_owned(),
+        share: 0.9,
+        plan: None,
+    };
+    let client = IntercomClient::new(options, Arc::new(InProcess::new(sandbox.router())), doors);
+    let live = Priority::Live;
+
+    for (name, kind, options) in [
+        ("plan", AttributeKind::Text, vec![]),
+        ("custom_attributes.seats", AttributeKind::Float, vec![]),
+        ("vip", AttributeKind::Boolean, vec![]),
+        ("born", AttributeKind::Date, vec![]),
+        ("rank", AttributeKind::Category, vec!["silver".to_owned(), "gold".to_owned()]),
+        ("visits", AttributeKind::Other("integer".to_owned()), vec![]),
+    ] {
+        let spec = AttributeSpec { name: name.to_owned(), kind, options };
+        assert_eq!(client.write(&Write::CreateAttribute(spec), live).await.unwrap(), Answer::Done);
+    }
+    let many =
+        AttributeSpec { name: "many".to_owned(), kind: AttributeKind::MultipleChoice, options: vec!["a".to_owned()] };
+    assert_eq!(client.write(&Write::CreateAttribute(many), live).await.unwrap_err().kind, ErrorKind::Unsupported);
+
+    let ann = IntercomChange {
+        fields: BTreeMap::from([("name".to_owned(), Value::text("Ann"))]),
+        email: Some(Email::parse("ann@example.com").unwrap()),
+        ..IntercomChange::default()
+    };
+    let new = NewIntercomContact { role: Role::User, has: ann };
+    let made = client.write(&Write::CreateIntercomContact(new.clone()), live).await.unwrap();
+    let Answer::IntercomContact(contact, Some(_)) = made else { panic!("not told what was made") };
+    assert!(!contact.consent.email_opted_out() && contact.role == Role::User);
+    let again = client.write(&Write::CreateIntercomContact(new.clone()), live).await.unwrap_err();
+    let holder = Some(contact.id.to_string());
+    assert_eq!(again.kind, ErrorKind::Conflict { identifiers: vec![], holder: holder.clone(), archived: false });
+
+    let change = IntercomChange {
+        fields: BTreeMap::from([
+            ("name".to_owned(), Value::text("Ann Lee")),
+            ("phone".to_owned(), Value::text("+33612345678")),
+            ("owner_id".to_owned(), None),
+            ("signed_up_at".to_owned(), Some(Value::Instant("2026-01-02T03:04:05Z".parse().unwrap()))),
+            ("custom_attributes.plan".to_owned(), Value::text("pro")),
+            ("custom_attributes.vip".to_owned(), Some(Value::Boolean(false))),
+            ("custom_attributes.born".to_owned(), Some(Value::Date("1990-05-17".parse().unwrap()))),
+            ("custom_attributes.rank".to_owned(), None),
+        ]),
+        email: Some(Email::parse("ann.lee+x@example.com").unwrap()),
+        external_id: Some("u-77".to_owned()),
+        email_opted_out: true,
+    };
+    let changed = client.write(&Write::UpdateIntercomContact(contact.id.clone(), change), live).await.unwrap();
+    let Answer::IntercomContact(now, _) = changed else { panic!("not told what it is now") };
+    assert!(now.consent.email_opted_out() && now.external_id.as_deref() == Some("u-77"));
+    assert_eq!(now.fields.get("name"), Value::text("Ann Lee").as_ref());
+    // What is not said stays: nothing of ours lifts an opt-out.
+    let only_name = IntercomChange { fields: BTreeMap::from([("name".to_owned(), None)]), ..IntercomChange::default() };
+    let changed = client.write(&Write::UpdateIntercomContact(contact.id.clone(), only_name), live).await.unwrap();
+    assert!(matches!(changed, Answer::IntercomContact(now, _) if now.consent.email_opted_out()));
+    let lead = NewIntercomContact { role: Role::Lead, has: IntercomChange::opt_out() };
+    let lead = client.write(&Write::CreateIntercomContact(lead), live).await.unwrap();
+    assert!(matches!(lead, Answer::IntercomContact(lead, _) if lead.role == Role::Lead));
+
+    let Answer::TagCreated(tag) = client.write(&Write::CreateTag("Beta".to_owned()), live).await.unwrap() else {
+        panic!("no tag");
+    };
+    let same = client.write(&Write::CreateTag("beta".to_owned()), live).await.unwrap();
+    assert!(matches!(same, Answer::TagCreated(same) if same.id == tag.id), "names are compared in any case");
+    for _ in 0..2 {
+        client.write(&Write::TagContact(contact.id.clone(), tag.id.clone()), live).await.unwrap();
+    }
+    assert_eq!(sandbox.contact(contact.id.as_str()).unwrap()["tags"]["total_count"], 1);
+    client.write(&Write::UntagContact(contact.id.clone(), tag.id), live).await.unwrap();
+
+    let gone = IntercomContactId::new("ffffffffffffffffffffffff");
+    let gone = client.write(&Write::UpdateIntercomContact(gone, IntercomChange::opt_out()), live).await.unwrap_err();
+    assert_eq!(gone.kind, ErrorKind::NotFound);
+    assert_eq!(client.write(&Write::CreateList("x".to_owned()), live).await.unwrap_err().kind, ErrorKind::Unsupported);
+    assert!(client.write(&Write::UpdateIntercomContact(contact.id, IntercomChange::default()), live).await.is_ok());
+
+    judged(&["intercom-2.11.yaml"], &sandbox.log(), WRITTEN, 14);
 }

@@ -69,7 +69,7 @@ fn account(world: &World) -> Account {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the run is awaited; a task is what a crash can unwind")]
-async fn run_to_the_end(world: &mut World, crash: &Arc<CrashAt>) {
+pub async fn run_to_the_end(world: &mut World, crash: &Arc<CrashAt>) {
     let connection = world.connection.clone();
     let run = tokio::spawn(async move {
         connection.sync(&linkspan::engine::SyncOptions::default(), &linkspan::engine::Silent).await.map(drop)

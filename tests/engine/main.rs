@@ -9,6 +9,7 @@
 
 mod anew;
 mod confirm;
+mod consent;
 mod crashes;
 mod dry_runs;
 mod edits;

@@ -137,7 +137,7 @@ impl Model {
         (start, now): (i64, i64),
     ) -> (Vec<String>, Vec<String>) {
         let mut found = self.look(&Cause::Landing, intercom, brevo, now);
-        self.look_at_intercom(intercom, now);
+        self.look_at_intercom(intercom, false, now);
         let talks = Conversations::of(intercom, start);
         let mut end = End { model: self, rules, listed, talks: &talks, wrong: Vec::new(), counts: Vec::new() };
         let addresses: Vec<String> = end.model.holders.keys().cloned().collect();
@@ -368,6 +368,8 @@ impl End<'_> {
             let moved_in = card.said.is_some_and(|(_, out)| !out) && person.here_since > since;
             if card.now.email_blacklisted {
                 counts.push("outcome: out on both sides".to_owned());
+            } else if person.out_by_us {
+                counts.push("outcome: told by us, opted in in Brevo since".to_owned());
             } else if opted_in || moved_in {
                 counts.push("outcome: opted in in Brevo, out in Intercom".to_owned());
             } else if card.renamed_by_hand {

@@ -371,7 +371,7 @@ impl Network {
             let now = shared.now();
             shared.model().over_limit.push(now);
         }
-        if is_brevo {
+        if is_brevo || what.starts_with("PUT ") {
             let cause = Cause::Ours { left_at, what, body, status, faulty: fault.is_some() };
             shared.look(&cause);
         }

@@ -50,6 +50,10 @@ pub struct Person {
     pub acknowledged_out: bool,
     /// Who has ever had an address at the same time.
     pub shared_with: BTreeSet<String>,
+    /// That was our write.
+    pub out_by_us: bool,
+    /// When the person last took an opt-out back here.
+    pub in_at: Option<i64>,
     /// When it came to its present address.
     pub here_since: i64,
     /// When the engine was first told of that.
@@ -103,6 +107,10 @@ pub struct Card {
     pub said: Option<(i64, bool)>,
     pub out_at: i64,
     pub told_out: Option<i64>,
+    /// Since when a person's no stands here, as far as the engine could tell it from an earlier one.
+    pub no_since: Option<i64>,
+    /// The engine was shown the yes after the last no.
+    pub yes_shown: bool,
     /// When we first wrote it: from then on it is linked for sure.
     pub ours_since: Option<i64>,
     /// When the engine was first shown it under the address that it has.
@@ -276,6 +284,7 @@ impl Model {
             && let Some(id) = body["data"]["item"]["contact"]["id"].as_str()
             && let Some(person) = self.people.get_mut(id)
             && person.out
+            && !person.out_by_us
         {
             person.told_out.get_or_insert(now);
             person.acknowledged_out = true;
@@ -298,6 +307,7 @@ impl Model {
                 if shown["email"].as_str().map(normal) == card.now.email.as_deref().map(normal) {
                     card.told_here.get_or_insert(now);
                 }
+                card.yes_shown |= shown["emailBlacklisted"] == false && !card.now.email_blacklisted;
                 if shown["emailBlacklisted"] == true && card.now.email_blacklisted {
                     card.told_out.get_or_insert(now);
                 }
@@ -329,8 +339,12 @@ impl Model {
     /// Looks at both vendors and notes what changed, and through whom. `true`: a violation; else something to count.
     pub fn look(&mut self, cause: &Cause, intercom: &IntercomSandbox, brevo: &BrevoSandbox, now: i64) -> Found {
         let mut found = Found::new();
-        if matches!(cause, Cause::Hand(_)) {
-            self.look_at_intercom(intercom, now);
+        match cause {
+            Cause::Hand(_) => found.append(&mut self.look_at_intercom(intercom, false, now)),
+            Cause::Ours { what, .. } if what.starts_with("PUT /contacts/") => {
+                found.append(&mut self.look_at_intercom(intercom, true, now));
+            }
+            Cause::Ours { .. } | Cause::Landing => {}
         }
         let shown = brevo.contacts();
         let mut seen = BTreeSet::new();
@@ -363,7 +377,8 @@ impl Model {
         found
     }
 
-    pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, now: i64) {
+    pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, ours: bool, now: i64) -> Found {
+        let mut found = Found::new();
         let mut shared = Vec::new();
         for id in intercom.conversation_ids() {
             let Some(shown) = intercom.conversation(&id) else { continue };
@@ -419,6 +434,13 @@ impl Model {
                 person.out_at = now;
                 person.told_out = None;
                 person.acknowledged_out = false;
+                person.out_by_us = ours;
+            }
+            if !out && person.out {
+                (person.in_at, person.out_by_us) = (Some(now), false);
+                if ours {
+                    found.push((true, format!("P4: we re-subscribed {id} in Intercom")));
+                }
             }
             person.out = out;
         }
@@ -435,6 +457,7 @@ impl Model {
         for (one, other) in shared {
             self.people.entry(one).or_default().shared_with.insert(other);
         }
+        found
     }
 
     fn changed(card: &mut Card, contact: &Contact, cause: &Cause, import_left: i64, now: i64, found: &mut Found) {
@@ -468,6 +491,12 @@ impl Model {
             card.out_at = now;
             card.loosened = None;
             card.told_out = (!matches!(cause, Cause::Hand(_))).then_some(now);
+        }
+        if matches!(cause, Cause::Hand(Meaning::Consent)) && contact.email_blacklisted && !before.email_blacklisted {
+            if card.yes_shown {
+                card.no_since = Some(now);
+            }
+            card.yes_shown = false;
         }
         if let Cause::Hand(Meaning::Consent) = cause {
             card.said = Some((now, contact.email_blacklisted));
@@ -542,6 +571,8 @@ impl Model {
             said: by_hand.then_some((now, contact.email_blacklisted)),
             out_at: now,
             told_out: (!by_hand && contact.email_blacklisted).then_some(now),
+            no_since: (by_hand && contact.email_blacklisted).then_some(now),
+            yes_shown: !contact.email_blacklisted,
             ours_since: (!by_hand).then_some(now),
             told_here: (!by_hand).then_some(now),
             loosened: None,

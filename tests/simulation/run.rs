@@ -3,6 +3,7 @@
 use super::faults::{CrashDoor, Network, PowerCut, Shared};
 use super::model::Listed;
 use super::people::Edit;
+use super::told;
 use super::world::{Plan, Rates, Rules, Upset};
 use linkspan::brevo::{BrevoClient, BrevoOptions as BrevoClientOptions};
 use linkspan::config::Config;
@@ -432,6 +433,16 @@ impl<'a> Play<'a> {
         for what in counts {
             shared.count(what);
         }
+        if self.plan.setting.both {
+            let (wrong, counts) = shared.model().check_told(&listed);
+            for what in wrong {
+                shared.violate(what);
+            }
+            for what in counts {
+                shared.count(what);
+            }
+        }
+        let told = shared.intercom.log().write_count();
         let before = shared.brevo.log().write_count();
         for full in [false, true] {
             self.cycle(&connection, full).await;
@@ -445,10 +456,13 @@ impl<'a> Play<'a> {
                 .collect();
             shared.violate(format!("P3: a quiet cycle wrote {}", more.join(" | ")));
         }
+        let told_more = shared.intercom.log().write_count() - told;
+        if told_more > 0 {
+            shared.violate(format!("P3: a quiet cycle wrote {told_more} times to Intercom"));
+        }
         self.history(&connection).await;
-        let intercom_writes = shared.intercom.log().write_count();
-        if intercom_writes > 0 {
-            shared.violate(format!("{intercom_writes} writes to Intercom"));
+        for what in told::written(&shared.intercom, self.plan.setting.both) {
+            shared.violate(what);
         }
         let over = shared.model().over_limit.len();
         // A new process knows the pace only after its first answers.

@@ -9,6 +9,7 @@
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
 //! | `model` | what the checker knows: the vendors' true state, what people did, what the engine was told; what must hold always |
 //! | `ending`, `happenings` | what must hold in the end |
+//! | `told` | opt-outs that travel to Intercom |
 //! | `mutants` | bugs that are put in on purpose |
 //! | `story` | what happened, as a readable timeline with a hash |
 //! | `run` | plays a plan |
@@ -34,6 +35,7 @@ pub mod people;
 pub mod run;
 pub mod shrink;
 pub mod story;
+pub mod told;
 pub mod wide;
 pub mod world;
 

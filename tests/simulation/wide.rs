@@ -26,6 +26,8 @@ pub fn widen(plan: &mut Plan) {
     plan.rules.blue = dice.hits(0.3);
     plan.later.blue = plan.rules.blue;
     plan.setting.by_phone = dice.hits(0.3);
+    // By dice of its own: all else about these worlds stays as it was.
+    plan.setting.both = Dice::new(plan.seed, "consent").hits(0.3);
     plan.setting.page = dice.perhaps(0.4, |dice| *dice.pick(&[2, 3, 7]));
     for (_, upset) in &mut plan.upsets {
         if let Upset::CrashPoint(name, _, _) = upset

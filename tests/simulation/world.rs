@@ -278,7 +278,7 @@ pub enum Upset {
 }
 
 /// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven.
-pub const CRASH_POINTS: [&str; 9] = [
+pub const CRASH_POINTS: [&str; 11] = [
     "after_intent",
     "after_remote_write",
     "after_page",
@@ -288,6 +288,8 @@ pub const CRASH_POINTS: [&str; 9] = [
     "after_events_sent",
     "after_events_intent",
     "after_options_intent",
+    "after_opt_out_intent",
+    "after_opt_out_write",
 ];
 
 /// What the vendors and the daemon are set to.
@@ -312,6 +314,8 @@ pub struct Setting {
     pub webhooks_only: bool,
     /// `contacts.without_email: by_phone`.
     pub by_phone: bool,
+    /// `consent.direction: both`.
+    pub both: bool,
     /// Vendors that give so many records a page, whatever is asked for.
     pub page: Option<u64>,
 }
@@ -361,6 +365,7 @@ impl Plan {
             brevo_incremental: *dice.pick(&[120, 300, 900]),
             webhooks_only: dice.hits(0.15),
             by_phone: false,
+            both: false,
             page: None,
         };
         let mut before = Vec::new();
@@ -455,11 +460,14 @@ impl Plan {
                 yaml.push_str("      leads: Leads\n");
             }
         }
-        let Setting { incremental, full, brevo_incremental, import_threshold, webhooks_only, by_phone, .. } =
+        let Setting { incremental, full, brevo_incremental, import_threshold, webhooks_only, by_phone, both, .. } =
             &self.setting;
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
         let companies = if rules.reads_companies() { &full } else { "never" };
+        if *both {
+            yaml.push_str("consent:\n  direction: both\n");
+        }
         if *by_phone {
             yaml.push_str("contacts:\n  without_email: by_phone\n");
         }

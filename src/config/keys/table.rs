@@ -51,7 +51,7 @@ pub(super) static ROOT: &[Key] = &[
     key("schedule", Kind::Block(SCHEDULE), "When what is read."),
     key("limits", Kind::Block(LIMITS), "How much of each API's budget is used."),
     later("safety", "limits on harm come with writing in both directions"),
-    later("consent", "an opt-out found in Brevo stands there and is listed in this version"),
+    key("consent", Kind::Block(CONSENT), "Whom an opt-out reaches. Whatever is set here, no opt-out is ever lifted."),
     later("on_conflict", TWO_WAY),
     later("tie", TWO_WAY),
 ];
@@ -175,6 +175,16 @@ static CONTACTS: &[Key] = &[
     later("create", "missing contacts are always created in Brevo, and never in Intercom, in this version"),
     later("on_delete", LEFT_ALONE),
     later("archived", LEFT_ALONE),
+];
+
+static CONSENT: &[Key] = &[
+    or(
+        "direction",
+        Kind::Choice(&[works("intercom_to_brevo"), works("both"), works("bidirectional")]),
+        "intercom_to_brevo",
+        "Which way opt-outs of e-mail travel. With `both`, whoever is blocklisted in Brevo is unsubscribed in Intercom; the app needs the permission to write users then. Otherwise that is only listed, and Intercom is only read.",
+    ),
+    later("resubscribe", "an opt-in stays where it was given in this version"),
 ];
 
 static COMPANIES: &[Key] = &[

@@ -67,6 +67,8 @@ impl Both {
             email: None,
             external_id: None,
             consent: &consent,
+            members: &[],
+            tells: false,
             brevo: Some(&self.contact),
             base: &self.base,
             flights: &self.flights,

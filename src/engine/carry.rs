@@ -1,0 +1,409 @@
+//! Opt-outs that Brevo has and that travel to Intercom: `consent.direction: both`.
+//!
+//! They have a queue of their own, apart from the links' writes: they go to another vendor, whose troubles hold up nobody
+//! else, and each Intercom contact of an address is told once, and by itself. What is kept of that also tells our own
+//! write from a person's opt-out when a page or a notice shows it.
+
+use super::cycle::stops_everything;
+use super::push::Pushed;
+use super::unreadable::replaceable;
+use super::{BATCH, Connection, EngineError};
+use crate::model::{
+    Answer, BrevoContactId, Consent, ContactKey, ErrorKind, Fetched, IntercomChange, IntercomContactId, Observation,
+    Priority, SideError, SideName, Write,
+};
+use crate::reconcile::consent::{self, ConsentBase, MemberStep, MemberViews};
+use crate::reconcile::person::Member;
+use crate::store::carried::Carried;
+use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::links::{Dirty, LinkRow, LinkState};
+use crate::store::listings::{Change, NewFailure, OPT_OUT_IN_INTERCOM};
+use crate::store::{Result as Stored, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::StreamExt as _;
+use std::time::Duration;
+
+/// Opt-outs whose intents are recorded, sent and answered together.
+const CHUNK: usize = 24;
+/// Under way at once; the governor sets the pace.
+const AT_ONCE: usize = 8;
+/// Refusals after which one is given up until somebody asks.
+const MOST_TRIES: u32 = 3;
+/// When a token that may not write is tried again.
+const NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
+/// When a contact is tried again that Intercom did not find: a read by id tells what became of it.
+const NOT_FOUND: TimeDelta = TimeDelta::minutes(1);
+
+/// The Intercom contacts of a person, as far as consent is concerned. What was told is looked up only where it matters:
+/// where nobody has ever said no, there is nothing.
+pub(super) fn members_of<'a>(
+    tx: &Tx<'_>,
+    brevo: Option<BrevoContactId>,
+    live: impl Iterator<Item = &'a IntercomRow>,
+    said_no: bool,
+) -> Stored<Vec<Member>> {
+    let mut members = Vec::new();
+    for row in live {
+        let (id, out) = (row.contact.id.clone(), row.contact.consent.email_opted_out());
+        let known = if said_no || out { tx.carried(&id)? } else { None };
+        // What was told about another Brevo contact is another matter.
+        let known = known.filter(|known| Some(known.brevo) == brevo);
+        let (told, ours) = known.map_or((false, false), |known| (known.told, known.ours));
+        members.push(Member { id, views: MemberViews { out, ours, told } });
+    }
+    Ok(members)
+}
+
+/// Keeps what is to be told.
+pub(super) fn keep_steps(
+    tx: &Tx<'_>,
+    link: i64,
+    brevo: BrevoContactId,
+    steps: &[(IntercomContactId, MemberStep)],
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    for (contact, step) in steps {
+        let mut row = tx.carried(contact)?.unwrap_or_else(|| Carried::new(contact.clone(), link, brevo));
+        if row.brevo != brevo {
+            (row.told, row.ours) = (false, false);
+        }
+        (row.link, row.brevo) = (link, brevo);
+        match step {
+            MemberStep::Nothing => continue,
+            MemberStep::Tell => (row.told, row.due, row.tries) = (true, Some(now), 0),
+            MemberStep::Known => (row.told, row.due) = (true, None),
+            MemberStep::Forget => (row.told, row.due) = (false, None),
+        }
+        keep(tx, &row)?;
+    }
+    Ok(())
+}
+
+fn keep(tx: &Tx<'_>, row: &Carried) -> Stored<()> {
+    let matters = row.told || row.ours || row.due.is_some() || row.is_watched();
+    if matters { tx.put_carried(row) } else { tx.drop_carried(&row.contact) }
+}
+
+/// Brevo shows an opt-out: who has not been told is told, whatever else about the person has to wait.
+pub(super) fn carry_at_once(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    brevo: BrevoContactId,
+    base: Option<ConsentBase>,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    if link.state != LinkState::Active {
+        return Ok(());
+    }
+    let rows = tx.members(link.id)?;
+    let live = rows.iter().filter(|row| row.state == ContactState::Live);
+    let steps: Vec<_> = members_of(tx, Some(brevo), live, true)?
+        .into_iter()
+        .map(|member| (member.id, consent::tell(member.views, true, base)))
+        .collect();
+    keep_steps(tx, link.id, brevo, &steps, now)
+}
+
+/// A contact shows another consent than before. `true`: it is opted out, and that is our own write. Any other opt-out is a
+/// person's, and new to the others of the address.
+///
+/// `read_began`: our clock; a notice began before everything.
+pub(super) fn is_our_doing(
+    tx: &Tx<'_>,
+    contact: &IntercomContactId,
+    link: i64,
+    (before, now): (&Consent, &Consent),
+    read_began: DateTime<Utc>,
+) -> Stored<bool> {
+    let (was_out, is_out) = (before.email_opted_out(), now.email_opted_out());
+    if was_out == is_out {
+        return Ok(false);
+    }
+    let Some(mut row) = tx.carried(contact)? else {
+        if is_out {
+            tx.tell_anew(link, contact)?;
+        }
+        return Ok(false);
+    };
+    let watched = row.is_watched();
+    // After this nothing of ours can land any more.
+    let settles = row.until.is_some_and(|until| until <= read_began);
+    row.ours = is_out && watched;
+    if row.ours {
+        (row.landed, row.verify) = (true, false);
+    } else if is_out {
+        tx.tell_anew(link, contact)?;
+    } else if watched {
+        // Their own opt-in. Should a late write of ours land on it, a read tells that from an opt-out of theirs.
+        row.verify = true;
+    }
+    if settles && row.landed {
+        (row.until, row.verify) = (None, false);
+    }
+    keep(tx, &row)?;
+    Ok(row.ours)
+}
+
+/// A notice of an opt-out that is older than what is known of a contact that we opted out ourselves: it tells of that.
+pub(super) fn is_old_news(tx: &Tx<'_>, row: &IntercomRow, at: DateTime<Utc>) -> Stored<bool> {
+    Ok(row.contact.updated_at.timestamp() > at.timestamp()
+        && tx.carried(&row.contact.id)?.is_some_and(|carried| carried.told))
+}
+
+/// An Intercom contact in lists and history.
+fn subject(contact: &IntercomContactId) -> String {
+    format!("contact {contact}")
+}
+
+impl Connection {
+    /// Settles what is on its way to Intercom, and sends what is due.
+    pub(super) async fn tell_once(&self, priority: Priority) -> Result<Pushed, EngineError> {
+        self.verify_told(priority).await?;
+        self.tell_intercom(priority).await
+    }
+
+    /// How long until something is to be told, at most `most`.
+    pub(super) async fn until_told(&self, most: Duration) -> Result<Duration, EngineError> {
+        let next = self.store.read(|tx| tx.next_carried()).await?;
+        Ok(next.map_or(most, |at| (at - self.now()).to_std().unwrap_or_default().clamp(Duration::from_secs(1), most)))
+    }
+
+    /// Opts out in Intercom whoever has opted out in Brevo. That Intercom does not let us holds up nothing else: it is
+    /// listed, and tried again.
+    pub(super) async fn tell_intercom(&self, priority: Priority) -> Result<Pushed, EngineError> {
+        let mut told = Pushed::default();
+        if !self.settings().tells_intercom {
+            return Ok(told);
+        }
+        // Whoever is at it goes on until nothing is due.
+        let Ok(_telling) = self.telling.try_lock() else { return Ok(told) };
+        loop {
+            self.go_on()?;
+            if self.is_held(SideName::Intercom) {
+                return Ok(told);
+            }
+            let rows = self.put_opt_out_intents().await?;
+            if rows.is_empty() {
+                return Ok(told);
+            }
+            self.doors.crash.reach("after_opt_out_intent");
+            let began = self.now();
+            let mut answers = futures_util::stream::iter(rows.into_iter().map(|row| async move {
+                let write = Write::UpdateIntercomContact(row.contact.clone(), IntercomChange::opt_out());
+                let answer = self.intercom.write(&write, priority).await;
+                (row, answer)
+            }))
+            .buffer_unordered(AT_ONCE);
+            let mut done = Vec::new();
+            while let Some(answer) = answers.next().await {
+                done.push(answer);
+            }
+            drop(answers);
+            self.doors.crash.reach("after_opt_out_write");
+            let fatal = done.iter().find_map(|(_, answer)| match answer {
+                Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => Some(error.clone()),
+                _ => None,
+            });
+            told += self.record_told(done, began).await?;
+            if let Some(error) = fatal {
+                tracing::error!(
+                    "opt-outs cannot be written to Intercom: {}{}",
+                    error.for_log(),
+                    error.remedy().map(|remedy| format!(" → {remedy}")).unwrap_or_default()
+                );
+                let error = EngineError::Side(error);
+                if stops_everything(&error) {
+                    self.note_refusal(&error).await;
+                }
+                return Ok(told);
+            }
+        }
+    }
+
+    /// Intent before write. As they were before.
+    async fn put_opt_out_intents(&self) -> Result<Vec<Carried>, EngineError> {
+        let (now, until) = (self.now(), self.late_landing());
+        Ok(self
+            .store
+            .write(move |tx| {
+                let mut rows = Vec::new();
+                for row in tx.carried_due(now, CHUNK)? {
+                    let known = replaceable(tx, tx.intercom_contact(&row.contact))?.0;
+                    let there = known.is_none_or(|known| known.state == ContactState::Live);
+                    let current = tx
+                        .link(row.link)?
+                        .is_some_and(|link| link.state == LinkState::Active && link.brevo_id == Some(row.brevo));
+                    if !there || !current {
+                        // Whose contact it is by now, and what stands in Brevo for that one, is planned by itself.
+                        keep(tx, &Carried { due: None, told: false, ..row })?;
+                        continue;
+                    }
+                    let until = Some(until);
+                    tx.put_carried(&Carried { due: None, until, landed: false, verify: true, ..row.clone() })?;
+                    rows.push(row);
+                }
+                Ok(rows)
+            })
+            .await?)
+    }
+
+    async fn record_told(
+        &self,
+        done: Vec<(Carried, Result<Answer, Box<SideError>>)>,
+        began: DateTime<Utc>,
+    ) -> Result<Pushed, EngineError> {
+        let (now, until) = (self.now(), self.late_landing());
+        let source = self.source(0, false, began, Dirty::Live)?;
+        Ok(self
+            .store
+            .write(move |tx| {
+                let mut told = Pushed::default();
+                for (before, answer) in &done {
+                    told.requests += 1;
+                    let id = &before.contact;
+                    let Some(row) = tx.carried(id)? else { continue };
+                    let answer = match answer {
+                        Ok(answer) => answer,
+                        Err(error) => {
+                            told.failed += u64::from(not_told(tx, before, &row, error, now, until)?);
+                            continue;
+                        }
+                    };
+                    told.opted_out += 1;
+                    tx.put_carried(&Carried { until: Some(until), landed: true, verify: false, tries: 0, ..row })?;
+                    if let Answer::IntercomContact(contact, _) = answer
+                        && contact.id == *id
+                    {
+                        source.apply(tx, &Observation::IntercomContact(contact.clone()))?;
+                    }
+                    let out = |row: IntercomRow| row.contact.consent.email_opted_out();
+                    let shows_it = replaceable(tx, tx.intercom_contact(id))?.0.is_some_and(out);
+                    if let Some(row) = tx.carried(id)?.filter(|_| !shows_it) {
+                        tx.put_carried(&Carried { verify: true, ..row })?;
+                    }
+                    tx.clear_failure(&subject(id), OPT_OUT_IN_INTERCOM)?;
+                    tx.put_change(&Change {
+                        link: Some(before.link),
+                        at: now,
+                        what: format!("opt-out of contact {id} in Intercom"),
+                        fields: [("consent".to_owned(), "opted out in Brevo".to_owned())].into(),
+                        answer: "accepted".to_owned(),
+                        import: None,
+                    })?;
+                }
+                Ok(told)
+            })
+            .await?)
+    }
+
+    /// Reads what has become of writes without an answer, and of opt-ins on which a late write may have landed.
+    async fn verify_told(&self, priority: Priority) -> Result<(), EngineError> {
+        let Ok(_telling) = self.telling.try_lock() else { return Ok(()) };
+        let mut after = String::new();
+        loop {
+            let now = self.now();
+            let from = after.clone();
+            let rows = self.store.read(move |tx| tx.carried_to_verify(now, &from, BATCH)).await?;
+            let Some(last) = rows.last() else { return Ok(()) };
+            last.contact.as_str().clone_into(&mut after);
+            for row in rows {
+                self.go_on()?;
+                if self.is_held(SideName::Intercom) {
+                    return Ok(());
+                }
+                let read_began = self.now();
+                let found = match self.intercom.fetch(&ContactKey::Intercom(row.contact.clone()), priority).await {
+                    Ok(found) => found,
+                    // It is tried again; whoever reads Intercom tells what is wrong.
+                    Err(error) => {
+                        tracing::debug!("an opt-out in Intercom cannot be verified for now: {}", error.for_log());
+                        let again = self.now() + NOT_FOUND;
+                        self.store.write(move |tx| put_off(tx, &row.contact, again)).await?;
+                        return Ok(());
+                    }
+                };
+                let source = self.source(0, true, read_began, Dirty::Live)?;
+                self.store
+                    .write(move |tx| {
+                        match &found {
+                            Fetched::Found(observation, _) => source.apply(tx, observation)?,
+                            Fetched::Gone(how) => {
+                                let gone = Observation::IntercomContactGone(row.contact.clone(), how.clone());
+                                source.apply(tx, &gone)?
+                            }
+                        };
+                        settle(tx, &row.contact, source.now)
+                    })
+                    .await?;
+            }
+        }
+    }
+}
+
+fn put_off(tx: &Tx<'_>, contact: &IntercomContactId, until: DateTime<Utc>) -> Stored<()> {
+    match tx.carried(contact)? {
+        Some(row) => tx.put_carried(&Carried { until: Some(until), ..row }),
+        None => Ok(()),
+    }
+}
+
+/// A read that began late enough has shown the contact.
+fn settle(tx: &Tx<'_>, contact: &IntercomContactId, now: DateTime<Utc>) -> Stored<()> {
+    let Some(row) = tx.carried(contact)?.filter(Carried::is_watched) else { return Ok(()) };
+    let known = replaceable(tx, tx.intercom_contact(contact))?.0;
+    let Some(known) = known.filter(|known| known.state == ContactState::Live) else { return tx.drop_carried(contact) };
+    let out = known.contact.consent.email_opted_out();
+    // Nothing has landed, and nothing can any more: it is sent again.
+    let due = (row.told && !out && !row.landed).then_some(now);
+    keep(tx, &Carried { due, until: None, verify: false, ..row })
+}
+
+/// Intercom did not take it. `true`: that is a failure of its own, and listed.
+fn not_told(
+    tx: &Tx<'_>,
+    before: &Carried,
+    row: &Carried,
+    error: &SideError,
+    now: DateTime<Utc>,
+    until: DateTime<Utc>,
+) -> Stored<bool> {
+    let (id, tries) = (&before.contact, before.tries + 1);
+    // What was being watched before is watched as it was; that it has become another's, or nobody's, meanwhile stands.
+    let again = |due: Option<DateTime<Utc>>, tries: u32| {
+        let Carried { until, landed, verify, .. } = *before;
+        keep(tx, &Carried { due: due.filter(|_| row.told), until, landed, verify, tries, ..row.clone() })
+    };
+    let list = |dead: bool| {
+        let subject = subject(id);
+        tx.put_failure(&NewFailure { dead, ..NewFailure::refused(None, &subject, OPT_OUT_IN_INTERCOM, error) }, now)
+    };
+    match &error.kind {
+        // It may have landed, or still may.
+        ErrorKind::Ambiguous | ErrorKind::Malformed => {
+            tx.put_carried(&Carried { until: Some(until), ..row.clone() })?;
+            Ok(false)
+        }
+        ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {
+            let wait = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok());
+            again(Some(now + wait.unwrap_or(TimeDelta::seconds(30))), before.tries)?;
+            Ok(false)
+        }
+        ErrorKind::Auth(_) => {
+            again(Some(now + NOT_LET_IN), before.tries)?;
+            list(false)?;
+            Ok(true)
+        }
+        ErrorKind::NotFound | ErrorKind::Merged { .. } if tries < MOST_TRIES => {
+            // Deleted, archived or merged: a read by id decides, and whoever takes its place is told.
+            tx.want_contact(id)?;
+            again(Some(now + NOT_FOUND), tries)?;
+            Ok(false)
+        }
+        _ => {
+            let dead = tries >= MOST_TRIES;
+            again((!dead).then(|| now + TimeDelta::seconds(5 << tries.min(6))), tries)?;
+            list(dead)?;
+            Ok(true)
+        }
+    }
+}
