@@ -4,8 +4,9 @@
 //! else, and each Intercom contact of an address is told once, and by itself. What is kept of that also tells our own
 //! write from a person's opt-out when a page or a notice shows it.
 
+use super::answers::MOST_TRIES;
 use super::cycle::stops_everything;
-use super::push::Pushed;
+use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::unreadable::replaceable;
 use super::{BATCH, Connection, EngineError};
 use crate::model::{
@@ -23,31 +24,22 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use std::time::Duration;
 
-/// Opt-outs whose intents are recorded, sent and answered together.
-const CHUNK: usize = 24;
-/// Under way at once; the governor sets the pace.
-const AT_ONCE: usize = 8;
-/// Refusals after which one is given up until somebody asks.
-const MOST_TRIES: u32 = 3;
 /// When a token that may not write is tried again.
 const NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
 /// When a contact is tried again that Intercom did not find: a read by id tells what became of it.
 const NOT_FOUND: TimeDelta = TimeDelta::minutes(1);
 
-/// The Intercom contacts of a person, as far as consent is concerned. What was told is looked up only where it matters:
-/// where nobody has ever said no, there is nothing.
+/// The Intercom contacts of a person, as far as consent is concerned, and what they were told.
 pub(super) fn members_of<'a>(
     tx: &Tx<'_>,
     brevo: Option<BrevoContactId>,
     live: impl Iterator<Item = &'a IntercomRow>,
-    said_no: bool,
 ) -> Stored<Vec<Member>> {
     let mut members = Vec::new();
     for row in live {
         let (id, out) = (row.contact.id.clone(), row.contact.consent.email_opted_out());
-        let known = if said_no || out { tx.carried(&id)? } else { None };
         // What was told about another Brevo contact is another matter.
-        let known = known.filter(|known| Some(known.brevo) == brevo);
+        let known = tx.carried(&id)?.filter(|known| Some(known.brevo) == brevo);
         let (told, ours) = known.map_or((false, false), |known| (known.told, known.ours));
         members.push(Member { id, views: MemberViews { out, ours, told } });
     }
@@ -97,7 +89,7 @@ pub(super) fn carry_at_once(
     }
     let rows = tx.members(link.id)?;
     let live = rows.iter().filter(|row| row.state == ContactState::Live);
-    let steps: Vec<_> = members_of(tx, Some(brevo), live, true)?
+    let steps: Vec<_> = members_of(tx, Some(brevo), live)?
         .into_iter()
         .map(|member| (member.id, consent::tell(member.views, true, base)))
         .collect();
@@ -206,12 +198,9 @@ impl Connection {
             });
             told += self.record_told(done, began).await?;
             if let Some(error) = fatal {
-                tracing::error!(
-                    "opt-outs cannot be written to Intercom: {}{}",
-                    error.for_log(),
-                    error.remedy().map(|remedy| format!(" → {remedy}")).unwrap_or_default()
-                );
                 let error = EngineError::Side(error);
+                let help = error.arrow_to_remedy();
+                tracing::error!("opt-outs cannot be written to Intercom: {}{help}", error.for_log());
                 if stops_everything(&error) {
                     self.note_refusal(&error).await;
                 }

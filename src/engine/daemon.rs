@@ -10,6 +10,7 @@ use crate::store::progress::JobTimes;
 use chrono::TimeDelta;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
 /// How long webhooks for one person are gathered before they are acted on.
@@ -199,11 +200,8 @@ impl Daemon {
                     AFTER_FAILURE
                 }
             };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                () = rung => tokio::time::sleep(DEBOUNCE).await,
-                () = tokio::time::sleep(pause) => {}
+            if !rest(stop, rung, pause).await {
+                return Ok(());
             }
         }
     }
@@ -226,11 +224,8 @@ impl Daemon {
                     AFTER_FAILURE
                 }
             };
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => return Ok(()),
-                () = rung => tokio::time::sleep(DEBOUNCE).await,
-                () = tokio::time::sleep(pause) => {}
+            if !rest(stop, rung, pause).await {
+                return Ok(());
             }
         }
     }
@@ -564,6 +559,17 @@ fn held_back(connection: &Connection, side: SideName) -> (EngineError, Duration)
     let left = connection.side(side).held_back().unwrap_or_default();
     let words = format!("it lets us ask nothing for {} s; the read goes on then", left.as_secs());
     (SideError::new(side, ErrorKind::Throttled, words).into(), left)
+}
+
+/// Waits until there may be something to do. `false`: we are to stop.
+async fn rest(stop: &CancellationToken, rung: Notified<'_>, longest: Duration) -> bool {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => return false,
+        () = rung => tokio::time::sleep(DEBOUNCE).await,
+        () = tokio::time::sleep(longest) => {}
+    }
+    true
 }
 
 fn report(what: &str, error: &EngineError) {

@@ -3,6 +3,7 @@
 use super::hydrate::Reads;
 use super::inbox::unless_refused;
 use super::observe::{Source, base_of, brevo_opt_out_counts, pack_base};
+use super::pull::short;
 use super::unreadable::replaceable;
 use super::{Connection, EngineError};
 use crate::brevo::webhook::{self, Delivery, Event, Hint};
@@ -12,6 +13,7 @@ use crate::store::links::Dirty;
 use crate::store::queues::InboxRow;
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
+use sha2::{Digest as _, Sha256};
 
 /// People read in one go.
 const BATCH: usize = 100;
@@ -96,16 +98,9 @@ impl Connection {
 fn put_off_name(name: &BrevoName) -> String {
     match name {
         // For the log at debug level: no address.
-        BrevoName::Email(email) => format!("Brevo address {:x}", crc32(email.as_str().as_bytes())),
+        BrevoName::Email(email) => format!("Brevo address {}", short(Sha256::new_with_prefix(email.as_str()))),
         BrevoName::Id(id) => format!("Brevo contact {id}"),
     }
-}
-
-/// A short name for an address that tells nobody which it is.
-fn crc32(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg()))
-    })
 }
 
 /// The contacts that we know under a name: those that show it, and the one of the person whose address it is.

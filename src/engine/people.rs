@@ -287,7 +287,8 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
         || brevo.as_ref().is_some_and(|contact| contact.consent.email_opted_out())
         || consent.email_opted_out();
-    let members = if said_no { carry::members_of(tx, link.brevo_id, live.iter().copied(), true)? } else { Vec::new() };
+    // Where nobody has ever said no, nobody was told.
+    let members = if said_no { carry::members_of(tx, link.brevo_id, live.iter().copied())? } else { Vec::new() };
     let primary = primary.contact.id.clone();
     let Some(contact) = rows.into_iter().map(|row| row.contact).find(|contact| contact.id == primary) else {
         return Ok(None);

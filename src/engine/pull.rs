@@ -367,6 +367,11 @@ fn fingerprint(observations: &[Observation]) -> String {
         hash.update(id);
         hash.update("\n");
     }
+    short(hash)
+}
+
+/// Sixteen digits that stand for what was hashed.
+pub(super) fn short(hash: Sha256) -> String {
     hash.finalize().iter().take(8).fold(String::new(), |mut text, byte| {
         text.push(char::from_digit(u32::from(byte >> 4), 16).unwrap_or('0'));
         text.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or('0'));

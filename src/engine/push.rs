@@ -24,9 +24,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// Single writes whose intents are recorded, sent and answered together.
-const CHUNK: usize = 24;
+pub(super) const CHUNK: usize = 24;
 /// Single writes under way at once; the governor sets the pace.
-const AT_ONCE: usize = 8;
+pub(super) const AT_ONCE: usize = 8;
 /// Brevo's limit for adding to and removing from a list.
 const LIST_CALL: usize = 150;
 

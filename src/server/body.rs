@@ -1,19 +1,29 @@
-//! Request bodies within bounds of size and memory. Time is bounded by the caller.
+//! Request bodies within bounds of size, memory and time.
 
+use super::Shared;
+use super::refused::announced;
 use axum::body::Body;
+use axum::http::HeaderMap;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// How long a body may take. Together with [`super::refused::KEEPING`] it stays below Intercom's 5 s; for how long Brevo
+/// waits is not written anywhere.
+const ARRIVING: Duration = Duration::from_millis(2_500);
 
 /// Why a body was not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unread {
     /// Longer than any notification.
     TooLong,
-    /// There is no memory left for it now.
+    /// There is no memory left for it now, or too many are in work.
     NoRoom,
     /// The sender broke off.
     Broken,
+    /// It did not arrive in time.
+    Late,
 }
 
 /// A whole body, and the memory that it was allowed.
@@ -22,9 +32,28 @@ pub(super) struct Held<'a> {
     _room: Option<SemaphorePermit<'a>>,
 }
 
+impl Shared {
+    /// A whole body that has arrived in time, and its place among those that are in work.
+    pub(super) async fn arrived(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+        longest: usize,
+    ) -> Result<(SemaphorePermit<'_>, Held<'_>), Unread> {
+        if announced(headers).is_some_and(|length| length > longest as u64) {
+            discard(body).await;
+            return Err(Unread::TooLong);
+        }
+        let place = self.in_work.try_acquire().map_err(|_| Unread::NoRoom)?;
+        let held =
+            tokio::time::timeout(ARRIVING, read(body, longest, &self.memory)).await.map_err(|_| Unread::Late)??;
+        Ok((place, held))
+    }
+}
+
 /// Reads a body of at most `longest` bytes, as long as `memory` has room for it. What it holds is asked for as it comes,
 /// so a sender who announces much and sends nothing takes nothing.
-pub(super) async fn read(mut body: Body, longest: usize, memory: &Semaphore) -> Result<Held<'_>, Unread> {
+async fn read(mut body: Body, longest: usize, memory: &Semaphore) -> Result<Held<'_>, Unread> {
     let mut bytes = BytesMut::new();
     let mut room: Option<SemaphorePermit<'_>> = None;
     while let Some(frame) = body.frame().await {

@@ -7,7 +7,7 @@
 use super::Shared;
 use super::body::{self, Unread};
 use super::complaints::Reason;
-use super::refused::{KEEPING, Refused, announced, redacted};
+use super::refused::{Refused, kept, redacted};
 use crate::brevo::webhook::Delivery;
 use crate::engine::BREVO_LONGEST_BODY;
 use crate::model::SideName;
@@ -16,10 +16,6 @@ use axum::extract::State;
 use axum::http::{Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long the body may take: for how long Brevo waits is not written anywhere.
-const ARRIVING: Duration = Duration::from_millis(2_500);
 
 pub(super) async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
     match shared.receive_brevo(request).await {
@@ -37,27 +33,19 @@ impl Shared {
             let why = format!("the header {} does not carry the configured secret", auth.header());
             return Err(Refused::new(Reason::Signature, StatusCode::UNAUTHORIZED, why));
         }
-        let too_long = || {
-            let why = format!("the body is longer than {BREVO_LONGEST_BODY} bytes");
-            Refused::new(Reason::TooLong, StatusCode::PAYLOAD_TOO_LARGE, why).of("none", None)
-        };
-        if announced(&parts.headers).is_some_and(|length| length > BREVO_LONGEST_BODY as u64) {
-            body::discard(body).await;
-            return Err(too_long());
-        }
-        let crowded = || Refused::later(Reason::Crowded, "too many webhooks at once").of("none", None);
-        let _place = self.in_work.try_acquire().map_err(|_| crowded())?;
-        let held = match tokio::time::timeout(ARRIVING, body::read(body, BREVO_LONGEST_BODY, &self.memory)).await {
-            Ok(Ok(held)) => held,
-            Ok(Err(Unread::TooLong)) => return Err(too_long()),
-            Ok(Err(Unread::NoRoom)) => return Err(crowded()),
-            Ok(Err(Unread::Broken)) => {
-                return Err(Refused::later(Reason::Incomplete, "the body did not arrive whole").of("none", None));
-            }
-            Err(_) => {
-                return Err(Refused::later(Reason::Incomplete, "the body did not arrive in time").of("none", None));
-            }
-        };
+        let arrived = self.arrived(&parts.headers, body, BREVO_LONGEST_BODY).await;
+        let (_place, held) = arrived.map_err(|unread| {
+            let refused = match unread {
+                Unread::TooLong => {
+                    let why = format!("the body is longer than {BREVO_LONGEST_BODY} bytes");
+                    Refused::new(Reason::TooLong, StatusCode::PAYLOAD_TOO_LARGE, why)
+                }
+                Unread::NoRoom => Refused::later(Reason::Crowded, "too many webhooks at once"),
+                Unread::Broken => Refused::later(Reason::Incomplete, "the body did not arrive whole"),
+                Unread::Late => Refused::later(Reason::Incomplete, "the body did not arrive in time"),
+            };
+            refused.of("none", None)
+        })?;
         let delivery = Delivery::parse(&held.bytes).map_err(|error| {
             let why = format!("the body is no webhook: {error}");
             Refused::new(Reason::Unreadable, StatusCode::BAD_REQUEST, why).of("none", None)
@@ -67,13 +55,9 @@ impl Shared {
             tracing::trace!(topic, events = delivery.hints.len(), body = %redacted(&held.bytes), "webhook received");
         }
         drop(delivery);
-        let kept = self.connection.receive_from_brevo(topic, held.bytes.clone());
-        match tokio::time::timeout(KEEPING, kept).await {
-            // What became of it is logged when it is acted on.
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Refused::later(Reason::NotKept, error.to_string()).of(topic, None)),
-            // Should it be kept after all, it is acted on twice, which reads somebody once more.
-            Err(_) => Err(Refused::later(Reason::NotKept, "the state did not answer in time").of(topic, None)),
-        }
+        // What becomes of it is logged when it is acted on. Should it be kept though we were told too late, it is acted
+        // on twice, which reads somebody once more.
+        let keeping = self.connection.receive_from_brevo(topic, held.bytes.clone());
+        kept(keeping).await.map_err(|refused| refused.of(topic, None))
     }
 }

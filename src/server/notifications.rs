@@ -7,7 +7,7 @@
 use super::Shared;
 use super::body::{self, Unread};
 use super::complaints::Reason;
-use super::refused::{KEEPING, Refused, announced, redacted};
+use super::refused::{Refused, kept, redacted};
 use crate::engine::{LONGEST_BODY, Received};
 use crate::intercom::webhook::{Notification, verify};
 use crate::model::SideName;
@@ -16,10 +16,6 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use std::sync::Arc;
-use std::time::Duration;
-
-/// How long the body may take. Together with [`KEEPING`] it stays below Intercom's 5 s.
-const ARRIVING: Duration = Duration::from_millis(2_500);
 
 pub(super) async fn receive(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
     match shared.receive(request).await {
@@ -35,29 +31,20 @@ impl Shared {
             body::discard(body).await;
             return Err(Refused::new(Reason::Signature, StatusCode::UNAUTHORIZED, "X-Hub-Signature is missing"));
         };
-        let too_long = || {
-            let why = format!("the body is longer than {LONGEST_BODY} bytes");
-            Refused::new(Reason::TooLong, StatusCode::PAYLOAD_TOO_LARGE, why)
-        };
-        if announced(&parts.headers).is_some_and(|length| length > LONGEST_BODY as u64) {
-            body::discard(body).await;
-            return Err(too_long());
-        }
-        let crowded = || Refused::later(Reason::Crowded, "too many notifications at once");
-        let _place = self.in_work.try_acquire().map_err(|_| crowded())?;
-        let held = match tokio::time::timeout(ARRIVING, body::read(body, LONGEST_BODY, &self.memory)).await {
-            Ok(Ok(held)) => held,
-            Ok(Err(Unread::TooLong)) => return Err(too_long()),
-            Ok(Err(Unread::NoRoom)) => return Err(crowded()),
-            Ok(Err(Unread::Broken)) => {
-                let why = "the body did not arrive whole";
-                return Err(Refused::new(Reason::Incomplete, StatusCode::BAD_REQUEST, why));
+        let arrived = self.arrived(&parts.headers, body, LONGEST_BODY).await;
+        let (_place, held) = arrived.map_err(|unread| match unread {
+            Unread::TooLong => {
+                let why = format!("the body is longer than {LONGEST_BODY} bytes");
+                Refused::new(Reason::TooLong, StatusCode::PAYLOAD_TOO_LARGE, why)
             }
-            Err(_) => {
-                let why = "the body did not arrive in time";
-                return Err(Refused::new(Reason::Incomplete, StatusCode::REQUEST_TIMEOUT, why));
+            Unread::NoRoom => Refused::later(Reason::Crowded, "too many notifications at once"),
+            Unread::Broken => {
+                Refused::new(Reason::Incomplete, StatusCode::BAD_REQUEST, "the body did not arrive whole")
             }
-        };
+            Unread::Late => {
+                Refused::new(Reason::Incomplete, StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")
+            }
+        })?;
         if !self.client_secret.as_ref().is_some_and(|secret| verify(secret, &held.bytes, signature)) {
             let why = "X-Hub-Signature does not fit the body and the client secret";
             return Err(Refused::new(Reason::Signature, StatusCode::UNAUTHORIZED, why));
@@ -71,21 +58,14 @@ impl Shared {
             tracing::trace!(topic, id = notification.id, body = %redacted(&held.bytes), "webhook received");
         }
         let id = notification.id;
-        let kept = self.connection.receive(id.clone(), topic.clone(), held.bytes.clone());
-        match tokio::time::timeout(KEEPING, kept).await {
-            // What became of it is logged when it is acted on.
-            Ok(Ok(Received::Kept)) => Ok(()),
-            Ok(Ok(Received::Repeat)) => {
-                if self.connection.settings().log_webhooks {
-                    tracing::info!(%topic, id, outcome = "repeated: known already", "webhook");
-                }
-                Ok(())
-            }
-            // A store that answers 5xx would be asked once more only; this way it has two hours to recover.
-            Ok(Err(error)) => Err(Refused::later(Reason::NotKept, error.to_string()).of(&topic, id)),
-            // Should it be kept after all, its repeat is known by its id.
-            Err(_) => Err(Refused::later(Reason::NotKept, "the state did not answer in time").of(&topic, id)),
+        // What becomes of it is logged when it is acted on. After a 5xx it would come once more only; this way the state
+        // has two hours to recover, and should it be kept though we were told too late, its repeat is known by its id.
+        let keeping = self.connection.receive(id.clone(), topic.clone(), held.bytes.clone());
+        let received = kept(keeping).await.map_err(|refused| refused.of(&topic, id.clone()))?;
+        if received == Received::Repeat && self.connection.settings().log_webhooks {
+            tracing::info!(%topic, id, outcome = "repeated: known already", "webhook");
         }
+        Ok(())
     }
 }
 

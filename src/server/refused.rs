@@ -3,6 +3,7 @@
 use super::Shared;
 use super::complaints::Reason;
 use crate::model::SideName;
+use crate::store::StoreError;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use std::time::Duration;
@@ -34,6 +35,15 @@ impl Refused {
     /// To be sent again later.
     pub(super) fn later(reason: Reason, why: impl Into<String>) -> Self {
         Self::new(reason, StatusCode::TOO_MANY_REQUESTS, why)
+    }
+}
+
+/// What is to be kept before it is acknowledged. A store that cannot now may recover: it is sent again later.
+pub(super) async fn kept<T>(keeping: impl Future<Output = Result<T, StoreError>>) -> Result<T, Refused> {
+    match tokio::time::timeout(KEEPING, keeping).await {
+        Ok(Ok(kept)) => Ok(kept),
+        Ok(Err(error)) => Err(Refused::later(Reason::NotKept, error.to_string())),
+        Err(_) => Err(Refused::later(Reason::NotKept, "the state did not answer in time")),
     }
 }
 

@@ -154,8 +154,7 @@ impl Tx<'_> {
     /// What webhooks told of opt-outs of this contact or of this address.
     pub fn brevo_opt_outs(&self, contact: Option<BrevoContactId>, email: Option<&Email>) -> Result<Vec<BrevoOptOut>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT email, contact, reason, at, source, over_at FROM brevo_optouts WHERE email = ?1
-             UNION SELECT email, contact, reason, at, source, over_at FROM brevo_optouts WHERE contact = ?2",
+            "SELECT email, contact, reason, at, source, over_at FROM brevo_optouts WHERE email = ?1 OR contact = ?2",
         )?;
         let rows = statement.query_map(params![email.map(Email::as_str), contact.map(BrevoContactId::get)], opt_out)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -204,12 +204,10 @@ static INTERCOM: &[Deviation] = &[
     },
 ];
 
-#[tokio::test(start_paused = true)]
-async fn what_the_intercom_client_sends_fits_the_description() {
+fn intercom() -> (intercom_sandbox::IntercomSandbox, IntercomClient) {
     let doors = doors();
     let options = intercom_sandbox::IntercomOptions { seed: 7, clock: Arc::clone(&doors.clock), ..Default::default() };
     let sandbox = intercom_sandbox::IntercomSandbox::new(options);
-    sandbox.world(11, 400);
     let options = IntercomOptions {
         base_url: url::Url::parse("https://api.intercom.io/").unwrap(),
         access_token: sandbox.access_token().to_owned().into(),
@@ -218,6 +216,13 @@ async fn what_the_intercom_client_sends_fits_the_description() {
         plan: None,
     };
     let client = IntercomClient::new(options, Arc::new(InProcess::new(sandbox.router())), doors);
+    (sandbox, client)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_intercom_client_sends_fits_the_description() {
+    let (sandbox, client) = intercom();
+    sandbox.world(11, 400);
     tokio::time::sleep(std::time::Duration::from_secs(600)).await; // paused time; the index has caught up
     let live = Priority::Live;
     let since = "2026-11-01T09:00:00Z".parse().unwrap();
@@ -276,17 +281,7 @@ static WRITTEN: &[Deviation] = &[
 
 #[tokio::test(start_paused = true)]
 async fn what_is_written_to_intercom_fits_the_description() {
-    let doors = doors();
-    let options = intercom_sandbox::IntercomOptions { seed: 7, clock: Arc::clone(&doors.clock), ..Default::default() };
-    let sandbox = intercom_sandbox::IntercomSandbox::new(options);
-    let options = IntercomOptions {
-        base_url: url::Url::parse("https://api.intercom.io/").unwrap(),
-        access_token: sandbox.access_token().to_owned().into(),
-        api_version: "2.11".to_owned(),
-        share: 0.9,
-        plan: None,
-    };
-    let client = IntercomClient::new(options, Arc::new(InProcess::new(sandbox.router())), doors);
+    let (sandbox, client) = intercom();
     let live = Priority::Live;
 
     for (name, kind, options) in [

@@ -1,13 +1,12 @@
 //! A sandbox that is started anew beside a state that is kept: both accounts are as they were at first, as if a backup of
 //! them had been restored.
 
-use crate::harness::World;
+use crate::harness::{World, minutes};
 use linkspan::doors::Doors;
 use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox, WorldShares};
 use linkspan::sandbox::intercom::{ContactSeed, IntercomOptions, IntercomSandbox};
 use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
 
 const CONFIG: &str = "
 connectors:
@@ -15,10 +14,6 @@ connectors:
     lists:
       all_users: Users
 ";
-
-async fn minutes(minutes: u64) {
-    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
-}
 
 /// As `linkspan sandbox` makes them.
 fn accounts(doors: &Doors) -> (IntercomSandbox, BrevoSandbox) {

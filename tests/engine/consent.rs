@@ -1,13 +1,12 @@
 //! Opt-outs that are made in Brevo and travel to Intercom.
 
 use crate::crashes::{CrashAt, run_to_the_end};
-use crate::harness::World;
+use crate::harness::{World, minutes};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
 
 const BOTH: &str = "
 connectors:
@@ -17,10 +16,6 @@ connectors:
 consent:
   direction: both
 ";
-
-async fn minutes(minutes: u64) {
-    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
-}
 
 fn user(email: &str) -> ContactSeed {
     ContactSeed { email: Some(email.to_owned()), name: Some("Jane Doe".to_owned()), ..ContactSeed::default() }

@@ -1,21 +1,11 @@
 //! The power goes at any named place; the program starts again on the same file and ends where an undisturbed run ends.
 
-use crate::harness::World;
+use crate::harness::{USERS_AND_LEADS, World};
 use linkspan::doors::CrashPoints;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-
-const CONFIG: &str = "
-connectors:
-  intercom:
-    lists:
-      all_users: Users
-      leads: Leads
-phone:
-  default_region: US
-";
 
 /// Stops at the nth time that a place is reached, as if the power had gone: by a panic that unwinds the task. What was
 /// in a transaction is rolled back, what was in memory is lost.
@@ -96,7 +86,7 @@ pub async fn run_to_the_end(world: &mut World, crash: &Arc<CrashAt>) {
 
 async fn crash_everywhere(contacts: usize, places: &[&'static str]) {
     let undisturbed = {
-        let mut world = World::new(CONFIG);
+        let mut world = World::new(USERS_AND_LEADS);
         world.intercom.world(21, contacts);
         let crash = Arc::new(CrashAt::default());
         run_to_the_end(&mut world, &crash).await;
@@ -105,7 +95,7 @@ async fn crash_everywhere(contacts: usize, places: &[&'static str]) {
     for place in places {
         for nth in [1, 2, 5] {
             let crash = Arc::new(CrashAt::default());
-            let mut world = World::with_crashes(CONFIG, crash.clone());
+            let mut world = World::with_crashes(USERS_AND_LEADS, crash.clone());
             world.intercom.world(21, contacts);
             crash.arm(place, nth);
             run_to_the_end(&mut world, &crash).await;

@@ -1,27 +1,12 @@
 //! What `sync --dry-run` tells is what a sync then does.
 
-use crate::harness::World;
+use crate::harness::{USERS_AND_LEADS, World, minutes};
 use linkspan::engine::{Replaced, Silent, SyncOptions};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::{ContactSeed as BrevoSeed, WorldShares};
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::time::Duration;
-
-const CONFIG: &str = "
-connectors:
-  intercom:
-    lists:
-      all_users: Users
-      leads: Leads
-phone:
-  default_region: US
-";
-
-async fn minutes(minutes: u64) {
-    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
-}
 
 fn user(email: &str) -> ContactSeed {
     ContactSeed { email: Some(email.to_owned()), name: Some("Ann Lee".to_owned()), ..ContactSeed::default() }
@@ -38,7 +23,7 @@ fn counts(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
 #[tokio::test(start_paused = true)]
 async fn it_tells_of_a_whole_account_what_the_first_sync_then_does() {
     for (seed, contacts) in [(7, 100), (8, 700)] {
-        let world = World::new(CONFIG);
+        let world = World::new(USERS_AND_LEADS);
         world.intercom.world(seed, contacts);
         let people: Vec<(String, Option<String>)> = (world.intercom.contact_ids().iter())
             .filter_map(|id| world.intercom.contact(id))
@@ -75,7 +60,7 @@ async fn it_tells_of_a_whole_account_what_the_first_sync_then_does() {
 
 #[tokio::test(start_paused = true)]
 async fn what_would_be_noted_of_people_is_counted_before_there_is_a_state() {
-    let world = World::new(CONFIG);
+    let world = World::new(USERS_AND_LEADS);
     let users = world.brevo.create_list("Users");
     for email in ["blocked@x.example", "theirs@x.example", "left@x.example", "phone@x.example", "two@x.example"] {
         world.intercom.create_contact(user(email));
@@ -123,7 +108,7 @@ async fn what_would_be_noted_of_people_is_counted_before_there_is_a_state() {
 
 #[tokio::test(start_paused = true)]
 async fn values_that_would_be_replaced_are_shown_a_few_of_each_field() {
-    let world = World::new(CONFIG);
+    let world = World::new(USERS_AND_LEADS);
     for number in 0..10 {
         let email = format!("ann{number}@x.example");
         world.intercom.create_contact(user(&email));
@@ -170,7 +155,7 @@ async fn options_that_are_missing_and_drift_that_a_full_sync_restores_are_told()
 
 #[tokio::test(start_paused = true)]
 async fn what_could_not_be_read_is_told() {
-    let world = World::new(CONFIG);
+    let world = World::new(USERS_AND_LEADS);
     world.intercom.create_contact(user("ann@x.example"));
     minutes(10).await;
     world.intercom.knobs(|knobs| knobs.faults.push_back(("/conversations".to_owned(), Fault::Status(400, None))));

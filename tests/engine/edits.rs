@@ -1,12 +1,11 @@
 //! What people do in Intercom after the first sync, and what becomes of it in Brevo.
 
-use crate::harness::World;
+use crate::harness::{World, minutes};
 use linkspan::model::SideName;
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
-use std::time::Duration;
 
 const CONFIG: &str = "
 connectors:
@@ -18,10 +17,6 @@ connectors:
 phone:
   default_region: US
 ";
-
-async fn minutes(minutes: u64) {
-    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
-}
 
 fn user(email: &str, name: &str) -> ContactSeed {
     ContactSeed { email: Some(email.to_owned()), name: Some(name.to_owned()), ..ContactSeed::default() }

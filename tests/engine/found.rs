@@ -1,6 +1,6 @@
 //! What the simulation found, told as small stories.
 
-use crate::harness::{World, config};
+use crate::harness::{World, config, minutes};
 use linkspan::engine::{Daemon, Silent, SyncOptions};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
@@ -20,10 +20,6 @@ field_mapping:
     transform: split_name
   tags: INTERCOM_TAGS
 ";
-
-async fn minutes(minutes: u64) {
-    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
-}
 
 fn user(email: &str, name: &str) -> ContactSeed {
     ContactSeed { email: Some(email.to_owned()), name: Some(name.to_owned()), ..ContactSeed::default() }

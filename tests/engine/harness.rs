@@ -13,6 +13,7 @@ use linkspan::store::Store;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub struct World {
     pub intercom: IntercomSandbox,
@@ -21,6 +22,22 @@ pub struct World {
     pub store: Store,
     pub connection: Arc<Connection>,
     pub config: String,
+}
+
+/// Users and leads on lists of their own.
+pub const USERS_AND_LEADS: &str = "
+connectors:
+  intercom:
+    lists:
+      all_users: Users
+      leads: Leads
+phone:
+  default_region: US
+";
+
+/// Lets virtual time go by.
+pub async fn minutes(minutes: u64) {
+    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
 }
 
 /// A config as a user writes it, around `more`.

@@ -2,7 +2,7 @@
 
 use crate::crashes::CrashAt;
 use crate::harness::World;
-use linkspan::engine::{Progress, Stage, SyncOptions};
+use linkspan::engine::{Progress, Stage, Summary, SyncOptions};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
@@ -161,9 +161,9 @@ async fn imports_that_end_one_after_the_other_are_not_given_up() {
     assert_eq!(notices(&world).await, []);
 }
 
-/// What lands late must not put anybody back on the mailing, and what it overwrites is restored by the next sweep.
-#[tokio::test(start_paused = true)]
-async fn a_late_row_resubscribes_nobody_and_is_undone_by_the_sweep() {
+/// Everybody is renamed, by an import that takes three hours and re-subscribes: it was given up, and they were written to
+/// one by one.
+async fn with_late_rows() -> (World, Vec<String>, Summary) {
     let world = World::new(CONFIG);
     let ids = people(&world).await;
     world.sync().await;
@@ -172,6 +172,13 @@ async fn a_late_row_resubscribes_nobody_and_is_undone_by_the_sweep() {
     world.brevo.imports_take(Duration::from_secs(3 * 60 * 60));
     rename_all(&world, &ids, "Bea").await;
     let summary = world.sync().await;
+    (world, ids, summary)
+}
+
+/// What lands late must not put anybody back on the mailing, and what it overwrites is restored by the next sweep.
+#[tokio::test(start_paused = true)]
+async fn a_late_row_resubscribes_nobody_and_is_undone_by_the_sweep() {
+    let (world, ids, summary) = with_late_rows().await;
     assert_eq!((summary.written.imported, summary.written.updated), (PEOPLE as u64, PEOPLE as u64));
     assert_eq!(world.attribute("p0@x.example", "FULLNAME").unwrap(), "Bea");
     assert_eq!(world.store.read(|tx| tx.counts()).await.unwrap().failed, 0, "nothing was refused");
@@ -197,14 +204,7 @@ async fn a_late_row_resubscribes_nobody_and_is_undone_by_the_sweep() {
 /// The row lands on the contact of the address, whosever that is by then.
 #[tokio::test(start_paused = true)]
 async fn a_late_row_resubscribes_nobody_who_has_taken_over_the_address() {
-    let world = World::new(CONFIG);
-    let ids = people(&world).await;
-    world.sync().await;
-    pass(600).await;
-    world.brevo.knobs(|knobs| knobs.import_resubscribes = true);
-    world.brevo.imports_take(Duration::from_secs(3 * 60 * 60));
-    rename_all(&world, &ids, "Bea").await;
-    world.sync().await;
+    let (world, ids, _) = with_late_rows().await;
     world.brevo.imports_take(Duration::from_secs(5));
     pass(600).await;
     // The first has one row that is late; whoever comes to the address has one too, unless it is somebody new.

@@ -1,10 +1,9 @@
 //! What is told about people beside what is written: each notice with what is known of it.
 
-use crate::harness::World;
+use crate::harness::{World, minutes};
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
-use std::time::Duration;
 
 const CONFIG: &str = "
 connectors:
@@ -18,10 +17,6 @@ field_mapping:
 
 fn user(name: &str) -> ContactSeed {
     ContactSeed { email: Some(format!("{name}@x.example")), name: Some(name.to_owned()), ..ContactSeed::default() }
-}
-
-async fn minutes(minutes: u64) {
-    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
 }
 
 /// About whom → what is known.

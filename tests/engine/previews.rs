@@ -1,11 +1,10 @@
 //! What a preview shows, before it is written.
 
-use crate::harness::World;
+use crate::harness::{World, minutes};
 use linkspan::model::Email;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
-use std::time::Duration;
 
 const CONFIG: &str = "
 connectors:
@@ -16,10 +15,6 @@ connectors:
 
 fn user(email: &str) -> ContactSeed {
     ContactSeed { email: Some(email.to_owned()), name: Some("Ann Lee".to_owned()), ..ContactSeed::default() }
-}
-
-async fn minutes(minutes: u64) {
-    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
 }
 
 #[tokio::test(start_paused = true)]

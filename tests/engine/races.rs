@@ -1,6 +1,6 @@
 //! What happens between two steps of ours, and who must not wait for ever.
 
-use crate::harness::World;
+use crate::harness::{World, minutes};
 use linkspan::engine::{Progress, Stage, SyncOptions};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
@@ -15,10 +15,6 @@ connectors:
       all_users: Users
       active_conversations: Active
 ";
-
-async fn minutes(minutes: u64) {
-    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
-}
 
 fn user(email: &str, name: &str) -> ContactSeed {
     ContactSeed { email: Some(email.to_owned()), name: Some(name.to_owned()), ..ContactSeed::default() }

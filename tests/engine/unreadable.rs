@@ -1,6 +1,6 @@
 //! Rows of the state that cannot be read back: they hold up nobody, and are read anew.
 
-use crate::harness::World;
+use crate::harness::{World, minutes};
 use linkspan::engine::{Progress, Silent, Stage, SyncOptions};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
@@ -8,7 +8,6 @@ use linkspan::store::{Calling, Store};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use tempfile::TempDir;
 
 const CONFIG: &str = "
@@ -17,10 +16,6 @@ connectors:
     lists:
       all_users: Users
 ";
-
-async fn minutes(minutes: u64) {
-    tokio::time::sleep(Duration::from_secs(60 * minutes)).await;
-}
 
 /// A world whose state is a file, so that it can be damaged.
 struct Damaged {
