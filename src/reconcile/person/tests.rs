@@ -8,7 +8,7 @@ use serde_json::json;
 
 fn mapping(yaml: &str) -> Mapping {
     let section = Section { file: 0, path: vec![], value: serde_yaml::from_str(yaml).unwrap() };
-    let options = Options { both_ways: true, ..Options::default() };
+    let options = Options::default();
     parse(&[section], &options, &|_, _, _| None).unwrap_or_else(|errors| panic!("{errors:#?}"))
 }
 
@@ -72,6 +72,7 @@ impl Both {
             brevo: Some(&self.contact),
             base: &self.base,
             flights: &self.flights,
+            waits_for_intercom: false,
             rename_to: None,
             quarantined,
             changed: Sides::default(),
