@@ -719,11 +719,13 @@ fn settle_fields(
         let verdict = fields::judge(side, write, &observed);
         let fields = &mut settled.base.fields;
         let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
-        if let (true, fields::Verdict::Adopted, Some(sent)) = (unknown, &verdict, write.sent.iter().flatten().next()) {
-            // Nothing had been agreed on before a write of unknown outcome, which has landed: the source had a value
-            // then, and if it has none now, that is a clear, not a first link.
-            let cells = if side == SideName::Brevo { 1 } else { rule.targets.len() };
-            let agreed = Sides::with(side, observed, vec![Some(sent.clone()); cells]);
+        if verdict == fields::Verdict::Adopted
+            && (unknown || !answered)
+            && (!unknown || write.sent.iter().any(Option::is_some))
+        {
+            // A write of unknown outcome has landed. What it was made of is not known any more, and it may have changed
+            // since, or be what was agreed on before: whatever the source shows, or that it shows nothing, is news.
+            let agreed = Sides::with(side, observed, Cells::new());
             fields.insert(key.clone(), FieldBase { rule: rule.fingerprint.clone(), agreed, ..FieldBase::default() });
             continue;
         }
@@ -736,13 +738,12 @@ fn settle_fields(
                 agreed.refused[side] = Some(write.sent.clone());
                 settled.refused.push(key.clone());
             }
-            // A late write of ours stands there: the current value is written again, and what it replaces is logged.
-            // One way, it is enough to forget what was agreed; both ways, that would make it anybody's turn.
-            fields::Verdict::Superseded if rule.direction == Direction::Both => {
+            // A late write of ours stands there: the current value is written again (or cleared again), and what it
+            // replaces is logged.
+            fields::Verdict::Superseded => {
                 agreed.agreed[side] = observed;
                 agreed.overrun = Some(side);
             }
-            fields::Verdict::Superseded => drop(fields.remove(key)),
             fields::Verdict::Refused | fields::Verdict::Edited => {}
         }
     }

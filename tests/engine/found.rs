@@ -346,3 +346,43 @@ async fn an_exchange_with_somebody_deleted_deletes_nobody() {
 async fn an_address_that_a_deleted_contact_never_had_is_free() {
     who_takes_the_address_of_somebody_deleted(true).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_back_to_what_they_had_while_a_write_has_no_answer_has_it_back() {
+    let config = CONFIG.replace("    transform: split_name", "    transform: split_name\n    on_clear: propagate");
+    for (before, sent) in [(None, Some("Jane Roe")), (Some("Jane Doe"), Some("Jane Roe")), (Some("Jane Doe"), None)] {
+        for restarted in [false, true] {
+            let mut world = World::new(&config);
+            let jane = world.intercom.create_contact(ContactSeed {
+                email: Some("jane@example.com".to_owned()),
+                name: before.map(str::to_owned),
+                ..ContactSeed::default()
+            });
+            minutes(10).await;
+            world.sync().await;
+            let family =
+                |world: &World| world.attribute("jane@example.com", "LASTNAME").filter(|name| *name != json!(""));
+            world.intercom.edit_contact(&jane, &json!({ "name": sent })).unwrap();
+            minutes(10).await;
+            for _ in 0..6 {
+                world.brevo.fail("identifierType=contact_id", Fault::StatusAfterEffect(502));
+            }
+            world.connection.sync(&SyncOptions::default(), &Silent).await.ok();
+            assert_eq!(family(&world), sent.map(|_| json!("Roe")), "it has landed");
+            world.intercom.edit_contact(&jane, &json!({ "name": before })).unwrap();
+            if restarted {
+                // With another rule, which means the same for these.
+                world.restart(
+                    &config.replace("on_clear: propagate", "on_clear: propagate\n    when: record.role == 'user'"),
+                );
+            }
+            for _ in 0..2 {
+                minutes(10).await;
+                world.sync().await;
+            }
+            assert_eq!(family(&world), before.map(|_| json!("Doe")), "{before:?}, {sent:?}, {restarted}");
+            let conflicts = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
+            assert_eq!(conflicts, [], "and what we had written ourselves is nobody's loss");
+        }
+    }
+}

@@ -431,8 +431,14 @@ impl End<'_> {
             // address with them: those are one person in Brevo.
             let shared = person.shared_with.iter().filter_map(|id| self.model.people.get(id));
             let theirs: BTreeSet<&String> = shared.chain([person]).flat_map(|person| person.addresses.iter()).collect();
+            // Or, of somebody without an address, their phone.
+            let by_phone = |card: &Card| match standing("SMS", card.now.attributes.get("SMS")) {
+                Some(Value::String(digits)) => person.phones.contains(&digits),
+                _ => false,
+            };
             let was_there = |card: &Card| {
-                (card.gone || card.renamed_by_hand) && card.addresses.iter().any(|address| theirs.contains(address))
+                (card.gone || card.renamed_by_hand)
+                    && (card.addresses.iter().any(|address| theirs.contains(address)) || by_phone(card))
             };
             let wrong = match kind.as_str() {
                 "deleted_in_intercom" | "archived_in_intercom" | "missing_in_intercom" => true,

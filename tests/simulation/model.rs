@@ -1,7 +1,7 @@
 //! What the checker knows: what people did, what the vendors really show, and what the engine was told. It shares nothing
 //! with the engine. What must hold at any moment is judged here; what must hold in the end, in `ending` and `happenings`.
 
-use super::people::{Meaning, normal};
+use super::people::{Meaning, PHONES, normal};
 use super::world::Source;
 use bytes::Bytes;
 use linkspan::sandbox::brevo::{BrevoSandbox, Contact};
@@ -37,6 +37,8 @@ pub struct Person {
     pub email: Option<String>,
     /// All addresses that it ever had.
     pub addresses: BTreeSet<String>,
+    /// All phones (digits) that it had while it had no address.
+    pub phones: BTreeSet<String>,
     pub lead: bool,
     pub was_away: bool,
     pub values: BTreeMap<Source, Value>,
@@ -423,6 +425,11 @@ impl Model {
                 (Source::Admin, &shown["custom_attributes"]["is_admin"]),
             ] {
                 person.values.insert(source, field.clone());
+            }
+            if person.email.is_none() {
+                let typed = shown["phone"].as_str().unwrap_or_default().trim();
+                let known = PHONES.iter().find(|(phone, _)| *phone == typed).and_then(|(_, digits)| *digits);
+                person.phones.extend(known.map(str::to_owned));
             }
             if before != (person.email.clone(), person.lead, person.values.clone()) {
                 person.changed_at = now;
