@@ -386,3 +386,35 @@ async fn who_goes_back_to_what_they_had_while_a_write_has_no_answer_has_it_back(
         }
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_a_group_leaves_the_contact_that_has_their_external_id_to_the_rest() {
+    for there in [false, true] {
+        let world = World::new(CONFIG);
+        let ann = ContactSeed { external_id: Some("user-1".to_owned()), ..user("office@example.com", "Ann Lee") };
+        let ann = world.intercom.create_contact(ann);
+        world.intercom.create_contact(ContactSeed { lead: true, ..user("office@example.com", "Joe Roe") });
+        if there {
+            let by_hand = BrevoSeed { email: Some("ann@example.com".into()), ..BrevoSeed::default() };
+            world.brevo.create_contact(by_hand).unwrap();
+        }
+        minutes(10).await;
+        world.sync().await;
+        let shared = world.brevo.contact_by_email("office@example.com").unwrap();
+        assert_eq!(shared.attributes.get("EXT_ID"), Some(&json!("user-1")));
+        world.intercom.set_email(&ann, Some("ann@example.com")).unwrap();
+        for _ in 0..2 {
+            minutes(10).await;
+            world.sync().await;
+        }
+        assert_eq!(world.attribute("ann@example.com", "FIRSTNAME"), Some(json!("Ann")));
+        assert_eq!(world.brevo.contact(shared.id).unwrap().attributes.get("FIRSTNAME"), Some(&json!("Joe")));
+        let notices = world.store.read(|tx| tx.notices(Some("identity_conflict"), 10)).await.unwrap();
+        assert_eq!(notices.len(), 0);
+        assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+        let writes = world.brevo_writes();
+        minutes(10).await;
+        world.full().await;
+        assert_eq!(world.brevo_writes(), writes);
+    }
+}
