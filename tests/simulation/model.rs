@@ -499,8 +499,9 @@ impl Model {
             card.loosened = None;
             card.told_out = (!matches!(cause, Cause::Hand(_))).then_some(now);
         }
-        if matches!(cause, Cause::Hand(Meaning::Consent)) && contact.email_blacklisted && !before.email_blacklisted {
-            if card.yes_shown {
+        if contact.email_blacklisted && !before.email_blacklisted {
+            // Where it was we who said no, an opt-in must show after that, or the person's own no is the one we know of.
+            if card.yes_shown && matches!(cause, Cause::Hand(Meaning::Consent)) {
                 card.no_since = Some(now);
             }
             card.yes_shown = false;
