@@ -7,7 +7,7 @@ use crate::config::WithoutEmail;
 use crate::model::{BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, phone_digits};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Holder, Member, Rename};
-use crate::reconcile::person::{Base, Flights};
+use crate::reconcile::person::{Base, Flights, handed_over};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
@@ -630,7 +630,7 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
     Ok(Knot::Undone)
 }
 
-/// What is agreed on with a Brevo contact that was another's: the fields are planned afresh. Consent stays with the
+/// What is agreed on with a Brevo contact that was another's: its fields are given anew. Consent stays with the
 /// address, and whoever comes brings the opt-out that they had: the stricter of both.
 ///
 /// What is on its way to the contact, or has not been read back yet, is watched on: what we last saw of the contact is from
@@ -646,7 +646,7 @@ fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, before: &Li
     };
     let mut flights = flights_of(before)?;
     flights.may_loosen |= brings;
-    let base = Base { consent, sms: theirs.sms, ..Base::default() };
+    let base = Base { consent, sms: theirs.sms, fields: handed_over(theirs), ..Base::default() };
     settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
     if before.flights.is_some() { tx.watch_like(link.id, before) } else { Ok(()) }
 }

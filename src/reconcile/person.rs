@@ -639,6 +639,24 @@ pub fn forget_unlanded(base: &Base, flights: &Flights) -> Base {
     base
 }
 
+/// What was agreed on about the fields of a Brevo contact, for whoever takes it over in an exchange of addresses: what stands
+/// there counts as unchanged and what Intercom shows of them as news, also that it shows nothing; what that replaces is
+/// logged. What nobody in Intercom had given is planned as at a first link.
+pub fn handed_over(base: &Base) -> BTreeMap<String, FieldBase> {
+    let given = base.fields.iter().filter(|(_, field)| {
+        let intercom = &field.agreed.intercom;
+        // No cell: it has been handed over before, and not been given anew since.
+        !field.rule.is_empty() && (intercom.is_empty() || intercom.iter().any(Option::is_some))
+    });
+    given
+        .map(|(key, field)| {
+            let agreed = Sides { intercom: Cells::new(), brevo: field.agreed.brevo.clone() };
+            let overrun = Some(SideName::Brevo);
+            (key.clone(), FieldBase { rule: field.rule.clone(), agreed, overrun, ..FieldBase::default() })
+        })
+        .collect()
+}
+
 /// What became of our writes, once a read that began after the time in which a late request can still land shows the
 /// contact as it is.
 #[derive(Debug, Clone, PartialEq)]

@@ -418,3 +418,37 @@ async fn who_leaves_a_group_leaves_the_contact_that_has_their_external_id_to_the
         assert_eq!(world.brevo_writes(), writes);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_exchange_addresses_keep_nothing_of_one_anothers() {
+    let world =
+        World::new(&CONFIG.replace("    transform: split_name", "    transform: split_name\n    on_clear: propagate"));
+    let ann = world.intercom.create_contact(user("ann@example.com", "Ann Lee"));
+    let bob = ContactSeed { email: Some("bob@example.com".to_owned()), ..ContactSeed::default() };
+    let bob = world.intercom.create_contact(bob);
+    let cher = world.intercom.create_contact(user("cher@example.com", "Cher"));
+    minutes(10).await;
+    world.sync().await;
+    // In a circle: Ann's address goes to Cher, Cher's to Bob, Bob's to Ann.
+    world.intercom.set_email(&ann, Some("aside@example.com")).unwrap();
+    world.intercom.set_email(&cher, Some("ann@example.com")).unwrap();
+    world.intercom.set_email(&bob, Some("cher@example.com")).unwrap();
+    world.intercom.set_email(&ann, Some("bob@example.com")).unwrap();
+    for _ in 0..3 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    let family = |email: &str| {
+        ["FIRSTNAME", "LASTNAME"].map(|name| world.attribute(email, name).filter(|name| *name != json!("")))
+    };
+    assert_eq!(family("ann@example.com"), [Some(json!("Cher")), None]);
+    assert_eq!(family("cher@example.com"), [None, None]);
+    assert_eq!(family("bob@example.com"), [Some(json!("Ann")), Some(json!("Lee"))]);
+    assert_eq!(world.brevo.contact_count(), 3);
+    let lost = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
+    assert_eq!(lost.len(), 2, "what they replaced can be looked up: {lost:?}");
+    let writes = world.brevo_writes();
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(world.brevo_writes(), writes);
+}
