@@ -103,6 +103,8 @@ pub struct Card {
     pub renamed_by_hand: bool,
     /// What people wrote.
     pub hand: BTreeMap<String, Vec<Value>>,
+    /// All phones (digits) that it ever had.
+    pub phones: BTreeSet<String>,
     pub listed_by_hand: BTreeSet<i64>,
     pub unlisted_by_hand: BTreeSet<i64>,
     /// When a person last said yes (`false`) or no (`true`) here.
@@ -177,6 +179,8 @@ pub struct Model {
     /// Who has ever had an address.
     pub holders: BTreeMap<String, BTreeSet<String>>,
     pub reloaded: bool,
+    /// Who has no address is known by their phone.
+    pub by_phone: bool,
     /// Imports, by when they left, with the addresses in them.
     imports: Vec<(i64, BTreeSet<String>)>,
     /// When requests were over the vendors' limits.
@@ -194,6 +198,12 @@ type Found = Vec<(bool, String)>;
 
 /// Between our putting somebody on a list and the program's being sure of it.
 const SURE: i64 = 600_000;
+
+/// The phone of a Brevo contact, in digits.
+fn phone_of(contact: &Contact) -> Option<String> {
+    let phone = contact.attributes.get("SMS").filter(|phone| !phone.is_null())?.to_string();
+    Some(phone.chars().filter(char::is_ascii_digit).collect()).filter(|digits: &String| !digits.is_empty())
+}
 
 impl Card {
     /// Notes what a hand changed.
@@ -255,6 +265,11 @@ impl Card {
 }
 
 impl Model {
+    /// `by_phone`: who has no address is known by their phone.
+    pub fn knowing(by_phone: bool) -> Self {
+        Self { by_phone, ..Self::default() }
+    }
+
     pub fn intercom_ids(&self) -> Vec<String> {
         self.people.keys().cloned().collect()
     }
@@ -470,6 +485,7 @@ impl Model {
     fn changed(card: &mut Card, contact: &Contact, cause: &Cause, import_left: i64, now: i64, found: &mut Found) {
         let before = std::mem::replace(&mut card.now, contact.clone());
         card.addresses.extend(contact.email.as_deref().map(normal));
+        card.phones.extend(phone_of(contact));
         if before.email != contact.email {
             card.told_here = None;
         }
@@ -574,6 +590,7 @@ impl Model {
             addresses: email.into_iter().collect(),
             renamed_by_hand: false,
             hand,
+            phones: phone_of(&contact).into_iter().collect(),
             listed_by_hand: BTreeSet::new(),
             unlisted_by_hand: BTreeSet::new(),
             said: by_hand.then_some((now, contact.email_blacklisted)),
