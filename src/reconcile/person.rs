@@ -765,6 +765,24 @@ pub fn forget_unlanded(base: &Base, flights: &Flights) -> Base {
     base
 }
 
+/// What was agreed on about the fields of a Brevo contact, for whoever takes it over in an exchange of addresses: what stands
+/// there counts as unchanged and what Intercom shows of them as news, also that it shows nothing; what that replaces is
+/// logged. What nobody in Intercom had given is planned as at a first link.
+pub fn handed_over(base: &Base) -> BTreeMap<String, FieldBase> {
+    let given = base.fields.iter().filter(|(_, field)| {
+        let intercom = &field.agreed.intercom;
+        // No cell: it has been handed over before, and not been given anew since.
+        !field.rule.is_empty() && (intercom.is_empty() || intercom.iter().any(Option::is_some))
+    });
+    given
+        .map(|(key, field)| {
+            let agreed = Sides { intercom: Cells::new(), brevo: field.agreed.brevo.clone() };
+            let overrun = Some(SideName::Brevo);
+            (key.clone(), FieldBase { rule: field.rule.clone(), agreed, overrun, ..FieldBase::default() })
+        })
+        .collect()
+}
+
 /// What became of our writes, once a read that began after the time in which a late request can still land shows the
 /// contact as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -859,11 +877,13 @@ fn settle_fields(
         let verdict = fields::judge(side, write, &observed);
         let fields = &mut settled.base.fields;
         let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
-        if let (true, fields::Verdict::Adopted, Some(sent)) = (unknown, &verdict, write.sent.iter().flatten().next()) {
-            // Nothing had been agreed on before a write of unknown outcome, which has landed: the source had a value
-            // then, and if it has none now, that is a clear, not a first link.
-            let cells = if side == SideName::Brevo { 1 } else { rule.targets.len() };
-            let agreed = Sides::with(side, observed, vec![Some(sent.clone()); cells]);
+        if verdict == fields::Verdict::Adopted
+            && (unknown || !answered)
+            && (!unknown || write.sent.iter().any(Option::is_some))
+        {
+            // A write of unknown outcome has landed. What it was made of is not known any more, and it may have changed
+            // since, or be what was agreed on before: whatever the source shows, or that it shows nothing, is news.
+            let agreed = Sides::with(side, observed, Cells::new());
             fields.insert(key.clone(), FieldBase { rule: rule.fingerprint.clone(), agreed, ..FieldBase::default() });
             continue;
         }
@@ -876,13 +896,12 @@ fn settle_fields(
                 agreed.refused[side] = Some(write.sent.clone());
                 settled.refused.push(key.clone());
             }
-            // A late write of ours stands there: the current value is written again, and what it replaces is logged.
-            // One way, it is enough to forget what was agreed; both ways, that would make it anybody's turn.
-            fields::Verdict::Superseded if rule.direction == Direction::Both => {
+            // A late write of ours stands there: the current value is written again (or cleared again), and what it
+            // replaces is logged.
+            fields::Verdict::Superseded => {
                 agreed.agreed[side] = observed;
                 agreed.overrun = Some(side);
             }
-            fields::Verdict::Superseded => drop(fields.remove(key)),
             fields::Verdict::Refused | fields::Verdict::Edited => {}
         }
     }
