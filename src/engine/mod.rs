@@ -12,6 +12,7 @@
 //! | `missing` | contacts that are not there any more: merged, or deleted? |
 //! | `place` | identity: new contacts and changed addresses → links |
 //! | `people` | one person's views, gathered from the store, and the plan for them |
+//! | `preview` | the same for `mapping preview` |
 //! | `options` | options of categories and multiple choices, made before they are used |
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
@@ -49,6 +50,7 @@ mod outbox;
 mod people;
 mod place;
 mod prepare;
+mod preview;
 mod pull;
 mod push;
 mod read_back;
@@ -65,8 +67,8 @@ pub use hints::{
 };
 pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 pub use orders::{Ended, Looked, Order, Step, look, place};
-pub use people::Preview;
 pub use prepare::Ready;
+pub use preview::Preview;
 pub use settings::Settings;
 pub use unreadable::FIELD as UNREADABLE_FIELD;
 
