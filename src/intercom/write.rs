@@ -18,6 +18,11 @@ const TIMES: [&str; 2] = ["signed_up_at", "last_seen_at"];
 /// How a custom attribute's path begins.
 const CUSTOM: &str = "custom_attributes.";
 
+/// The request that changes a contact, as the history names it.
+pub fn request_for(contact: &IntercomContactId) -> String {
+    format!("PUT /contacts/{contact}")
+}
+
 impl IntercomClient {
     pub(super) async fn write_one(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>> {
         match write {

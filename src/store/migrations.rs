@@ -304,10 +304,10 @@ const STEPS: &[M<'_>] = &[M::up(
         id INTEGER PRIMARY KEY,
         link INTEGER,
         at INTEGER NOT NULL,
-        what TEXT NOT NULL,                        -- the request, in words
+        what TEXT NOT NULL,                        -- what was done, in words
         fields BLOB NOT NULL,                      -- what it set, and why, packed
         answer TEXT NOT NULL,
-        request_id TEXT,
+        request TEXT,                              -- the request that carried it; NULL: the import's
         import INTEGER                             -- the import that carried it
     );
     CREATE INDEX changes_link ON changes(link, id);
