@@ -9,6 +9,7 @@ mod conflicts;
 mod connect;
 mod demo;
 mod errors;
+mod explain;
 mod failed;
 pub mod logging;
 mod mapping;
@@ -64,6 +65,8 @@ enum Command {
     Sync(sync::Arguments),
     /// What the state knows, also while the daemon runs
     Status(status::Arguments),
+    /// One person: both sides, what was agreed on, what waits, and what was done; also while the daemon runs
+    Explain(explain::Arguments),
     /// Try both accounts: one line each, with the remedy
     Test,
     /// See what the mapping does
@@ -167,6 +170,7 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Mapping(command) => mapping::run(context, command).await,
         Command::Sync(arguments) => sync::run(context, arguments).await,
         Command::Status(arguments) => status::run(context, arguments).await,
+        Command::Explain(arguments) => explain::run(context, arguments).await,
         Command::Config(command) => config::run(context, command),
         Command::Failed(command) => failed::run(context, command).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,

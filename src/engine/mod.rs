@@ -13,6 +13,7 @@
 //! | `place` | identity: new contacts and changed addresses → links |
 //! | `people` | one person's views, gathered from the store, and the plan for them |
 //! | `preview` | the same for `mapping preview` |
+//! | `explain` | all that is known about one person |
 //! | `options` | options of categories and multiple choices, made before they are used |
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
@@ -37,6 +38,7 @@ mod confirm;
 mod cycle;
 mod daemon;
 mod dry_run;
+pub mod explain;
 mod filling;
 mod hints;
 mod hydrate;
@@ -62,6 +64,7 @@ pub use access::{Refusal, refusals};
 pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
+pub use explain::{Explained, Whom};
 pub use hints::{
     BREVO_LONGEST_BODY, BREVO_WEBHOOK_OURS, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE,
 };

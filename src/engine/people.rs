@@ -104,6 +104,11 @@ impl Names {
     pub(super) fn read(tx: &Tx<'_>) -> Result<Self> {
         Ok(Self { tags: tx.tags()? })
     }
+
+    /// A tag by its name, or by its id where that is not known.
+    pub(super) fn tag(&self, id: &IntercomTagId) -> String {
+        self.tags.get(id).cloned().unwrap_or_else(|| id.to_string())
+    }
 }
 
 /// Gathers a person. `None`: nothing is to be planned for this link (and it is marked so).

@@ -4,8 +4,8 @@ use super::observe::{from_json, to_json};
 use super::{Connection, EngineError, Settings, Told};
 use crate::mapping::{About, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
-    Answer, Attribute, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideError,
-    SideName, Write,
+    Answer, Attribute, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side,
+    SideError, SideName, Write,
 };
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -350,9 +350,11 @@ impl Connection {
     async fn keep_attributes(&self, brevo: &[Attribute], intercom: &[Attribute]) -> Result<(), EngineError> {
         let text = to_json("meta", &[brevo, intercom])?;
         self.store
-            .write(move |tx| {
-                if tx.meta(ATTRIBUTES)?.as_ref() == Some(&text) { Ok(()) } else { tx.set_meta(ATTRIBUTES, &text) }
-            })
+            .write(
+                move |tx| {
+                    if tx.meta(ATTRIBUTES)?.as_ref() == Some(&text) { Ok(()) } else { tx.set_meta(ATTRIBUTES, &text) }
+                },
+            )
             .await?;
         Ok(())
     }
