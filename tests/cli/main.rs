@@ -10,6 +10,7 @@
 mod command_line;
 mod config;
 mod demo;
+mod explain;
 mod json;
 mod mapping;
 mod notices;
