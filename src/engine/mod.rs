@@ -14,6 +14,7 @@
 //! | `people` | one person's views, gathered from the store, and the plan for them |
 //! | `preview` | the same for `mapping preview` |
 //! | `explain` | all that is known about one person |
+//! | `forget` | somebody is forgotten, but for a keyed hash |
 //! | `options` | options of categories and multiple choices, made before they are used |
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
@@ -40,6 +41,7 @@ mod daemon;
 mod dry_run;
 pub mod explain;
 mod filling;
+pub mod forget;
 mod hints;
 mod hydrate;
 mod imports;
@@ -65,6 +67,7 @@ pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
 pub use explain::{Explained, Whom};
+pub use forget::{Forget, Forgotten};
 pub use hints::{
     BREVO_LONGEST_BODY, BREVO_WEBHOOK_OURS, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE,
 };

@@ -1,5 +1,6 @@
 //! One person's views, gathered from the store, and the plan for them.
 
+use super::forget::{self, Tombstones};
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
 use super::{Ready, carry};
@@ -95,14 +96,15 @@ impl Draft {
     }
 }
 
-/// Tag names, read once a batch.
+/// Tag names, and what is left of people who were forgotten: read once a batch.
 pub(super) struct Names {
     tags: BTreeMap<IntercomTagId, String>,
+    forgotten: Option<Tombstones>,
 }
 
 impl Names {
     pub(super) fn read(tx: &Tx<'_>) -> Result<Self> {
-        Ok(Self { tags: tx.tags()? })
+        Ok(Self { tags: tx.tags()?, forgotten: Tombstones::read(tx)? })
     }
 
     /// A tag by its name, or by its id where that is not known.
@@ -169,13 +171,22 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     }
     added.extend(figures::figures(&conversations, &primary.contact.fields));
 
-    let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
+    let mut consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
     let brevo = match link.brevo_id {
         Some(brevo) => tx.brevo_contact(brevo)?,
         None => None,
     };
     if state == LinkState::Active && link.brevo_id.is_some() && brevo.is_none() {
         super::observe::mark_brevo_gone(tx, &link, DateTime::<Utc>::default())?;
+        return Ok(None);
+    }
+    if state == LinkState::Active
+        && link.brevo_id.is_none()
+        && let Some(tombstones) = &names.forgotten
+        && let Some(since) = tombstones.gone_in_brevo(tx, live.iter().map(|row| &row.contact.id))?
+    {
+        // Forgotten when their Brevo contact had been deleted, and still in Intercom: not made again.
+        super::observe::mark_brevo_gone(tx, &link, since)?;
         return Ok(None);
     }
     let mut flights = flights_of(&link)?;
@@ -186,11 +197,13 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         // An opt-out that a webhook of Brevo's told of and that no read has undone: whoever comes (back) to that address
         // comes opted out, and what a changed address or a write of ours may have lifted is put back.
         let address = if brevo.is_some() { link.rename_to.as_ref() } else { link.email.as_ref() };
-        if tx.brevo_opt_outs(link.brevo_id, address)?.iter().any(|fact| fact.over_at.is_none()) {
+        let (email_out, sms_out) = forget::opted_out_before(tx, names.forgotten.as_ref(), address)?;
+        if email_out || tx.brevo_opt_outs(link.brevo_id, address)?.iter().any(|fact| fact.over_at.is_none()) {
             let none = ConsentBase { intercom_out: false, brevo_out: false };
             base.consent.get_or_insert(none).brevo_out = true;
             flights.may_loosen = true;
         }
+        consent.sms_opted_out |= sms_out && brevo.is_none();
     }
     let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
         || brevo.as_ref().is_some_and(|contact| contact.consent.email_opted_out())

@@ -13,6 +13,7 @@
 //! | [`hints`] | whom Brevo's webhooks named, and who opted out by them |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | [`about`] | what is kept about one person, for whoever asks |
+//! | [`forget`] | what is left of somebody who was forgotten, and taking out all the rest |
 //! | `words` | the words that packed records hold numbers for |
 //! | `worker` | the thread on which the state is used |
 
@@ -22,6 +23,7 @@ pub mod carried;
 mod confirm;
 pub mod contacts;
 pub mod facts;
+pub mod forget;
 pub mod hints;
 pub mod links;
 pub mod listings;
