@@ -11,6 +11,7 @@ mod demo;
 mod errors;
 mod explain;
 mod failed;
+mod forget;
 pub mod logging;
 mod mapping;
 mod notices;
@@ -82,6 +83,8 @@ enum Command {
     Conflicts(conflicts::Arguments),
     /// What people should know, counted in `status`, one by one
     Notices(notices::Arguments),
+    /// Erase somebody from the state and its history, but for a keyed hash that remembers an opt-out
+    Forget(forget::Arguments),
     /// Register webhooks in Brevo, and see what Intercom is to be told
     #[command(subcommand)]
     Webhooks(webhooks::Command),
@@ -171,6 +174,7 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Sync(arguments) => sync::run(context, arguments).await,
         Command::Status(arguments) => status::run(context, arguments).await,
         Command::Explain(arguments) => explain::run(context, arguments).await,
+        Command::Forget(arguments) => forget::run(context, arguments).await,
         Command::Config(command) => config::run(context, command),
         Command::Failed(command) => failed::run(context, command).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,

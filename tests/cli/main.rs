@@ -11,6 +11,7 @@ mod command_line;
 mod config;
 mod demo;
 mod explain;
+mod forget;
 mod json;
 mod mapping;
 mod notices;
