@@ -106,6 +106,7 @@ fn what_is_printed_for_programs_keeps_its_shape() {
         (&["failed", "list"], 0),
         (&["conflicts"], 0),
         (&["notices"], 0),
+        (&["explain", somebody.as_str()], 0),
         (&["failed", "retry"], 0),
     ] {
         let ran = run(world.folder.path(), &[arguments, &["--json"]].concat());
