@@ -344,9 +344,13 @@ fn by_attribute(all: &BTreeMap<String, Json>, longest: usize) -> String {
     let words: Vec<String> = match all.len() {
         0 => return "–".to_owned(),
         1 => all.values().map(value_in_words).collect(),
-        _ => all.iter().map(|(name, value)| format!("{name} {}", value_in_words(value))).collect(),
+        _ => all
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| format!("{name} {}", value_in_words(value)))
+            .collect(),
     };
-    cut(&words.join(", "), longest)
+    if words.is_empty() { "–".to_owned() } else { cut(&words.join(", "), longest) }
 }
 
 fn fields(page: &mut Page, person: &Explained) {
