@@ -2,10 +2,10 @@
 
 use super::observe::{from_json, to_json};
 use super::{Connection, EngineError, Settings, Told};
-use crate::mapping::{About, ListName, ListRule, Mapping, Misfit, nearest};
+use crate::mapping::{About, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
-    Answer, Attribute, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side,
-    SideError, SideName, Write,
+    Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
+    Scope, Side, SideError, SideName, Write,
 };
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -36,6 +36,10 @@ pub struct Ready {
     pub uses_companies: bool,
     /// Whether opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Whether fields or tags travel from Brevo to Intercom.
+    pub writes_back: bool,
+    /// Whether the newest value of some field stands: then it matters when records changed.
+    pub weighs_times: bool,
     /// Attributes that do not exist yet (a dry run makes none).
     pub missing_attributes: Vec<String>,
     /// Lists that do not exist yet, by name.
@@ -52,10 +56,15 @@ const ATTRIBUTES: &str = "attributes";
 pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Ready, Vec<Misfit>)>> {
     let (Some(text), Some(workspace)) = (tx.meta(ATTRIBUTES)?, tx.meta("intercom")?) else { return Ok(None) };
     let [brevo, intercom]: [Vec<Attribute>; 2] = from_json("meta", &text)?;
-    let resolution = at_rest(settings).resolve(&brevo, &intercom);
+    let mapping = at_rest(settings);
+    let mut intercom = intercom;
+    let made_in_intercom = mapping.missing_in_intercom(&brevo, &intercom);
+    intercom.extend(made_in_intercom.iter().map(AttributeSpec::as_attribute));
+    let resolution = mapping.resolve(&brevo, &intercom);
     let existing = tx.lists()?;
     let mapping = resolution.mapping;
     let mut misfits = resolution.clashes;
+    misfits.extend(mapping.misdirections());
     misfits.extend(mapping.lists.iter().filter_map(|rule| no_such_list(rule, &existing)));
     let mut missing_lists: Vec<String> = Vec::new();
     let mut by_name = |name: &str| match existing.iter().find(|(_, known)| *known == name) {
@@ -70,6 +79,8 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
     let technical_list = by_name(TECHNICAL_LIST);
     let (uses_tags, uses_companies) = looks_at(settings, &mapping);
     let ready = Ready {
+        writes_back: mapping.writes_intercom(),
+        weighs_times: mapping.rules.iter().any(FieldRule::weighs_times),
         mapping,
         lists,
         technical_list,
@@ -240,11 +251,14 @@ impl Connection {
             }))
             .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
             .collect();
-        let tells = ready.tells_intercom;
+        let (tells, writes_back) = (ready.tells_intercom, ready.writes_back);
         self.store
             .write(move |tx| {
                 if !tells {
                     tx.hold_carried()?;
+                }
+                if !writes_back {
+                    tx.drop_write_backs()?;
                 }
                 let before = tx.meta("mapping")?;
                 if before.as_deref() != Some(fingerprint.as_str()) {
@@ -287,16 +301,20 @@ impl Connection {
         if !dry_run {
             self.count_in_what_may_land(&mut attributes).await?;
         }
-        let custom = self.intercom.attributes().await?;
+        let mut custom = self.intercom.attributes().await?;
         self.keep_attributes(&attributes, &custom).await?;
         let mapping = at_rest(settings);
         if !mapping.resting.is_empty() {
             tracing::info!(rules = %mapping.resting.join(", "), "rules rest, because what they read is switched off");
         }
+        // What is to be written in Intercom and is not there yet is made there, with the type that it has in Brevo.
+        let made_in_intercom = mapping.missing_in_intercom(&attributes, &custom);
+        custom.extend(made_in_intercom.iter().map(AttributeSpec::as_attribute));
         let resolution = mapping.resolve(&attributes, &custom);
         let existing = self.read_lists().await?;
         // All that does not fit is told at once, before anything is made.
         let mut misfits = resolution.clashes;
+        misfits.extend(resolution.mapping.misdirections());
         misfits.extend(mapping.lists.iter().filter_map(|rule| no_such_list(rule, &existing)));
         if !misfits.is_empty() {
             return Err(EngineError::Unfit(misfits));
@@ -306,6 +324,10 @@ impl Connection {
         }
         let missing_attributes: Vec<String> = resolution.create.iter().map(|spec| spec.name.clone()).collect();
         if !dry_run {
+            for spec in made_in_intercom {
+                tracing::info!(attribute = %spec.name, kind = spec.kind.name(), "creating an Intercom attribute");
+                self.intercom.write(&Write::CreateAttribute(spec), Priority::Live).await?;
+            }
             for spec in resolution.create {
                 tracing::info!(attribute = %spec.name, kind = spec.kind.name(), "creating a Brevo attribute");
                 self.brevo.write(&Write::CreateAttribute(spec), Priority::Live).await?;
@@ -330,6 +352,8 @@ impl Connection {
         let technical_list = self.list_by_name(TECHNICAL_LIST, &existing, dry_run, &mut missing_lists).await?;
 
         let (uses_tags, uses_companies) = looks_at(settings, &mapping);
+        let writes_back = mapping.writes_intercom();
+        let weighs_times = mapping.rules.iter().any(FieldRule::weighs_times);
         Ok(Ready {
             mapping,
             lists,
@@ -340,6 +364,8 @@ impl Connection {
             uses_tags,
             uses_companies,
             tells_intercom: settings.tells_intercom,
+            writes_back,
+            weighs_times,
             missing_attributes,
             missing_lists,
             doubts: resolution.doubts,

@@ -11,6 +11,7 @@
 //! | [`orders`] | what other commands ask the owner of the state to do |
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`hints`] | whom Brevo's webhooks named, and who opted out by them |
+//! | [`carried`], [`write_backs`] | what travels to Intercom: opt-outs; fields and tags |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | [`about`] | what is kept about one person, for whoever asks |
 //! | [`forget`] | what is left of somebody who was forgotten, and taking out all the rest |
@@ -34,6 +35,7 @@ pub mod progress;
 pub mod queues;
 mod words;
 mod worker;
+pub mod write_backs;
 
 pub use owner::Owner;
 use words::Dictionary;
