@@ -169,7 +169,13 @@ fn in_words(person: &Explained) -> String {
         page.heading("Replaced values, the latest first");
         for lost in &person.conflicts {
             let (before, after) = (values(&lost.lost, IN_A_TABLE), values(&lost.kept, IN_A_TABLE));
-            page.line(format!("  {}  {}: {before} → {after} ({})", time(lost.at), lost.field, lost.rule));
+            page.line(format!(
+                "  {}  {}: in {}, {before} → {after} ({})",
+                time(lost.at),
+                lost.field,
+                lost.side,
+                lost.rule
+            ));
         }
     }
     page.heading("What we wrote, the latest first");
@@ -344,9 +350,13 @@ fn by_attribute(all: &BTreeMap<String, Json>, longest: usize) -> String {
     let words: Vec<String> = match all.len() {
         0 => return "–".to_owned(),
         1 => all.values().map(value_in_words).collect(),
-        _ => all.iter().map(|(name, value)| format!("{name} {}", value_in_words(value))).collect(),
+        _ => all
+            .iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(name, value)| format!("{name} {}", value_in_words(value)))
+            .collect(),
     };
-    cut(&words.join(", "), longest)
+    if words.is_empty() { "–".to_owned() } else { cut(&words.join(", "), longest) }
 }
 
 fn fields(page: &mut Page, person: &Explained) {
@@ -377,12 +387,15 @@ fn fields(page: &mut Page, person: &Explained) {
 /// Why a field is not in step.
 fn more_of(page: &mut Page, field: &FieldShown) {
     let mut words = Vec::new();
-    if !field.write.is_empty() {
-        let written = field.write.iter().map(|(name, value)| match value {
+    for (side, write) in [(SideName::Brevo, &field.write), (SideName::Intercom, &field.write_intercom)] {
+        let written = write.iter().map(|(name, value)| match value {
             Json::Null => format!("{name} cleared"),
             value => format!("{name} = {}", value_in_words(value)),
         });
-        words.push(format!("would be written to Brevo: {}", cut(&written.collect::<Vec<_>>().join(", "), IN_A_LINE)));
+        let written: Vec<String> = written.collect();
+        if !written.is_empty() {
+            words.push(format!("would be written to {side}: {}", cut(&written.join(", "), IN_A_LINE)));
+        }
     }
     for side in SideName::BOTH {
         if let Some(write) = &field.in_flight[side] {

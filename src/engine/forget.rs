@@ -10,6 +10,7 @@ use crate::store::contacts::ContactState;
 use crate::store::facts::Channel;
 use crate::store::forget::{Erasure, Tombstone, WaitingWebhook};
 use crate::store::orders::OrderRow;
+use crate::store::write_backs::WriteBack;
 use crate::store::{Result, Store, Tx};
 use chrono::{DateTime, Utc};
 use hmac::{KeyInit as _, Mac as _};
@@ -181,6 +182,13 @@ fn find(tx: &Tx<'_>, email: &Email, now: DateTime<Utc>) -> Result<Found> {
             let until = time(until);
             not_yet =
                 Some(format!("a write to them left without an answer, and may land until {until}: try again then"));
+        }
+        if let Some(until) = tx.write_back(*id)?.filter(WriteBack::awaits_answer).and_then(|row| row.verify_after)
+            && until > now
+        {
+            let until = time(until);
+            not_yet =
+                Some(format!("a write to Intercom left without an answer, and may land until {until}: try again then"));
         }
         who.intercom.extend(tx.members(*id)?.into_iter().map(|row| row.contact.id));
         who.brevo.extend(link.brevo_id);
@@ -378,7 +386,9 @@ impl Connection {
     /// Carries out an order to forget somebody. While anything is being written to them, it stays open: it is looked at
     /// again in a second.
     pub(super) async fn forget_as_ordered(&self, row: &OrderRow, ask: Forget) -> std::result::Result<(), EngineError> {
+        // Whoever holds one of these is writing to somebody: they are let go of within seconds.
         let (Ok(_telling), Ok(_events)) = (self.telling.try_lock(), self.events.try_lock()) else { return Ok(()) };
+        let Ok(_writing) = self.writing_back.try_lock() else { return Ok(()) };
         let email = ask.email.clone();
         let links = self.store.read(move |tx| links_of(tx, &email)).await?;
         let claim = self.claim(links.iter().copied());

@@ -117,7 +117,7 @@ impl Names {
     }
 
     /// A tag by its name, or by its id where that is not known.
-    pub(super) fn tag(&self, id: &IntercomTagId) -> String {
+    pub(super) fn name_of(&self, id: &IntercomTagId) -> String {
         self.tags.get(id).cloned().unwrap_or_else(|| id.to_string())
     }
 

@@ -56,7 +56,11 @@ const ATTRIBUTES: &str = "attributes";
 pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Ready, Vec<Misfit>)>> {
     let (Some(text), Some(workspace)) = (tx.meta(ATTRIBUTES)?, tx.meta("intercom")?) else { return Ok(None) };
     let [brevo, intercom]: [Vec<Attribute>; 2] = from_json("meta", &text)?;
-    let resolution = at_rest(settings).resolve(&brevo, &intercom);
+    let mapping = at_rest(settings);
+    let mut intercom = intercom;
+    let made_in_intercom = mapping.missing_in_intercom(&brevo, &intercom);
+    intercom.extend(made_in_intercom.iter().map(AttributeSpec::as_attribute));
+    let resolution = mapping.resolve(&brevo, &intercom);
     let existing = tx.lists()?;
     let mut misfits = resolution.clashes;
     let mapping = resolution.mapping;

@@ -45,8 +45,10 @@ pub struct PreviewField {
     pub intercom: Json,
     /// Brevo's values, by attribute; null: none.
     pub brevo: BTreeMap<String, Json>,
-    /// What would be written, by attribute; null: cleared.
+    /// What would be written to Brevo, by attribute; null: cleared.
     pub write: BTreeMap<String, Json>,
+    /// What would be written to Intercom, by path; null: cleared.
+    pub write_intercom: BTreeMap<String, Json>,
     /// Why, or why not.
     pub why: String,
 }
@@ -91,6 +93,7 @@ pub(super) fn show_left(tx: &Tx<'_>, id: i64, ready: &Ready) -> Result<Option<Pr
         intercom: Json::Null,
         brevo: shown_in_brevo(rule, brevo.as_ref()),
         write: BTreeMap::new(),
+        write_intercom: BTreeMap::new(),
         why: "nothing is written: nobody of this address is left in Intercom".to_owned(),
     });
     let out = members.iter().any(|row| row.contact.consent.email_opted_out());
@@ -131,6 +134,8 @@ impl Person {
         if gone {
             // Without a Brevo contact the plan is to make one: that is just what does not happen here.
             plan.change = ContactChange::default();
+            plan.intercom.clear();
+            plan.tags.clear();
         }
         let fields = ready
             .mapping
@@ -145,6 +150,9 @@ impl Person {
                         Some((target.attribute.clone(), json_of(value.as_ref())))
                     })
                     .collect();
+                let back = plan.intercom.get(&rule.source);
+                let write_intercom =
+                    back.map(|value| (rule.source.clone(), json_of(value.as_ref()))).into_iter().collect();
                 let why = match (plan.problems.get(&rule.key), plan.causes.get(&rule.key)) {
                     _ if gone => "nothing is written: the Brevo contact is gone".to_owned(),
                     (Some(problem), _) => problem.message.clone(),
@@ -156,6 +164,7 @@ impl Person {
                     intercom: json_of(rule.source_value(&self.record).as_ref()),
                     brevo: shown_in_brevo(rule, self.brevo.as_ref()),
                     write,
+                    write_intercom,
                     why,
                 }
             })
@@ -163,6 +172,13 @@ impl Person {
         let names = tx.lists()?;
         let lists = (plan.change.join_lists.iter().map(|list| format!("join {}", ready.list_in_words(*list, &names))))
             .chain(plan.change.leave_lists.iter().map(|list| format!("leave {}", ready.list_in_words(*list, &names))))
+            .chain(plan.tags.iter().map(|(tag, give)| {
+                if *give {
+                    format!("give the tag {tag} in Intercom")
+                } else {
+                    format!("take the tag {tag} away in Intercom")
+                }
+            }))
             .collect();
         let consent = match (self.consent.email_opted_out(), plan.change.email_opted_out) {
             (true, _) if gone => "opted out in Intercom".to_owned(),

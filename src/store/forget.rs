@@ -210,6 +210,9 @@ impl Tx<'_> {
         rows += self.delete("optouts", "email", &emails)?;
         rows += self.delete("carried", "contact", &contacts)?;
         rows += self.delete("carried", "link", &links)?;
+        rows += self.delete("write_backs", "link", &links)?;
+        rows += self.delete("write_backs", "contact", &contacts)?;
+        rows += self.delete("spans", "link", &links)?;
         rows += self.delete("to_confirm", "side = 'intercom' AND id", &contacts)?;
         rows += self.delete("to_confirm", "side = 'brevo' AND CAST(id AS INTEGER)", &brevo)?;
         rows += self.delete("brevo_optouts", "email", &emails)?;

@@ -72,7 +72,7 @@ fn a_daemon_is_told_to_forget() {
     assert_eq!(world.run(&["sync"]).code, 0);
     let email = world.somebody();
     let mut daemon = Background::start(world.folder.path());
-    daemon.says("listening");
+    daemon.says("receiving Intercom's webhooks");
     // Without a request, they do not come back at once: nobody's contact has changed.
     let ran = world.run(&["--json", "forget", &email, "--yes", "--even-if-there"]);
     assert_eq!(ran.code, 0, "{}{}", ran.err, daemon.log);

@@ -5,7 +5,7 @@ use crate::world::{World, run};
 /// What a JSON value is made of: keys and types. Of maps whose keys are names of something, one entry stands for all.
 fn shape(json: &serde_json::Value, named: &str) -> serde_json::Value {
     use serde_json::Value as Json;
-    const MAPS: [&str; 13] = [
+    const MAPS: [&str; 14] = [
         "read",
         "failedReads",
         "joins",
@@ -19,6 +19,7 @@ fn shape(json: &serde_json::Value, named: &str) -> serde_json::Value {
         "write",
         "changed",
         "properties",
+        "causes",
     ];
     // Each may be unknown at the moment.
     const PERHAPS: [&str; 2] = ["resetsAt", "nextRun"];

@@ -65,7 +65,7 @@ async fn who_is_gone_on_both_sides_is_forgotten_to_the_last_byte() {
     let jo = world.intercom.create_contact(user(ADDRESS));
     let conversation = world.intercom.open_conversation(&jo, "hello").unwrap();
     world.intercom.rate(&conversation, 5, Some("Quxworthy was content")).unwrap();
-    world.intercom.create_contact(user("bob@x.example"));
+    world.intercom.create_contact(ContactSeed { name: Some("Bob".to_owned()), ..user("bob@x.example") });
     minutes(20).await;
     world.full().await;
     world.brevo.edit_attributes(ADDRESS, &[("FIRSTNAME", json!("Quxworthy's own"))]);
@@ -84,7 +84,7 @@ async fn who_is_gone_on_both_sides_is_forgotten_to_the_last_byte() {
     assert_eq!((intercom, brevo, opted_out, there.len(), scrubbed), (1, 1, false, 0, Ok(())));
     assert!(rows > 4, "{rows}");
     for (file, bytes) in bytes_of(folder.path()) {
-        for text in [ADDRESS, "jolanthe", "quxworthy was", "quxworthy's", jo.as_str()] {
+        for text in [ADDRESS, "jolanthe", "quxworthy", jo.as_str()] {
             assert!(!holds(&bytes, text), "{file} holds {text}");
         }
     }

@@ -142,8 +142,10 @@ pub struct FieldShown {
     pub held_back: Option<String>,
     /// Our write that no read has settled yet.
     pub in_flight: Sides<Option<FlightShown>>,
-    /// What would be written now, by attribute; null: cleared.
+    /// What would be written to Brevo now, by attribute; null: cleared.
     pub write: BTreeMap<String, Json>,
+    /// What would be written to Intercom now, by path; null: cleared.
+    pub write_intercom: BTreeMap<String, Json>,
     /// Why, or why not.
     pub why: String,
     /// What was said when it was refused or left out.
@@ -289,6 +291,8 @@ pub struct ConflictShown {
     pub at: DateTime<Utc>,
     /// Which field.
     pub field: String,
+    /// On which side the replaced value stood.
+    pub side: SideName,
     /// What was replaced.
     pub lost: Vec<Json>,
     /// By what.
@@ -308,6 +312,7 @@ impl From<Conflict> for ConflictShown {
         Self {
             at: conflict.at,
             field: conflict.field,
+            side: conflict.side,
             lost: values(&conflict.lost),
             kept: values(&conflict.kept),
             rule: conflict.rule,
