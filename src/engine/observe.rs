@@ -13,7 +13,7 @@ use crate::store::contacts::ContactState;
 use crate::store::facts::Channel;
 use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkRow, LinkState};
-use crate::store::listings::NewFailure;
+use crate::store::listings::{Conflict, NewFailure};
 use crate::store::{Packed, Record, Result, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -416,6 +416,17 @@ pub(super) fn settle_now(
     let settled = person::settle(base, flights, answered, contact, &ready.mapping);
     let left = Some(&settled.flights).filter(|left| !left.is_empty());
     settle_as(tx, link.id, &settled.base, left)?;
+    for lost in &settled.lost {
+        tx.put_conflict(&Conflict {
+            link: link.id,
+            field: lost.field.clone(),
+            lost: to_json("conflicts", &lost.lost)?,
+            kept: to_json("conflicts", &lost.kept)?,
+            rule: lost.rule.clone(),
+            at: now,
+            import: None,
+        })?;
+    }
     for rule in &settled.refused {
         let message = "it accepted the request, but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";

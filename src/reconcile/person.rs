@@ -667,6 +667,8 @@ pub struct Settled {
     pub flights: Flights,
     /// Rules whose value Brevo would not take.
     pub refused: Vec<String>,
+    /// What writes of unknown outcome turn out to have replaced, for the conflict log.
+    pub lost: Vec<LostValue>,
 }
 
 /// Settles the writes on their way to Brevo against what Brevo shows. `answered`: Brevo had answered the write with
@@ -718,6 +720,23 @@ pub fn settle_intercom(
     settled
 }
 
+/// What a write of unknown outcome that has landed replaced, if nobody had agreed to it: an answer would have said so.
+fn replaced(
+    key: &str,
+    side: SideName,
+    write: &InFlight,
+    observed: &Cells,
+    base: Option<&FieldBase>,
+) -> Option<LostValue> {
+    let agreed = base.is_some_and(|base| fields::same_on(side, &base.agreed[side], &write.before));
+    // What stood there before an earlier write was told of when that was answered.
+    let nobodys = agreed || !write.superseded.is_empty() || write.before.iter().all(Option::is_none);
+    let (field, lost, kept) = (key.to_owned(), write.before.clone(), observed.clone());
+    let rule = "replaced by a write without an answer".to_owned();
+    Some(LostValue { field, side, lost, kept, rule })
+        .filter(|_| !nobodys && !fields::same_on(side, &write.before, observed))
+}
+
 fn settle_fields(
     base: &Base,
     flights: &Flights,
@@ -725,7 +744,7 @@ fn settle_fields(
     mapping: &Mapping,
     observed: impl Fn(&FieldRule) -> Cells,
 ) -> Settled {
-    let mut settled = Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new() };
+    let mut settled = Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new(), lost: Vec::new() };
     settled.flights.fields.retain(|_, writes| {
         writes[side] = None;
         writes[side.other()].is_some()
@@ -736,6 +755,9 @@ fn settle_fields(
         let observed = observed(rule);
         let verdict = fields::judge(side, write, &observed);
         let fields = &mut settled.base.fields;
+        if verdict == fields::Verdict::Adopted && !answered {
+            settled.lost.extend(replaced(key, side, write, &observed, fields.get(key)));
+        }
         let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
         if verdict == fields::Verdict::Adopted
             && (unknown || !answered)
