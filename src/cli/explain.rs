@@ -539,3 +539,6 @@ fn written(page: &mut Page, change: &ChangeShown) {
         change.causes.iter().map(|(rule, why)| vec![format!("  {rule}"), cut(why, IN_A_LINE)]).collect();
     page.columns(&causes);
 }
+
+#[cfg(test)]
+mod tests;

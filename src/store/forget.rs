@@ -318,7 +318,7 @@ mod tests {
     async fn a_tombstone_never_becomes_looser() {
         let store = Store::in_memory().unwrap();
         let at = DateTime::from_timestamp(1_790_000_000, 0).unwrap();
-        let stone = |email_out, gone_in_brevo| Tombstone { email_out, sms_out: false, gone_in_brevo, at };
+        let stone = move |email_out, gone_in_brevo| Tombstone { email_out, sms_out: false, gone_in_brevo, at };
         store
             .write(move |tx| {
                 assert!(!tx.has_tombstones()?);
