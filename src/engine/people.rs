@@ -122,7 +122,7 @@ impl Names {
     }
 
     /// The tag of this name. Intercom takes names for the same whatever their case.
-    pub(super) fn tag(&self, name: &str) -> Option<IntercomTagId> {
+    pub(super) fn tag_named(&self, name: &str) -> Option<IntercomTagId> {
         let exact = self.tags.iter().find(|(_, known)| *known == name);
         let found = exact.or_else(|| self.tags.iter().find(|(_, known)| known.to_lowercase() == name.to_lowercase()));
         found.map(|(id, _)| id.clone())

@@ -62,8 +62,8 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
     intercom.extend(made_in_intercom.iter().map(AttributeSpec::as_attribute));
     let resolution = mapping.resolve(&brevo, &intercom);
     let existing = tx.lists()?;
-    let mapping = resolution.mapping;
     let mut misfits = resolution.clashes;
+    let mapping = resolution.mapping;
     misfits.extend(mapping.misdirections());
     misfits.extend(mapping.lists.iter().filter_map(|rule| no_such_list(rule, &existing)));
     let mut missing_lists: Vec<String> = Vec::new();
@@ -78,9 +78,8 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
     let lists = lists.collect();
     let technical_list = by_name(TECHNICAL_LIST);
     let (uses_tags, uses_companies) = looks_at(settings, &mapping);
+    let (writes_back, weighs_times) = goes_back(&mapping);
     let ready = Ready {
-        writes_back: mapping.writes_intercom(),
-        weighs_times: mapping.rules.iter().any(FieldRule::weighs_times),
         mapping,
         lists,
         technical_list,
@@ -90,6 +89,8 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         uses_tags,
         uses_companies,
         tells_intercom: settings.tells_intercom,
+        writes_back,
+        weighs_times,
         missing_attributes: resolution.create.into_iter().map(|spec| spec.name).collect(),
         missing_lists,
         doubts: resolution.doubts,
@@ -111,6 +112,11 @@ fn at_rest(settings: &Settings) -> Mapping {
         off.push("conversations");
     }
     settings.mapping.at_rest(&off)
+}
+
+/// Whether anything travels to Intercom, and whether it matters when it was changed.
+fn goes_back(mapping: &Mapping) -> (bool, bool) {
+    (mapping.writes_intercom(), mapping.rules.iter().any(FieldRule::weighs_times))
 }
 
 /// Whether any rule looks at tags, and whether any looks at companies.
@@ -302,7 +308,6 @@ impl Connection {
             self.count_in_what_may_land(&mut attributes).await?;
         }
         let mut custom = self.intercom.attributes().await?;
-        self.keep_attributes(&attributes, &custom).await?;
         let mapping = at_rest(settings);
         if !mapping.resting.is_empty() {
             tracing::info!(rules = %mapping.resting.join(", "), "rules rest, because what they read is switched off");
@@ -310,6 +315,7 @@ impl Connection {
         // What is to be written in Intercom and is not there yet is made there, with the type that it has in Brevo.
         let made_in_intercom = mapping.missing_in_intercom(&attributes, &custom);
         custom.extend(made_in_intercom.iter().map(AttributeSpec::as_attribute));
+        self.keep_attributes(&attributes, &custom).await?;
         let resolution = mapping.resolve(&attributes, &custom);
         let existing = self.read_lists().await?;
         // All that does not fit is told at once, before anything is made.
@@ -352,8 +358,7 @@ impl Connection {
         let technical_list = self.list_by_name(TECHNICAL_LIST, &existing, dry_run, &mut missing_lists).await?;
 
         let (uses_tags, uses_companies) = looks_at(settings, &mapping);
-        let writes_back = mapping.writes_intercom();
-        let weighs_times = mapping.rules.iter().any(FieldRule::weighs_times);
+        let (writes_back, weighs_times) = goes_back(&mapping);
         Ok(Ready {
             mapping,
             lists,

@@ -18,11 +18,14 @@ const TIMES: [&str; 2] = ["signed_up_at", "last_seen_at"];
 /// How a custom attribute's path begins.
 const CUSTOM: &str = "custom_attributes.";
 
-/// The requests that change a contact, as the history names them: its fields, its tags, or both.
-pub fn request_for(contact: &IntercomContactId, fields: bool, tags: bool) -> String {
-    let of_fields = fields.then(|| format!("PUT /contacts/{contact}"));
-    let of_tags = tags.then(|| format!("/contacts/{contact}/tags, one request a tag"));
-    of_fields.into_iter().chain(of_tags).collect::<Vec<_>>().join("; ")
+/// The request that changes a contact, as the history names it.
+pub fn request_for(contact: &IntercomContactId) -> String {
+    format!("PUT /contacts/{contact}")
+}
+
+/// The request that gives a contact a tag, or takes it away, for the history.
+pub fn tag_request_for(id: &IntercomContactId, give: bool) -> String {
+    if give { format!("POST /contacts/{id}/tags") } else { format!("DELETE /contacts/{id}/tags/…") }
 }
 
 impl IntercomClient {

@@ -376,7 +376,7 @@ impl Tx<'_> {
     fn conflicts_of(&self, link: Option<i64>, limit: usize) -> Result<Vec<Conflict>> {
         let mut statement = self.0.prepare_cached(
             "SELECT link, field, lost, kept, rule, at, import, side FROM conflicts WHERE ?1 IS NULL OR link = ?1
-             ORDER BY id DESC LIMIT ?2",
+              ORDER BY id DESC LIMIT ?2",
         )?;
         let rows = statement.query_map(params![link, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(Conflict {
