@@ -47,7 +47,7 @@ fn fields_in_trouble() -> Vec<FieldShown> {
             ..field("custom_attributes.plan -> PLAN", "refused", "in step")
         },
         FieldShown {
-            held_back: Some("+12015550123".to_owned()),
+            held_back: Some(values("+12015550123")),
             agreed: None,
             ..field("phone -> SMS", "held back", "in step")
         },
