@@ -7,6 +7,7 @@ use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
     OptOutReason, SideName,
 };
+use crate::reconcile::identity::FirstLink;
 use crate::reconcile::person::{self, Base, Flights};
 use crate::reconcile::transitions::{self, Transition};
 use crate::store::contacts::ContactState;
@@ -39,6 +40,14 @@ pub(super) struct Source {
     pub(super) place: bool,
 }
 
+/// What became of an observation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Applied {
+    pub(super) is_new: bool,
+    /// A Brevo contact that is kept exactly as it was shown.
+    pub(super) as_shown: bool,
+}
+
 /// An event as the outbox keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct QueuedEvent {
@@ -48,10 +57,12 @@ pub(super) struct QueuedEvent {
 }
 
 impl Source {
-    /// Applies the observations of a page. How many were new. One of which something cannot be read holds up no other.
-    pub(super) fn apply_all(&self, tx: &Tx<'_>, page: &[Observation]) -> Result<u64> {
-        let applied = unreadable::sparing_each(tx, self.now, page, |observation| self.apply(tx, observation))?;
-        Ok(applied.iter().filter(|new| **new == Some(true)).count() as u64)
+    /// Applies the observations of a page. One of which something cannot be read (`None`) holds up no other.
+    pub(super) fn apply_all(&self, tx: &Tx<'_>, page: &[Observation]) -> Result<Vec<Option<Applied>>> {
+        unreadable::sparing_each(tx, self.now, page, |observation| match observation {
+            Observation::BrevoContact(contact) => self.brevo_contact(tx, contact),
+            other => Ok(Applied { is_new: self.apply(tx, other)?, as_shown: false }),
+        })
     }
 
     /// Applies one observation. `true` if it was new.
@@ -78,7 +89,7 @@ impl Source {
                 }
                 Ok(changed)
             }
-            Observation::BrevoContact(contact) => self.brevo_contact(tx, contact),
+            Observation::BrevoContact(contact) => Ok(self.brevo_contact(tx, contact)?.is_new),
             Observation::BrevoContactGone(id) => {
                 let left = replaceable(tx, tx.brevo_contact(*id))?.0.and_then(|contact| contact.email);
                 tx.set_brevo_gone(*id)?;
@@ -141,7 +152,20 @@ impl Source {
         }
         let wants_tags = !contact.tags.complete && self.ready.uses_tags;
         let wants_companies = !contact.companies.complete && self.ready.uses_companies;
-        tx.put_intercom_contact(&contact, self.sweep)?;
+        let mut decision = FirstLink::Wait;
+        if known.is_none() && !unreadable && self.place {
+            decision = super::place::place_newcomer(tx, &contact, &self.settings)?;
+        }
+        // Who gets a link of their own is kept with it, all others before they are given one.
+        let own = match decision {
+            FirstLink::Create => Some(super::place::new_link(tx, &contact, None, self.dirty)?),
+            FirstLink::LinkTo(brevo) => Some(super::place::new_link(tx, &contact, Some(brevo), self.dirty)?),
+            _ => None,
+        };
+        match own {
+            Some(link) => tx.put_newcomer(&contact, self.sweep, link)?,
+            None => tx.put_intercom_contact(&contact, self.sweep)?,
+        }
         if known.is_some() || unreadable || wants_tags || wants_companies {
             tx.set_wants(&contact.id, wants_tags, wants_companies)?;
         }
@@ -163,7 +187,7 @@ impl Source {
                 && known.contact.external_id == contact.external_id
                 && known.contact.role == contact.role
         });
-        if known.is_none() && !unreadable && self.place && super::place::place_newcomer(tx, &contact, self)? {
+        if own.is_some() || super::place::link_as(tx, &contact, decision, (self.dirty, true), self.now)? {
             return Ok(true);
         }
         if !placed {
@@ -237,15 +261,16 @@ impl Source {
         Ok(())
     }
 
-    fn brevo_contact(&self, tx: &Tx<'_>, contact: &BrevoContact) -> Result<bool> {
+    fn brevo_contact(&self, tx: &Tx<'_>, contact: &BrevoContact) -> Result<Applied> {
         let (known, _) = replaceable(tx, tx.brevo_contact(contact.id))?;
         if known.as_ref().is_some_and(|known| known.modified_at > contact.modified_at) && !self.authoritative {
             tx.touch_brevo_contact(contact.id, self.sweep)?;
-            return Ok(false);
+            return Ok(Applied { is_new: false, as_shown: false });
         }
         let heeded = heed_brevo_opt_outs(tx, contact, known.as_ref())?;
         let contact = heeded.as_ref().unwrap_or(contact);
         let changed = known.as_ref() != Some(contact);
+        let applied = Applied { is_new: changed, as_shown: heeded.is_none() };
         if changed || self.sweep > 0 {
             tx.put_brevo_contact(contact, self.sweep, false)?;
         }
@@ -262,7 +287,7 @@ impl Source {
             {
                 tx.mark_dirty(link.id, self.dirty)?;
             }
-            return Ok(changed);
+            return Ok(applied);
         };
         if link.state == LinkState::BrevoGone {
             // It was not gone after all.
@@ -286,7 +311,7 @@ impl Source {
         if settled.is_some_and(|settled| settled || changed) {
             tx.mark_dirty(id, self.dirty)?;
         }
-        Ok(changed)
+        Ok(applied)
     }
 
     /// Settles a link's writes on their way, if this read began late enough to be sure of them.

@@ -12,6 +12,7 @@
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`hints`] | whom Brevo's webhooks named, and who opted out by them |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
+//! | `rare` | tables that are asked for every contact and mostly are empty |
 //! | `words` | the words that packed records hold numbers for |
 //! | `worker` | the thread on which the state is used |
 
@@ -28,12 +29,13 @@ pub mod orders;
 mod owner;
 pub mod progress;
 pub mod queues;
+mod rare;
 mod words;
 mod worker;
 
 pub use owner::Owner;
 use words::Dictionary;
-pub use words::{Packed, Shared};
+pub use words::{Packed, Packer, Shared};
 use worker::Worker;
 
 use crate::model::{BrevoContactId, ConversationId, IntercomCompanyId, IntercomContactId};
@@ -196,7 +198,7 @@ pub struct Store {
 }
 
 /// One transaction. Its methods are spread over this room's files.
-pub struct Tx<'a>(&'a Connection, &'a Dictionary);
+pub struct Tx<'a>(&'a Connection, &'a Dictionary, rare::Filled);
 
 impl Store {
     /// Opens or makes the state at `path` for writing, with file mode 0600.
@@ -343,6 +345,11 @@ impl Store {
         .await
     }
 
+    /// What packs records before the transaction that keeps them: so much less to do for the thread of the state.
+    pub fn packer(&self) -> Packer {
+        Packer(self.words.clone())
+    }
+
     /// Runs `work` on one consistent view of the state.
     ///
     /// # Errors
@@ -358,7 +365,7 @@ impl Store {
             if beside {
                 words.catch_up(&transaction)?;
             }
-            work(&Tx(&transaction, &words))
+            work(&Tx(&transaction, &words, rare::Filled::default()))
         })
         .await
     }
@@ -403,7 +410,7 @@ fn transact<T>(
     if beside {
         words.catch_up(&transaction)?;
     }
-    let result = work(&Tx(&transaction, words))?;
+    let result = work(&Tx(&transaction, words, rare::Filled::default()))?;
     let saved = words.save(&transaction)?;
     transaction.commit()?;
     words.saved(saved);
@@ -423,6 +430,11 @@ impl Tx<'_> {
         }
         self.0.prepare_cached("RELEASE part")?.execute([])?;
         done
+    }
+
+    /// What packs records outside of transactions, for what was not packed there.
+    pub fn packer(&self) -> Packer {
+        Packer(self.1.clone())
     }
 
     /// A record, to be kept: base and writes on their way.
