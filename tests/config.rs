@@ -306,11 +306,9 @@ events: {max_age: soon}
 fn what_comes_later_is_refused_with_that_reason() {
     insta::assert_snapshot!(refused(
         r#"
-connectors: {intercom: {direction: both}}
 contacts: {filter: "role == 'user'", on_unmatch: keep, create: {brevo: always}, on_delete: keep, archived: link}
 safety: {max_creates: 10}
 consent: {resubscribe: propagate}
-tie: brevo
 "#
     ));
 }

@@ -63,6 +63,8 @@ struct Status {
     notices: BTreeMap<String, u64>,
     consent_divergences: u64,
     opt_outs_to_intercom: u64,
+    /// People with other changes on their way to Intercom.
+    changes_to_intercom: u64,
     conflicts: u64,
     webhook_seen_at: Option<DateTime<Utc>>,
     webhooks_waiting: u64,
@@ -246,6 +248,7 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
         left_out: counts.left_out,
         consent_divergences: counts.notices.get("consent_diverges").copied().unwrap_or(0),
         opt_outs_to_intercom: counts.opt_outs_to_intercom,
+        changes_to_intercom: counts.changes_to_intercom,
         notices: counts.notices,
         conflicts: counts.conflicts,
         last_run,
@@ -317,6 +320,9 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
     if status.brevo_webhook_seen_at.is_some() || status.brevo_webhooks_to_read > 0 {
         let (seen, named) = (at(status.brevo_webhook_seen_at), status.brevo_webhooks_to_read);
         lines.push(("Brevo's webhooks", format!("last seen {seen}, {named} people to read")));
+    }
+    if status.changes_to_intercom > 0 {
+        lines.push(("to Intercom", format!("{} people with changes on the way", status.changes_to_intercom)));
     }
     if status.verifying > 0 {
         lines.push(("verifying", format!("{} writes without an answer", status.verifying)));

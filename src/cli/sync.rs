@@ -168,6 +168,7 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
         ("Brevo contacts, changed", written.updated),
         ("list memberships", written.listed),
         ("opt-outs in Intercom", written.opted_out),
+        ("contacts changed in Intercom", written.written_back),
         ("events", summary.events),
     ] {
         if count > 0 {
@@ -179,7 +180,13 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
             1 => "  written  nothing: the only write was not accepted".to_owned(),
             many => format!("  written  nothing: none of {many} writes was accepted"),
         });
-    } else if written.imported + written.created + written.updated + written.listed + written.opted_out + summary.events
+    } else if written.imported
+        + written.created
+        + written.updated
+        + written.listed
+        + written.opted_out
+        + written.written_back
+        + summary.events
         == 0
     {
         lines.push("  written  nothing: both sides are in step as far as the mapping goes".to_owned());

@@ -9,7 +9,10 @@ use super::types::{
     Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
     ResourceSchedule, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
 };
-use crate::mapping::{self, ListName, ListRule, Mapping, MappingError, Membership, Options};
+use crate::mapping::{
+    self, Defaults, Direction, ListName, ListRule, Mapping, MappingError, Membership, OnConflict, Options,
+};
+use crate::model::SideName;
 use secrecy::SecretString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -161,10 +164,11 @@ impl Loader<'_> {
         let contacts = build.contacts();
         let consent = build.consent();
         let intercom = build.intercom();
+        let defaults = build.defaults();
         let options = Options {
             default_phone_region: contacts.default_phone_region.clone(),
             api_version: intercom.api_version.clone(),
-            both_ways: false,
+            defaults,
         };
         let mapping = build.mapping(&sections, &options, &intercom.lists, &trees);
         let config = Config {
@@ -252,6 +256,17 @@ impl Build<'_> {
         take!(self, path, List)
     }
 
+    /// How fields travel that do not say it.
+    fn defaults(&mut self) -> Defaults {
+        let named = |word: &str| Direction::NAMES.iter().find(|(name, _)| *name == word).map(|(_, way)| *way);
+        let direction = take!(self, "connectors.intercom.direction", Word).and_then(named).unwrap_or_default();
+        let named = |word: &str| OnConflict::NAMES.iter().find(|(name, _)| *name == word).map(|(_, wins)| *wins);
+        let on_conflict = take!(self, "connectors.intercom.on_conflict", Word).and_then(named).unwrap_or_default();
+        let tie = take!(self, "connectors.intercom.tie", Word);
+        let tie = tie.and_then(|word| SideName::BOTH.into_iter().find(|side| side.as_str() == word));
+        Defaults { direction, on_conflict, tie }
+    }
+
     fn intercom(&mut self) -> IntercomConfig {
         let region = match take!(self, "connectors.intercom.region", Word) {
             Some("eu") => Region::Eu,
@@ -265,8 +280,6 @@ impl Build<'_> {
             "trace" => LogLevel::Trace,
             _ => LogLevel::Info,
         });
-        // Only one direction works so far, so the walker has said all there is to say about it.
-        self.walk.leaves.remove("connectors.intercom.direction");
         let version_place = self.walk.places.get("connectors.intercom.api_version").copied();
         let api_version =
             take!(self, "connectors.intercom.api_version", Text).unwrap_or_else(|| DEFAULT_API_VERSION.to_owned());

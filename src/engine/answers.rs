@@ -168,6 +168,29 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     record(tx, planned, "accepted", None, now)
 }
 
+/// What a plan replaces on this side although nobody had agreed to it.
+pub(super) fn put_conflicts(
+    tx: &Tx<'_>,
+    link: i64,
+    plan: &person::PersonPlan,
+    side: SideName,
+    import: Option<i64>,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    plan.lost.iter().filter(|lost| lost.side == side).try_for_each(|lost| {
+        tx.put_conflict(&Conflict {
+            link,
+            field: lost.field.clone(),
+            side,
+            lost: to_json("conflicts", &lost.lost)?,
+            kept: to_json("conflicts", &lost.kept)?,
+            rule: lost.rule.clone(),
+            at: now,
+            import,
+        })
+    })
+}
+
 /// The history and the conflict log of a write.
 pub(super) fn record(
     tx: &Tx<'_>,
@@ -177,17 +200,7 @@ pub(super) fn record(
     now: DateTime<Utc>,
 ) -> Stored<()> {
     let plan = &planned.plan;
-    for lost in &plan.lost {
-        tx.put_conflict(&Conflict {
-            link: planned.link,
-            field: lost.field.clone(),
-            lost: to_json("conflicts", &lost.lost)?,
-            kept: to_json("conflicts", &lost.kept)?,
-            rule: lost.rule.clone(),
-            at: now,
-            import,
-        })?;
-    }
+    put_conflicts(tx, planned.link, plan, SideName::Brevo, import, now)?;
     let what = if planned.brevo.is_none() { "create in Brevo" } else { "update in Brevo" };
     let mut fields: BTreeMap<String, String> =
         plan.causes.iter().map(|(rule, cause)| (rule.clone(), (*cause).to_owned())).collect();

@@ -154,9 +154,22 @@ impl Connection {
         self.tell_intercom(priority).await
     }
 
+    /// Opt-outs, then all else that goes to Intercom.
+    pub(super) async fn tell_and_write_back(&self, priority: Priority) -> Result<Pushed, EngineError> {
+        let mut told = self.tell_once(priority).await?;
+        told += self.write_back(priority).await?;
+        Ok(told)
+    }
+
     /// How long until something is to be told, at most `most`.
     pub(super) async fn until_told(&self, most: Duration) -> Result<Duration, EngineError> {
-        let next = self.store.read(|tx| tx.next_carried()).await?;
+        let next = self
+            .store
+            .read(|tx| {
+                let (told, written) = (tx.next_carried()?, tx.next_write_back()?);
+                Ok(told.into_iter().chain(written).min())
+            })
+            .await?;
         Ok(next.map_or(most, |at| (at - self.now()).to_std().unwrap_or_default().clamp(Duration::from_secs(1), most)))
     }
 

@@ -88,8 +88,10 @@ pub struct Summary {
 impl Summary {
     /// Something was written, and none of it was taken.
     pub fn nothing_accepted(&self) -> bool {
-        let Pushed { created, updated, listed, imported, opted_out, failed, .. } = self.written;
-        failed > 0 && created + updated + listed + opted_out + imported.saturating_sub(self.lost) + self.events == 0
+        let Pushed { created, updated, listed, imported, opted_out, written_back, failed, .. } = self.written;
+        failed > 0
+            && created + updated + listed + opted_out + written_back + imported.saturating_sub(self.lost) + self.events
+                == 0
     }
 
     /// `ok`, `partial` (something could not be read or written), `failed` (nothing could).
@@ -106,7 +108,7 @@ impl Summary {
 
     /// For a daemon's log: how it ended, in numbers.
     pub(super) fn log(&self, what: &str) {
-        let Pushed { created, updated, listed, imported, opted_out, failed, .. } = self.written;
+        let Pushed { created, updated, listed, imported, opted_out, written_back, failed, .. } = self.written;
         tracing::info!(
             outcome = self.outcome(),
             read = self.read.values().map(|swept| swept.rows).sum::<u64>(),
@@ -115,6 +117,7 @@ impl Summary {
             listed,
             imported,
             opted_out_in_intercom = opted_out,
+            changed_in_intercom = written_back,
             events = self.events,
             failed,
             pending = self.pending,
@@ -228,7 +231,8 @@ impl Connection {
                 tx.reopen_unanswered_imports(landed_by, LONGEST_WAY)?;
                 Ok(tx.reopen_unanswered(verify_after)?
                     + tx.reopen_unanswered_events(verify_after)?
-                    + tx.reopen_carried(verify_after)?)
+                    + tx.reopen_carried(verify_after)?
+                    + tx.reopen_write_backs(verify_after)?)
             })
             .await?;
         if reopened > 0 {
@@ -369,6 +373,7 @@ impl Connection {
             let pushed = self.push(Dirty::Backfill, priority, progress).await?;
             if wait {
                 told += self.tell_intercom(priority).await?;
+                told += self.write_back(priority).await?;
             }
             summary.written += pushed;
             summary.written += told;
@@ -378,7 +383,7 @@ impl Connection {
             let read_back = self.finish_imports(wait, priority, progress).await?;
             summary.read_back += read_back.rows;
             summary.lost += read_back.lost;
-            if pushed.planned == 0 && read_back.rows == 0 && told.opted_out == 0 {
+            if pushed.planned == 0 && read_back.rows == 0 && told.opted_out + told.written_back == 0 {
                 break;
             }
         }
@@ -410,6 +415,7 @@ impl Connection {
                 tx.prune_inbox(inbox)?;
                 tx.prune_late_rows(now)?;
                 tx.prune_outbox(changes)?;
+                tx.prune_spans(now - chrono::TimeDelta::days(2))?;
                 tx.prune_changes(changes).map(drop)
             })
             .await?;

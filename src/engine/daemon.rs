@@ -206,7 +206,7 @@ impl Daemon {
         }
     }
 
-    /// Opt-outs that go to Intercom: beside all else, so that neither vendor's troubles delay those of the other.
+    /// What goes to Intercom, opt-outs first: beside all else, so that neither vendor's troubles delay those of the other.
     async fn telling(&self, stop: &CancellationToken) -> Result<(), EngineError> {
         let connection = &self.connection;
         loop {
@@ -214,13 +214,13 @@ impl Daemon {
             let outcome = tokio::select! {
                 biased;
                 () = self.stop_softly(stop) => return Ok(()),
-                outcome = connection.tell_once(Priority::Live) => outcome,
+                outcome = connection.tell_and_write_back(Priority::Live) => outcome,
             };
             let pause = match outcome {
                 Ok(_) => connection.until_told(LONGEST_SLEEP).await.unwrap_or(AFTER_FAILURE),
                 Err(EngineError::Stopped) => return Ok(()),
                 Err(error) => {
-                    report("opting out in Intercom", &error);
+                    report("writing to Intercom", &error);
                     AFTER_FAILURE
                 }
             };

@@ -15,6 +15,7 @@
 //! | `options` | options of categories and multiple choices, made before they are used |
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
+//! | `write_back` | fields and tags from Brevo to Intercom |
 //! | `answers` | what became of a write |
 //! | `verify` | writes of unknown outcome |
 //! | `filling` | imports that wait until they are full |
@@ -55,6 +56,7 @@ mod read_back;
 mod settings;
 mod unreadable;
 mod verify;
+mod write_back;
 
 pub use access::{Refusal, refusals};
 pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
@@ -203,7 +205,9 @@ pub struct Connection {
     events: tokio::sync::Mutex<()>,
     /// Held while opt-outs are being written to Intercom, or verified there.
     telling: tokio::sync::Mutex<()>,
-    /// Rung when there may be opt-outs for Intercom.
+    /// Held while fields and tags are being written to Intercom, or verified there.
+    writing_back: tokio::sync::Mutex<()>,
+    /// Rung when there may be something for Intercom.
     tell_bell: Notify,
     /// Held while whom Brevo's webhooks named is being read: nobody is read twice.
     naming: tokio::sync::Mutex<()>,
@@ -237,6 +241,7 @@ impl Connection {
             put_off: hydrate::PutOff::default(),
             events: tokio::sync::Mutex::new(()),
             telling: tokio::sync::Mutex::new(()),
+            writing_back: tokio::sync::Mutex::new(()),
             tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),
             options: tokio::sync::Mutex::new(()),

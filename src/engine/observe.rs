@@ -2,7 +2,7 @@
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
 use super::unreadable::{self, replaceable};
-use super::{Ready, Settings, carry};
+use super::{Ready, Settings, carry, write_back};
 use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
     OptOutReason, SideName,
@@ -147,6 +147,7 @@ impl Source {
                         !contact.companies.complete && self.ready.uses_companies,
                     )?;
                 }
+                write_back::settle(tx, &contact, self)?;
                 return Ok(false);
             }
         }
@@ -197,8 +198,13 @@ impl Source {
             let before = known.as_ref().map_or(&contact.consent, |known| &known.contact.consent);
             let ours = carry::is_our_doing(tx, &contact.id, link, (before, &contact.consent), self.read_began)?;
             let newly_out = new_opt_out(tx, link, &as_seen(before, &contact.consent, ours), &contact.consent)?;
+            if self.ready.weighs_times && known.as_ref().is_some_and(|known| known.is_primary) {
+                let dirty = tx.link(link)?.map_or(Dirty::No, |link| link.dirty);
+                write_back::note_change(tx, (link, dirty), SideName::Intercom, contact.updated_at, self)?;
+            }
             tx.mark_dirty(link, if newly_out { Dirty::Consent } else { self.dirty })?;
         }
+        write_back::settle(tx, &contact, self)?;
         Ok(true)
     }
 
@@ -296,6 +302,9 @@ impl Source {
             tx.mark_dirty(link.id, self.dirty)?;
         }
         let id = link.id;
+        if changed && known.is_some() {
+            write_back::note_change(tx, (id, link.dirty), SideName::Brevo, contact.modified_at, self)?;
+        }
         if self.settings.tells_intercom && contact.consent.email_opted_out() {
             match base_of(&link) {
                 Ok(base) => carry::carry_at_once(tx, &link, contact.id, base.consent, self.now)?,
@@ -464,7 +473,8 @@ pub(super) fn pack_base(tx: &Tx<'_>, base: &Base) -> Result<Packed> {
 
 /// Writes on their way as a link keeps them.
 pub(super) fn pack_flights(tx: &Tx<'_>, flights: &Flights) -> Result<Packed> {
-    tx.pack("links.flights", flights)
+    // What goes to Intercom is kept apart.
+    tx.pack("links.flights", &*flights.to_brevo())
 }
 
 /// What both sides agreed on about a link's person.
@@ -513,6 +523,9 @@ fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone, now: D
     }
     tx.set_intercom_state(id, state, into)?;
     tx.drop_carried(id)?;
+    if let Some(row) = tx.write_back_of(id)? {
+        tx.drop_write_back(row.link)?;
+    }
     if state == ContactState::Missing {
         tx.set_gone_check(id, now + super::missing::INDEX_LAG)?;
     }

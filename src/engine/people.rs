@@ -3,13 +3,14 @@
 use super::filling::Parcel;
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
-use super::{Ready, carry};
-use crate::mapping::FieldRule;
+use super::{Ready, carry, write_back};
+use crate::mapping::{Direction, FieldRule, Projection};
 use crate::model::{
     BrevoContact, BrevoContactId, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId,
     SideName, Sides, Value,
 };
 use crate::reconcile::consent::ConsentBase;
+use crate::reconcile::newest::Span;
 use crate::reconcile::person::{self, Base, Flights, Member, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
@@ -33,6 +34,8 @@ pub(super) struct Person {
     pub(super) primary: IntercomContactId,
     members: Vec<Member>,
     tells: bool,
+    waits_for_intercom: bool,
+    changed: Sides<Option<Span>>,
 }
 
 /// A plan, ready to be sent.
@@ -111,7 +114,7 @@ impl Draft {
     /// Makes it a plan, if nothing has happened to the person since they were gathered: claims the phone, notes what
     /// people should know, and keeps base where nothing is to be written. `None`: nothing to send.
     pub(super) fn settle(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Planned>> {
-        let Self { person, plan, quarantined } = self;
+        let Self { person, mut plan, quarantined } = self;
         if !tx.is_unchanged(&person.link)? {
             // It is still marked: it is gathered again.
             return Ok(None);
@@ -119,6 +122,13 @@ impl Draft {
         // Whatever becomes of the rest.
         if let Some(brevo) = &person.brevo {
             carry::keep_steps(tx, person.link.id, brevo.id, &plan.tell, now)?;
+        }
+        if ready.writes_back && !person.awaits_answer() {
+            // Sent by itself, beside what goes to Brevo.
+            write_back::queue(tx, person.link.id, &person.primary, &plan, now)?;
+        }
+        if plan.writes_back() {
+            plan = Drafted::unpacked(plan.plan.without_intercom(&person.base, &person.flights));
         }
         if person.awaits_answer() {
             person.plan_ahead(plan.plan, tx)
@@ -174,6 +184,13 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn read(tx: &Tx<'_>) -> Result<Self> {
         Ok(Self { tags: tx.tags()? })
+    }
+
+    /// The tag of this name. Intercom takes names for the same whatever their case.
+    pub(super) fn tag(&self, name: &str) -> Option<IntercomTagId> {
+        let exact = self.tags.iter().find(|(_, known)| *known == name);
+        let found = exact.or_else(|| self.tags.iter().find(|(_, known)| known.to_lowercase() == name.to_lowercase()));
+        found.map(|(id, _)| id.clone())
     }
 }
 
@@ -326,7 +343,28 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     let mut record = contact.fields;
     record.extend(added);
     let (external_id, tells) = (contact.external_id, ready.tells_intercom);
-    Ok(Some(Person { link, base, flights, record, consent, external_id, brevo, primary, members, tells }))
+    let waits_for_intercom = if ready.writes_back {
+        let (to_intercom, awaits_answer) = write_back::flights_to_intercom(tx, id, &primary)?;
+        flights.add_to_intercom(to_intercom);
+        awaits_answer
+    } else {
+        false
+    };
+    let changed = if ready.weighs_times { write_back::spans(tx, id)? } else { Sides::default() };
+    Ok(Some(Person {
+        link,
+        base,
+        flights,
+        record,
+        consent,
+        external_id,
+        brevo,
+        primary,
+        members,
+        tells,
+        waits_for_intercom,
+        changed,
+    }))
 }
 
 /// The fields whose trouble is not over with this plan.
@@ -350,8 +388,8 @@ impl Person {
             flights: &self.flights,
             rename_to: self.link.rename_to.as_ref(),
             quarantined,
-            // Nothing travels towards Intercom yet.
-            changed: Sides::default(),
+            waits_for_intercom: self.waits_for_intercom,
+            changed: self.changed,
             sweep: self.link.sweep,
             brevo_may_be_old: self.link.dirty >= Dirty::Live,
         }
@@ -368,6 +406,11 @@ impl Person {
         self.plan_with(ready, &self.link.quarantined)
     }
 
+    /// The plan as it is right now, without claiming or noting anything.
+    pub(super) fn plan_now(&self, ready: &Ready) -> PersonPlan {
+        self.plan_with(ready, &self.still_quarantined(ready))
+    }
+
     /// The plan as far as it needs nothing but what was gathered. `bulk`: an import is to carry as much as it can, and that
     /// is packed already.
     pub(super) fn draft(self, ready: &Ready, bulk: Option<&Packer>) -> Draft {
@@ -382,7 +425,7 @@ impl Person {
             if let Some(most) = self.without_phone(ready, &plan, &quarantined) {
                 plan = most;
             }
-            if self.importable(&plan) {
+            if self.importable(&plan) && !plan.writes_back() {
                 // What cannot be packed is packed again where somebody hears of it.
                 parcel = Parcel::of(packer, &plan, self.link.email.as_ref(), self.brevo.as_ref()).ok().flatten();
             }
@@ -391,7 +434,7 @@ impl Person {
     }
 
     /// The outcome of an earlier write is not known yet.
-    fn awaits_answer(&self) -> bool {
+    pub(super) fn awaits_answer(&self) -> bool {
         self.link.flights.is_some() && !self.link.answered
     }
 
@@ -599,7 +642,7 @@ impl Person {
         let rules = ready.mapping.rules.iter();
         let rules = rules.filter(|rule| rule.targets.iter().any(|target| target.attribute == "SMS"));
         rules.filter_map(|rule| match rule.project(&self.record) {
-            crate::mapping::Projection::Cells(cells) => Some((rule.key.clone(), person::quarantine_key(&cells))),
+            Projection::Cells(cells) => Some((rule.key.clone(), person::quarantine_key(&cells))),
             _ => None,
         })
     }
@@ -652,10 +695,15 @@ impl Person {
             let Some(rule) = ready.mapping.rules.iter().find(|rule| rule.key == *key) else {
                 return key == "external_id";
             };
-            match rule.project(&self.record) {
-                crate::mapping::Projection::Cells(cells) => person::quarantine_key(&cells) == *refused,
-                _ => true,
-            }
+            let same = |made: &Projection| match made {
+                Projection::Cells(cells) => person::quarantine_key(cells) == *refused,
+                _ => false,
+            };
+            let made = rule.project(&self.record);
+            let goes_back = rule.direction != Direction::IntercomToBrevo;
+            let shown = self.brevo.as_ref().filter(|_| goes_back).map(|contact| rule.observed(&contact.attributes));
+            let undecided = !goes_back && !matches!(made, Projection::Cells(_));
+            undecided || same(&made) || shown.is_some_and(|shown| same(&rule.restore(&shown, &self.record)))
         });
         left
     }

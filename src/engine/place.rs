@@ -7,7 +7,7 @@ use crate::config::WithoutEmail;
 use crate::model::{BrevoContact, BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, phone_digits};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Holder, Member, Rename};
-use crate::reconcile::person::{Base, Flights};
+use crate::reconcile::person::{Base, Flights, handed_over};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
@@ -85,7 +85,7 @@ pub(super) fn place_newcomer(tx: &Tx<'_>, contact: &IntercomContact, settings: &
     if tx.link_of_merged_into(&contact.id)?.is_some() {
         return Ok(FirstLink::Wait);
     }
-    who_is(tx, contact, settings)
+    who_is(tx, contact, settings, None)
 }
 
 /// `false`: it waits for another.
@@ -113,7 +113,7 @@ fn place_one(
         Some(link) => tx.link(link)?,
         None => None,
     };
-    let Some(link) = link else { return first_link(tx, &row.contact, settings, dirty, true, now) };
+    let Some(link) = link else { return first_link(tx, &row.contact, settings, dirty, None, now) };
     for kind in GONE_NOTICES {
         tx.clear_notice(kind, &format!("contact {id}"))?;
     }
@@ -131,25 +131,25 @@ fn reopen(tx: &Tx<'_>, link: &LinkRow) -> Result<()> {
     if link.state == LinkState::Left { tx.set_link_state(link.id, LinkState::Active) } else { Ok(()) }
 }
 
-/// `newcomer`: it has had no link before. `false`: it waits for another.
+/// `left`: the group that it was of until now; without one, it has had no link before. `false`: it waits for another.
 fn first_link(
     tx: &Tx<'_>,
     contact: &IntercomContact,
     settings: &Settings,
     dirty: Dirty,
-    newcomer: bool,
+    left: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let subject = format!("contact {}", contact.id);
     for kind in PLACING_NOTICES {
         tx.clear_notice(kind, &subject)?;
     }
-    let decision = who_is(tx, contact, settings)?;
-    link_as(tx, contact, decision, (dirty, newcomer), now)
+    let decision = who_is(tx, contact, settings, left)?;
+    link_as(tx, contact, decision, (dirty, left.is_none()), now)
 }
 
-/// Decides who a contact is that has no link.
-fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings) -> Result<FirstLink> {
+/// Decides who a contact is that has no link. `left`: the group that it was of until now.
+fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Option<i64>) -> Result<FirstLink> {
     let candidate = |found: Option<BrevoContact>| -> Result<Option<Candidate>> {
         let Some(found) = found else { return Ok(None) };
         let link = tx.link_by_brevo(found.id)?;
@@ -181,7 +181,9 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings) -> Result
     Ok(identity::first_link(&Candidates {
         group: group.map(|link| link.id),
         by_external_id: match &contact.external_id {
-            Some(external_id) => candidate(tx.brevo_contact_by_ext_id(external_id)?)?,
+            // A group's contact has the external id of whoever spoke for it, and stays with the rest.
+            Some(external_id) => candidate(tx.brevo_contact_by_ext_id(external_id)?)?
+                .filter(|found| left.is_none() || found.link != left),
             None => None,
         },
         by_email: candidate(by_email)?,
@@ -400,7 +402,7 @@ fn moved(
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
             tx.mark_dirty(link.id, dirty)?;
-            return first_link(tx, &row.contact, settings, dirty, false, now);
+            return first_link(tx, &row.contact, settings, dirty, Some(link.id), now);
         }
         tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
         reopen(tx, link)?;
@@ -437,7 +439,7 @@ fn moved(
             elect(tx, link.id)?;
             tx.mark_dirty(link.id, dirty)?;
             let consent = link_consent(link)?;
-            if !first_link(tx, &row.contact, settings, dirty, false, now)? {
+            if !first_link(tx, &row.contact, settings, dirty, Some(link.id), now)? {
                 // It waits: until then it stays where it is, and its consent with it.
                 tx.set_member(&row.contact.id, Some(link.id), false)?;
                 elect(tx, link.id)?;
@@ -647,7 +649,7 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
     Ok(Knot::Undone)
 }
 
-/// What is agreed on with a Brevo contact that was another's: the fields are planned afresh. Consent stays with the
+/// What is agreed on with a Brevo contact that was another's: its fields are given anew. Consent stays with the
 /// address, and whoever comes brings the opt-out that they had: the stricter of both.
 ///
 /// What is on its way to the contact, or has not been read back yet, is watched on: what we last saw of the contact is from
@@ -663,7 +665,7 @@ fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, before: &Li
     };
     let mut flights = flights_of(before)?;
     flights.may_loosen |= brings;
-    let base = Base { consent, sms: theirs.sms, ..Base::default() };
+    let base = Base { consent, sms: theirs.sms, fields: handed_over(theirs), ..Base::default() };
     settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
     if before.flights.is_some() { tx.watch_like(link.id, before) } else { Ok(()) }
 }

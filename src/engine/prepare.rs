@@ -1,10 +1,10 @@
 //! Before the first write: which accounts these are, which attributes and lists exist, and what must be made first.
 
 use super::{Connection, EngineError, Settings, Told};
-use crate::mapping::{About, ListName, ListRule, Mapping, Misfit, nearest};
+use crate::mapping::{About, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
-    Answer, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideError,
-    SideName, Write,
+    Answer, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side,
+    SideError, SideName, Write,
 };
 use crate::store::StoreError;
 use chrono::{DateTime, Utc};
@@ -35,6 +35,10 @@ pub struct Ready {
     pub uses_companies: bool,
     /// Whether opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Whether fields or tags travel from Brevo to Intercom.
+    pub writes_back: bool,
+    /// Whether the newest value of some field stands: then it matters when records changed.
+    pub weighs_times: bool,
     /// Attributes that do not exist yet (a dry run makes none).
     pub missing_attributes: Vec<String>,
     /// Lists that do not exist yet, by name.
@@ -160,11 +164,14 @@ impl Connection {
             }))
             .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
             .collect();
-        let tells = ready.tells_intercom;
+        let (tells, writes_back) = (ready.tells_intercom, ready.writes_back);
         self.store
             .write(move |tx| {
                 if !tells {
                     tx.hold_carried()?;
+                }
+                if !writes_back {
+                    tx.drop_write_backs()?;
                 }
                 let before = tx.meta("mapping")?;
                 if before.as_deref() != Some(fingerprint.as_str()) {
@@ -207,7 +214,7 @@ impl Connection {
         if !dry_run {
             self.count_in_what_may_land(&mut attributes).await?;
         }
-        let custom = self.intercom.attributes().await?;
+        let mut custom = self.intercom.attributes().await?;
         let mut off: Vec<&str> = Vec::new();
         if !settings.sync.tags {
             off.extend(crate::mapping::paths::TAGS);
@@ -223,10 +230,14 @@ impl Connection {
         if !mapping.resting.is_empty() {
             tracing::info!(rules = %mapping.resting.join(", "), "rules rest, because what they read is switched off");
         }
+        // What is to be written in Intercom and is not there yet is made there, with the type that it has in Brevo.
+        let made_in_intercom = mapping.missing_in_intercom(&attributes, &custom);
+        custom.extend(made_in_intercom.iter().map(AttributeSpec::as_attribute));
         let resolution = mapping.resolve(&attributes, &custom);
         let existing = self.read_lists().await?;
         // All that does not fit is told at once, before anything is made.
         let mut misfits = resolution.clashes;
+        misfits.extend(resolution.mapping.misdirections());
         misfits.extend(mapping.lists.iter().filter_map(|rule| no_such_list(rule, &existing)));
         if !misfits.is_empty() {
             return Err(EngineError::Unfit(misfits));
@@ -236,6 +247,10 @@ impl Connection {
         }
         let missing_attributes: Vec<String> = resolution.create.iter().map(|spec| spec.name.clone()).collect();
         if !dry_run {
+            for spec in made_in_intercom {
+                tracing::info!(attribute = %spec.name, kind = spec.kind.name(), "creating an Intercom attribute");
+                self.intercom.write(&Write::CreateAttribute(spec), Priority::Live).await?;
+            }
             for spec in resolution.create {
                 tracing::info!(attribute = %spec.name, kind = spec.kind.name(), "creating a Brevo attribute");
                 self.brevo.write(&Write::CreateAttribute(spec), Priority::Live).await?;
@@ -267,6 +282,8 @@ impl Connection {
                 }));
         let uses_companies = settings.sync.companies
             && (uses("company") || mapping.lists.iter().any(|rule| rule.membership.mentions("company")));
+        let writes_back = mapping.writes_intercom();
+        let weighs_times = mapping.rules.iter().any(FieldRule::weighs_times);
         Ok(Ready {
             mapping,
             lists,
@@ -277,6 +294,8 @@ impl Connection {
             uses_tags,
             uses_companies,
             tells_intercom: settings.tells_intercom,
+            writes_back,
+            weighs_times,
             missing_attributes,
             missing_lists,
             doubts: resolution.doubts,

@@ -46,6 +46,9 @@ pub struct Pushed {
     /// Intercom contacts opted out there.
     #[serde(default)]
     pub opted_out: u64,
+    /// Intercom contacts changed: fields and tags that travel there.
+    #[serde(default)]
+    pub written_back: u64,
     /// Writes that failed for good or for now.
     pub failed: u64,
     /// Write requests sent.
@@ -60,6 +63,7 @@ impl std::ops::AddAssign for Pushed {
         self.listed += more.listed;
         self.imported += more.imported;
         self.opted_out += more.opted_out;
+        self.written_back += more.written_back;
         self.failed += more.failed;
         self.requests += more.requests;
     }

@@ -1,6 +1,6 @@
 //! Which way a field travels, and whether it can.
 
-use super::{About, FieldRule, Mapping, Membership, Misfit, inverse};
+use super::{About, Defaults, FieldRule, Mapping, Membership, Misfit, inverse};
 use std::collections::BTreeMap;
 
 /// Which way a field travels.
@@ -74,6 +74,34 @@ pub fn unwritable(path: &str) -> Option<(&'static str, Option<&'static str>)> {
 }
 
 impl FieldRule {
+    /// Whether it matters when the field was changed on which side.
+    pub fn weighs_times(&self) -> bool {
+        self.direction == Direction::Both && self.on_conflict == OnConflict::Newest
+    }
+
+    /// What holds where the rule itself does not say it.
+    pub(crate) fn set_defaults(&mut self, defaults: Defaults) {
+        (self.direction, self.on_conflict) = (defaults.direction, defaults.on_conflict);
+        self.tie = defaults.tie.unwrap_or(self.tie);
+    }
+
+    /// As a rule of the default mapping, which leaves out what cannot travel the way that all else does.
+    pub(crate) fn by_default(mut self, defaults: Defaults) -> Option<Self> {
+        self.set_defaults(defaults);
+        let rule = if self.stays_one_way() { self.one_way() } else { self.seal() };
+        rule.misdirection().is_none().then_some(rule)
+    }
+
+    /// It is to travel both ways by default, and cannot: then it stays with Intercom's value.
+    pub(crate) fn stays_one_way(&self) -> bool {
+        self.direction == Direction::Both && !self.direction_given && self.misdirection().is_some()
+    }
+
+    /// The same rule, with Intercom's value.
+    pub(crate) fn one_way(self) -> Self {
+        Self { direction: Direction::IntercomToBrevo, ..self }.seal()
+    }
+
     /// Why the rule cannot travel the way it is asked to; the ways out are its help.
     pub fn misdirection(&self) -> Option<Misfit> {
         if self.direction == Direction::IntercomToBrevo {

@@ -30,7 +30,7 @@ pub use resolve::Resolution;
 pub use rule::{FieldProblem, FieldRule, OnClear, OnDrift, Projection, Target, ValueType};
 pub use schema::{expectation, schema};
 
-use crate::model::{BrevoListId, Fields, Value};
+use crate::model::{BrevoListId, Fields, SideName, Value};
 
 /// A piece of YAML that holds mapping rules: a `field_mapping:` node of the config, or a whole mapping file.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,8 +75,21 @@ pub struct Mapping {
     pub warnings: Vec<MappingError>,
     /// Whether each custom attribute that the account has gets a rule of its own (the default mapping).
     pub(crate) all_custom_attributes: bool,
+    /// How rules travel that do not say it.
+    pub(crate) defaults: Defaults,
     /// Examples that stand beside the rules.
     pub(crate) cases: Vec<Case>,
+}
+
+/// How fields travel that do not say it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Which way. Those that cannot travel both ways stay with Intercom's value.
+    pub direction: Direction,
+    /// Whose value stands, where a field that travels both ways was changed on both sides.
+    pub on_conflict: OnConflict,
+    /// Who wins a tie there; `None`: Intercom.
+    pub tie: Option<SideName>,
 }
 
 /// A Brevo list, as an operator names it.

@@ -6,7 +6,7 @@ use super::nearest::did_you_mean;
 use super::paths::{self, Known, SourceKind};
 use super::rule::{FieldRule, OnClear, OnDrift, ValueType};
 use super::transform::Step;
-use super::{Direction, ListName, ListRule, Locate, Mapping, MappingError, Membership, OnConflict};
+use super::{Defaults, Direction, ListName, ListRule, Locate, Mapping, MappingError, Membership, OnConflict};
 use super::{Section, convert, phone};
 use crate::model::{BrevoListId, Fields, SideName, Value};
 use serde_yaml::Value as Yaml;
@@ -19,9 +19,8 @@ pub struct Options {
     pub default_phone_region: Option<String>,
     /// The pinned version of Intercom's API.
     pub api_version: String,
-    /// Whether fields may travel towards Intercom. Not yet: what would be written there is planned, and nothing sends
-    /// it.
-    pub both_ways: bool,
+    /// How fields travel that do not say it.
+    pub defaults: Defaults,
 }
 
 /// Attributes that identify a contact in Brevo and are no mapping's to write.
@@ -55,7 +54,7 @@ pub fn parse(sections: &[Section], options: &Options, locate: Locate<'_>) -> Res
         options,
         locate,
         file: 0,
-        mapping: Mapping::default(),
+        mapping: Mapping { defaults: options.defaults, ..Mapping::default() },
         errors: Vec::new(),
         seen: BTreeSet::new(),
         maps_fields: false,
@@ -119,7 +118,7 @@ impl Parser<'_> {
             if source == "phone" {
                 rule.default_region.clone_from(&self.options.default_phone_region);
             }
-            self.mapping.rules.push(rule.typed());
+            self.mapping.rules.extend(rule.typed().by_default(self.options.defaults));
         }
         self.mapping.all_custom_attributes = true;
     }
@@ -226,6 +225,7 @@ impl Parser<'_> {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut rule = FieldRule::new(source, kind, &names);
         rule.spot = (self.locate)(self.file, here, keyed);
+        rule.set_defaults(self.options.defaults);
         for (target, (place, _)) in rule.targets.iter_mut().zip(&targets) {
             target.spot = (self.locate)(self.file, place, false);
         }
@@ -261,7 +261,10 @@ impl Parser<'_> {
             }
         }
         self.seen.extend(names.iter().map(|name| ((*name).to_owned(), rule.when.is_some())));
-        let rule = rule.typed();
+        let mut rule = rule.typed();
+        if rule.stays_one_way() {
+            rule = rule.one_way();
+        }
         if self.errors.len() == errors
             && let Some(misfit) = rule.misdirection()
         {
@@ -285,9 +288,6 @@ impl Parser<'_> {
 
     /// What only fields of one direction have, and what only those of both have.
     fn directed(&mut self, below: &dyn Fn(&str) -> Vec<String>, value: &Yaml, rule: &FieldRule) {
-        if !self.options.both_ways {
-            return;
-        }
         if rule.direction == Direction::Both {
             if value.get("on_drift").is_some() {
                 let help = Some("leave it out: an edit on either side travels to the other".to_owned());
@@ -346,27 +346,16 @@ impl Parser<'_> {
             "to" => {}
             "from" if !keyed => {}
             "type" => rule.value_type = self.one_of(place, value, ValueType::NAMES),
-            "direction" if self.options.both_ways => {
+            "direction" => {
+                rule.direction_given = true;
                 rule.direction = self.one_of(place, value, Direction::NAMES).unwrap_or_default();
             }
-            "on_conflict" if self.options.both_ways => {
+            "on_conflict" => {
                 rule.on_conflict = self.one_of(place, value, OnConflict::NAMES).unwrap_or_default();
             }
-            "tie" if self.options.both_ways => {
+            "tie" => {
                 let choices = SideName::BOTH.map(|side| (side.as_str(), side));
                 rule.tie = self.one_of(place, value, &choices).unwrap_or(rule.tie);
-            }
-            "direction" => match value.as_str() {
-                Some("intercom_to_brevo") => {}
-                Some("brevo_to_intercom" | "both" | "bidirectional") => {
-                    let help = Some("leave it out, or say `intercom_to_brevo`".to_owned());
-                    self.error(place, false, "this direction is not supported yet", help);
-                }
-                _ => self.error(place, false, "expected a direction", Some("`intercom_to_brevo`".to_owned())),
-            },
-            "on_conflict" => {
-                let help = Some("leave it out: with one direction there is no conflict".to_owned());
-                self.error(place, true, "`on_conflict` is not supported yet", help);
             }
             "on_clear" => {
                 let choices = [("keep", OnClear::Keep), ("propagate", OnClear::Propagate)];
@@ -414,8 +403,7 @@ impl Parser<'_> {
                 }
             }
             unknown => {
-                let only_both = if self.options.both_ways { [""; 2] } else { ["on_conflict", "tie"] };
-                let keys = ENTRY_KEYS.iter().copied().filter(|key| !only_both.contains(key));
+                let keys = ENTRY_KEYS.iter().copied();
                 let all = || format!("keys here: {}", keys.clone().collect::<Vec<_>>().join(", "));
                 let help = did_you_mean(unknown, keys.clone()).unwrap_or_else(all);
                 self.error(place, true, format!("a mapping entry has no key `{unknown}`"), Some(help));
@@ -462,7 +450,7 @@ impl Parser<'_> {
             for (key, value) in entries {
                 match key.as_str() {
                     Some("list") => {}
-                    Some("direction") if self.options.both_ways => {
+                    Some("direction") => {
                         let place = join(&here, "direction");
                         direction = self.one_of(&place, value, Direction::NAMES).unwrap_or_default();
                     }

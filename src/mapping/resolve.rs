@@ -3,7 +3,7 @@
 use super::nearest::nearest;
 use super::paths::SourceKind;
 use super::rule::{FieldRule, Target, ValueType, hex};
-use super::{About, Mapping, Misfit, convert};
+use super::{About, Direction, Mapping, Misfit, convert};
 use crate::model::{Attribute, AttributeKind, AttributeSpec};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -50,7 +50,8 @@ impl Mapping {
         resolution.mapping.all_custom_attributes = false;
         let mut rules = std::mem::take(&mut resolution.mapping.rules);
         if self.all_custom_attributes {
-            rules.extend(custom_rules(&rules, &intercom));
+            let custom = custom_rules(&rules, &intercom);
+            rules.extend(custom.into_iter().filter_map(|rule| rule.by_default(self.defaults)));
         }
         localise(&mut rules, &brevo);
         for rule in rules {
@@ -58,6 +59,37 @@ impl Mapping {
             resolution.mapping.rules.push(rule);
         }
         resolution
+    }
+
+    /// Custom attributes that rules write in Intercom and that the workspace has not: to be made there, with the type that
+    /// the rule names or the Brevo attribute has.
+    pub fn missing_in_intercom(&self, brevo: &[Attribute], intercom: &[Attribute]) -> Vec<AttributeSpec> {
+        let mut missing: Vec<AttributeSpec> = Vec::new();
+        for rule in self.rules.iter().filter(|rule| rule.direction != Direction::IntercomToBrevo) {
+            let known = |name: &str| name == rule.source;
+            if !rule.source.starts_with("custom_attributes.")
+                || intercom.iter().any(|found| known(&found.name))
+                || missing.iter().any(|spec| known(&spec.name))
+            {
+                continue;
+            }
+            let target =
+                rule.targets.first().and_then(|target| brevo.iter().find(|found| found.name == target.attribute));
+            let kind = match (rule.value_type, target) {
+                (Some(value_type), _) => value_type.attribute_kind(),
+                (None, Some(found)) => found.kind.clone(),
+                (None, None) => rule.implied_kind().0,
+            };
+            // Intercom has no choices that anybody may add to: it keeps the words.
+            let kind = match kind {
+                AttributeKind::Category | AttributeKind::MultipleChoice | AttributeKind::Other(_) => {
+                    AttributeKind::Text
+                }
+                kind => kind,
+            };
+            missing.push(AttributeSpec { name: rule.source.clone(), kind, options: Vec::new() });
+        }
+        missing
     }
 }
 
@@ -118,7 +150,9 @@ impl Resolution {
             }
             self.complete(target, found, &labels);
         }
-        rule.seal()
+        // Only the account's types show of some fields that they cannot travel back.
+        let rule = rule.seal();
+        if rule.stays_one_way() { rule.one_way() } else { rule }
     }
 
     /// Adds the options that are known to come and that the attribute lacks.

@@ -120,6 +120,8 @@ pub struct FieldRule {
     pub targets: Vec<Target>,
     /// Which way it travels.
     pub direction: Direction,
+    /// The rule says so itself; else it follows the config's default as far as it can.
+    pub(crate) direction_given: bool,
     /// Whose value stands where both sides changed it.
     pub on_conflict: OnConflict,
     /// Who wins where nobody can say whose value is newer.
@@ -151,6 +153,7 @@ impl FieldRule {
             source: source.to_owned(),
             targets: Vec::new(),
             direction: Direction::default(),
+            direction_given: false,
             on_conflict: OnConflict::default(),
             tie: SideName::Intercom,
             on_clear: OnClear::default(),

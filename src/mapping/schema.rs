@@ -1,12 +1,13 @@
 //! The mapping language as JSON Schema, for editors.
 
 use super::rule::ValueType;
-use super::{paths, transform};
+use super::{Direction, paths, transform};
 use serde_json::{Value, json};
 
 /// JSON Schema (draft 2020-12) of a mapping: of a config's `field_mapping`, and of a mapping file.
 pub fn schema() -> Value {
     let types: Vec<&str> = ValueType::NAMES.iter().map(|(name, _)| *name).collect();
+    let directions: Vec<&str> = Direction::NAMES.iter().map(|(name, _)| *name).collect();
     let attribute = json!({
         "type": "string", "description": "A Brevo attribute", "pattern": "^[A-Za-z0-9_-]+$", "maxLength": 100
     });
@@ -21,7 +22,12 @@ pub fn schema() -> Value {
     let settings = json!({
         "to": {"anyOf": [attribute, {"type": "array", "items": attribute, "minItems": 1}]},
         "type": {"enum": types, "description": "The type of the attribute"},
-        "direction": {"const": "intercom_to_brevo"},
+        "direction": {"enum": directions, "description": "Which way the value travels"},
+        "on_conflict": {
+            "enum": ["newest", "intercom", "brevo"], "default": "newest",
+            "description": "Whose value stands where both sides changed a field that travels both ways"
+        },
+        "tie": {"enum": ["intercom", "brevo"], "description": "Who wins where nobody can tell which change is newer"},
         "on_clear": {"enum": ["keep", "propagate"], "description": "What a source without value does", "default": "keep"},
         "on_drift": {
             "enum": ["restore", "leave"], "description": "What an edit of the attribute in Brevo does", "default": "restore"
@@ -43,7 +49,8 @@ pub fn schema() -> Value {
     let tags = json!({
         "type": "object",
         "additionalProperties": {
-            "type": "object", "properties": {"list": list}, "required": ["list"], "additionalProperties": false
+            "type": "object", "properties": {"list": list, "direction": {"enum": directions}}, "required": ["list"],
+            "additionalProperties": false
         }
     });
     // Names by enumeration, entries once: spelled out under each path, the schema would be a megabyte.

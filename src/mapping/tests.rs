@@ -15,7 +15,7 @@ fn here(file: usize, path: &[String], _: bool) -> Option<Spot> {
 }
 
 fn options() -> Options {
-    Options { default_phone_region: Some("NO".to_owned()), api_version: "2.11".to_owned(), both_ways: false }
+    Options { default_phone_region: Some("NO".to_owned()), api_version: "2.11".to_owned(), ..Options::default() }
 }
 
 fn mapping(yaml: &str) -> Mapping {

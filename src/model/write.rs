@@ -132,6 +132,14 @@ pub struct AttributeSpec {
     pub options: Vec<String>,
 }
 
+impl AttributeSpec {
+    /// As it will be listed once it is made.
+    pub fn as_attribute(&self) -> Attribute {
+        let options = self.options.iter().map(|option| (option.clone(), option.clone())).collect();
+        Attribute { name: self.name.clone(), kind: self.kind.clone(), writable: true, options }
+    }
+}
+
 /// What an Intercom contact is to have. What is not named is not touched.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct IntercomChange {

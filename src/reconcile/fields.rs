@@ -28,7 +28,7 @@ pub struct FieldBase {
     #[n(0)]
     #[cbor(with = "pack::word")]
     pub rule: String,
-    /// What really stands on each side.
+    /// What really stands on each side. No cell at all: that is not known, and whatever the side shows is news.
     #[n(1)]
     pub agreed: Sides<Cells>,
     /// Cells that a side would not take: not sent there again until the source, the rule or the attribute changes.
@@ -186,6 +186,11 @@ impl FieldBase {
     pub fn is_refused(&self) -> bool {
         SideName::BOTH.iter().any(|side| self.refused[*side].is_some())
     }
+
+    /// Whether this side has got something from the other that is not what the other was known to hold.
+    fn is_owed(&self, side: SideName) -> bool {
+        self.overrun == Some(side) || (!self.rule.is_empty() && self.agreed[side.other()].is_empty())
+    }
 }
 
 /// Decides about one field.
@@ -279,7 +284,11 @@ impl Field<'_> {
             // But a source that has moved on since both agreed takes along what it gave, whatever the rule says now. (Also
             // when nobody touched the rule: Intercom declares an attribute with its first value, and only at the next
             // start its type is known.)
-            Some(before) if !all_blank(&before.agreed[from]) && self.moved_alone(before, from) => desired.clone(),
+            Some(before)
+                if (before.is_owed(to) || !all_blank(&before.agreed[from])) && self.moved_alone(before, from) =>
+            {
+                desired.clone()
+            }
             _ if self.says_nothing(from) => self.shown[to].clone(),
             _ => fill_blanks(desired, self.shown[to]),
         };

@@ -78,6 +78,37 @@ impl Flights {
         *self == Self::default()
     }
 
+    /// What of it is on its way to Brevo. A link keeps it; what goes to Intercom is kept apart.
+    pub fn to_brevo(&self) -> Cow<'_, Self> {
+        if self.tags.is_empty() && self.fields.values().all(|writes| writes.intercom.is_none()) {
+            return Cow::Borrowed(self);
+        }
+        let mut own = Self { tags: BTreeMap::new(), ..self.clone() };
+        own.fields.retain(|_, writes| {
+            writes.intercom = None;
+            writes.brevo.is_some()
+        });
+        Cow::Owned(own)
+    }
+
+    /// What of it is on its way to Intercom.
+    #[must_use]
+    pub fn to_intercom(&self) -> Self {
+        let fields = self.fields.iter().filter_map(|(key, writes)| {
+            let write = writes.intercom.clone()?;
+            Some((key.clone(), Sides { intercom: Some(write), brevo: None }))
+        });
+        Self { fields: fields.collect(), tags: self.tags.clone(), ..Self::default() }
+    }
+
+    /// Adds what is on its way to Intercom.
+    pub fn add_to_intercom(&mut self, others: Self) {
+        for (key, writes) in others.fields {
+            self.fields.entry(key).or_default().intercom = writes.intercom;
+        }
+        self.tags.extend(others.tags);
+    }
+
     /// What is on its way to this side for a rule.
     pub fn field(&self, side: SideName, key: &str) -> Option<&InFlight> {
         self.fields.get(key).and_then(|writes| writes[side].as_ref())
@@ -105,6 +136,8 @@ pub struct PersonViews<'a> {
     pub base: &'a Base,
     /// Our writes on their way.
     pub flights: &'a Flights,
+    /// Nobody knows yet what became of those to Intercom: what they are about is decided when that is known.
+    pub waits_for_intercom: bool,
     /// The Brevo contact is to take this address (identity has decided that it may).
     pub rename_to: Option<&'a Email>,
     /// Rules that must not be written for this person: a value that Brevo refuses because another contact owns it.
@@ -189,6 +222,15 @@ impl Notice {
     }
 }
 
+/// Which parts of a plan are for Intercom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Back {
+    /// Rules, by key.
+    pub rules: BTreeSet<String>,
+    /// Lists whose tag is given or taken away, with its name.
+    pub lists: BTreeMap<BrevoListId, String>,
+}
+
 /// What to do for one person.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PersonPlan {
@@ -198,6 +240,8 @@ pub struct PersonPlan {
     pub intercom: BTreeMap<String, Option<Value>>,
     /// Tags to give (`true`) or to take away there.
     pub tags: BTreeMap<String, bool>,
+    /// What of the plan is for Intercom.
+    pub back: Back,
     /// Base once it is accepted (and at once, where nothing is written).
     pub base: Base,
     /// What is on its way once it leaves.
@@ -222,6 +266,65 @@ impl PersonPlan {
         self.change.is_empty() && self.intercom.is_empty() && self.tags.is_empty()
     }
 
+    /// Something is to be written to the primary Intercom contact.
+    pub fn writes_back(&self) -> bool {
+        !self.intercom.is_empty() || !self.tags.is_empty()
+    }
+
+    /// The plan without what goes to Intercom, which is sent by itself: until it is answered, that is as it was.
+    #[must_use]
+    pub fn without_intercom(mut self, before: &Base, watched: &Flights) -> Self {
+        if !self.writes_back() {
+            return self;
+        }
+        let back = std::mem::take(&mut self.back);
+        for key in &back.rules {
+            self.causes.remove(key);
+            put_or_remove(&mut self.base.fields, key, before.fields.get(key));
+            let earlier = watched.field(SideName::Intercom, key).cloned();
+            self.flights.fields.entry(key.clone()).or_default().intercom = earlier;
+        }
+        self.flights.fields.retain(|_, writes| writes.intercom.is_some() || writes.brevo.is_some());
+        for list in back.lists.keys() {
+            put_or_remove(&mut self.base.lists, list, before.lists.get(list));
+            put_or_remove(&mut self.flights.tags, list, watched.tags.get(list));
+        }
+        self.lost.retain(|lost| lost.side == SideName::Brevo);
+        (self.intercom, self.tags) = (BTreeMap::new(), BTreeMap::new());
+        self
+    }
+
+    /// The first request's part of what is for Intercom: all fields, or one tag. `true`: there is more.
+    #[must_use]
+    pub fn first_of_back(mut self, before: &Base, watched: &Flights) -> (Self, bool) {
+        let keep = usize::from(self.intercom.is_empty());
+        let more = self.tags.len() > keep;
+        let first = self.tags.keys().next().filter(|_| keep == 1).cloned();
+        self.tags.retain(|name, _| Some(name) == first.as_ref());
+        for (list, tag) in std::mem::take(&mut self.back.lists) {
+            if Some(&tag) == first.as_ref() {
+                self.back.lists.insert(list, tag);
+            } else {
+                put_or_remove(&mut self.base.lists, &list, before.lists.get(&list));
+                put_or_remove(&mut self.flights.tags, &list, watched.tags.get(&list));
+            }
+        }
+        (self, more)
+    }
+
+    /// Base once Intercom has taken its part of the plan, from what it is by then.
+    #[must_use]
+    pub fn base_with_intercom(&self, now: &Base) -> Base {
+        let mut base = now.clone();
+        for key in &self.back.rules {
+            put_or_remove(&mut base.fields, key, self.base.fields.get(key));
+        }
+        for list in self.back.lists.keys() {
+            put_or_remove(&mut base.lists, list, self.base.lists.get(list));
+        }
+        base
+    }
+
     /// How many Intercom contacts are opted out there.
     pub fn opt_outs_in_intercom(&self) -> usize {
         self.tell.iter().filter(|(_, step)| *step == MemberStep::Tell).count()
@@ -240,6 +343,7 @@ impl PersonPlan {
             },
             intercom: BTreeMap::new(),
             tags: BTreeMap::new(),
+            back: Back::default(),
             base: Base { consent: base.consent, sms: base.sms, ..before.clone() },
             flights: Flights { opted_out: flights.opted_out, ..watched.clone() },
             lost: Vec::new(),
@@ -278,6 +382,7 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
         change: ContactChange::default(),
         intercom: BTreeMap::new(),
         tags: BTreeMap::new(),
+        back: Back::default(),
         base: Base { email: views.base.email.clone(), ..Base::default() },
         flights: Flights { email: views.email.filter(|_| views.brevo.is_none()).cloned(), ..Flights::default() },
         lost: Vec::new(),
@@ -305,6 +410,10 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
 fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) {
     let base = views.base.fields.get(&rule.key);
     let in_flight = Sides::from_fn(|side| views.flights.field(side, &rule.key));
+    if views.waits_for_intercom && in_flight.intercom.is_some() {
+        // Taken for landed, it would become what both agreed on, and if it was lost, the old value a person's edit.
+        return keep_as_is(plan, views, rule);
+    }
     let blank = || vec![None; rule.targets.len()];
     // What is on its way counts as having landed, also for what is made of it.
     let mut record = Cow::Borrowed(views.record);
@@ -325,14 +434,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
             OnConflict::Brevo => Wins::Always(SideName::Brevo),
         }),
     };
-    let keep = |plan: &mut PersonPlan| {
-        if let Some(base) = base {
-            plan.base.fields.insert(rule.key.clone(), base.clone());
-        }
-        if let Some(writes) = views.flights.fields.get(&rule.key) {
-            plan.flights.fields.insert(rule.key.clone(), writes.clone());
-        }
-    };
+    let keep = |plan: &mut PersonPlan| keep_as_is(plan, views, rule);
     let cells = |side: SideName| match &made[side] {
         Projection::Cells(cells) => Some(cells.clone()),
         Projection::NotApplicable | Projection::Problem(_) => None,
@@ -424,6 +526,23 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
     }
 }
 
+/// Nothing is decided about the field: what was agreed on stays, and so does what is on its way.
+fn keep_as_is(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) {
+    if let Some(base) = views.base.fields.get(&rule.key) {
+        plan.base.fields.insert(rule.key.clone(), base.clone());
+    }
+    if let Some(writes) = views.flights.fields.get(&rule.key) {
+        plan.flights.fields.insert(rule.key.clone(), writes.clone());
+    }
+}
+
+fn put_or_remove<K: Ord + Clone, V: Clone>(map: &mut BTreeMap<K, V>, key: &K, value: Option<&V>) {
+    match value {
+        Some(value) => drop(map.insert(key.clone(), value.clone())),
+        None => drop(map.remove(key)),
+    }
+}
+
 /// Adds a field to what is sent: those of its cells that a side does not show.
 fn set_cells(
     plan: &mut PersonPlan,
@@ -433,6 +552,7 @@ fn set_cells(
 ) {
     if to == SideName::Intercom {
         plan.intercom.insert(rule.source.clone(), cells.first().cloned().flatten());
+        plan.back.rules.insert(rule.key.clone());
         return;
     }
     for (index, target) in rule.targets.iter().enumerate() {
@@ -489,6 +609,11 @@ fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[Resolv
         let (follows, tag) = following.get(&list).copied().unwrap_or_default();
         if let Some(given) = views.flights.tags.get(&list) {
             plan.flights.tags.insert(list, *given);
+            if views.waits_for_intercom {
+                put_or_remove(&mut plan.base.lists, &list, base.as_ref());
+                put_or_remove(&mut plan.flights.lists, &list, on_its_way.as_ref());
+                continue;
+            }
         }
         let agreed = match lists::decide(ListViews { follows, wanted, member, left, base }) {
             ListStep::Remember(agreed) => {
@@ -502,6 +627,7 @@ fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[Resolv
                     plan.flights.lists.insert(list, joined);
                 }
                 plan.tags.insert(tag.to_owned(), agreed.wanted);
+                plan.back.lists.insert(list, tag.to_owned());
                 plan.flights.tags.insert(list, agreed.wanted);
                 agreed
             }
@@ -639,6 +765,24 @@ pub fn forget_unlanded(base: &Base, flights: &Flights) -> Base {
     base
 }
 
+/// What was agreed on about the fields of a Brevo contact, for whoever takes it over in an exchange of addresses: what stands
+/// there counts as unchanged and what Intercom shows of them as news, also that it shows nothing; what that replaces is
+/// logged. What nobody in Intercom had given is planned as at a first link.
+pub fn handed_over(base: &Base) -> BTreeMap<String, FieldBase> {
+    let given = base.fields.iter().filter(|(_, field)| {
+        let intercom = &field.agreed.intercom;
+        // No cell: it has been handed over before, and not been given anew since.
+        !field.rule.is_empty() && (intercom.is_empty() || intercom.iter().any(Option::is_some))
+    });
+    given
+        .map(|(key, field)| {
+            let agreed = Sides { intercom: Cells::new(), brevo: field.agreed.brevo.clone() };
+            let overrun = Some(SideName::Brevo);
+            (key.clone(), FieldBase { rule: field.rule.clone(), agreed, overrun, ..FieldBase::default() })
+        })
+        .collect()
+}
+
 /// What became of our writes, once a read that began after the time in which a late request can still land shows the
 /// contact as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -719,6 +863,20 @@ pub fn settle_intercom(
     settled
 }
 
+/// Writes on their way to Intercom, once the answer to one has shown the record: what it took, it did not refuse. Whoever
+/// goes back to the value before has edited it.
+pub fn seen_in_answer(flights: &Flights, written: &Back, record: &Fields, mapping: &Mapping) -> Flights {
+    let mut flights = flights.clone();
+    for rule in mapping.rules.iter().filter(|rule| written.rules.contains(&rule.key)) {
+        if let Some(write) = flights.fields.get_mut(&rule.key).and_then(|writes| writes.intercom.as_mut())
+            && fields::judge(SideName::Intercom, write, &vec![rule.source_value(record)]) == fields::Verdict::Adopted
+        {
+            write.before.clone_from(&write.sent);
+        }
+    }
+    flights
+}
+
 fn settle_fields(
     base: &Base,
     flights: &Flights,
@@ -738,11 +896,13 @@ fn settle_fields(
         let verdict = fields::judge(side, write, &observed);
         let fields = &mut settled.base.fields;
         let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
-        if let (true, fields::Verdict::Adopted, Some(sent)) = (unknown, &verdict, write.sent.iter().flatten().next()) {
-            // Nothing had been agreed on before a write of unknown outcome, which has landed: the source had a value
-            // then, and if it has none now, that is a clear, not a first link.
-            let cells = if side == SideName::Brevo { 1 } else { rule.targets.len() };
-            let agreed = Sides::with(side, observed, vec![Some(sent.clone()); cells]);
+        if verdict == fields::Verdict::Adopted
+            && (unknown || !answered)
+            && (!unknown || write.sent.iter().any(Option::is_some))
+        {
+            // A write of unknown outcome has landed. What it was made of is not known any more, and it may have changed
+            // since, or be what was agreed on before: whatever the source shows, or that it shows nothing, is news.
+            let agreed = Sides::with(side, observed, Cells::new());
             fields.insert(key.clone(), FieldBase { rule: rule.fingerprint.clone(), agreed, ..FieldBase::default() });
             continue;
         }
@@ -755,13 +915,12 @@ fn settle_fields(
                 agreed.refused[side] = Some(write.sent.clone());
                 settled.refused.push(key.clone());
             }
-            // A late write of ours stands there: the current value is written again, and what it replaces is logged.
-            // One way, it is enough to forget what was agreed; both ways, that would make it anybody's turn.
-            fields::Verdict::Superseded if rule.direction == Direction::Both => {
+            // A late write of ours stands there: the current value is written again (or cleared again), and what it
+            // replaces is logged.
+            fields::Verdict::Superseded => {
                 agreed.agreed[side] = observed;
                 agreed.overrun = Some(side);
             }
-            fields::Verdict::Superseded => drop(fields.remove(key)),
             fields::Verdict::Refused | fields::Verdict::Edited => {}
         }
     }

@@ -41,6 +41,10 @@ pub struct Failure {
 const CARRIED_PENDING: &str =
     "SELECT count(*) FROM carried WHERE due IS NOT NULL OR (until IS NOT NULL AND landed = 0)";
 
+/// People with something to be written to Intercom, or of which nobody knows yet whether it was.
+const WRITE_BACKS_PENDING: &str =
+    "SELECT count(*) FROM write_backs WHERE due IS NOT NULL OR (watched IS NOT NULL AND answered = 0)";
+
 /// The field under which an opt-out that Intercom refuses is listed.
 pub const OPT_OUT_IN_INTERCOM: &str = "unsubscribed_from_emails";
 
@@ -96,6 +100,8 @@ pub struct Conflict {
     pub link: i64,
     /// Which field.
     pub field: String,
+    /// Where the replaced value stood.
+    pub side: SideName,
     /// What was replaced, as JSON.
     pub lost: String,
     /// By what, as JSON.
@@ -157,6 +163,8 @@ pub struct Counts {
     pub contacts_synced: u64,
     /// Opt-outs on their way to Intercom.
     pub opt_outs_to_intercom: u64,
+    /// People with other changes on their way to Intercom.
+    pub changes_to_intercom: u64,
     /// Conversations read.
     pub conversations_synced: u64,
     /// Companies read.
@@ -175,6 +183,10 @@ pub struct Counts {
     pub notices: BTreeMap<String, u64>,
     /// Conflicts logged.
     pub conflicts: u64,
+}
+
+fn side_of(name: &str) -> SideName {
+    if name == SideName::Intercom.as_str() { SideName::Intercom } else { SideName::Brevo }
 }
 
 impl Tx<'_> {
@@ -343,7 +355,7 @@ impl Tx<'_> {
     pub fn put_conflict(&self, conflict: &Conflict) -> Result<()> {
         self.0
             .prepare_cached(
-                "INSERT INTO conflicts (link, field, lost, kept, rule, at, import) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                "INSERT INTO conflicts (link, field, side, lost, kept, rule, at, import) VALUES (?1, ?2, ?8, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
                 conflict.link,
@@ -352,7 +364,8 @@ impl Tx<'_> {
                 conflict.kept,
                 conflict.rule,
                 millis(conflict.at),
-                conflict.import
+                conflict.import,
+                conflict.side.as_str()
             ])?;
         Ok(())
     }
@@ -360,7 +373,7 @@ impl Tx<'_> {
     /// Values that were replaced, newest first.
     pub fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT link, field, lost, kept, rule, at, import FROM conflicts ORDER BY id DESC LIMIT ?1",
+            "SELECT link, field, lost, kept, rule, at, import, side FROM conflicts ORDER BY id DESC LIMIT ?1",
         )?;
         let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(Conflict {
@@ -371,6 +384,7 @@ impl Tx<'_> {
                 rule: row.get(4)?,
                 at: instant(row.get(5)?),
                 import: row.get(6)?,
+                side: side_of(&row.get::<_, String>(7)?),
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -463,6 +477,7 @@ impl Tx<'_> {
                    OR EXISTS (SELECT 1 FROM outbox WHERE state IN ('open', 'sending'))
                    OR EXISTS (SELECT 1 FROM inbox WHERE done_at IS NULL)
                    OR EXISTS (SELECT 1 FROM carried WHERE due IS NOT NULL)
+                   OR EXISTS (SELECT 1 FROM write_backs WHERE due IS NOT NULL)
                    OR EXISTS (SELECT 1 FROM to_confirm)",
             )?
             .query_row([], |row| row.get(0))?)
@@ -489,8 +504,10 @@ impl Tx<'_> {
             pending: one(
                 "SELECT count(*) FROM links WHERE dirty > 0 OR import IS NOT NULL OR (flights IS NOT NULL AND answered = 0)",
             )? + self.count_outbox()?
-                + one(CARRIED_PENDING)?,
+                + one(CARRIED_PENDING)?
+                + one(WRITE_BACKS_PENDING)?,
             opt_outs_to_intercom: one(CARRIED_PENDING)?,
+            changes_to_intercom: one(WRITE_BACKS_PENDING)?,
             verifying: one("SELECT count(*) FROM links WHERE flights IS NOT NULL AND answered = 0")?,
             to_confirm: self.count_to_ask_for()?,
             failed: one("SELECT count(*) FROM failures")?,

@@ -114,6 +114,27 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE INDEX carried_due ON carried(due) WHERE due IS NOT NULL;
     CREATE INDEX carried_verify ON carried(until) WHERE verify = 1;
 
+    -- For whom something is to be written to Intercom, or is on its way there; and when records changed.
+    CREATE TABLE write_backs (
+        link INTEGER PRIMARY KEY,
+        contact TEXT NOT NULL UNIQUE,              -- the primary when it was planned
+        due INTEGER,                               -- when it is to be sent; NULL: it is not
+        tries INTEGER NOT NULL,
+        watched BLOB,                              -- our writes on their way, packed
+        answered INTEGER NOT NULL,
+        verify_after INTEGER                       -- only a read that begins later (our clock) settles them
+    );
+    CREATE INDEX write_backs_due ON write_backs(due) WHERE due IS NOT NULL;
+    CREATE INDEX write_backs_watched ON write_backs(verify_after) WHERE watched IS NOT NULL;
+    CREATE TABLE spans (
+        link INTEGER NOT NULL,
+        side TEXT NOT NULL,
+        after INTEGER,                             -- the last look without the change; the vendor's clock, ms
+        until INTEGER NOT NULL,                    -- the latest that it can have been
+        PRIMARY KEY (link, side)
+    ) WITHOUT ROWID;
+    CREATE INDEX spans_until ON spans(until);
+
     -- The same of Brevo. Its notices name an address, to which consent belongs, and never a contact.
     CREATE TABLE brevo_optouts (
         email TEXT PRIMARY KEY,
@@ -293,6 +314,7 @@ const STEPS: &[M<'_>] = &[M::up(
         id INTEGER PRIMARY KEY,
         link INTEGER NOT NULL,
         field TEXT NOT NULL,
+        side TEXT NOT NULL,                        -- where the lost value stood
         lost TEXT NOT NULL,
         kept TEXT NOT NULL,
         rule TEXT NOT NULL,

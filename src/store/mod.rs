@@ -11,6 +11,7 @@
 //! | [`orders`] | what other commands ask the owner of the state to do |
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`hints`] | whom Brevo's webhooks named, and who opted out by them |
+//! | [`carried`], [`write_backs`] | what travels to Intercom: opt-outs; fields and tags |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | `rare` | tables that are asked for every contact and mostly are empty |
 //! | `words` | the words that packed records hold numbers for |
@@ -32,6 +33,7 @@ pub mod queues;
 mod rare;
 mod words;
 mod worker;
+pub mod write_backs;
 
 pub use owner::Owner;
 use words::Dictionary;

@@ -346,3 +346,109 @@ async fn an_exchange_with_somebody_deleted_deletes_nobody() {
 async fn an_address_that_a_deleted_contact_never_had_is_free() {
     who_takes_the_address_of_somebody_deleted(true).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_back_to_what_they_had_while_a_write_has_no_answer_has_it_back() {
+    let config = CONFIG.replace("    transform: split_name", "    transform: split_name\n    on_clear: propagate");
+    for (before, sent) in [(None, Some("Jane Roe")), (Some("Jane Doe"), Some("Jane Roe")), (Some("Jane Doe"), None)] {
+        for restarted in [false, true] {
+            let mut world = World::new(&config);
+            let jane = world.intercom.create_contact(ContactSeed {
+                email: Some("jane@example.com".to_owned()),
+                name: before.map(str::to_owned),
+                ..ContactSeed::default()
+            });
+            minutes(10).await;
+            world.sync().await;
+            let family =
+                |world: &World| world.attribute("jane@example.com", "LASTNAME").filter(|name| *name != json!(""));
+            world.intercom.edit_contact(&jane, &json!({ "name": sent })).unwrap();
+            minutes(10).await;
+            for _ in 0..6 {
+                world.brevo.fail("identifierType=contact_id", Fault::StatusAfterEffect(502));
+            }
+            world.connection.sync(&SyncOptions::default(), &Silent).await.ok();
+            assert_eq!(family(&world), sent.map(|_| json!("Roe")), "it has landed");
+            world.intercom.edit_contact(&jane, &json!({ "name": before })).unwrap();
+            if restarted {
+                // With another rule, which means the same for these.
+                world.restart(
+                    &config.replace("on_clear: propagate", "on_clear: propagate\n    when: record.role == 'user'"),
+                );
+            }
+            for _ in 0..2 {
+                minutes(10).await;
+                world.sync().await;
+            }
+            assert_eq!(family(&world), before.map(|_| json!("Doe")), "{before:?}, {sent:?}, {restarted}");
+            let conflicts = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
+            assert_eq!(conflicts, [], "and what we had written ourselves is nobody's loss");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_a_group_leaves_the_contact_that_has_their_external_id_to_the_rest() {
+    for there in [false, true] {
+        let world = World::new(CONFIG);
+        let ann = ContactSeed { external_id: Some("user-1".to_owned()), ..user("office@example.com", "Ann Lee") };
+        let ann = world.intercom.create_contact(ann);
+        world.intercom.create_contact(ContactSeed { lead: true, ..user("office@example.com", "Joe Roe") });
+        if there {
+            let by_hand = BrevoSeed { email: Some("ann@example.com".into()), ..BrevoSeed::default() };
+            world.brevo.create_contact(by_hand).unwrap();
+        }
+        minutes(10).await;
+        world.sync().await;
+        let shared = world.brevo.contact_by_email("office@example.com").unwrap();
+        assert_eq!(shared.attributes.get("EXT_ID"), Some(&json!("user-1")));
+        world.intercom.set_email(&ann, Some("ann@example.com")).unwrap();
+        for _ in 0..2 {
+            minutes(10).await;
+            world.sync().await;
+        }
+        assert_eq!(world.attribute("ann@example.com", "FIRSTNAME"), Some(json!("Ann")));
+        assert_eq!(world.brevo.contact(shared.id).unwrap().attributes.get("FIRSTNAME"), Some(&json!("Joe")));
+        let notices = world.store.read(|tx| tx.notices(Some("identity_conflict"), 10)).await.unwrap();
+        assert_eq!(notices.len(), 0);
+        assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+        let writes = world.brevo_writes();
+        minutes(10).await;
+        world.full().await;
+        assert_eq!(world.brevo_writes(), writes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_exchange_addresses_keep_nothing_of_one_anothers() {
+    let world =
+        World::new(&CONFIG.replace("    transform: split_name", "    transform: split_name\n    on_clear: propagate"));
+    let ann = world.intercom.create_contact(user("ann@example.com", "Ann Lee"));
+    let bob = ContactSeed { email: Some("bob@example.com".to_owned()), ..ContactSeed::default() };
+    let bob = world.intercom.create_contact(bob);
+    let cher = world.intercom.create_contact(user("cher@example.com", "Cher"));
+    minutes(10).await;
+    world.sync().await;
+    // In a circle: Ann's address goes to Cher, Cher's to Bob, Bob's to Ann.
+    world.intercom.set_email(&ann, Some("aside@example.com")).unwrap();
+    world.intercom.set_email(&cher, Some("ann@example.com")).unwrap();
+    world.intercom.set_email(&bob, Some("cher@example.com")).unwrap();
+    world.intercom.set_email(&ann, Some("bob@example.com")).unwrap();
+    for _ in 0..3 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    let family = |email: &str| {
+        ["FIRSTNAME", "LASTNAME"].map(|name| world.attribute(email, name).filter(|name| *name != json!("")))
+    };
+    assert_eq!(family("ann@example.com"), [Some(json!("Cher")), None]);
+    assert_eq!(family("cher@example.com"), [None, None]);
+    assert_eq!(family("bob@example.com"), [Some(json!("Ann")), Some(json!("Lee"))]);
+    assert_eq!(world.brevo.contact_count(), 3);
+    let lost = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
+    assert_eq!(lost.len(), 2, "what they replaced can be looked up: {lost:?}");
+    let writes = world.brevo_writes();
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(world.brevo_writes(), writes);
+}

@@ -8,6 +8,7 @@
 #![allow(missing_docs)]
 
 mod anew;
+mod both_ways;
 mod confirm;
 mod consent;
 mod crashes;

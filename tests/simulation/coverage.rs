@@ -113,7 +113,7 @@ pub const SELDOM: &[&str] = &[
 /// What never came up. `many`: everything should have.
 pub fn missing(counts: &BTreeMap<String, u64>, many: bool) -> Vec<String> {
     let came = |name: &str| counts.iter().any(|(what, count)| what.starts_with(name) && *count > 0);
-    let points = CRASH_POINTS.iter().flat_map(|point| {
+    let points = CRASH_POINTS[..11].iter().flat_map(|point| {
         let crashed = many.then(|| format!("crash at {point}"));
         [Some(format!("reached {point}")), crashed].into_iter().flatten()
     });

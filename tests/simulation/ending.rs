@@ -133,7 +133,6 @@ impl Model {
         rules: &Rules,
         listed: &Listed,
         (intercom, brevo): (&IntercomSandbox, &BrevoSandbox),
-        by_phone: bool,
         (start, now): (i64, i64),
     ) -> (Vec<String>, Vec<String>) {
         let mut found = self.look(&Cause::Landing, intercom, brevo, now);
@@ -151,7 +150,7 @@ impl Model {
         end.lost_values();
         end.lists_left(brevo);
         end.events(brevo, start);
-        if by_phone {
+        if end.model.by_phone {
             end.known_by_phone();
         }
         let End { mut wrong, mut counts, .. } = end;
@@ -212,6 +211,14 @@ impl End<'_> {
                 })
         }) && card.addresses.len() == 1
             && !card.renamed_by_hand
+            && self.by_its_phone(address, card).next().is_none()
+    }
+
+    /// Who has, or once had, nothing but a phone, which the contact has or once had: they may be of the group, or it may have
+    /// been theirs.
+    fn by_its_phone(&self, address: &str, card: &Card) -> impl Iterator<Item = (&String, &Person)> {
+        let others = self.model.people.iter().filter(move |(_, person)| person.email.as_deref() != Some(address));
+        others.filter(|(_, person)| self.model.by_phone && !person.phones.is_disjoint(&card.phones))
     }
 
     fn address(&mut self, address: &str, brevo: &BrevoSandbox) {
@@ -249,9 +256,13 @@ impl End<'_> {
             return;
         }
         let simple = self.is_simple(address, card);
+        let by_phone = self.by_its_phone(address, card).filter(|(_, person)| person.live);
+        let with_those_by_phone: Vec<_> = members.iter().copied().chain(by_phone).collect();
         let mut wrong = Vec::new();
         for rule in &self.rules.fields {
-            if let Some(text) = self.field(rule, &members, card, simple) {
+            if let Some(text) = self.field(rule, &members, card, simple)
+                && self.field(rule, &with_those_by_phone, card, simple).is_some()
+            {
                 wrong.push(format!("P2: {address} ({ids:?}, Brevo {}): {text}", card.now.id));
             }
         }
@@ -431,8 +442,11 @@ impl End<'_> {
             // address with them: those are one person in Brevo.
             let shared = person.shared_with.iter().filter_map(|id| self.model.people.get(id));
             let theirs: BTreeSet<&String> = shared.chain([person]).flat_map(|person| person.addresses.iter()).collect();
+            // Or, of somebody without an address, their phone.
+            let by_phone = |card: &Card| !card.phones.is_disjoint(&person.phones);
             let was_there = |card: &Card| {
-                (card.gone || card.renamed_by_hand) && card.addresses.iter().any(|address| theirs.contains(address))
+                (card.gone || card.renamed_by_hand)
+                    && (card.addresses.iter().any(|address| theirs.contains(address)) || by_phone(card))
             };
             let wrong = match kind.as_str() {
                 "deleted_in_intercom" | "archived_in_intercom" | "missing_in_intercom" => true,
@@ -534,12 +548,17 @@ impl End<'_> {
             if !person.live || person.was_away || person.addresses.len() < 2 || !person.addresses.iter().all(alone) {
                 continue;
             }
+            // An import goes by addresses: where people take one away from the contact that has it, before a row has landed,
+            // the row makes a contact.
+            let theirs = |card: &Card| card.addresses.iter().any(|address| person.addresses.contains(address));
+            if self.model.cards.values().any(|card| card.renamed_by_hand && theirs(card)) {
+                continue;
+            }
             let ours: Vec<(i64, &Option<String>)> = self
                 .model
                 .cards
                 .values()
-                .filter(|card| !card.gone && !card.by_hand && !card.renamed_by_hand)
-                .filter(|card| card.addresses.iter().any(|address| person.addresses.contains(address)))
+                .filter(|card| !card.gone && !card.by_hand && theirs(card))
                 .map(|card| (card.now.id, &card.now.email))
                 .collect();
             if ours.len() > 1 {

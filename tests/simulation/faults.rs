@@ -132,7 +132,7 @@ impl Shared {
             intercom: sides.0,
             brevo: sides.1,
             story: Mutex::new(Story::new(keep)),
-            model: Mutex::default(),
+            model: Mutex::new(Model::knowing(plan.setting.by_phone)),
             dice: Mutex::new(Dice::new(plan.seed, "network")),
             rates: Mutex::new(plan.rates),
             latency: plan.setting.latency,

@@ -1,7 +1,7 @@
 //! What the checker knows: what people did, what the vendors really show, and what the engine was told. It shares nothing
 //! with the engine. What must hold at any moment is judged here; what must hold in the end, in `ending` and `happenings`.
 
-use super::people::{Meaning, normal};
+use super::people::{Meaning, PHONES, normal};
 use super::world::Source;
 use bytes::Bytes;
 use linkspan::sandbox::brevo::{BrevoSandbox, Contact};
@@ -37,6 +37,8 @@ pub struct Person {
     pub email: Option<String>,
     /// All addresses that it ever had.
     pub addresses: BTreeSet<String>,
+    /// All phones (digits) that it had while it had no address.
+    pub phones: BTreeSet<String>,
     pub lead: bool,
     pub was_away: bool,
     pub values: BTreeMap<Source, Value>,
@@ -101,6 +103,8 @@ pub struct Card {
     pub renamed_by_hand: bool,
     /// What people wrote.
     pub hand: BTreeMap<String, Vec<Value>>,
+    /// All phones (digits) that it ever had.
+    pub phones: BTreeSet<String>,
     pub listed_by_hand: BTreeSet<i64>,
     pub unlisted_by_hand: BTreeSet<i64>,
     /// When a person last said yes (`false`) or no (`true`) here.
@@ -175,6 +179,8 @@ pub struct Model {
     /// Who has ever had an address.
     pub holders: BTreeMap<String, BTreeSet<String>>,
     pub reloaded: bool,
+    /// Who has no address is known by their phone.
+    pub by_phone: bool,
     /// Imports, by when they left, with the addresses in them.
     imports: Vec<(i64, BTreeSet<String>)>,
     /// When requests were over the vendors' limits.
@@ -192,6 +198,12 @@ type Found = Vec<(bool, String)>;
 
 /// Between our putting somebody on a list and the program's being sure of it.
 const SURE: i64 = 600_000;
+
+/// The phone of a Brevo contact, in digits.
+fn phone_of(contact: &Contact) -> Option<String> {
+    let phone = contact.attributes.get("SMS").filter(|phone| !phone.is_null())?.to_string();
+    Some(phone.chars().filter(char::is_ascii_digit).collect()).filter(|digits: &String| !digits.is_empty())
+}
 
 impl Card {
     /// Notes what a hand changed.
@@ -253,6 +265,11 @@ impl Card {
 }
 
 impl Model {
+    /// `by_phone`: who has no address is known by their phone.
+    pub fn knowing(by_phone: bool) -> Self {
+        Self { by_phone, ..Self::default() }
+    }
+
     pub fn intercom_ids(&self) -> Vec<String> {
         self.people.keys().cloned().collect()
     }
@@ -424,6 +441,11 @@ impl Model {
             ] {
                 person.values.insert(source, field.clone());
             }
+            if person.email.is_none() {
+                let typed = shown["phone"].as_str().unwrap_or_default().trim();
+                let known = PHONES.iter().find(|(phone, _)| *phone == typed).and_then(|(_, digits)| *digits);
+                person.phones.extend(known.map(str::to_owned));
+            }
             if before != (person.email.clone(), person.lead, person.values.clone()) {
                 person.changed_at = now;
             }
@@ -463,6 +485,7 @@ impl Model {
     fn changed(card: &mut Card, contact: &Contact, cause: &Cause, import_left: i64, now: i64, found: &mut Found) {
         let before = std::mem::replace(&mut card.now, contact.clone());
         card.addresses.extend(contact.email.as_deref().map(normal));
+        card.phones.extend(phone_of(contact));
         if before.email != contact.email {
             card.told_here = None;
         }
@@ -492,8 +515,9 @@ impl Model {
             card.loosened = None;
             card.told_out = (!matches!(cause, Cause::Hand(_))).then_some(now);
         }
-        if matches!(cause, Cause::Hand(Meaning::Consent)) && contact.email_blacklisted && !before.email_blacklisted {
-            if card.yes_shown {
+        if contact.email_blacklisted && !before.email_blacklisted {
+            // Where it was we who said no, an opt-in must show after that, or the person's own no is the one we know of.
+            if card.yes_shown && matches!(cause, Cause::Hand(Meaning::Consent)) {
                 card.no_since = Some(now);
             }
             card.yes_shown = false;
@@ -566,6 +590,7 @@ impl Model {
             addresses: email.into_iter().collect(),
             renamed_by_hand: false,
             hand,
+            phones: phone_of(&contact).into_iter().collect(),
             listed_by_hand: BTreeSet::new(),
             unlisted_by_hand: BTreeSet::new(),
             said: by_hand.then_some((now, contact.email_blacklisted)),

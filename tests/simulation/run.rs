@@ -425,8 +425,7 @@ impl<'a> Play<'a> {
             shared.tell(&format!("    listed: {subject}, {field:?}: {message} (link {:?})", failure.link));
         }
         let (sides, times) = ((&shared.intercom, &shared.brevo), (shared.start(), shared.now()));
-        let by_phone = self.plan.setting.by_phone;
-        let (wrong, counts) = shared.model().check(&self.rules, &listed, sides, by_phone, times);
+        let (wrong, counts) = shared.model().check(&self.rules, &listed, sides, times);
         for what in wrong {
             shared.violate(what);
         }

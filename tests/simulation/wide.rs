@@ -33,7 +33,7 @@ pub fn widen(plan: &mut Plan) {
         if let Upset::CrashPoint(name, _, _) = upset
             && dice.hits(0.5)
         {
-            *name = dice.pick::<&str>(&CRASH_POINTS);
+            *name = dice.pick::<&str>(&CRASH_POINTS[..11]);
         }
     }
     // Some are known by phone alone: newcomers have none yet.

@@ -277,8 +277,9 @@ pub enum Upset {
     Reload,
 }
 
-/// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven.
-pub const CRASH_POINTS: [&str; 11] = [
+/// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven, wide
+/// ones the first eleven.
+pub const CRASH_POINTS: [&str; 13] = [
     "after_intent",
     "after_remote_write",
     "after_page",
@@ -290,6 +291,8 @@ pub const CRASH_POINTS: [&str; 11] = [
     "after_options_intent",
     "after_opt_out_intent",
     "after_opt_out_write",
+    "after_write_back_intent",
+    "after_write_back",
 ];
 
 /// What the vendors and the daemon are set to.

@@ -82,6 +82,4 @@ pub(super) enum Kind {
 pub(super) struct Choice {
     /// As it is written.
     word: &'static str,
-    /// Whether this version honours it.
-    works: bool,
 }

@@ -127,7 +127,7 @@ fn property(key: &Key) -> Value {
         Kind::Mapping => json!({ "$ref": "#/$defs/mapping" }),
         Kind::Flag => or_reference(json!({ "type": "boolean" })),
         Kind::Choice(choices) => {
-            let words: Vec<&str> = choices.iter().filter(|choice| choice.works).map(|choice| choice.word).collect();
+            let words: Vec<&str> = choices.iter().map(|choice| choice.word).collect();
             or_reference(json!({ "enum": words }))
         }
         Kind::Count(from, to) => or_reference(json!({ "type": "integer", "minimum": from, "maximum": to })),

@@ -15,14 +15,9 @@ const fn later(name: &'static str, reason: &'static str) -> Key {
 }
 
 const fn works(word: &'static str) -> Choice {
-    Choice { word, works: true }
+    Choice { word }
 }
 
-const fn not_yet(word: &'static str) -> Choice {
-    Choice { word, works: false }
-}
-
-const TWO_WAY: &str = "it settles edits on both sides, and only intercom_to_brevo works in this version";
 const EVERYBODY: &str = "all contacts take part in this version";
 const LEFT_ALONE: &str = "a deleted or archived contact is left alone in Brevo in this version";
 const NO_COMPANIES: &str = "companies are read, and written as fields of their contacts, in this version";
@@ -52,8 +47,6 @@ pub(super) static ROOT: &[Key] = &[
     key("limits", Kind::Block(LIMITS), "How much of each API's budget is used."),
     later("safety", "limits on harm come with writing in both directions"),
     key("consent", Kind::Block(CONSENT), "Whom an opt-out reaches. Whatever is set here, no opt-out is ever lifted."),
-    later("on_conflict", TWO_WAY),
-    later("tie", TWO_WAY),
 ];
 
 static CONNECTORS: &[Key] = &[
@@ -84,14 +77,9 @@ static INTERCOM: &[Key] = &[
     key("sync", Kind::Block(SYNC), "What is synced."),
     or(
         "direction",
-        Kind::Choice(&[
-            works("intercom_to_brevo"),
-            not_yet("brevo_to_intercom"),
-            not_yet("both"),
-            not_yet("bidirectional"),
-        ]),
+        Kind::Choice(&[works("intercom_to_brevo"), works("brevo_to_intercom"), works("both"), works("bidirectional")]),
         "intercom_to_brevo",
-        "Which way values travel.",
+        "Which way fields travel that do not say it themselves. With `both`, those that cannot travel back (a company's name, figures) stay with Intercom's value.",
     ),
     key("lists", Kind::Block(LISTS), "Brevo lists that contacts are put on."),
     or("debug", Kind::Flag, "false", "More detail in the log, about this connector."),
@@ -106,8 +94,18 @@ static INTERCOM: &[Key] = &[
         "false",
         "One line in the log for each webhook, of Brevo's too: topic, id, outcome.",
     ),
-    later("on_conflict", TWO_WAY),
-    later("tie", TWO_WAY),
+    or(
+        "on_conflict",
+        Kind::Choice(&[works("newest"), works("intercom"), works("brevo")]),
+        "newest",
+        "Whose value stands where a field that travels both ways was changed on both sides. The other one is kept: `linkspan conflicts`.",
+    ),
+    or(
+        "tie",
+        Kind::Choice(&[works("intercom"), works("brevo")]),
+        "intercom",
+        "Who wins where nobody can tell which change is newer.",
+    ),
 ];
 
 static SYNC: &[Key] = &[

@@ -198,8 +198,7 @@ pub(super) fn expected(kind: &Kind) -> String {
         Kind::Flag => "`true` or `false`".to_owned(),
         Kind::Secret => "a token on one line, best as a reference such as `\"${BREVO_API_KEY}\"`".to_owned(),
         Kind::Choice(choices) => {
-            let words: Vec<String> =
-                choices.iter().filter(|choice| choice.works).map(|choice| format!("`{}`", choice.word)).collect();
+            let words: Vec<String> = choices.iter().map(|choice| format!("`{}`", choice.word)).collect();
             match words.len() {
                 1 => words.concat(),
                 _ => format!("one of {}", words.join(", ")),
@@ -242,18 +241,14 @@ fn secret(text: &str, expected: String) -> Result<Leaf, Refusal> {
 }
 
 fn word(choices: &'static [Choice], text: &str, expected: String) -> Result<Leaf, Refusal> {
-    match choices.iter().find(|choice| choice.word == text) {
-        Some(choice) if choice.works => Ok(Leaf::Word(choice.word)),
-        Some(choice) => Err(Refusal::new(format!("`{}` is not supported yet", choice.word), expected)
-            .help("Only intercom_to_brevo works in this version; writing to Intercom comes with a later one.")),
-        None => {
-            let refusal = Refusal::new(format!("`{}` is not understood", shorten(text)), expected);
-            Err(match nearest(text, choices.iter().filter(|choice| choice.works).map(|choice| choice.word)) {
-                Some(near) => refusal.help(format!("Did you mean `{near}`?")),
-                None => refusal,
-            })
-        }
+    if let Some(choice) = choices.iter().find(|choice| choice.word == text) {
+        return Ok(Leaf::Word(choice.word));
     }
+    let refusal = Refusal::new(format!("`{}` is not understood", shorten(text)), expected);
+    Err(match nearest(text, choices.iter().map(|choice| choice.word)) {
+        Some(near) => refusal.help(format!("Did you mean `{near}`?")),
+        None => refusal,
+    })
 }
 
 /// A token travels with every request, so in the clear it may only go to this machine.

@@ -6,9 +6,10 @@ use chrono::{DateTime, NaiveDate};
 use proptest::prelude::*;
 use serde_json::json;
 
-fn read(yaml: &str, both_ways: bool) -> Result<Mapping, String> {
+fn read(yaml: &str) -> Result<Mapping, String> {
     let section = Section { file: 0, path: vec![], value: serde_yaml::from_str(yaml).unwrap() };
-    let options = Options { default_phone_region: Some("NO".to_owned()), api_version: "2.11".to_owned(), both_ways };
+    let options =
+        Options { default_phone_region: Some("NO".to_owned()), api_version: "2.11".to_owned(), ..Options::default() };
     parse(&[section], &options, &|_, _, _| None).map_err(|errors| {
         let line = |error: &crate::mapping::MappingError| {
             let help = error.help.as_ref().map_or(String::new(), |help| format!("\n    {help}"));
@@ -34,7 +35,7 @@ fn mapping(yaml: &str) -> Mapping {
         writable: true,
         options: vec![],
     };
-    let mapping = read(yaml, true).unwrap().resolve(&[], &kinds.map(declared)).mapping;
+    let mapping = read(yaml).unwrap().resolve(&[], &kinds.map(declared)).mapping;
     assert_eq!(mapping.misdirections(), vec![]);
     mapping
 }
@@ -195,7 +196,6 @@ last_seen_at: {to: E2, direction: bidirectional, on_drift: leave}
 custom_attributes.f: {to: F2, on_conflict: newest, tie: brevo}
 custom_attributes.g: {to: G2, direction: sideways}
 ",
-            true
         )
         .unwrap_err()
     );
@@ -207,22 +207,22 @@ fn two_rules_that_write_one_field_of_intercoms_are_told_apart_by_a_condition() {
 - {from: name, to: [FIRSTNAME, LASTNAME], transform: split_name, direction: both}
 - {from: name, to: FULLNAME, direction: both}
 ";
-    let found = read(two, true).unwrap().misdirections();
+    let found = read(two).unwrap().misdirections();
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].message, "two rules write `name` in Intercom");
     let one = two.replace("FULLNAME, direction: both", "FULLNAME");
-    assert_eq!(read(&one, true).unwrap().misdirections(), vec![]);
+    assert_eq!(read(&one).unwrap().misdirections(), vec![]);
 }
 
 #[test]
-fn directions_are_read_and_until_they_are_honoured_refused() {
+fn directions_are_read() {
     let yaml = "
 name: {to: FULLNAME, direction: bidirectional, on_conflict: brevo}
 phone: {to: SMS, direction: both, tie: brevo}
 custom_attributes.x: {to: X, direction: brevo_to_intercom}
 role: ROLE
 ";
-    let mapping = read(yaml, true).unwrap();
+    let mapping = read(yaml).unwrap();
     let rules: Vec<_> = mapping.rules.iter().map(|rule| (rule.direction, rule.on_conflict, rule.tie)).collect();
     assert_eq!(
         rules,
@@ -234,11 +234,9 @@ role: ROLE
         ]
     );
     assert!(mapping.writes_intercom());
-    let refused = read(yaml, false).unwrap_err();
-    assert_eq!(refused.matches("this direction is not supported yet").count(), 3, "{refused}");
     // Another direction is another rule; who wins is not.
-    let one_way = read("phone: SMS", true).unwrap();
-    let other_winner = read("phone: {to: SMS, direction: both, on_conflict: intercom}", true).unwrap();
+    let one_way = read("phone: SMS").unwrap();
+    let other_winner = read("phone: {to: SMS, direction: both, on_conflict: intercom}").unwrap();
     assert_ne!(one_way.rules[0].fingerprint, mapping.rules[1].fingerprint);
     assert_eq!(other_winner.rules[0].fingerprint, mapping.rules[1].fingerprint);
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 
 fn mapping(yaml: &str) -> Mapping {
     let section = Section { file: 0, path: vec![], value: serde_yaml::from_str(yaml).unwrap() };
-    let options = Options { both_ways: true, ..Options::default() };
+    let options = Options::default();
     parse(&[section], &options, &|_, _, _| None).unwrap_or_else(|errors| panic!("{errors:#?}"))
 }
 
@@ -72,6 +72,7 @@ impl Both {
             brevo: Some(&self.contact),
             base: &self.base,
             flights: &self.flights,
+            waits_for_intercom: false,
             rename_to: None,
             quarantined,
             changed: Sides::default(),
@@ -235,4 +236,23 @@ fn what_does_not_travel_to_intercom_costs_nothing_there() {
     };
     let bytes = pack::pack(&flights, &mut book).unwrap();
     assert_eq!(pack::unpack::<_, Flights>(&bytes, &mut book).unwrap(), flights);
+}
+
+/// A value that was cleared is cleared again when the write before that lands late, one way or both.
+#[test]
+fn what_a_late_write_brought_back_is_cleared_again() {
+    for direction in ["intercom_to_brevo", "both"] {
+        let yaml = format!("name: {{to: FULLNAME, direction: {direction}, on_clear: propagate}}");
+        let mut jane = Both::agreed(&yaml, json!({}), json!({}));
+        jane.record = fields(json!({"name": "Jane"}));
+        jane.send();
+        jane.record = fields(json!({}));
+        let cleared = BTreeMap::from([("FULLNAME".to_owned(), None)]);
+        assert_eq!(jane.send().change.attributes, cleared, "{direction}");
+        jane.contact = contact(json!({"FULLNAME": "Jane"}));
+        let settled = settle(&jane.base, &jane.flights, true, &jane.contact, &jane.mapping);
+        (jane.base, jane.flights) = (settled.base, settled.flights);
+        let again = jane.send();
+        assert_eq!((again.change.attributes, again.lost.len()), (cleared, 1), "{direction}");
+    }
 }

@@ -40,7 +40,7 @@ pub use hands::{ContactSeed, HandsError};
 pub use options::{IntercomOptions, WebhookGeneration};
 pub use world::{Truth, WorldOptions};
 
-use crate::sandbox::{Knobs, OutgoingWebhook, RequestLog};
+use crate::sandbox::{Fault, Knobs, OutgoingWebhook, RequestLog};
 use state::State;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
@@ -84,6 +84,11 @@ impl IntercomSandbox {
     /// Turns knobs.
     pub fn knobs(&self, turn: impl FnOnce(&mut Knobs)) {
         turn(&mut self.0.knobs.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The next request whose method, path and query (`PUT /contacts/7…`) contain `part` meets this fault.
+    pub fn fail(&self, part: &str, fault: Fault) {
+        self.knobs(|knobs| knobs.faults.push_back((part.to_owned(), fault)));
     }
 
     /// The token that is let in.
