@@ -18,6 +18,7 @@ use crate::store::listings::NewFailure;
 use crate::store::{Packed, Record, Result, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -111,7 +112,7 @@ impl Source {
             // Whether it had been there, and whether this lags behind, cannot be told: a read by id does.
             tx.ask_for(&ContactKey::Intercom(seen.id.clone()))?;
         }
-        let mut contact = seen.clone();
+        let mut contact = Cow::Borrowed(seen);
         keep_opt_outs(tx, &mut contact)?;
         if let Some(known) = &known {
             if known.state != ContactState::Live && !self.authoritative {
@@ -128,17 +129,17 @@ impl Source {
             // Ten are embedded at most. What a fetch has completed holds until the record moves on.
             let unmoved = known.contact.updated_at == seen.updated_at && !self.authoritative;
             if !contact.tags.complete && known.contact.tags.complete && unmoved {
-                contact.tags = known.contact.tags.clone();
+                contact.to_mut().tags = known.contact.tags.clone();
             } else if !contact.tags.complete {
                 // What was not embedded may still be there: until it is fetched, nothing counts as taken away.
-                contact.tags.items.extend(known.contact.tags.items.iter().cloned());
+                contact.to_mut().tags.items.extend(known.contact.tags.items.iter().cloned());
             }
             if !contact.companies.complete && known.contact.companies.complete && unmoved {
-                contact.companies = known.contact.companies.clone();
+                contact.to_mut().companies = known.contact.companies.clone();
             } else if !contact.companies.complete {
-                contact.companies.items.extend(known.contact.companies.items.iter().cloned());
+                contact.to_mut().companies.items.extend(known.contact.companies.items.iter().cloned());
             }
-            if known.contact == contact && known.state == ContactState::Live {
+            if known.contact == *contact && known.state == ContactState::Live {
                 tx.touch_intercom_contact(&seen.id, self.sweep)?;
                 if !contact.tags.complete || !contact.companies.complete {
                     tx.set_wants(
@@ -536,7 +537,7 @@ fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone, now: D
 /// An opt-out that a notice carried is a fact: a read whose record is older (a cache, a lagging index) does not undo it,
 /// and neither does one of another address, since a changed address may have lifted it without the person's doing. The
 /// same second counts as older. A read that is newer and of the same address decides.
-fn keep_opt_outs(tx: &Tx<'_>, contact: &mut IntercomContact) -> Result<()> {
+fn keep_opt_outs(tx: &Tx<'_>, contact: &mut Cow<'_, IntercomContact>) -> Result<()> {
     if contact.consent.email_opted_out() && contact.consent.sms_opted_out {
         return Ok(());
     }
@@ -547,8 +548,10 @@ fn keep_opt_outs(tx: &Tx<'_>, contact: &mut IntercomContact) -> Result<()> {
             Channel::Email if contact.consent.email_opted_out() => {}
             Channel::Sms if contact.consent.sms_opted_out => {}
             _ if fact.over_at.is_some() => {}
-            Channel::Email if stands => drop(contact.consent.email_opt_outs.insert(OptOutReason::Unsubscribed)),
-            Channel::Sms if stands => contact.consent.sms_opted_out = true,
+            Channel::Email if stands => {
+                contact.to_mut().consent.email_opt_outs.insert(OptOutReason::Unsubscribed);
+            }
+            Channel::Sms if stands => contact.to_mut().consent.sms_opted_out = true,
             channel => tx.opt_out_is_over(&contact.id, channel, contact.updated_at)?,
         }
     }
