@@ -28,3 +28,4 @@ mod write;
 mod tests;
 
 pub use client::{BrevoClient, BrevoOptions};
+pub use write::request_for;

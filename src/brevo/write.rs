@@ -23,6 +23,11 @@ const FOLDER: &str = "Linkspan";
 /// The most folders that are looked through for ours.
 const MOST_FOLDERS: u64 = 5000;
 
+/// The request that makes a contact, or changes this one, as the history names it.
+pub fn request_for(contact: Option<BrevoContactId>) -> String {
+    contact.map_or_else(|| "POST /contacts".to_owned(), |id| format!("PUT /contacts/{id}"))
+}
+
 impl BrevoClient {
     pub(super) async fn write_one(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>> {
         match write {

@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
     let printer = &context.printer;
     let store = Store::open_read_only(&context.config()?.state.path)?;
     let limit = arguments.limit;
-    let conflicts = store.read(move |tx| tx.list_conflicts(limit)).await?;
+    let conflicts = store.read(move |tx| tx.list_conflicts(None, limit)).await?;
     let rows = conflicts.into_iter().map(|ListedConflict { conflict, intercom, brevo }| Shown {
         at: conflict.at,
         intercom,

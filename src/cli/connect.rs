@@ -122,7 +122,8 @@ pub(super) fn copy(config: &Config) -> Result<Store, StoreError> {
     if path.exists() { Store::copy_of(path) } else { Store::passing() }
 }
 
-fn own(context: &Context, config: &Config, command: &str) -> Result<Owner, StoreError> {
+/// Takes the state, or names who has it. `command` is what others are told.
+pub(super) fn own(context: &Context, config: &Config, command: &str) -> Result<Owner, StoreError> {
     let now = context.doors.clock.now().format("%Y-%m-%d %H:%M:%S UTC");
     let who = format!("`linkspan {command}` (process {}, since {now})", std::process::id());
     Owner::acquire(&config.state.path, &who)

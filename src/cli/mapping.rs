@@ -72,7 +72,10 @@ async fn preview(context: &Context, email: Option<&str>) -> Result<(), CliError>
             if words.is_empty() { "–".to_owned() } else { words.join(" | ") }
         };
         let rows = preview.fields.into_iter().map(|field| {
-            let (brevo, write) = (all(&field.brevo, "–"), all(&field.write, "(cleared)"));
+            let (brevo, mut write) = (all(&field.brevo, "–"), all(&field.write, "(cleared)"));
+            if !field.write_intercom.is_empty() {
+                write = format!("to Intercom: {}", all(&field.write_intercom, "(cleared)"));
+            }
             [field.rule, value_in_words(&field.intercom), brevo, write, field.why]
         });
         printer.table(&["rule", "Intercom", "Brevo", "would write", "why"], rows);

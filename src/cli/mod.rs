@@ -9,7 +9,9 @@ mod conflicts;
 mod connect;
 mod demo;
 mod errors;
+mod explain;
 mod failed;
+mod forget;
 pub mod logging;
 mod mapping;
 mod notices;
@@ -64,6 +66,8 @@ enum Command {
     Sync(sync::Arguments),
     /// What the state knows, also while the daemon runs
     Status(status::Arguments),
+    /// One person: both sides, what was agreed on, what waits, and what was done; also while the daemon runs
+    Explain(explain::Arguments),
     /// Try both accounts: one line each, with the remedy
     Test,
     /// See what the mapping does
@@ -79,6 +83,8 @@ enum Command {
     Conflicts(conflicts::Arguments),
     /// What people should know, counted in `status`, one by one
     Notices(notices::Arguments),
+    /// Erase somebody from the state and its history, but for a keyed hash that remembers an opt-out
+    Forget(forget::Arguments),
     /// Register webhooks in Brevo, and see what Intercom is to be told
     #[command(subcommand)]
     Webhooks(webhooks::Command),
@@ -167,6 +173,8 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Mapping(command) => mapping::run(context, command).await,
         Command::Sync(arguments) => sync::run(context, arguments).await,
         Command::Status(arguments) => status::run(context, arguments).await,
+        Command::Explain(arguments) => explain::run(context, arguments).await,
+        Command::Forget(arguments) => forget::run(context, arguments).await,
         Command::Config(command) => config::run(context, command),
         Command::Failed(command) => failed::run(context, command).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,

@@ -216,6 +216,7 @@ pub(super) fn record(
         fields,
         answer: answer.to_owned(),
         import,
+        request: import.is_none().then(|| crate::brevo::request_for(planned.brevo.as_ref().map(|contact| contact.id))),
     })
 }
 

@@ -291,6 +291,7 @@ impl Connection {
                         fields: [("consent".to_owned(), "opted out in Brevo".to_owned())].into(),
                         answer: "accepted".to_owned(),
                         import: None,
+                        request: Some(crate::intercom::request_for(id)),
                     })?;
                 }
                 Ok(told)

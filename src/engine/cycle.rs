@@ -441,7 +441,7 @@ impl Connection {
                 for link in links {
                     previews.extend(match super::people::gather_to_show(tx, link, &ready, &names)? {
                         Some(person) => Some(person.preview(tx, &ready)?),
-                        None => super::people::show_left(tx, link, &ready)?,
+                        None => super::preview::show_left(tx, link, &ready)?,
                     });
                 }
                 Ok(previews)

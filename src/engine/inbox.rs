@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 const BATCH: usize = 100;
 
 /// Where the store keeps what is named and not read yet.
-const KEPT: &str = "follow";
+pub(super) const KEPT: &str = "follow";
 
 /// What became of a webhook at the door.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

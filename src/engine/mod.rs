@@ -12,6 +12,9 @@
 //! | `missing` | contacts that are not there any more: merged, or deleted? |
 //! | `place` | identity: new contacts and changed addresses → links |
 //! | `people` | one person's views, gathered from the store, and the plan for them |
+//! | `preview` | the same for `mapping preview` |
+//! | `explain` | all that is known about one person |
+//! | `forget` | somebody is forgotten, but for a keyed hash |
 //! | `options` | options of categories and multiple choices, made before they are used |
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
@@ -37,7 +40,9 @@ mod confirm;
 mod cycle;
 mod daemon;
 mod dry_run;
+pub mod explain;
 mod filling;
+pub mod forget;
 mod hints;
 mod hydrate;
 mod imports;
@@ -50,6 +55,7 @@ mod outbox;
 mod people;
 mod place;
 mod prepare;
+mod preview;
 mod pull;
 mod push;
 mod read_back;
@@ -62,13 +68,15 @@ pub use access::{Refusal, refusals};
 pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
+pub use explain::{Explained, Whom};
+pub use forget::{Forget, Forgotten};
 pub use hints::{
     BREVO_LONGEST_BODY, BREVO_WEBHOOK_OURS, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE,
 };
 pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 pub use orders::{Ended, Looked, Order, Step, look, place};
-pub use people::Preview;
 pub use prepare::Ready;
+pub use preview::Preview;
 pub use settings::Settings;
 pub use unreadable::FIELD as UNREADABLE_FIELD;
 

@@ -2,7 +2,7 @@
 //! is the same run as `sync`'s own, between the schedule's jobs.
 
 use super::observe::{from_json, to_json};
-use super::{Connection, EngineError, Progress, Stage, Summary, SyncOptions};
+use super::{Connection, EngineError, Forget, Forgotten, Progress, Stage, Summary, SyncOptions};
 use crate::mapping::Misfit;
 use crate::model::SideError;
 use crate::store::orders::{OrderRow, OrderState};
@@ -24,6 +24,8 @@ pub enum Order {
     Sync(SyncOptions),
     /// Refused records are tried again: all, or the one with this number.
     Retry(Option<i64>),
+    /// Somebody is forgotten.
+    Forget(Forget),
 }
 
 /// One stage that an ordered run went through.
@@ -46,6 +48,8 @@ pub enum Ended {
     Synced(Box<Summary>),
     /// So many people are written, and events sent, again.
     Retried(u64),
+    /// What came of forgetting somebody.
+    Forgotten(Box<Forgotten>),
     /// A vendor stopped it.
     Vendor(Box<SideError>),
     /// Config and account do not fit.
@@ -157,6 +161,10 @@ impl Connection {
             let (id, ended) = match read(&row) {
                 Ok(Order::Sync(_)) => {
                     runs = true;
+                    continue;
+                }
+                Ok(Order::Forget(ask)) => {
+                    self.forget_as_ordered(&row, ask).await?;
                     continue;
                 }
                 Ok(Order::Retry(failure)) => {

@@ -1,25 +1,24 @@
 //! One person's views, gathered from the store, and the plan for them.
 
 use super::filling::Parcel;
+use super::forget::{self, Tombstones};
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
 use super::{Ready, carry, write_back};
-use crate::mapping::{Direction, FieldRule, Projection};
+use crate::mapping::{Direction, Projection};
 use crate::model::{
-    BrevoContact, BrevoContactId, Company, Consent, ContactChange, Email, Fields, IntercomContactId, IntercomTagId,
-    SideName, Sides, Value,
+    BrevoContact, BrevoContactId, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, SideName, Sides,
+    Value,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::newest::Span;
 use crate::reconcile::person::{self, Base, Flights, Member, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
-use crate::store::facts::Channel;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
 use crate::store::{Packer, Result, Tx};
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::Value as Json;
+use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A person as the planner sees them.
@@ -138,56 +137,24 @@ impl Draft {
     }
 }
 
-/// What `mapping preview` shows about a person.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct Preview {
-    /// The person's link, if there is one.
-    pub link: i64,
-    /// Intercom's primary contact.
-    pub intercom: String,
-    /// Brevo's contact.
-    pub brevo: Option<i64>,
-    /// Brevo's contact was deleted there: nothing is written, and none is made again.
-    pub brevo_gone: bool,
-    /// Nobody of this address is there in Intercom any more: what became of them, and what that means.
-    pub left: Option<String>,
-    /// One row a rule.
-    pub fields: Vec<PreviewField>,
-    /// Lists to join and to leave.
-    pub lists: Vec<String>,
-    /// What is said about e-mail consent.
-    pub consent: String,
-    /// Notices, by kind.
-    pub notices: Vec<String>,
-}
-
-/// One rule of a preview.
-#[derive(Debug, Clone, serde::Serialize)]
-pub struct PreviewField {
-    /// The rule.
-    pub rule: String,
-    /// Intercom's value; null: none.
-    pub intercom: Json,
-    /// Brevo's values, by attribute; null: none.
-    pub brevo: BTreeMap<String, Json>,
-    /// What would be written, by attribute; null: cleared.
-    pub write: BTreeMap<String, Json>,
-    /// Why, or why not.
-    pub why: String,
-}
-
-/// Tag names, read once a batch.
+/// Tag names, and what is left of people who were forgotten: read once a batch.
 pub(super) struct Names {
     tags: BTreeMap<IntercomTagId, String>,
+    forgotten: Option<Tombstones>,
 }
 
 impl Names {
     pub(super) fn read(tx: &Tx<'_>) -> Result<Self> {
-        Ok(Self { tags: tx.tags()? })
+        Ok(Self { tags: tx.tags()?, forgotten: Tombstones::read(tx)? })
+    }
+
+    /// A tag by its name, or by its id where that is not known.
+    pub(super) fn name_of(&self, id: &IntercomTagId) -> String {
+        self.tags.get(id).cloned().unwrap_or_else(|| id.to_string())
     }
 
     /// The tag of this name. Intercom takes names for the same whatever their case.
-    pub(super) fn tag(&self, name: &str) -> Option<IntercomTagId> {
+    pub(super) fn tag_named(&self, name: &str) -> Option<IntercomTagId> {
         let exact = self.tags.iter().find(|(_, known)| *known == name);
         let found = exact.or_else(|| self.tags.iter().find(|(_, known)| known.to_lowercase() == name.to_lowercase()));
         found.map(|(id, _)| id.clone())
@@ -197,62 +164,6 @@ impl Names {
 /// Gathers a person. `None`: nothing is to be planned for this link (and it is marked so).
 pub(super) fn gather(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names) -> Result<Option<Person>> {
     gather_in(tx, id, ready, names, LinkState::Active)
-}
-
-fn json_of(value: Option<&Value>) -> Json {
-    value.map_or(Json::Null, Value::to_json)
-}
-
-/// What a rule's attributes hold in Brevo.
-fn shown_in_brevo(rule: &FieldRule, contact: Option<&BrevoContact>) -> BTreeMap<String, Json> {
-    let Some(contact) = contact else { return BTreeMap::new() };
-    let cells = rule.observed(&contact.attributes);
-    rule.targets.iter().zip(&cells).map(|(target, cell)| (target.attribute.clone(), json_of(cell.as_ref()))).collect()
-}
-
-/// A link whose people are not there any more in Intercom: nothing is planned for it, and that is what is shown.
-pub(super) fn show_left(tx: &Tx<'_>, id: i64, ready: &Ready) -> Result<Option<Preview>> {
-    let Some(link) = tx.link(id)? else { return Ok(None) };
-    let members = tx.members(id)?;
-    let fate = |row: &IntercomRow| {
-        let fate = match row.state {
-            ContactState::Live => "is there",
-            ContactState::Archived => "was archived",
-            ContactState::Missing => "was not found, and it is being looked for",
-            // Intercom shows neither of them, and not always says which it was.
-            ContactState::Deleted => "was deleted or archived",
-            ContactState::Merged => "was merged into another contact",
-        };
-        format!("Intercom contact {} {fate}.", row.contact.id)
-    };
-    let mut left: Vec<String> = members.iter().map(fate).collect();
-    if left.is_empty() {
-        left.push("No Intercom contact has this address any more.".to_owned());
-    }
-    left.push(match link.brevo_id {
-        Some(brevo) => format!("Brevo contact {brevo} is left alone: nothing is written, and it is not deleted."),
-        None => "There is no Brevo contact of theirs, and none is made.".to_owned(),
-    });
-    let brevo = link.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
-    let fields = ready.mapping.rules.iter().map(|rule| PreviewField {
-        rule: rule.key.clone(),
-        intercom: Json::Null,
-        brevo: shown_in_brevo(rule, brevo.as_ref()),
-        write: BTreeMap::new(),
-        why: "nothing is written: nobody of this address is left in Intercom".to_owned(),
-    });
-    let out = members.iter().any(|row| row.contact.consent.email_opted_out());
-    Ok(Some(Preview {
-        link: id,
-        intercom: members.first().map_or_else(|| "–".to_owned(), |row| row.contact.id.to_string()),
-        brevo: link.brevo_id.map(BrevoContactId::get),
-        brevo_gone: link.brevo_id.is_some() && brevo.is_none(),
-        left: Some(left.join(" ")),
-        fields: fields.collect(),
-        lists: Vec::new(),
-        consent: if out { "had opted out in Intercom" } else { "no opt-out in Intercom when last seen" }.to_owned(),
-        notices: Vec::new(),
-    }))
 }
 
 /// Somebody to be shown in a preview: also one whose Brevo contact is gone, for whom nothing is planned any more.
@@ -308,13 +219,22 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     }
     added.extend(figures::figures(&conversations, &primary.contact.fields));
 
-    let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
+    let mut consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
     let brevo = match link.brevo_id {
         Some(brevo) => tx.brevo_contact(brevo)?,
         None => None,
     };
     if state == LinkState::Active && link.brevo_id.is_some() && brevo.is_none() {
         super::observe::mark_brevo_gone(tx, &link, DateTime::<Utc>::default())?;
+        return Ok(None);
+    }
+    if state == LinkState::Active
+        && link.brevo_id.is_none()
+        && let Some(tombstones) = &names.forgotten
+        && let Some(since) = tombstones.gone_in_brevo(tx, live.iter().map(|row| &row.contact.id))?
+    {
+        // Forgotten when their Brevo contact had been deleted, and still in Intercom: not made again.
+        super::observe::mark_brevo_gone(tx, &link, since)?;
         return Ok(None);
     }
     let mut flights = flights_of(&link)?;
@@ -325,11 +245,13 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         // An opt-out that a webhook of Brevo's told of and that no read has undone: whoever comes (back) to that address
         // comes opted out, and what a changed address or a write of ours may have lifted is put back.
         let address = if brevo.is_some() { link.rename_to.as_ref() } else { link.email.as_ref() };
-        if tx.brevo_opt_outs(link.brevo_id, address)?.iter().any(|fact| fact.over_at.is_none()) {
+        let (email_out, sms_out) = forget::opted_out_before(tx, names.forgotten.as_ref(), address)?;
+        if email_out || tx.brevo_opt_outs(link.brevo_id, address)?.iter().any(|fact| fact.over_at.is_none()) {
             let none = ConsentBase { intercom_out: false, brevo_out: false };
             base.consent.get_or_insert(none).brevo_out = true;
             flights.may_loosen = true;
         }
+        consent.sms_opted_out |= sms_out && brevo.is_none();
     }
     let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
         || brevo.as_ref().is_some_and(|contact| contact.consent.email_opted_out())
@@ -773,92 +695,6 @@ impl Person {
                 let how = if *left { "left it" } else { "was taken off" };
                 format!("{}: {how}", ready.list_in_words(*list, &tx.lists()?))
             }
-        })
-    }
-
-    /// The opt-outs that notices carried, in words.
-    fn told(&self, tx: &Tx<'_>) -> Result<String> {
-        let text = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Secs, true);
-        let mut words = Vec::new();
-        for member in tx.members(self.link.id)? {
-            for fact in tx.opt_outs(&member.contact.id)? {
-                let of = if fact.channel == Channel::Sms { "SMS" } else { "e-mail" };
-                words.push(format!("; {} told of an opt-out of {of} at {}", fact.source, text(fact.at)));
-                if let Some(over) = fact.over_at {
-                    words.push(format!(", and Intercom's record of {} shows it taken back", text(over)));
-                }
-            }
-        }
-        Ok(words.concat())
-    }
-
-    /// For `mapping preview`.
-    pub(super) fn preview(&self, tx: &Tx<'_>, ready: &Ready) -> Result<Preview> {
-        let gone = self.link.state == LinkState::BrevoGone;
-        let mut plan = self.dry_plan(ready);
-        if gone {
-            // Without a Brevo contact the plan is to make one: that is just what does not happen here.
-            plan.change = ContactChange::default();
-        }
-        let fields = ready
-            .mapping
-            .rules
-            .iter()
-            .map(|rule| {
-                let write = rule
-                    .targets
-                    .iter()
-                    .filter_map(|target| {
-                        let value = plan.change.attributes.get(&target.attribute)?;
-                        Some((target.attribute.clone(), json_of(value.as_ref())))
-                    })
-                    .collect();
-                let why = match (plan.problems.get(&rule.key), plan.causes.get(&rule.key)) {
-                    _ if gone => "nothing is written: the Brevo contact is gone".to_owned(),
-                    (Some(problem), _) => problem.message.clone(),
-                    (None, Some(cause)) => (*cause).to_owned(),
-                    (None, None) => "in step".to_owned(),
-                };
-                PreviewField {
-                    rule: rule.key.clone(),
-                    intercom: json_of(rule.source_value(&self.record).as_ref()),
-                    brevo: shown_in_brevo(rule, self.brevo.as_ref()),
-                    write,
-                    why,
-                }
-            })
-            .collect();
-        let names = tx.lists()?;
-        let lists = (plan.change.join_lists.iter().map(|list| format!("join {}", ready.list_in_words(*list, &names))))
-            .chain(plan.change.leave_lists.iter().map(|list| format!("leave {}", ready.list_in_words(*list, &names))))
-            .collect();
-        let consent = match (self.consent.email_opted_out(), plan.change.email_opted_out) {
-            (true, _) if gone => "opted out in Intercom".to_owned(),
-            (_, true) if plan.opt_outs_in_intercom() > 0 => "opt-out is written, to Intercom too".to_owned(),
-            (_, true) => "opt-out is written".to_owned(),
-            (_, false) if plan.opt_outs_in_intercom() > 0 => {
-                "opted out in Brevo: that is written to Intercom".to_owned()
-            }
-            (true, false) => "opted out on both sides".to_owned(),
-            (false, false) => "no opt-out in Intercom".to_owned(),
-        };
-        let consent = consent + &self.told(tx)?;
-        let notices = if gone {
-            vec!["brevo_contact_gone".to_owned()]
-        } else {
-            let kinds: BTreeSet<&str> = plan.notices.iter().map(Notice::kind).collect();
-            kinds.into_iter().map(str::to_owned).collect()
-        };
-        Ok(Preview {
-            link: self.link.id,
-            intercom: self.primary.to_string(),
-            brevo: self.link.brevo_id.map(BrevoContactId::get),
-            brevo_gone: gone,
-            left: None,
-            fields,
-            lists,
-            consent,
-            notices,
         })
     }
 }

@@ -1,12 +1,13 @@
 //! Before the first write: which accounts these are, which attributes and lists exist, and what must be made first.
 
+use super::observe::{from_json, to_json};
 use super::{Connection, EngineError, Settings, Told};
 use crate::mapping::{About, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
-    Answer, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side,
-    SideError, SideName, Write,
+    Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
+    Scope, Side, SideError, SideName, Write,
 };
-use crate::store::StoreError;
+use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +46,98 @@ pub struct Ready {
     pub missing_lists: Vec<String>,
     /// What fits and is probably not meant so: an attribute that the workspace has not.
     pub doubts: Vec<Misfit>,
+}
+
+/// Where the store keeps the attributes that both accounts had when they were looked at last.
+const ATTRIBUTES: &str = "attributes";
+
+/// What the config says of the accounts as they were when they were looked at last: asks nobody, makes nothing. Beside it
+/// what does not fit. `None`: nobody has looked at them yet.
+pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Ready, Vec<Misfit>)>> {
+    let (Some(text), Some(workspace)) = (tx.meta(ATTRIBUTES)?, tx.meta("intercom")?) else { return Ok(None) };
+    let [brevo, intercom]: [Vec<Attribute>; 2] = from_json("meta", &text)?;
+    let mapping = at_rest(settings);
+    let mut intercom = intercom;
+    let made_in_intercom = mapping.missing_in_intercom(&brevo, &intercom);
+    intercom.extend(made_in_intercom.iter().map(AttributeSpec::as_attribute));
+    let resolution = mapping.resolve(&brevo, &intercom);
+    let existing = tx.lists()?;
+    let mut misfits = resolution.clashes;
+    let mapping = resolution.mapping;
+    misfits.extend(mapping.misdirections());
+    misfits.extend(mapping.lists.iter().filter_map(|rule| no_such_list(rule, &existing)));
+    let mut missing_lists: Vec<String> = Vec::new();
+    let mut by_name = |name: &str| match existing.iter().find(|(_, known)| *known == name) {
+        Some((id, _)) => *id,
+        None => to_be_made(name, &mut missing_lists),
+    };
+    let lists = mapping.lists.iter().map(|rule| match &rule.list {
+        ListName::Id(id) => (rule.clone(), *id),
+        ListName::Name(name) => (rule.clone(), by_name(name)),
+    });
+    let lists = lists.collect();
+    let technical_list = by_name(TECHNICAL_LIST);
+    let (uses_tags, uses_companies) = looks_at(settings, &mapping);
+    let (writes_back, weighs_times) = goes_back(&mapping);
+    let ready = Ready {
+        mapping,
+        lists,
+        technical_list,
+        timezone: chrono_tz::UTC,
+        workspace,
+        first_start: DateTime::<Utc>::default(),
+        uses_tags,
+        uses_companies,
+        tells_intercom: settings.tells_intercom,
+        writes_back,
+        weighs_times,
+        missing_attributes: resolution.create.into_iter().map(|spec| spec.name).collect(),
+        missing_lists,
+        doubts: resolution.doubts,
+    };
+    Ok(Some((ready, misfits)))
+}
+
+/// The mapping without the rules that read what is switched off.
+fn at_rest(settings: &Settings) -> Mapping {
+    let mut off: Vec<&str> = Vec::new();
+    if !settings.sync.tags {
+        off.extend(crate::mapping::paths::TAGS);
+    }
+    if !settings.sync.companies {
+        off.push("company");
+    }
+    if !settings.sync.conversations {
+        // Nobody is said to have had no conversation because none is read.
+        off.push("conversations");
+    }
+    settings.mapping.at_rest(&off)
+}
+
+/// Whether anything travels to Intercom, and whether it matters when it was changed.
+fn goes_back(mapping: &Mapping) -> (bool, bool) {
+    (mapping.writes_intercom(), mapping.rules.iter().any(FieldRule::weighs_times))
+}
+
+/// Whether any rule looks at tags, and whether any looks at companies.
+fn looks_at(settings: &Settings, mapping: &Mapping) -> (bool, bool) {
+    let uses = |prefix: &str| mapping.rules.iter().any(|rule| rule.mentions(prefix));
+    let tags = uses("tags")
+        || mapping.lists.iter().any(|rule| {
+            matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
+        });
+    let companies = uses("company") || mapping.lists.iter().any(|rule| rule.membership.mentions("company"));
+    (settings.sync.tags && tags, settings.sync.companies && companies)
+}
+
+/// Stands for a list that a real run would make: no list has a negative id.
+fn to_be_made(name: &str, missing: &mut Vec<String>) -> BrevoListId {
+    let already = missing.iter().position(|known| known == name);
+    let place = already.unwrap_or(missing.len());
+    if already.is_none() {
+        missing.push(name.to_owned());
+    }
+    BrevoListId::new(-1 - i64::try_from(place).unwrap_or(0))
 }
 
 impl Ready {
@@ -215,24 +308,14 @@ impl Connection {
             self.count_in_what_may_land(&mut attributes).await?;
         }
         let mut custom = self.intercom.attributes().await?;
-        let mut off: Vec<&str> = Vec::new();
-        if !settings.sync.tags {
-            off.extend(crate::mapping::paths::TAGS);
-        }
-        if !settings.sync.companies {
-            off.push("company");
-        }
-        if !settings.sync.conversations {
-            // Nobody is said to have had no conversation because none is read.
-            off.push("conversations");
-        }
-        let mapping = settings.mapping.at_rest(&off);
+        let mapping = at_rest(settings);
         if !mapping.resting.is_empty() {
             tracing::info!(rules = %mapping.resting.join(", "), "rules rest, because what they read is switched off");
         }
         // What is to be written in Intercom and is not there yet is made there, with the type that it has in Brevo.
         let made_in_intercom = mapping.missing_in_intercom(&attributes, &custom);
         custom.extend(made_in_intercom.iter().map(AttributeSpec::as_attribute));
+        self.keep_attributes(&attributes, &custom).await?;
         let resolution = mapping.resolve(&attributes, &custom);
         let existing = self.read_lists().await?;
         // All that does not fit is told at once, before anything is made.
@@ -274,16 +357,8 @@ impl Connection {
         }
         let technical_list = self.list_by_name(TECHNICAL_LIST, &existing, dry_run, &mut missing_lists).await?;
 
-        let uses = |prefix: &str| mapping.rules.iter().any(|rule| rule.mentions(prefix));
-        let uses_tags = settings.sync.tags
-            && (uses("tags")
-                || mapping.lists.iter().any(|rule| {
-                    matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
-                }));
-        let uses_companies = settings.sync.companies
-            && (uses("company") || mapping.lists.iter().any(|rule| rule.membership.mentions("company")));
-        let writes_back = mapping.writes_intercom();
-        let weighs_times = mapping.rules.iter().any(FieldRule::weighs_times);
+        let (uses_tags, uses_companies) = looks_at(settings, &mapping);
+        let (writes_back, weighs_times) = goes_back(&mapping);
         Ok(Ready {
             mapping,
             lists,
@@ -300,6 +375,19 @@ impl Connection {
             missing_lists,
             doubts: resolution.doubts,
         })
+    }
+
+    /// What exists in the accounts, for whoever fits a mapping without asking them ([`from_kept`]).
+    async fn keep_attributes(&self, brevo: &[Attribute], intercom: &[Attribute]) -> Result<(), EngineError> {
+        let text = to_json("meta", &[brevo, intercom])?;
+        self.store
+            .write(
+                move |tx| {
+                    if tx.meta(ATTRIBUTES)?.as_ref() == Some(&text) { Ok(()) } else { tx.set_meta(ATTRIBUTES, &text) }
+                },
+            )
+            .await?;
+        Ok(())
     }
 
     async fn read_lists(&self) -> Result<BTreeMap<BrevoListId, String>, EngineError> {
@@ -354,14 +442,9 @@ impl Connection {
         if let Some((id, _)) = existing.iter().find(|(_, known)| known.as_str() == name) {
             return Ok(*id);
         }
-        let already = missing.iter().position(|known| known == name);
-        let place = already.unwrap_or(missing.len());
-        if already.is_none() {
-            missing.push(name.to_owned());
-        }
+        let stand_in = to_be_made(name, missing);
         if dry_run {
-            // No list has a negative id: it stands for one that a real run would make.
-            return Ok(BrevoListId::new(-1 - i64::try_from(place).unwrap_or(0)));
+            return Ok(stand_in);
         }
         let known = self.store.read(|tx| tx.lists()).await?;
         if let Some((id, _)) = known.iter().find(|(_, known)| known.as_str() == name) {

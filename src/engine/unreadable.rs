@@ -176,6 +176,7 @@ impl Connection {
                             fields: [("consent".to_owned(), "opted out in Intercom".to_owned())].into(),
                             answer: "accepted".to_owned(),
                             import: None,
+                            request: Some(crate::brevo::request_for(Some(contact))),
                         })
                     }
                 })

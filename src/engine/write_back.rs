@@ -436,7 +436,7 @@ fn plan_back(tx: &Tx<'_>, row: WriteBack, ready: &Ready, names: &Names, now: Dat
 fn tag_steps(tx: &Tx<'_>, row: &WriteBack, name: &str, give: bool, names: &Names) -> Stored<Vec<TagStep>> {
     let step =
         |contact: &IntercomContactId, tag| TagStep { contact: contact.clone(), name: name.to_owned(), tag, give };
-    let tag = names.tag(name);
+    let tag = names.tag_named(name);
     if give {
         return Ok(vec![step(&row.contact, tag)]);
     }
@@ -503,6 +503,10 @@ fn record(tx: &Tx<'_>, leaving: &Leaving, answer: &str, now: DateTime<Utc>) -> S
         fields,
         answer: answer.to_owned(),
         import: None,
+        request: Some(match leaving.tags.first() {
+            Some(step) => crate::intercom::tag_request_for(&step.contact, step.give),
+            None => crate::intercom::request_for(contact),
+        }),
     })
 }
 

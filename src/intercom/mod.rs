@@ -20,3 +20,4 @@ mod write;
 
 pub use client::{IntercomClient, IntercomOptions, Plan};
 pub use errors::classify;
+pub use write::{request_for, tag_request_for};

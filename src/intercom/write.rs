@@ -18,6 +18,16 @@ const TIMES: [&str; 2] = ["signed_up_at", "last_seen_at"];
 /// How a custom attribute's path begins.
 const CUSTOM: &str = "custom_attributes.";
 
+/// The request that changes a contact, as the history names it.
+pub fn request_for(contact: &IntercomContactId) -> String {
+    format!("PUT /contacts/{contact}")
+}
+
+/// The request that gives a contact a tag, or takes it away, for the history.
+pub fn tag_request_for(id: &IntercomContactId, give: bool) -> String {
+    if give { format!("POST /contacts/{id}/tags") } else { format!("DELETE /contacts/{id}/tags/…") }
+}
+
 impl IntercomClient {
     pub(super) async fn write_one(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>> {
         match write {

@@ -5,7 +5,7 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-pub use settle::{Settled, landed_as_sent, settle, settle_intercom};
+pub use settle::{Settled, landed_as_sent, seen_in_answer, settle, settle_intercom};
 
 use super::{
     consent::{self, ConsentBase, ConsentViews, MemberStep, MemberViews},

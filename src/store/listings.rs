@@ -140,6 +140,8 @@ pub struct Change {
     pub answer: String,
     /// The import that carried it.
     pub import: Option<i64>,
+    /// The request that carried it, in the vendor's own terms; `None`: the import's.
+    pub request: Option<String>,
 }
 
 /// Field → why. The reasons are few, and so are the fields.
@@ -372,10 +374,15 @@ impl Tx<'_> {
 
     /// Values that were replaced, newest first.
     pub fn conflicts(&self, limit: usize) -> Result<Vec<Conflict>> {
+        self.conflicts_of(None, limit)
+    }
+
+    fn conflicts_of(&self, link: Option<i64>, limit: usize) -> Result<Vec<Conflict>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT link, field, lost, kept, rule, at, import, side FROM conflicts ORDER BY id DESC LIMIT ?1",
+            "SELECT link, field, lost, kept, rule, at, import, side FROM conflicts WHERE ?1 IS NULL OR link = ?1
+              ORDER BY id DESC LIMIT ?2",
         )?;
-        let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        let rows = statement.query_map(params![link, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(Conflict {
                 link: row.get(0)?,
                 field: row.get(1)?,
@@ -390,13 +397,13 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// The same, with the person's records.
-    pub fn list_conflicts(&self, limit: usize) -> Result<Vec<ListedConflict>> {
+    /// Values that were replaced (of one link), with the person's records, newest first.
+    pub fn list_conflicts(&self, link: Option<i64>, limit: usize) -> Result<Vec<ListedConflict>> {
         let mut primary = self
             .0
             .prepare_cached("SELECT id FROM intercom_contacts WHERE link = ?1 ORDER BY is_primary DESC, id LIMIT 1")?;
         let mut brevo = self.0.prepare_cached("SELECT brevo_id FROM links WHERE id = ?1")?;
-        let listed = self.conflicts(limit)?.into_iter().map(|conflict| {
+        let listed = self.conflicts_of(link, limit)?.into_iter().map(|conflict| {
             let intercom = primary.query_row([conflict.link], |row| row.get(0)).optional()?;
             let brevo = brevo.query_row([conflict.link], |row| row.get(0)).optional()?.flatten();
             Ok(ListedConflict { conflict, intercom, brevo })
@@ -410,7 +417,7 @@ impl Tx<'_> {
         let causes = Causes(causes.collect());
         self.0
             .prepare_cached(
-                "INSERT INTO changes (link, at, what, fields, answer, import) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO changes (link, at, what, fields, answer, import, request) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
             .execute(params![
                 change.link,
@@ -418,7 +425,8 @@ impl Tx<'_> {
                 change.what,
                 self.pack("changes", &causes)?.bytes(),
                 change.answer,
-                change.import
+                change.import,
+                change.request
             ])?;
         Ok(())
     }
@@ -426,16 +434,19 @@ impl Tx<'_> {
     /// The latest changes (of one link), newest first.
     pub fn changes(&self, link: Option<i64>, limit: usize) -> Result<Vec<Change>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT link, at, what, fields, answer, import FROM changes WHERE ?1 IS NULL OR link = ?1 ORDER BY id DESC LIMIT ?2",
+            "SELECT link, at, what, fields, answer, import, request FROM changes WHERE ?1 IS NULL OR link = ?1
+             ORDER BY id DESC LIMIT ?2",
         )?;
         let rows = statement.query_map(params![link, limit], |row| {
-            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?, row.get::<_, Vec<u8>>(3)?, row.get(4)?, row.get(5)?))
+            let fields: Vec<u8> = row.get(3)?;
+            let request: Option<String> = row.get(6)?;
+            Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get(2)?, fields, row.get(4)?, row.get(5)?, request))
         })?;
         rows.map(|row| {
-            let (link, at, what, fields, answer, import) = row?;
+            let (link, at, what, fields, answer, import, request) = row?;
             let Causes(causes) = self.kept(fields).unpack("changes")?;
             let fields = causes.into_iter().map(|(field, why)| (field, why.0)).collect();
-            Ok(Change { link, at: instant(at), what, fields, answer, import })
+            Ok(Change { link, at: instant(at), what, fields, answer, import, request })
         })
         .collect()
     }

@@ -146,6 +146,15 @@ const STEPS: &[M<'_>] = &[M::up(
     ) WITHOUT ROWID;
     CREATE INDEX brevo_optouts_contact ON brevo_optouts(contact) WHERE contact IS NOT NULL;
 
+    -- What is left of people who were forgotten: keyed hashes of their addresses, and of their Intercom contacts' ids.
+    CREATE TABLE tombstones (
+        hash BLOB PRIMARY KEY,
+        email_out INTEGER NOT NULL,                -- the strictest consent that was seen
+        sms_out INTEGER NOT NULL,
+        gone_in_brevo INTEGER NOT NULL,            -- not made there again for this Intercom contact
+        at INTEGER NOT NULL
+    ) WITHOUT ROWID;
+
     -- Whom Brevo's webhooks named: one coalesced read decides.
     CREATE TABLE brevo_hints (
         name TEXT PRIMARY KEY,                     -- an address, or # and a contact's id
@@ -326,10 +335,10 @@ const STEPS: &[M<'_>] = &[M::up(
         id INTEGER PRIMARY KEY,
         link INTEGER,
         at INTEGER NOT NULL,
-        what TEXT NOT NULL,                        -- the request, in words
+        what TEXT NOT NULL,                        -- what was done, in words
         fields BLOB NOT NULL,                      -- what it set, and why, packed
         answer TEXT NOT NULL,
-        request_id TEXT,
+        request TEXT,                              -- the request that carried it; NULL: the import's
         import INTEGER                             -- the import that carried it
     );
     CREATE INDEX changes_link ON changes(link, id);

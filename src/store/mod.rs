@@ -14,14 +14,18 @@
 //! | [`carried`], [`write_backs`] | what travels to Intercom: opt-outs; fields and tags |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | `rare` | tables that are asked for every contact and mostly are empty |
+//! | [`about`] | what is kept about one person, for whoever asks |
+//! | [`forget`] | what is left of somebody who was forgotten, and taking out all the rest |
 //! | `words` | the words that packed records hold numbers for |
 //! | `worker` | the thread on which the state is used |
 
+pub mod about;
 pub mod activity;
 pub mod carried;
 mod confirm;
 pub mod contacts;
 pub mod facts;
+pub mod forget;
 pub mod hints;
 pub mod links;
 pub mod listings;
@@ -368,6 +372,29 @@ impl Store {
                 words.catch_up(&transaction)?;
             }
             work(&Tx(&transaction, &words, rare::Filled::default()))
+        })
+        .await
+    }
+
+    /// Runs `work` in one transaction of which nothing is kept: to find out, beside a state's owner, what would happen. No
+    /// copy is made for it, and nobody else can write meanwhile, so it must be short.
+    ///
+    /// # Errors
+    /// Whatever `work` or SQLite says.
+    pub async fn try_out<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let (words, beside) = (self.words.clone(), self.beside);
+        self.call(move |connection| {
+            let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            if beside {
+                words.catch_up(&transaction)?;
+            }
+            let found = work(&Tx(&transaction, &words, rare::Filled::default()));
+            transaction.rollback()?;
+            found
         })
         .await
     }

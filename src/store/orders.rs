@@ -106,7 +106,7 @@ impl Tx<'_> {
     /// Whoever placed the order does not want it any more. `false`: it had been taken, or is over.
     pub fn withdraw_order(&self, id: i64, now: DateTime<Utc>) -> Result<bool> {
         let withdrawn = self.0.execute(
-            "UPDATE orders SET state = 'abandoned', ended_at = ?2 WHERE id = ?1 AND state = 'open'",
+            "UPDATE orders SET state = 'abandoned', ended_at = ?2, ask = '' WHERE id = ?1 AND state = 'open'",
             params![id, millis(now)],
         )?;
         Ok(withdrawn > 0)

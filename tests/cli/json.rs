@@ -5,7 +5,7 @@ use crate::world::{World, run};
 /// What a JSON value is made of: keys and types. Of maps whose keys are names of something, one entry stands for all.
 fn shape(json: &serde_json::Value, named: &str) -> serde_json::Value {
     use serde_json::Value as Json;
-    const MAPS: [&str; 13] = [
+    const MAPS: [&str; 14] = [
         "read",
         "failedReads",
         "joins",
@@ -19,6 +19,7 @@ fn shape(json: &serde_json::Value, named: &str) -> serde_json::Value {
         "write",
         "changed",
         "properties",
+        "causes",
     ];
     // Each may be unknown at the moment.
     const PERHAPS: [&str; 2] = ["resetsAt", "nextRun"];
@@ -106,6 +107,7 @@ fn what_is_printed_for_programs_keeps_its_shape() {
         (&["failed", "list"], 0),
         (&["conflicts"], 0),
         (&["notices"], 0),
+        (&["explain", somebody.as_str()], 0),
         (&["failed", "retry"], 0),
     ] {
         let ran = run(world.folder.path(), &[arguments, &["--json"]].concat());

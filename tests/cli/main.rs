@@ -10,6 +10,8 @@
 mod command_line;
 mod config;
 mod demo;
+mod explain;
+mod forget;
 mod json;
 mod mapping;
 mod notices;

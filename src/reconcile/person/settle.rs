@@ -1,7 +1,7 @@
 //! What became of our writes, by what a read shows.
 
-use super::{Base, Flights, ResolvedList};
-use crate::mapping::{Direction, FieldRule, Mapping};
+use super::{Back, Base, Flights, ResolvedList};
+use crate::mapping::{FieldRule, Mapping};
 use crate::model::{BrevoContact, Fields, SideName, Sides};
 use crate::reconcile::fields::{self, Cells, FieldBase};
 use crate::reconcile::lists::ListBase;
