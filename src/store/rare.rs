@@ -53,3 +53,23 @@ impl Tx<'_> {
         &self.2.0[table as usize]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_is_put_into_an_empty_table_is_there_at_once() {
+        let store = Store::in_memory().unwrap();
+        let left = store.write(|tx| {
+            tx.clear_notice("kind", "subject")?;
+            assert!(!tx.holds(Rare::Notices)?);
+            tx.put_notice("kind", "subject", None, chrono::DateTime::default())?;
+            assert_eq!(tx.notices(None, 10)?.len(), 1);
+            tx.clear_notice("kind", "subject")?;
+            tx.notices(None, 10)
+        });
+        assert_eq!(left.await.unwrap(), []);
+    }
+}

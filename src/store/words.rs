@@ -173,3 +173,20 @@ impl std::fmt::Debug for Packed {
         write!(f, "{} bytes", self.bytes.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_has_one_number_in_whatever_order_it_is_asked_for() {
+        let mut inner = Inner::default();
+        for order in ["abcabc", "cbaabc", "bbacca"] {
+            let numbers: Vec<u32> =
+                order.split("").filter(|word| !word.is_empty()).map(|word| inner.number(word)).collect();
+            let expected: Vec<u32> = order.bytes().map(|letter| u32::from(letter - b'a')).collect();
+            assert_eq!(numbers, expected, "{order}");
+        }
+        assert_eq!(inner.words.len(), 3);
+    }
+}
