@@ -1,5 +1,6 @@
 //! One person's views, gathered from the store, and the plan for them.
 
+use super::filling::Parcel;
 use super::forget::{self, Tombstones};
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
@@ -16,7 +17,7 @@ use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
-use crate::store::{Result, Tx};
+use crate::store::{Packer, Result, Tx};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -54,6 +55,8 @@ pub(super) struct Planned {
     pub(super) rename_to: Option<Email>,
     /// The writes that were being watched already.
     pub(super) watched: Option<crate::store::Packed>,
+    /// What an import and the state are to hold of it, if that has been packed.
+    pub(super) parcel: Option<Parcel>,
 }
 
 /// What a run would do for a person.
@@ -68,10 +71,37 @@ pub(super) struct Rehearsed {
     pub(super) new_options: Vec<(String, String)>,
 }
 
+/// A plan, and what was packed of it.
+struct Drafted {
+    plan: PersonPlan,
+    parcel: Option<Parcel>,
+}
+
+impl Drafted {
+    /// Nothing is packed yet.
+    fn unpacked(plan: PersonPlan) -> Self {
+        Self { plan, parcel: None }
+    }
+
+    /// The plan, to be changed: what was packed of it does not hold any more.
+    fn reopen(&mut self) -> &mut PersonPlan {
+        self.parcel = None;
+        &mut self.plan
+    }
+}
+
+impl std::ops::Deref for Drafted {
+    type Target = PersonPlan;
+
+    fn deref(&self) -> &PersonPlan {
+        &self.plan
+    }
+}
+
 /// A plan of which nothing is on disk yet.
 pub(super) struct Draft {
     person: Person,
-    plan: PersonPlan,
+    plan: Drafted,
     quarantined: BTreeMap<String, String>,
 }
 
@@ -96,9 +126,11 @@ impl Draft {
             // Sent by itself, beside what goes to Brevo.
             write_back::queue(tx, person.link.id, &person.primary, &plan, now)?;
         }
-        plan = plan.without_intercom(&person.base, &person.flights);
+        if plan.writes_back() {
+            plan = Drafted::unpacked(plan.plan.without_intercom(&person.base, &person.flights));
+        }
         if person.awaits_answer() {
-            person.plan_ahead(plan, tx)
+            person.plan_ahead(plan.plan, tx)
         } else {
             person.plan(plan, quarantined, tx, ready, now)
         }
@@ -301,18 +333,26 @@ impl Person {
         self.plan_with(ready, &self.still_quarantined(ready))
     }
 
-    /// The plan as far as it needs nothing but what was gathered. `bulk`: an import is to carry as much as it can.
-    pub(super) fn draft(self, ready: &Ready, bulk: bool) -> Draft {
+    /// The plan as far as it needs nothing but what was gathered. `bulk`: an import is to carry as much as it can, and that
+    /// is packed already.
+    pub(super) fn draft(self, ready: &Ready, bulk: Option<&Packer>) -> Draft {
         if self.awaits_answer() {
-            let plan = self.dry_plan(ready);
+            let plan = Drafted::unpacked(self.dry_plan(ready));
             return Draft { quarantined: self.link.quarantined.clone(), person: self, plan };
         }
         let quarantined = self.still_quarantined(ready);
         let mut plan = self.plan_with(ready, &quarantined);
-        if bulk && let Some(most) = self.without_phone(ready, &plan, &quarantined) {
-            plan = most;
+        let mut parcel = None;
+        if let Some(packer) = bulk {
+            if let Some(most) = self.without_phone(ready, &plan, &quarantined) {
+                plan = most;
+            }
+            if self.importable(&plan) && !plan.writes_back() {
+                // What cannot be packed is packed again where somebody hears of it.
+                parcel = Parcel::of(packer, &plan, self.link.email.as_ref(), self.brevo.as_ref()).ok().flatten();
+            }
         }
-        Draft { person: self, plan, quarantined }
+        Draft { person: self, plan: Drafted { plan, parcel }, quarantined }
     }
 
     /// The outcome of an earlier write is not known yet.
@@ -324,7 +364,7 @@ impl Person {
     /// `None`: nothing to send.
     fn plan(
         self,
-        mut plan: PersonPlan,
+        mut plan: Drafted,
         mut quarantined: BTreeMap<String, String>,
         tx: &Tx<'_>,
         ready: &Ready,
@@ -377,7 +417,7 @@ impl Person {
         }
         let only_opt_out = opts_out && (self.link.tries > 0 || must_wait);
         if only_opt_out {
-            plan = plan.only_opt_out(&self.base, &self.flights);
+            plan = Drafted::unpacked(plan.plan.only_opt_out(&self.base, &self.flights));
         }
         Ok(Some(Planned {
             importable: self.importable(&plan),
@@ -386,7 +426,8 @@ impl Person {
             link: self.link.id,
             email: self.link.email,
             brevo: self.brevo,
-            plan,
+            plan: plan.plan,
+            parcel: plan.parcel,
             marks: self.link.marks,
             rename_to: self.link.rename_to.filter(|_| !only_opt_out),
             watched: self.link.flights,
@@ -396,7 +437,7 @@ impl Person {
     /// Leaves out what Brevo allows once in an account and another contact has. `true`: the phone was left out.
     fn claim_unique(
         &self,
-        plan: &mut PersonPlan,
+        plan: &mut Drafted,
         quarantined: &mut BTreeMap<String, String>,
         tx: &Tx<'_>,
         ready: &Ready,
@@ -408,14 +449,16 @@ impl Person {
         {
             quarantined.extend(self.phone_rules(ready));
             tx.set_quarantined(self.link.id, quarantined)?;
-            *plan = self.plan_with(ready, quarantined);
+            *plan = Drafted::unpacked(self.plan_with(ready, quarantined));
             self.list_phone(tx, ready, holder, now)?;
             return Ok(true);
         }
         if let Some(ext_id) = &plan.change.ext_id
             && tx.brevo_contact_by_ext_id(ext_id)?.is_some_and(|holder| Some(holder.id) != self.link.brevo_id)
         {
-            plan.notices.insert(Notice::ExternalIdDiffers { intercom: ext_id.clone(), brevo: None });
+            let notice = Notice::ExternalIdDiffers { intercom: ext_id.clone(), brevo: None };
+            let plan = plan.reopen();
+            plan.notices.insert(notice);
             plan.change.ext_id = None;
         }
         Ok(false)
@@ -440,7 +483,7 @@ impl Person {
             self.dry_plan(ready)
         } else {
             let mut quarantined = self.still_quarantined(ready);
-            let mut plan = self.plan_with(ready, &quarantined);
+            let mut plan = Drafted::unpacked(self.plan_with(ready, &quarantined));
             if self.claim_unique(&mut plan, &mut quarantined, tx, ready, now)? {
                 phone_taken = self.phone_rules(ready).map(|(rule, _)| rule).collect();
             }
@@ -456,7 +499,7 @@ impl Person {
                 super::answers::hold_apart(tx, self.link.id, holder.id, now)?;
                 return Ok(None);
             }
-            plan
+            plan.plan
         };
         let rules = ready.mapping.rules.iter();
         let new_options = rules.flat_map(|rule| rule.missing_options(&self.record)).collect();
@@ -494,6 +537,7 @@ impl Person {
             marks: self.link.marks,
             rename_to: None,
             watched: self.link.flights,
+            parcel: None,
         }))
     }
 

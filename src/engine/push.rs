@@ -189,7 +189,8 @@ impl Connection {
             pushed.planned += drafts.len() as u64;
             let settling = self.settle_drafts(drafts, bulk, buckets, &ready);
             let gathering = self.gather_batch(stretch, last, Arc::clone(&ready));
-            let drafting = async { people.into_iter().map(|person| person.draft(&ready, bulk)).collect() };
+            let packer = bulk.then(|| self.store.packer());
+            let drafting = async { people.into_iter().map(|person| person.draft(&ready, packer.as_ref())).collect() };
             let all = async { Ok(tokio::join!(settling, gathering, drafting)) };
             let (settled, following, drafted) = sender.beside(all).await?;
             (gathered, drafts) = (following?, drafted);

@@ -1,6 +1,6 @@
 //! What people are told: failures, notices, conflicts, history, and counts.
 
-use super::{Result, Tx, instant, millis};
+use super::{Result, Tx, instant, millis, rare::Rare};
 use crate::model::{SideError, SideName, pack};
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
@@ -306,6 +306,7 @@ impl Tx<'_> {
 
     /// Tells people something about a record, once.
     pub fn put_notice(&self, kind: &str, subject: &str, detail: Option<&str>, now: DateTime<Utc>) -> Result<()> {
+        self.fills(Rare::Notices);
         self.0
             .prepare_cached(
                 "INSERT INTO notices (kind, subject, detail, since) VALUES (?1, ?2, ?3, ?4)
@@ -317,6 +318,9 @@ impl Tx<'_> {
 
     /// It is no longer so.
     pub fn clear_notice(&self, kind: &str, subject: &str) -> Result<()> {
+        if !self.holds(Rare::Notices)? {
+            return Ok(());
+        }
         self.0.prepare_cached("DELETE FROM notices WHERE kind = ?1 AND subject = ?2")?.execute([kind, subject])?;
         Ok(())
     }
