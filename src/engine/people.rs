@@ -219,7 +219,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     }
     added.extend(figures::figures(&conversations, &primary.contact.fields));
 
-    let mut consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
+    let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
     let brevo = match link.brevo_id {
         Some(brevo) => tx.brevo_contact(brevo)?,
         None => None,
@@ -241,18 +241,20 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     // A row that lands late may lift a blocklisting: that is not the person's own opt-in.
     flights.may_loosen |= link.brevo_id.map_or(Ok(false), |contact| tx.may_land_late(contact))?;
     let mut base = base_of(&link)?;
+    let mut sms_out = false;
     if brevo.as_ref().is_none_or(|contact| !contact.consent.email_opted_out()) {
         // An opt-out that a webhook of Brevo's told of and that no read has undone: whoever comes (back) to that address
         // comes opted out, and what a changed address or a write of ours may have lifted is put back.
         let address = if brevo.is_some() { link.rename_to.as_ref() } else { link.email.as_ref() };
-        let (email_out, sms_out) = forget::opted_out_before(tx, names.forgotten.as_ref(), address)?;
+        let (email_out, sms_was_out) = forget::opted_out_before(tx, names.forgotten.as_ref(), address)?;
         if email_out || tx.brevo_opt_outs(link.brevo_id, address)?.iter().any(|fact| fact.over_at.is_none()) {
             let none = ConsentBase { intercom_out: false, brevo_out: false };
             base.consent.get_or_insert(none).brevo_out = true;
             flights.may_loosen = true;
         }
-        consent.sms_opted_out |= sms_out && brevo.is_none();
+        sms_out = sms_was_out && brevo.is_none();
     }
+    let consent = Consent { sms_opted_out: consent.sms_opted_out || sms_out, ..consent };
     let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
         || brevo.as_ref().is_some_and(|contact| contact.consent.email_opted_out())
         || consent.email_opted_out();
