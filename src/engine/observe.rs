@@ -578,6 +578,7 @@ pub(super) fn put_conflicts<'a>(
 ) -> Result<()> {
     lost.into_iter().try_for_each(|lost| {
         tx.put_conflict(&Conflict {
+            id: 0,
             link,
             field: lost.field.clone(),
             side: lost.side,
