@@ -329,3 +329,33 @@ async fn a_conflict_can_be_settled_the_other_way_by_hand() {
     is_quiet(&world).await;
     assert_eq!(conflicts(&world).await.len(), 2, "nothing new was lost");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_tells_beforehand_what_a_first_link_writes_and_replaces_in_intercom() {
+    let world = World::new(BOTH);
+    world.brevo.create_attribute("PLAN", "text");
+    let jane = world.intercom.create_contact(ContactSeed { phone: Some("+12025550101".to_owned()), ..jane() });
+    let vip = world.brevo.create_list("Very important");
+    world.brevo.create_contact(BrevoSeed {
+        email: Some("jane@example.com".to_owned()),
+        attributes: [("SMS".to_owned(), json!("12025550102")), ("PLAN".to_owned(), json!("pro"))].into(),
+        list_ids: [vip].into(),
+        ..BrevoSeed::default()
+    });
+    minutes(10).await;
+    let dry = world.before_the_first().await;
+    assert_eq!(world.intercom.log().write_count(), 0);
+    assert_eq!((dry.updates_in_intercom, dry.creates), (1, 0), "{dry:#?}");
+    assert_eq!(Vec::from_iter(dry.fields_in_intercom.keys()), ["custom_attributes.plan", "phone"]);
+    assert_eq!(dry.new_attributes_in_intercom, ["custom_attributes.plan", "custom_attributes.score"]);
+    let replaced = &dry.replaced_in_intercom["phone -> SMS"];
+    assert_eq!((replaced.count, &replaced.examples[0].lost), (1, &vec![json!("+12025550101")]));
+    world.sync().await;
+    assert_eq!(shown(&world, &jane, "phone"), json!("+12025550102"));
+    assert_eq!(shown(&world, &jane, "custom_attributes.plan"), json!("pro"));
+    let given = world.intercom.contact_tags(&jane);
+    assert_eq!(dry.tags_given.keys().cloned().collect::<Vec<_>>(), given);
+    let lost: Vec<_> = conflicts(&world).await.into_iter().map(|(field, side, ..)| (field, side)).collect();
+    assert_eq!(lost, [("phone -> SMS".to_owned(), "Intercom".to_owned())]);
+    is_quiet(&world).await;
+}
