@@ -346,7 +346,7 @@ async fn a_dry_run_tells_beforehand_what_a_first_link_writes_and_replaces_in_int
     let dry = world.before_the_first().await;
     assert_eq!(world.intercom.log().write_count(), 0);
     assert_eq!((dry.updates_in_intercom, dry.creates), (1, 0), "{dry:#?}");
-    assert_eq!(Vec::from_iter(dry.fields_in_intercom.keys()), ["custom_attributes.plan", "phone"]);
+    assert_eq!(dry.fields_in_intercom.keys().collect::<Vec<_>>(), ["custom_attributes.plan", "phone"]);
     assert_eq!(dry.new_attributes_in_intercom, ["custom_attributes.plan", "custom_attributes.score"]);
     let replaced = &dry.replaced_in_intercom["phone -> SMS"];
     assert_eq!((replaced.count, &replaced.examples[0].lost), (1, &vec![json!("+12025550101")]));
