@@ -1,9 +1,9 @@
 //! Plays a plan: the daemon in a task that can die at any await, people and upsets around it, then healing and the check.
 
+use super::between;
 use super::faults::{CrashDoor, Network, PowerCut, Shared};
 use super::model::Listed;
 use super::people::Edit;
-use super::told;
 use super::world::{Plan, Rates, Rules, Upset};
 use linkspan::brevo::{BrevoClient, BrevoOptions as BrevoClientOptions};
 use linkspan::config::Config;
@@ -455,13 +455,22 @@ impl<'a> Play<'a> {
                 .collect();
             shared.violate(format!("P3: a quiet cycle wrote {}", more.join(" | ")));
         }
-        let told_more = shared.intercom.log().write_count() - told;
-        if told_more > 0 {
-            shared.violate(format!("P3: a quiet cycle wrote {told_more} times to Intercom"));
+        let writes = shared.intercom.log().writes();
+        let more: Vec<String> = writes[told.min(writes.len())..]
+            .iter()
+            .map(|write| format!("{} {} {}", write.method, write.target, String::from_utf8_lossy(&write.body)))
+            .collect();
+        if !more.is_empty() {
+            shared.violate(format!("P3: a quiet cycle wrote to Intercom {}", more.join(" | ")));
         }
         self.history(&connection).await;
-        for what in told::written(&shared.intercom, self.plan.setting.both) {
+        for what in between::written(&shared.intercom, [&self.plan.rules, &self.plan.later], self.plan.setting.both) {
             shared.violate(what);
+        }
+        for ((method, template), count) in shared.intercom.log().counts() {
+            for _ in 0..count.writes {
+                shared.count(format!("write to Intercom {method} {template}"));
+            }
         }
         let over = shared.model().over_limit.len();
         // A new process knows the pace only after its first answers.
