@@ -143,7 +143,7 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     }
     tx.accept_write(
         planned.link,
-        (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?),
+        (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights.clone().with_losses_logged())?),
         verify_after,
         planned.marks,
         planned.rename_to.as_ref(),
@@ -168,16 +168,16 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     record(tx, planned, "accepted", None, now)
 }
 
-/// What a plan replaces on this side although nobody had agreed to it.
+/// What is replaced on this side although nobody had agreed to it.
 pub(super) fn put_conflicts(
     tx: &Tx<'_>,
     link: i64,
-    plan: &person::PersonPlan,
+    lost: &[person::LostValue],
     side: SideName,
     import: Option<i64>,
     now: DateTime<Utc>,
 ) -> Stored<()> {
-    plan.lost.iter().filter(|lost| lost.side == side).try_for_each(|lost| {
+    lost.iter().filter(|lost| lost.side == side).try_for_each(|lost| {
         tx.put_conflict(&Conflict {
             link,
             field: lost.field.clone(),
@@ -200,7 +200,7 @@ pub(super) fn record(
     now: DateTime<Utc>,
 ) -> Stored<()> {
     let plan = &planned.plan;
-    put_conflicts(tx, planned.link, plan, SideName::Brevo, import, now)?;
+    put_conflicts(tx, planned.link, &plan.lost, SideName::Brevo, import, now)?;
     let what = if planned.brevo.is_none() { "create in Brevo" } else { "update in Brevo" };
     let mut fields: BTreeMap<String, String> =
         plan.causes.iter().map(|(rule, cause)| (rule.clone(), (*cause).to_owned())).collect();

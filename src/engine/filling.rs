@@ -122,7 +122,8 @@ impl Filing {
         };
         // An import of existing contacts may lift a blocklisting that it does not know of.
         planned.plan.flights.may_loosen |= what == What::Update;
-        let (base, flights) = (pack_base(tx, &planned.plan.base)?, pack_flights(tx, &planned.plan.flights)?);
+        let (base, flights) =
+            (pack_base(tx, &planned.plan.base)?, pack_flights(tx, &planned.plan.flights.clone().with_losses_logged())?);
         tx.put_in_import(planned.link, import, &base, &flights)?;
         record(tx, &planned, &format!("sent with import {import}"), Some(import), now)?;
         let row = ImportRow { email, ext_id: new.ext_id, attributes: new.attributes };

@@ -1,6 +1,7 @@
 //! One observation → the views, the dirty marks and the events, in the transaction of the page or webhook that showed
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
+use super::answers::put_conflicts;
 use super::unreadable::{self, replaceable};
 use super::{Ready, Settings, carry, write_back};
 use crate::model::{
@@ -425,6 +426,7 @@ pub(super) fn settle_now(
     let settled = person::settle(base, flights, answered, contact, &ready.mapping);
     let left = Some(&settled.flights).filter(|left| !left.is_empty());
     settle_as(tx, link.id, &settled.base, left)?;
+    put_conflicts(tx, link.id, &settled.lost, SideName::Brevo, None, now)?;
     for rule in &settled.refused {
         let message = "it accepted the request, but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";

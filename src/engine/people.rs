@@ -94,7 +94,8 @@ impl Draft {
         }
         if ready.writes_back && !person.awaits_answer() {
             // Sent by itself, beside what goes to Brevo.
-            write_back::queue(tx, person.link.id, &person.primary, &plan, now)?;
+            let sweep = person.link.sweep;
+            write_back::queue(tx, person.link.id, &person.primary, &plan, sweep, now)?;
         }
         plan = plan.without_intercom(&person.base, &person.flights);
         if person.awaits_answer() {
@@ -289,6 +290,12 @@ impl Person {
         let lists: Vec<ResolvedList<'_>> =
             ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
         person::plan(&self.views(quarantined), &ready.mapping, &lists)
+    }
+
+    /// The same person, of whom a full read has shown drift.
+    pub(super) fn in_a_sweep(mut self) -> Self {
+        self.link.sweep = true;
+        self
     }
 
     /// The plan as it would be, without claiming or noting anything.

@@ -80,6 +80,7 @@ pub(super) fn queue(
     link: i64,
     contact: &IntercomContactId,
     plan: &PersonPlan,
+    sweep: bool,
     now: DateTime<Utc>,
 ) -> Stored<()> {
     let known = tx.write_back(link)?.filter(|known| known.contact == *contact);
@@ -87,8 +88,10 @@ pub(super) fn queue(
         (None, false) => Ok(()),
         (known, true) => {
             let row = known.unwrap_or_else(|| WriteBack::new(link, contact.clone()));
-            tx.put_write_back(&WriteBack { due: Some(now), ..row })
+            tx.put_write_back(&WriteBack { due: Some(now), sweep: sweep || row.sweep, ..row })
         }
+        // What a sweep is to restore no later plan asks for.
+        (Some(row), false) if row.sweep && row.due.is_some() => Ok(()),
         (Some(row), false) => tx.put_write_back(&WriteBack { due: None, tries: 0, ..row }),
     }
 }
@@ -141,6 +144,7 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
     if settled.base != base {
         tx.set_base(link.id, &pack_base(tx, &settled.base)?)?;
     }
+    put_conflicts(tx, link.id, &settled.lost, SideName::Intercom, None, source.now)?;
     for rule in &settled.refused {
         let message = "it accepted the request, but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";
@@ -250,8 +254,14 @@ impl Connection {
                         Ok(Some(one)) => {
                             let watched = Some(pack(tx, &one.plan.flights.to_intercom())?);
                             let verify_after = Some(verify_after);
-                            let row =
-                                WriteBack { due: None, watched, answered: false, verify_after, ..one.before.clone() };
+                            let row = WriteBack {
+                                due: None,
+                                sweep: one.before.sweep && one.more,
+                                watched,
+                                answered: false,
+                                verify_after,
+                                ..one.before.clone()
+                            };
                             tx.put_write_back(&row)?;
                             leaving.push(one);
                         }
@@ -412,11 +422,12 @@ fn plan_back(tx: &Tx<'_>, row: WriteBack, ready: &Ready, names: &Names, now: Dat
         tx.put_write_back(&WriteBack { due: Some(now + LATER), ..row })?;
         return Ok(None);
     }
+    let person = if row.sweep { person.in_a_sweep() } else { person };
     let plan = person.plan_now(ready);
     if person.primary != row.contact || !plan.writes_back() {
         // Another contact speaks for the person by now; or somebody has gone back.
         if person.primary == row.contact {
-            tx.put_write_back(&WriteBack { due: None, ..row })?;
+            tx.put_write_back(&WriteBack { due: None, sweep: false, ..row })?;
         } else {
             tx.drop_write_back(link)?;
             tx.mark_dirty(link, Dirty::Live)?;
@@ -468,13 +479,13 @@ fn accepted(
     }
     if let Some(row) = tx.write_back(*id)? {
         let due = if leaving.more { Some(now) } else { row.due };
+        let flights = plan.flights.to_intercom().with_losses_logged();
         let watched = match (shown, row.watched) {
+            (_, None) => None,
+            (None, Some(_)) => Some(pack(tx, &flights)?),
             (Some(shown), Some(_)) => {
-                let flights =
-                    person::seen_in_answer(&plan.flights.to_intercom(), &plan.back, &shown.fields, &ready.mapping);
-                Some(pack(tx, &flights)?)
+                Some(pack(tx, &person::seen_in_answer(&flights, &plan.back, &shown.fields, &ready.mapping))?)
             }
-            (_, watched) => watched,
         };
         let row = WriteBack { watched, ..row };
         tx.put_write_back(&WriteBack { answered: true, verify_after: Some(verify_after), tries: 0, due, ..row })?;
@@ -485,7 +496,7 @@ fn accepted(
 /// The history and the conflict log of what was written to Intercom.
 fn record(tx: &Tx<'_>, leaving: &Leaving, answer: &str, now: DateTime<Utc>) -> Stored<()> {
     let Leaving { link, contact, plan, .. } = leaving;
-    put_conflicts(tx, *link, plan, SideName::Intercom, None, now)?;
+    put_conflicts(tx, *link, &plan.lost, SideName::Intercom, None, now)?;
     let mut fields: BTreeMap<String, String> = plan
         .causes
         .iter()

@@ -52,6 +52,10 @@ pub struct InFlight {
     /// What earlier writes, not settled either, set: a late one may still land.
     #[n(2)]
     pub superseded: Vec<Cells>,
+    /// A value that it replaces although nobody had agreed to it, and why: for the conflict log, if no answer says that it
+    /// was taken, but a read shows it.
+    #[n(3)]
+    pub replaces: Option<(Cells, String)>,
 }
 
 /// Which way a field travels.

@@ -109,6 +109,15 @@ impl Flights {
         self.tags.extend(others.tags);
     }
 
+    /// The same once an answer has said that all of it was taken: what that replaced is in the conflict log.
+    #[must_use]
+    pub fn with_losses_logged(mut self) -> Self {
+        for write in self.fields.values_mut().flat_map(|writes| [&mut writes.intercom, &mut writes.brevo]).flatten() {
+            write.replaces = None;
+        }
+        self
+    }
+
     /// What is on its way to this side for a rule.
     pub fn field(&self, side: SideName, key: &str) -> Option<&InFlight> {
         self.fields.get(key).and_then(|writes| writes[side].as_ref())
@@ -506,6 +515,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         FieldStep::Write { to, cells, base: agreed, replaces, cause } => {
             let (shown, in_flight) = (&shown[to], in_flight[to]);
             set_cells(plan, views, rule, (to, &cells, in_flight.map_or(shown, |write| &write.sent)));
+            let replaced = replaces.clone().map(|lost| (lost, cause.to_owned()));
             if let Some(lost) = replaces {
                 let kept = cells.clone();
                 plan.lost.push(LostValue { field: rule.key.clone(), side: to, lost, kept, rule: cause.to_owned() });
@@ -518,7 +528,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
             });
             let before = in_flight.map_or(shown, |earlier| &earlier.before).clone();
             let mut writes = views.flights.fields.get(&rule.key).cloned().unwrap_or_default();
-            writes[to] = Some(InFlight { sent: cells, before, superseded });
+            writes[to] = Some(InFlight { sent: cells, before, superseded, replaces: replaced });
             plan.flights.fields.insert(rule.key.clone(), writes);
             plan.base.fields.insert(rule.key.clone(), agreed);
             plan.causes.insert(rule.key.clone(), cause);
@@ -793,6 +803,8 @@ pub struct Settled {
     pub flights: Flights,
     /// Rules whose value Brevo would not take.
     pub refused: Vec<String>,
+    /// What a write without an answer has replaced although nobody had agreed to it.
+    pub lost: Vec<LostValue>,
 }
 
 /// Settles the writes on their way to Brevo against what Brevo shows. `answered`: Brevo had answered the write with
@@ -865,7 +877,7 @@ fn settle_fields(
     mapping: &Mapping,
     observed: impl Fn(&FieldRule) -> Cells,
 ) -> Settled {
-    let mut settled = Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new() };
+    let mut settled = Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new(), lost: Vec::new() };
     settled.flights.fields.retain(|_, writes| {
         writes[side] = None;
         writes[side.other()].is_some()
@@ -875,6 +887,10 @@ fn settle_fields(
         let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
         let observed = observed(rule);
         let verdict = fields::judge(side, write, &observed);
+        if let (fields::Verdict::Adopted, false, Some((lost, rule))) = (verdict, answered, &write.replaces) {
+            let (field, kept) = (key.clone(), write.sent.clone());
+            settled.lost.push(LostValue { field, side, lost: lost.clone(), kept, rule: rule.clone() });
+        }
         let fields = &mut settled.base.fields;
         let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
         if verdict == fields::Verdict::Adopted

@@ -25,6 +25,8 @@ pub struct Gave {
     crossed: Option<i64>,
     /// A write of ours replaced it before the engine could know of it.
     lost_unseen: bool,
+    /// The other side held nothing meanwhile: where that one alone gives, it is accepted as it is.
+    beside_blank: bool,
 }
 
 /// One side of a field.
@@ -43,7 +45,7 @@ pub struct Half {
 }
 
 impl Half {
-    fn stands(&mut self, cells: Cells, by_hand: bool, left_at: i64, now: i64) -> Option<Cells> {
+    fn stands(&mut self, cells: Cells, by_hand: bool, left_at: i64, now: i64) -> Option<(Cells, bool)> {
         if self.stands == cells {
             return None;
         }
@@ -56,7 +58,8 @@ impl Half {
             }
             self.ever.push(cells.clone());
             self.edited = true;
-            self.gave = Some(Gave { at: now, cells, told: None, crossed: None, lost_unseen: false });
+            self.gave =
+                Some(Gave { at: now, cells, told: None, crossed: None, lost_unseen: false, beside_blank: false });
             return None;
         }
         let gave = self.gave.as_mut().filter(|gave| gave.cells == old && gave.crossed.is_none())?;
@@ -64,7 +67,7 @@ impl Half {
             gave.lost_unseen = true;
             return None;
         }
-        Some(old)
+        Some((old, gave.beside_blank))
     }
 
     fn shown(&mut self, cells: &Cells, now: i64) {
@@ -90,7 +93,7 @@ pub struct Pair {
     /// They have agreed for long once, and that was seen to.
     once: bool,
     /// Values of people's that we replaced though we had been shown them.
-    replaced: Vec<(SideName, Cells)>,
+    replaced: Vec<(SideName, Cells, bool)>,
 }
 
 /// All of them, by the Intercom contact.
@@ -196,8 +199,8 @@ impl Between {
                 {
                     (pair.intercom.edited, pair.brevo.edited, pair.once) = (false, false, true);
                 }
-                if let Some(lost) = pair.intercom.stands(mine, by_hand, left_at, now) {
-                    pair.replaced.push((SideName::Intercom, lost));
+                if let Some((lost, alone)) = pair.intercom.stands(mine, by_hand, left_at, now) {
+                    pair.replaced.push((SideName::Intercom, lost, alone));
                 }
                 if let (Some(card), Some(theirs)) = (card, theirs) {
                     pair.muddled |= pair.card.is_some_and(|id| id != card.now.id);
@@ -205,8 +208,14 @@ impl Between {
                     if pair.brevo.stands.is_empty() && is_blank(&theirs) {
                         pair.brevo.stands.clone_from(&theirs);
                     }
-                    if let Some(lost) = pair.brevo.stands(theirs, by_hand, left_at, now) {
-                        pair.replaced.push((SideName::Brevo, lost));
+                    if let Some((lost, alone)) = pair.brevo.stands(theirs, by_hand, left_at, now) {
+                        pair.replaced.push((SideName::Brevo, lost, alone));
+                    }
+                    let (mine, theirs) = (is_blank(&pair.intercom.stands), is_blank(&pair.brevo.stands));
+                    for (gave, blank) in [(&mut pair.intercom.gave, theirs), (&mut pair.brevo.gave, mine)] {
+                        if let Some(gave) = gave {
+                            gave.beside_blank |= blank;
+                        }
                     }
                     if agree(source, &pair.intercom.stands, &pair.brevo.stands) {
                         pair.agreed_since.get_or_insert(now);
@@ -352,16 +361,19 @@ impl End<'_> {
         if rule.users_only || rule.way == Way::ToBrevo {
             return;
         }
-        for (side, cells) in &pair.replaced {
-            let words: Vec<String> =
-                cells.iter().flatten().map(|cell| cell.to_string().trim_matches('"').to_owned()).collect();
+        for (side, cells, alone) in &pair.replaced {
+            if *alone && rule.way == Way::ToIntercom {
+                continue;
+            }
+            let word = |cell: &Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
+            let words: Vec<String> = cells.iter().flatten().map(word).collect();
             if words.is_empty() {
                 continue;
             }
             let holds = |lost: &str| {
                 // As typed: white space may be more, and a phone written otherwise.
                 let lost = lost.split_whitespace().collect::<Vec<_>>().join(" ").replace("\\\"", "\"");
-                rule.source == Source::Phone || words.iter().all(|word| lost.contains(&word.replace("\\\"", "\"")))
+                rule.source == Source::Phone || words.iter().all(|word| lost.contains(word))
             };
             let kept = |conflict: &linkspan::store::listings::Conflict| {
                 conflict.side == *side && conflict.field.contains(rule.source.path()) && holds(&conflict.lost)
