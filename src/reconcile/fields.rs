@@ -199,6 +199,14 @@ impl FieldBase {
 
 /// Decides about one field.
 pub fn decide(views: &FieldViews<'_>) -> FieldStep {
+    let edited = |side: SideName| {
+        views.in_flight[side].is_some_and(|write| judge(side, write, &views.shown[side]) == Verdict::Edited)
+    };
+    if SideName::BOTH.into_iter().any(edited) {
+        // Somebody has edited what we had just written, and that may still land once more. When it cannot, this counts
+        // like any edit: until then nothing may take its place.
+        return FieldStep::Nothing;
+    }
     let field = Field {
         views,
         // While our own write is on its way, a side counts as holding what we sent: neither the old value nor a stale

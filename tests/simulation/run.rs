@@ -10,6 +10,7 @@ use linkspan::config::Config;
 use linkspan::doors::{Clock, Doors, SeededRng, SimulatedClock};
 use linkspan::engine::{Connection, Daemon, EngineError, Settings, Silent, SyncOptions};
 use linkspan::intercom::{IntercomClient, IntercomOptions};
+use linkspan::model::SideName;
 use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox};
 use linkspan::sandbox::intercom::{self as double, IntercomSandbox};
 use linkspan::server::Server;
@@ -423,6 +424,12 @@ impl<'a> Play<'a> {
             shared.count(format!("listed failure of {}", failure.field));
             let (subject, field, message) = (&failure.subject, &failure.field, &failure.message);
             shared.tell(&format!("    listed: {subject}, {field:?}: {message} (link {:?})", failure.link));
+        }
+        for conflict in &listed.conflicts {
+            shared.count(format!("conflict: {}", conflict.rule));
+        }
+        if listed.failures.iter().any(|failure| failure.refused_by == Some(SideName::Intercom)) {
+            shared.count("outcome: refused by Intercom, listed");
         }
         let (sides, times) = ((&shared.intercom, &shared.brevo), (shared.start(), shared.now()));
         let (wrong, counts) = shared.model().check(&self.rules, &listed, sides, times);
