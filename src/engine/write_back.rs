@@ -20,7 +20,7 @@ use crate::reconcile::person::{self, Flights, PersonPlan, ResolvedList};
 use crate::store::contacts::ContactState;
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
-use crate::store::write_backs::WriteBack;
+use crate::store::write_backs::{LONG_UNSEEN, WriteBack};
 use crate::store::{Packed, Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
@@ -140,6 +140,10 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
     let lists: Vec<ResolvedList<'_>> =
         source.ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
     let base = base_of(&link)?;
+    if !source.authoritative && !tags_stand(&flights, &lists, &record) {
+        // An old page, or somebody's edit: a read by id tells, at once.
+        return tx.put_write_back(&WriteBack { verify_after: Some(source.now - LONG_UNSEEN), ..row });
+    }
     let settled = person::settle_intercom(&base, &flights, row.answered, &record, &source.ready.mapping, &lists);
     if settled.base != base {
         tx.set_base(link.id, &pack_base(tx, &settled.base)?)?;
@@ -152,10 +156,16 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
         let failure = NewFailure::left_out(Some(link.id), &subject, rule, message);
         tx.put_failure(&NewFailure { refused_by: Some(SideName::Intercom), ..failure }, source.now)?;
     }
-    if !row.answered || settled.base != base {
+    if !row.answered || settled.edited || settled.base != base {
         tx.mark_dirty(link.id, Dirty::Live)?;
     }
     tx.put_write_back(&WriteBack { watched: None, answered: true, verify_after: None, ..row })
+}
+
+/// Whether each tag that we gave is there, and each that we took away is not.
+fn tags_stand(flights: &Flights, lists: &[ResolvedList<'_>], record: &Fields) -> bool {
+    let rule_of = |list| lists.iter().find(|resolved| resolved.list == list).map(|resolved| resolved.rule);
+    flights.tags.iter().all(|(list, given)| rule_of(*list).is_none_or(|rule| rule.holds(record) == *given))
 }
 
 /// What the mapping looks at: the contact's fields, and its tags if any were given or taken away.

@@ -805,6 +805,8 @@ pub struct Settled {
     pub refused: Vec<String>,
     /// What a write without an answer has replaced although nobody had agreed to it.
     pub lost: Vec<LostValue>,
+    /// Somebody has edited what we had written: what was waited for counts now.
+    pub edited: bool,
 }
 
 /// Settles the writes on their way to Brevo against what Brevo shows. `answered`: Brevo had answered the write with
@@ -843,14 +845,15 @@ pub fn settle_intercom(
     let mut settled =
         settle_fields(base, flights, (SideName::Intercom, answered), mapping, |rule| vec![rule.source_value(record)]);
     settled.flights.tags.clear();
-    for list in flights.tags.keys() {
+    for (list, given) in &flights.tags {
         let Some(found) = resolved.iter().find(|resolved| resolved.list == *list) else { continue };
         let wanted = found.rule.holds(record);
-        match settled.base.lists.get_mut(list) {
-            Some(agreed) if answered => agreed.wanted = wanted,
+        if answered {
+            // Intercom refuses no tag in silence: it has been given or taken away since, and that is an edit.
+            settled.edited |= wanted != *given;
+        } else {
             // Whether it landed or not: nobody but us has touched the tag.
-            _ if !answered => drop(settled.base.lists.insert(*list, ListBase { wanted, member: wanted })),
-            _ => {}
+            settled.base.lists.insert(*list, ListBase { wanted, member: wanted });
         }
     }
     settled
@@ -877,7 +880,8 @@ fn settle_fields(
     mapping: &Mapping,
     observed: impl Fn(&FieldRule) -> Cells,
 ) -> Settled {
-    let mut settled = Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new(), lost: Vec::new() };
+    let mut settled =
+        Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new(), lost: Vec::new(), edited: false };
     settled.flights.fields.retain(|_, writes| {
         writes[side] = None;
         writes[side.other()].is_some()
@@ -891,6 +895,7 @@ fn settle_fields(
             let (field, kept) = (key.clone(), write.sent.clone());
             settled.lost.push(LostValue { field, side, lost: lost.clone(), kept, rule: rule.clone() });
         }
+        settled.edited |= verdict == fields::Verdict::Edited;
         let fields = &mut settled.base.fields;
         let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
         if verdict == fields::Verdict::Adopted

@@ -43,7 +43,7 @@ impl WriteBack {
 pub type Instants = (Option<DateTime<Utc>>, DateTime<Utc>);
 
 /// A poll shows what was written: a read of its own is worth it only where none has for this long.
-const LONG_UNSEEN: TimeDelta = TimeDelta::minutes(20);
+pub const LONG_UNSEEN: TimeDelta = TimeDelta::minutes(20);
 
 const COLUMNS: &str = "link, contact, due, sweep, tries, watched, answered, verify_after";
 

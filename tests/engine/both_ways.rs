@@ -341,3 +341,26 @@ async fn what_a_write_without_an_answer_has_replaced_is_kept() {
         is_quiet(&world).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_what_we_have_just_written_is_not_written_over() {
+    let seconds = |seconds| tokio::time::sleep(std::time::Duration::from_secs(seconds));
+    let (world, id) = in_step(BOTH).await;
+    world.intercom.edit_contact(&id, &json!({"phone": "+12025550101"})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    // While what we have written may still land once more, somebody edits it, and that is seen.
+    edit_brevo(&world, &[("SMS", json!("12025550102"))]);
+    seconds(10).await;
+    world.sync().await;
+    world.intercom.edit_contact(&id, &json!({"phone": "+12025550103"})).unwrap();
+    seconds(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(shown(&world, &id, "phone"), json!("+12025550102"), "in a conflict Brevo's stands");
+    assert_eq!(world.attribute("jane@example.com", "SMS"), Some(json!("12025550102")));
+    let lost: Vec<_> = conflicts(&world).await.into_iter().map(|(_, side, lost, _)| (side, lost)).collect();
+    assert_eq!(lost, [("Intercom".to_owned(), "+12025550103".to_owned())]);
+    is_quiet(&world).await;
+}

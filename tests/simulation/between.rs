@@ -38,6 +38,8 @@ pub struct Half {
     value: Option<Cells>,
     /// A person blanked it.
     blanked: bool,
+    /// What a write of ours has made of what a person gave just before.
+    mixed: Option<Cells>,
     /// All that people gave.
     ever: Vec<Cells>,
     /// Somebody edited it since both sides had agreed for long.
@@ -65,6 +67,8 @@ impl Half {
         let gave = self.gave.as_mut().filter(|gave| gave.cells == old && gave.crossed.is_none())?;
         if gave.told.is_none_or(|told| told >= left_at - GAP) {
             gave.lost_unseen = true;
+            // Only what differed was sent: a part of a name that came in between stays beside it.
+            self.mixed = Some(cells).filter(|cells| cells.len() > 1);
             return None;
         }
         Some((old, gave.beside_blank))
@@ -77,7 +81,7 @@ impl Half {
     }
 
     fn gave_any(&self) -> impl Iterator<Item = &Cells> {
-        self.gave.iter().map(|gave| &gave.cells).chain(&self.value)
+        self.gave.iter().map(|gave| &gave.cells).chain(&self.value).chain(&self.mixed)
     }
 }
 
@@ -87,6 +91,8 @@ pub struct Pair {
     intercom: Half,
     brevo: Half,
     card: Option<i64>,
+    /// People had edited the contact before it was the person's.
+    old: bool,
     /// It had more than one contact in Brevo.
     muddled: bool,
     agreed_since: Option<i64>,
@@ -204,6 +210,8 @@ impl Between {
                 }
                 if let (Some(card), Some(theirs)) = (card, theirs) {
                     pair.muddled |= pair.card.is_some_and(|id| id != card.now.id);
+                    let by_hand_before = || source.attributes().iter().any(|name| card.hand.contains_key(*name));
+                    pair.old |= pair.card.is_none() && by_hand_before();
                     pair.card = Some(card.now.id);
                     if pair.brevo.stands.is_empty() && is_blank(&theirs) {
                         pair.brevo.stands.clone_from(&theirs);
@@ -293,7 +301,9 @@ impl End<'_> {
             return;
         }
         self.counts.push("checked between the sides".to_owned());
-        self.given(rule, pair, &whose);
+        if !pair.old {
+            self.given(rule, pair, &whose);
+        }
         if !self.model.reloaded {
             self.decided(rule, pair, &whose);
             self.kept(rule, pair, &whose);
@@ -362,7 +372,7 @@ impl End<'_> {
             return;
         }
         for (side, cells, alone) in &pair.replaced {
-            if *alone && rule.way == Way::ToIntercom {
+            if rule.way == Way::ToIntercom && (*alone || rule.leaves) {
                 continue;
             }
             let word = |cell: &Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
