@@ -225,6 +225,11 @@ impl Between {
                             gave.beside_blank |= blank;
                         }
                     }
+                    // As far as the engine knew.
+                    let unseen = pair.brevo.gave.as_ref().is_some_and(|gave| gave.told.is_none());
+                    if let Some(gave) = pair.intercom.gave.as_mut().filter(|gave| gave.at == now && unseen) {
+                        gave.beside_blank = true;
+                    }
                     if agree(source, &pair.intercom.stands, &pair.brevo.stands) {
                         pair.agreed_since.get_or_insert(now);
                         for gave in [&mut pair.intercom.gave, &mut pair.brevo.gave].into_iter().flatten() {

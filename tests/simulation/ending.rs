@@ -304,7 +304,10 @@ impl<'a> End<'a> {
                 (members.iter().any(|(_, person)| wanted(person)), members.iter().all(|(_, person)| wanted(person)))
             };
             let on_it = card.now.list_ids.contains(&list);
-            if all && !on_it && !card.unlisted_by_hand.contains(&list) {
+            // Whose tag had followed the list counts as taken off it, and is listed.
+            let kept_off =
+                self.model.reloaded && name == "VIPs" && ids.iter().any(|id| self.noticed("kept_off_list", id));
+            if all && !on_it && !card.unlisted_by_hand.contains(&list) && !kept_off {
                 wrong.push(format!("P2: {address} ({ids:?}, Brevo {}) is not on {name}", card.now.id));
             }
             if !any && on_it && !card.listed_by_hand.contains(&list) && simple {

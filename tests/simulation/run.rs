@@ -103,6 +103,11 @@ impl<'a> Play<'a> {
             index_lag: Duration::from_secs(setting.index_lag),
             ..double::IntercomOptions::default()
         });
+        if plan.rules.cross() || plan.later.cross() {
+            // Their first value may be that there is none, which says nothing about their kind.
+            intercom.define_attribute("contact", "is_admin", "boolean", &[]).unwrap();
+            intercom.define_attribute("contact", "seats", "float", &[]).unwrap();
+        }
         let mut options = BrevoOptions::new(plan.seed, runtime_clock.clone());
         options.import_delay = Duration::from_secs(setting.import_delay);
         let brevo = BrevoSandbox::new(options);
