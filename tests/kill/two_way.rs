@@ -125,9 +125,6 @@ fn killed_again_and_again_in_two_way_traffic_it_loses_and_doubles_nothing() {
         world.a_while_passes();
         world.sync();
     }
-    if !world.missing(&rounds).is_empty() {
-        let _ = std::process::Command::new("cp").arg("-r").arg(world.folder.path()).arg("/tmp/twoway_state").status();
-    }
     assert_eq!(world.missing(&rounds), Vec::<String>::new());
     assert_eq!(world.brevo.contact_count(), world.truth.distinct_emails, "as many contacts as distinct addresses");
     let before = world.writes();
