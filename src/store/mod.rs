@@ -12,6 +12,7 @@
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`hints`] | whom Brevo's webhooks named, and who opted out by them |
 //! | [`carried`], [`write_backs`] | what travels to Intercom: opt-outs; fields and tags |
+//! | [`harm`] | what was counted against the limits on harm, and what is held |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | [`about`] | what is kept about one person, for whoever asks |
 //! | [`forget`] | what is left of somebody who was forgotten, and taking out all the rest |
@@ -25,6 +26,7 @@ mod confirm;
 pub mod contacts;
 pub mod facts;
 pub mod forget;
+pub mod harm;
 pub mod hints;
 pub mod links;
 pub mod listings;
