@@ -339,7 +339,7 @@ fn consent(page: &mut Page, consent: &ConsentShown) {
             (None, None, false) => "has not been told of Brevo's opt-out".to_owned(),
         };
         let ours = if row.ours { "; that it is opted out there is our doing" } else { "" };
-        let tries = if row.tries > 0 { format!("; refused {} times", row.tries) } else { String::new() };
+        let tries = if row.tries > 0 { format!("; refusals so far: {}", row.tries) } else { String::new() };
         rows.push(vec!["carried".to_owned(), format!("Intercom contact {} {how}{ours}{tries}", row.contact)]);
     }
     page.columns(&rows);
@@ -407,7 +407,7 @@ fn more_of(page: &mut Page, field: &FieldShown) {
         }
     }
     if let Some(held) = &field.held_back {
-        words.push(format!("not sent again as it is: {}", cut(held, IN_A_LINE)));
+        words.push(format!("not sent again as it is: {}", values(held, IN_A_LINE)));
     }
     if field.why != "in step" {
         words.push(field.why.clone());
@@ -477,13 +477,13 @@ fn on_the_way(page: &mut Page, person: &Explained) {
     }
     if let Some(import) = &person.import {
         page.line(format!("  {}", import_in_words(import)));
-        if let Some(by) = import.landed_by {
+        if let Some(by) = import.landed_by.filter(|_| import.state == "sending") {
             page.line(format!("    without an answer; may land until {}", time(by)));
         }
     }
     for Waiting { what, not_before, tries } in &person.waiting {
         let when = not_before.map(|at| format!("; not before {}", time(at))).unwrap_or_default();
-        let tries = tries.map(|tries| format!("; {tries} failed tries so far")).unwrap_or_default();
+        let tries = tries.map(|tries| format!("; failed tries so far: {tries}")).unwrap_or_default();
         page.line(format!("  {what}{when}{tries}"));
     }
     for event in &unsent {
@@ -495,7 +495,7 @@ fn on_the_way(page: &mut Page, person: &Explained) {
         };
         let name = event.name.as_deref().unwrap_or("unnamed");
         page.line(format!(
-            "  event {name}: {state}, since {}{when}; {} failed tries",
+            "  event {name}: {state}, since {}{when}; failed tries: {}",
             time(event.queued_at),
             event.tries
         ));
@@ -520,7 +520,7 @@ fn problems(page: &mut Page, person: &Explained) {
         let again = if failure.dead { "not tried again by itself" } else { "tried again by itself" };
         page.line(format!("  #{} {field}: {who}: {}{status}", failure.id, cut(&failure.message, IN_A_LINE)));
         let (first, last) = (time(failure.first_at), time(failure.last_at));
-        page.line(format!("    first {first}, last {last}, {} times; {again}", failure.tries));
+        page.line(format!("    first {first}, last {last}, tries: {}; {again}", failure.tries));
     }
     for notice in &person.notices {
         let detail = notice.detail.as_ref().map(|text| format!(": {}", cut(text, IN_A_LINE))).unwrap_or_default();
@@ -539,3 +539,6 @@ fn written(page: &mut Page, change: &ChangeShown) {
         change.causes.iter().map(|(rule, why)| vec![format!("  {rule}"), cut(why, IN_A_LINE)]).collect();
     page.columns(&causes);
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,20 +31,17 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
         confirm(context, &email)?;
     }
     let ask = Forget { email, even_if_there: arguments.even_if_there };
-    let outcome = match Owner::holder(path).filter(|holder| connect::is_daemon(holder)) {
-        Some(daemon) => match order::carry_out(context, config, daemon, &Order::Forget(ask)).await? {
-            Ended::Forgotten(outcome) => *outcome,
-            _ => {
-                return Err(CliError::failed(
-                    "the daemon answered something else than was asked; is it another version?",
-                ));
-            }
-        },
-        None => {
-            let _owner = connect::own(context, config, "forget")?;
-            let store = Store::open(path, Calling::Blocking)?;
-            forget_in(&store, &context.doors, ask).await?
-        }
+    let daemon = Owner::holder(path).filter(|holder| connect::is_daemon(holder));
+    let outcome = if let Some(daemon) = daemon {
+        let Ended::Forgotten(outcome) = order::carry_out(context, config, daemon, &Order::Forget(ask)).await? else {
+            let words = "the daemon answered something else than was asked; is it another version?";
+            return Err(CliError::failed(words));
+        };
+        *outcome
+    } else {
+        let _owner = connect::own(context, config, "forget")?;
+        let store = Store::open(path, Calling::Blocking)?;
+        forget_in(&store, &context.doors, ask).await?
     };
     say(context, outcome)
 }

@@ -4,6 +4,7 @@
 use super::{CliError, Context, connect};
 use crate::brevo::BrevoClient;
 use crate::brevo::registrations::{Kind, Registered, Wanted};
+use crate::brevo::webhook::Auth;
 use crate::config::Config;
 use crate::intercom::webhook::Topic;
 use crate::server::{BREVO_PATH, INTERCOM_PATH};
@@ -63,6 +64,26 @@ fn shown(webhook: &Registered, ours: bool) -> Value {
     })
 }
 
+/// The webhooks that we want registered in Brevo.
+fn wanted(config: &Config, url: &Url, auth: &Auth) -> Vec<Wanted> {
+    let wanted = |kind: Kind| Wanted {
+        kind,
+        url: url.clone(),
+        auth: auth.clone(),
+        events: kind.events(config.brevo.webhooks.activity),
+        batched: config.brevo.webhooks.batched,
+    };
+    OURS.into_iter().map(wanted).collect()
+}
+
+/// Registers them in an account that has none of ours yet.
+pub(super) async fn register_at(config: &Config, brevo: &BrevoClient, url: &Url, auth: &Auth) -> Result<(), CliError> {
+    for wanted in wanted(config, url, auth) {
+        brevo.create_webhook(&wanted).await?;
+    }
+    Ok(())
+}
+
 async fn register(context: &Context, config: &Config, brevo: &BrevoClient) -> Result<(), CliError> {
     let printer = &context.printer;
     let url = our_address(config)?;
@@ -73,14 +94,8 @@ async fn register(context: &Context, config: &Config, brevo: &BrevoClient) -> Re
         ));
     };
     let mut done = Vec::new();
-    for kind in OURS {
-        let wanted = Wanted {
-            kind,
-            url: url.clone(),
-            auth: auth.clone(),
-            events: kind.events(config.brevo.webhooks.activity),
-            batched: config.brevo.webhooks.batched,
-        };
+    for wanted in wanted(config, &url, &auth) {
+        let kind = wanted.kind;
         let mut ours = brevo.webhooks(kind).await?.into_iter().filter(|webhook| webhook.goes_to(&url));
         let (id, outcome, changed) = match ours.next() {
             None => (brevo.create_webhook(&wanted).await?, "registered", Vec::new()),

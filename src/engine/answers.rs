@@ -1,6 +1,6 @@
 //! What became of a write: base, history, conflict log and failures, in one transaction with the vendor's answer.
 
-use super::observe::{base_of, pack_base, pack_flights, settle_as, subject_of, to_json};
+use super::observe::{base_of, pack_base, pack_flights, put_conflicts, settle_as, subject_of};
 use super::people::{self, Planned};
 use super::push::Pushed;
 use super::{Connection, EngineError, Ready};
@@ -9,7 +9,7 @@ use crate::model::{
 };
 use crate::reconcile::person;
 use crate::store::links::Dirty;
-use crate::store::listings::{Change, Conflict, NewFailure};
+use crate::store::listings::{Change, NewFailure};
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -168,29 +168,6 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     record(tx, planned, "accepted", None, now)
 }
 
-/// What a plan replaces on this side although nobody had agreed to it.
-pub(super) fn put_conflicts(
-    tx: &Tx<'_>,
-    link: i64,
-    plan: &person::PersonPlan,
-    side: SideName,
-    import: Option<i64>,
-    now: DateTime<Utc>,
-) -> Stored<()> {
-    plan.lost.iter().filter(|lost| lost.side == side).try_for_each(|lost| {
-        tx.put_conflict(&Conflict {
-            link,
-            field: lost.field.clone(),
-            side,
-            lost: to_json("conflicts", &lost.lost)?,
-            kept: to_json("conflicts", &lost.kept)?,
-            rule: lost.rule.clone(),
-            at: now,
-            import,
-        })
-    })
-}
-
 /// The history and the conflict log of a write.
 pub(super) fn record(
     tx: &Tx<'_>,
@@ -200,7 +177,7 @@ pub(super) fn record(
     now: DateTime<Utc>,
 ) -> Stored<()> {
     let plan = &planned.plan;
-    put_conflicts(tx, planned.link, plan, SideName::Brevo, import, now)?;
+    put_conflicts(tx, planned.link, plan.lost_on(SideName::Brevo), import, now)?;
     let what = if planned.brevo.is_none() { "create in Brevo" } else { "update in Brevo" };
     let mut fields: BTreeMap<String, String> =
         plan.causes.iter().map(|(rule, cause)| (rule.clone(), (*cause).to_owned())).collect();

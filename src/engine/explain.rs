@@ -157,7 +157,7 @@ impl Teller<'_> {
             intercom: members.iter().map(|row| self.seen_in_intercom(tx, row)).collect::<Result<_>>()?,
             brevo,
             also_at_the_address: also_at_the_address(tx, &link)?,
-            read: self.read(tx)?,
+            read: read_until(tx)?,
             fields: Vec::new(),
             consent: ConsentShown {
                 words: None,
@@ -211,9 +211,9 @@ impl Teller<'_> {
         };
         let mut waiting = Vec::new();
         if let Some(row) = &row {
-            self.contact_waits(tx, row, &mut waiting)?;
+            waiting::contact_waits(tx, row, &mut waiting)?;
         }
-        self.named(tx, &ids, brevo, address.as_ref(), &mut waiting)?;
+        waiting::named(tx, &ids, brevo, address.as_ref(), &mut waiting)?;
         let brevo_consent = brevo.map(|id| tx.brevo_contact(id)).transpose()?.flatten();
         Ok(Some(Explained {
             as_of: self.now,
@@ -233,7 +233,7 @@ impl Teller<'_> {
             intercom: row.iter().map(|row| self.seen_in_intercom(tx, row)).collect::<Result<_>>()?,
             brevo: seen,
             also_at_the_address: Vec::new(),
-            read: self.read(tx)?,
+            read: read_until(tx)?,
             fields: Vec::new(),
             lists: Vec::new(),
             lists_to_write: Vec::new(),
@@ -274,16 +274,6 @@ impl Teller<'_> {
             companies: tx.contact_companies(&contact.id)?.iter().map(ToString::to_string).collect(),
             conversations: tx.conversations_of(&contact.id)?.len(),
         })
-    }
-
-    /// Until when each side's contacts have been read.
-    fn read(&self, tx: &Tx<'_>) -> Result<Sides<Option<ReadUntil>>> {
-        let of = |side: SideName| -> Result<Option<ReadUntil>> {
-            Ok(tx
-                .watermark(side, Resource::Contacts)?
-                .map(|mark| ReadUntil { changes_until: mark.at, in_full_at: mark.full_at }))
-        };
-        Ok(Sides { intercom: of(SideName::Intercom)?, brevo: of(SideName::Brevo)? })
     }
 
     /// What the plan for them says, rule by rule.
@@ -348,6 +338,16 @@ impl About {
             changes: changes.into_iter().map(|change| ChangeShown::read(tx, change)).collect::<Result<_>>()?,
         })
     }
+}
+
+/// Until when each side's contacts have been read.
+fn read_until(tx: &Tx<'_>) -> Result<Sides<Option<ReadUntil>>> {
+    let of = |side: SideName| -> Result<Option<ReadUntil>> {
+        Ok(tx
+            .watermark(side, Resource::Contacts)?
+            .map(|mark| ReadUntil { changes_until: mark.at, in_full_at: mark.full_at }))
+    };
+    Ok(Sides { intercom: of(SideName::Intercom)?, brevo: of(SideName::Brevo)? })
 }
 
 fn standing(link: &LinkRow) -> String {
@@ -487,7 +487,10 @@ fn fields(
 ) -> Vec<FieldShown> {
     let shown = preview.fields.into_iter().map(|field| {
         let agreed = base.fields.get(&field.rule);
-        let held_back = link.quarantined.get(&field.rule).cloned();
+        let held_back = link.quarantined.get(&field.rule).map(|kept| match serde_json::from_str::<Cells>(kept) {
+            Ok(cells) => cells_of(&cells),
+            Err(_) => vec![kept.as_str().into()],
+        });
         let in_flight = Sides::from_fn(|side| flight_of(flights, side, &field.rule));
         let status = if agreed.is_some_and(crate::reconcile::fields::FieldBase::is_refused) {
             "refused"

@@ -13,6 +13,7 @@ use crate::model::{
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::Base;
 use crate::store::contacts::ContactState;
+use crate::store::listings::Change;
 use crate::store::queues::{ImportRowState, ImportStage};
 use crate::store::{Packed, Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -298,6 +299,7 @@ impl Connection {
         };
         match self.brevo.write(&Write::UpdateContact(contact, change), priority).await {
             Ok(_) => {
+                let now = self.now();
                 self.store
                     .write(move |tx| {
                         let Some(link) = tx.link(id)? else { return Ok(()) };
@@ -313,6 +315,16 @@ impl Connection {
                             base.sms = out;
                         }
                         tx.set_base(id, &pack_base(tx, &base)?)?;
+                        tx.put_change(&Change {
+                            link: Some(id),
+                            at: now,
+                            what: "update in Brevo".to_owned(),
+                            fields: [("consent".to_owned(), "opted out in Intercom, during an import".to_owned())]
+                                .into(),
+                            answer: "accepted".to_owned(),
+                            import: None,
+                            request: Some(crate::brevo::request_for(Some(contact))),
+                        })?;
                         tx.no_opt_out(id)
                     })
                     .await?;

@@ -7,13 +7,13 @@ use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
     OptOutReason, SideName,
 };
-use crate::reconcile::person::{self, Base, Flights};
+use crate::reconcile::person::{self, Base, Flights, LostValue};
 use crate::reconcile::transitions::{self, Transition};
 use crate::store::contacts::ContactState;
 use crate::store::facts::Channel;
 use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkRow, LinkState};
-use crate::store::listings::NewFailure;
+use crate::store::listings::{Conflict, NewFailure};
 use crate::store::{Packed, Record, Result, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -425,6 +425,7 @@ pub(super) fn settle_now(
     let settled = person::settle(base, flights, answered, contact, &ready.mapping);
     let left = Some(&settled.flights).filter(|left| !left.is_empty());
     settle_as(tx, link.id, &settled.base, left)?;
+    put_conflicts(tx, link.id, &settled.lost, None, now)?;
     for rule in &settled.refused {
         let message = "it accepted the request, but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";
@@ -537,6 +538,28 @@ pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -
     tx.give_up(link.id)?;
     tx.clear_failures(link.id, &[])?;
     tx.put_notice("brevo_contact_gone", &subject_of(tx, link)?, None, now)
+}
+
+/// Values that are replaced although nobody had agreed to that.
+pub(super) fn put_conflicts<'a>(
+    tx: &Tx<'_>,
+    link: i64,
+    lost: impl IntoIterator<Item = &'a LostValue>,
+    import: Option<i64>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    lost.into_iter().try_for_each(|lost| {
+        tx.put_conflict(&Conflict {
+            link,
+            field: lost.field.clone(),
+            side: lost.side,
+            lost: to_json("conflicts", &lost.lost)?,
+            kept: to_json("conflicts", &lost.kept)?,
+            rule: lost.rule.clone(),
+            at: now,
+            import,
+        })
+    })
 }
 
 pub(super) fn to_json<T: Serialize>(what: &'static str, value: &T) -> Result<String> {

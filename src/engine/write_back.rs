@@ -4,9 +4,9 @@
 //! goes to Brevo. The queue says only for whom something is to be written: what, is planned when its turn comes, and
 //! a plan that came to nothing meanwhile sends nothing (docs/decisions/0016).
 
-use super::answers::{MOST_TRIES, put_conflicts};
+use super::answers::MOST_TRIES;
 use super::cycle::stops_everything;
-use super::observe::{Source, base_of, pack_base, subject_of};
+use super::observe::{Source, base_of, pack_base, put_conflicts, subject_of};
 use super::people::{self, Names};
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Aside, Gate, Harm, Pass};
@@ -144,6 +144,7 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
     if settled.base != base {
         tx.set_base(link.id, &pack_base(tx, &settled.base)?)?;
     }
+    put_conflicts(tx, link.id, &settled.lost, None, source.now)?;
     for rule in &settled.refused {
         let message = "it accepted the request, but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";
@@ -541,7 +542,7 @@ fn accepted(
 /// The history and the conflict log of what was written to Intercom.
 fn record(tx: &Tx<'_>, leaving: &Leaving, answer: &str, now: DateTime<Utc>) -> Stored<()> {
     let Leaving { link, contact, plan, .. } = leaving;
-    put_conflicts(tx, *link, plan, SideName::Intercom, None, now)?;
+    put_conflicts(tx, *link, plan.lost_on(SideName::Intercom), None, now)?;
     let mut fields: BTreeMap<String, String> = plan
         .causes
         .iter()

@@ -1,8 +1,11 @@
 //! The plan for one person: all fields, consent, lists, address and external id together, as one change of one Brevo
 //! contact, with the base that holds once it is accepted.
 
+mod settle;
 #[cfg(test)]
 mod tests;
+
+pub use settle::{Settled, forget_unlanded, handed_over, seen_in_answer, settle, settle_intercom};
 
 use super::{
     consent::{self, ConsentBase, ConsentViews, MemberStep, MemberViews},
@@ -264,6 +267,11 @@ impl PersonPlan {
     /// Nothing is to be sent.
     pub fn writes_nothing(&self) -> bool {
         self.change.is_empty() && self.intercom.is_empty() && self.tags.is_empty()
+    }
+
+    /// What it replaces on this side although nobody had agreed to it.
+    pub fn lost_on(&self, side: SideName) -> impl Iterator<Item = &LostValue> {
+        self.lost.iter().filter(move |lost| lost.side == side)
     }
 
     /// Something is to be written to the primary Intercom contact.
@@ -744,166 +752,4 @@ fn plan_external_id(plan: &mut PersonPlan, views: &PersonViews<'_>) {
         Some(None) | None if views.quarantined.contains_key("external_id") => {}
         Some(None) | None => plan.change.ext_id = Some(external_id.to_owned()),
     }
-}
-
-/// Base after a write that is known not to have landed (a row that an import lost): what was agreed on is forgotten for
-/// the fields it set, so that they are planned again, and what stood there before is nobody's loss.
-pub fn forget_unlanded(base: &Base, flights: &Flights) -> Base {
-    let mut base = base.clone();
-    for (key, writes) in &flights.fields {
-        let Some(write) = &writes.brevo else { continue };
-        // No cell at all is no value: whatever Intercom shows is to be taken along.
-        let agreed = Sides { intercom: Vec::new(), brevo: write.before.clone() };
-        base.fields.insert(key.clone(), FieldBase { agreed, ..FieldBase::default() });
-    }
-    for list in flights.lists.keys() {
-        base.lists.remove(list);
-    }
-    if flights.opted_out {
-        base.consent = None;
-    }
-    base
-}
-
-/// What was agreed on about the fields of a Brevo contact, for whoever takes it over in an exchange of addresses: what stands
-/// there counts as unchanged and what Intercom shows of them as news, also that it shows nothing; what that replaces is
-/// logged. What nobody in Intercom had given is planned as at a first link.
-pub fn handed_over(base: &Base) -> BTreeMap<String, FieldBase> {
-    let given = base.fields.iter().filter(|(_, field)| {
-        let intercom = &field.agreed.intercom;
-        // No cell: it has been handed over before, and not been given anew since.
-        !field.rule.is_empty() && (intercom.is_empty() || intercom.iter().any(Option::is_some))
-    });
-    given
-        .map(|(key, field)| {
-            let agreed = Sides { intercom: Cells::new(), brevo: field.agreed.brevo.clone() };
-            let overrun = Some(SideName::Brevo);
-            (key.clone(), FieldBase { rule: field.rule.clone(), agreed, overrun, ..FieldBase::default() })
-        })
-        .collect()
-}
-
-/// What became of our writes, once a read that began after the time in which a late request can still land shows the
-/// contact as it is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settled {
-    /// Base as the observation corrects it.
-    pub base: Base,
-    /// What is still to be watched.
-    pub flights: Flights,
-    /// Rules whose value Brevo would not take.
-    pub refused: Vec<String>,
-}
-
-/// Settles the writes on their way to Brevo against what Brevo shows. `answered`: Brevo had answered the write with
-/// success; a write without an answer that did not land is simply planned again, never taken for a refusal.
-pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoContact, mapping: &Mapping) -> Settled {
-    let mut settled =
-        settle_fields(base, flights, (SideName::Brevo, answered), mapping, |rule| rule.observed(&contact.attributes));
-    let base = &mut settled.base;
-    for list in flights.lists.keys() {
-        let member = contact.lists.contains(list);
-        match base.lists.get_mut(list) {
-            Some(agreed) if answered => agreed.member = member,
-            // Whether it landed or not: who is on the list is there by our rule, and who is not was taken off by nobody.
-            _ if !answered => drop(base.lists.insert(*list, ListBase { wanted: member, member })),
-            _ => {}
-        }
-    }
-    // An opt-out that did not stick, or a blocklisting that our write lifted, stays ours to mend.
-    let still_loose = (flights.may_loosen || flights.opted_out)
-        && base.consent.is_some_and(|consent| consent.brevo_out)
-        && !contact.consent.email_opted_out();
-    let Flights { fields, tags, .. } = settled.flights;
-    Settled { flights: Flights { fields, tags, may_loosen: still_loose, ..Flights::default() }, ..settled }
-}
-
-/// The same for the writes on their way to Intercom, against what the contact's record shows there. What is on its way
-/// to Brevo stays.
-pub fn settle_intercom(
-    base: &Base,
-    flights: &Flights,
-    answered: bool,
-    record: &Fields,
-    mapping: &Mapping,
-    resolved: &[ResolvedList<'_>],
-) -> Settled {
-    let mut settled =
-        settle_fields(base, flights, (SideName::Intercom, answered), mapping, |rule| vec![rule.source_value(record)]);
-    settled.flights.tags.clear();
-    for list in flights.tags.keys() {
-        let Some(found) = resolved.iter().find(|resolved| resolved.list == *list) else { continue };
-        let wanted = found.rule.holds(record);
-        match settled.base.lists.get_mut(list) {
-            Some(agreed) if answered => agreed.wanted = wanted,
-            // Whether it landed or not: nobody but us has touched the tag.
-            _ if !answered => drop(settled.base.lists.insert(*list, ListBase { wanted, member: wanted })),
-            _ => {}
-        }
-    }
-    settled
-}
-
-/// Writes on their way to Intercom, once the answer to one has shown the record: what it took, it did not refuse. Whoever
-/// goes back to the value before has edited it.
-pub fn seen_in_answer(flights: &Flights, written: &Back, record: &Fields, mapping: &Mapping) -> Flights {
-    let mut flights = flights.clone();
-    for rule in mapping.rules.iter().filter(|rule| written.rules.contains(&rule.key)) {
-        if let Some(write) = flights.fields.get_mut(&rule.key).and_then(|writes| writes.intercom.as_mut())
-            && fields::judge(SideName::Intercom, write, &vec![rule.source_value(record)]) == fields::Verdict::Adopted
-        {
-            write.before.clone_from(&write.sent);
-        }
-    }
-    flights
-}
-
-fn settle_fields(
-    base: &Base,
-    flights: &Flights,
-    (side, answered): (SideName, bool),
-    mapping: &Mapping,
-    observed: impl Fn(&FieldRule) -> Cells,
-) -> Settled {
-    let mut settled = Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new() };
-    settled.flights.fields.retain(|_, writes| {
-        writes[side] = None;
-        writes[side.other()].is_some()
-    });
-    for (key, writes) in &flights.fields {
-        let Some(write) = &writes[side] else { continue };
-        let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
-        let observed = observed(rule);
-        let verdict = fields::judge(side, write, &observed);
-        let fields = &mut settled.base.fields;
-        let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
-        if verdict == fields::Verdict::Adopted
-            && (unknown || !answered)
-            && (!unknown || write.sent.iter().any(Option::is_some))
-        {
-            // A write of unknown outcome has landed. What it was made of is not known any more, and it may have changed
-            // since, or be what was agreed on before: whatever the source shows, or that it shows nothing, is news.
-            let agreed = Sides::with(side, observed, Cells::new());
-            fields.insert(key.clone(), FieldBase { rule: rule.fingerprint.clone(), agreed, ..FieldBase::default() });
-            continue;
-        }
-        let Some(agreed) = fields.get_mut(key) else { continue };
-        match verdict {
-            fields::Verdict::Adopted if fields::same_on(side, &agreed.agreed[side], &observed) => {}
-            fields::Verdict::Adopted => agreed.agreed[side] = observed,
-            fields::Verdict::Refused if answered => {
-                agreed.agreed[side] = observed;
-                agreed.refused[side] = Some(write.sent.clone());
-                settled.refused.push(key.clone());
-            }
-            // A late write of ours stands there: the current value is written again (or cleared again), and what it
-            // replaces is logged.
-            fields::Verdict::Superseded => {
-                agreed.agreed[side] = observed;
-                agreed.overrun = Some(side);
-            }
-            fields::Verdict::Refused | fields::Verdict::Edited => {}
-        }
-    }
-    settled
 }

@@ -198,9 +198,7 @@ impl Tx<'_> {
     /// What was refused or left out about a link or any of these records, the newest first.
     pub fn failures_about(&self, link: Option<i64>, subjects: &[String]) -> Result<Vec<Failure>> {
         let mut all = self.failures(usize::MAX)?;
-        all.retain(|failure| {
-            (link.is_some() && failure.link == link) || subjects.iter().any(|subject| *subject == failure.subject)
-        });
+        all.retain(|failure| (link.is_some() && failure.link == link) || subjects.contains(&failure.subject));
         Ok(all)
     }
 

@@ -281,13 +281,10 @@ impl Tx<'_> {
                 .0
                 .query_row("SELECT record FROM conversations WHERE id = ?1", [&id], |row| row.get(0))
                 .optional()?;
-            let mut rest = match text.map(|text| decode::<Conversation>("conversations", &text)) {
-                Some(Ok(conversation)) => conversation,
-                // What cannot be read cannot be divided: it is read anew where Intercom shows it.
-                Some(Err(_)) | None => {
-                    rows += self.erase_conversation(&ConversationId::new(id))?;
-                    continue;
-                }
+            // What cannot be read cannot be divided: it is read anew where Intercom shows it.
+            let Some(Ok(mut rest)) = text.map(|text| decode::<Conversation>("conversations", &text)) else {
+                rows += self.erase_conversation(&ConversationId::new(id))?;
+                continue;
             };
             rest.contacts.retain(|contact| !gone.contains(contact));
             if rest.contacts.is_empty() {

@@ -10,7 +10,8 @@ fn the_demo_shows_everything_and_ends_well() {
     let shown = ran.json();
     assert_eq!(shown["ok"], true, "{}", ran.out);
     assert_eq!(shown["nextCycle"]["writes"], 0);
-    assert_eq!(shown["intercomWrites"], 0);
+    assert_eq!(shown["nextCycle"]["intercomWrites"], 0);
+    assert_eq!((&shown["conflict"]["inIntercom"], &shown["conflict"]["kept"]), (&"gold".into(), &true.into()));
     assert!(shown["firstRecord"]["secondsSinceStart"].as_f64().is_some_and(|seconds| seconds > 0.0), "{}", ran.out);
     let row = |words: &str| {
         let rows = shown["arrived"].as_array().unwrap().iter();
@@ -25,5 +26,5 @@ fn the_demo_shows_everything_and_ends_well() {
     for edit in shown["edits"].as_array().unwrap() {
         assert!(edit["milliseconds"].is_u64(), "{edit}");
     }
-    assert!(shown["edits"].as_array().unwrap().len() >= 9);
+    assert!(shown["edits"].as_array().unwrap().len() >= 12);
 }

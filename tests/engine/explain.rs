@@ -110,3 +110,33 @@ async fn what_is_left_out_and_who_is_gone_is_told() {
     assert_eq!(person.notices[0].kind, "brevo_contact_gone");
     assert!(person.fields.iter().all(|field| field.write.is_empty()));
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_travels_to_intercom_is_told_too() {
+    let yaml = "
+field_mapping:
+  email: email
+  name: {to: FULLNAME, direction: both, on_conflict: brevo}
+";
+    let world = World::new(yaml);
+    let ann = world.intercom.create_contact(user("ann@x.example"));
+    minutes(20).await;
+    world.full().await;
+    minutes(20).await;
+    world.full().await;
+    world.brevo.edit_attributes("ann@x.example", &[("FULLNAME", json!("Ann B. Lee"))]);
+    world.connection.read_one(&Email::parse("ann@x.example").unwrap()).await.unwrap();
+    let person = of(&world, "ann@x.example").await;
+    let name = &person.fields[0];
+    assert_eq!(
+        (name.status.as_str(), &name.write_intercom["name"]),
+        ("to be written", &json!("Ann B. Lee")),
+        "{name:?}"
+    );
+    minutes(20).await;
+    world.full().await;
+    let person = of(&world, "ann@x.example").await;
+    let change = &person.changes[0];
+    assert_eq!(change.what, format!("update of contact {ann} in Intercom"));
+    assert_eq!(change.request, Some(format!("PUT /contacts/{ann}")));
+}

@@ -452,3 +452,26 @@ async fn who_exchange_addresses_keep_nothing_of_one_anothers() {
     world.full().await;
     assert_eq!(world.brevo_writes(), writes);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_write_without_an_answer_replaced_can_be_looked_up() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    assert!(world.brevo.edit_attributes("jane@example.com", &[("LASTNAME", json!("By hand"))]));
+    minutes(10).await;
+    for _ in 0..6 {
+        world.brevo.fail("identifierType=contact_id", Fault::StatusAfterEffect(502));
+    }
+    world.connection.sync(&SyncOptions { full: true, ..SyncOptions::default() }, &Silent).await.ok();
+    assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Doe")), "restored");
+    world.intercom.edit_contact(&jane, &json!({"name": "Jane Roe"})).unwrap();
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Roe")));
+    let lost = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
+    assert!(lost.len() == 1 && lost[0].lost.contains("By hand"), "{lost:?}");
+}

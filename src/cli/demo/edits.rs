@@ -1,4 +1,4 @@
-//! Live edits: a person's hands in the sandbox's Intercom, and the moment in which each shows in its Brevo.
+//! Live edits: a person's hands on one side of the sandbox, and the moment in which each shows on the other.
 
 use super::{ACTIVE, LEADS, Printer, Sandboxes, USERS, VIP, since, text};
 use crate::doors::Clock;
@@ -80,11 +80,11 @@ impl Stage<'_> {
         self.sandboxes.brevo.events().iter().any(|event| event.name == name && event.contact_id == Some(contact.id))
     }
 
-    /// Makes an edit and waits until Brevo shows it.
+    /// Makes an edit and waits until the other side shows it.
     async fn edit<T>(
         &mut self,
         (what, becomes): (&'static str, &'static str),
-        act: Result<T, HandsError>,
+        act: Result<T, impl std::fmt::Display>,
         shows: impl Fn(&Self) -> bool,
     ) -> Option<T> {
         let began = self.clock.now();
@@ -111,7 +111,7 @@ impl Stage<'_> {
     }
 }
 
-pub(super) async fn play(sandboxes: &Sandboxes, clock: &dyn Clock, printer: &Printer) -> Vec<Edit> {
+pub(super) async fn in_intercom(sandboxes: &Sandboxes, clock: &dyn Clock, printer: &Printer) -> Vec<Edit> {
     let (users, leads) = (people(sandboxes, false), people(sandboxes, true));
     let user = |place: usize| users.get(place % users.len().max(1)).cloned().unwrap_or_default();
     let intercom = &sandboxes.intercom;
@@ -168,8 +168,44 @@ pub(super) async fn play(sandboxes: &Sandboxes, clock: &dyn Clock, printer: &Pri
         name: Some("Grace Hopper".to_owned()),
         ..ContactSeed::default()
     };
-    let act = Ok(intercom.create_contact(seed));
+    let act = Ok::<_, HandsError>(intercom.create_contact(seed));
     let shows = |stage: &Stage<'_>| stage.has(email, "LASTNAME", "Hopper") && stage.on(email, USERS);
     stage.edit(("a new user", "a new contact, on the list of users"), act, shows).await;
+    stage.edits
+}
+
+/// What is done by hand in Brevo, if there is somebody to do it to.
+fn done(done: bool) -> Result<(), &'static str> {
+    done.then_some(()).ok_or("there is nobody of this address")
+}
+
+/// Somebody whom no other scene has touched.
+pub(super) fn somebody_else(sandboxes: &Sandboxes) -> (String, String) {
+    let last = people(sandboxes, false).pop().unwrap_or_default();
+    (last.id, last.email)
+}
+
+pub(super) async fn in_brevo(sandboxes: &Sandboxes, clock: &dyn Clock, printer: &Printer) -> Vec<Edit> {
+    let users = people(sandboxes, false);
+    let user = |place: usize| users.get(users.len().saturating_sub(2 + place)).cloned().unwrap_or_default();
+    let (intercom, brevo) = (&sandboxes.intercom, &sandboxes.brevo);
+    let contact = |id: &str| intercom.contact(id).unwrap_or_default();
+    let mut stage = Stage { sandboxes, clock, printer, edits: Vec::new() };
+
+    let Somebody { id, email } = user(0);
+    let values = [("FIRSTNAME", json!("Katherine")), ("LASTNAME", json!("Johnson"))];
+    let act = done(brevo.edit_attributes(&email, &values));
+    let shows = |_: &Stage<'_>| text(&contact(&id), "name") == Some("Katherine Johnson");
+    stage.edit(("a contact is renamed", "the name in Intercom"), act, shows).await;
+
+    let Somebody { id, email } = user(1);
+    let act = done(brevo.list_id(VIP).is_some_and(|list| brevo.add_to_list(&email, list)));
+    let shows = |_: &Stage<'_>| intercom.contact_tags(&id).iter().any(|tag| tag == "VIP");
+    stage.edit(("somebody is put on the list of VIPs", "the tag in Intercom"), act, shows).await;
+
+    let Somebody { id, email } = user(2);
+    let act = done(brevo.unsubscribe(&email));
+    let shows = |_: &Stage<'_>| contact(&id)["unsubscribed_from_emails"] == json!(true);
+    stage.edit(("somebody unsubscribes from a newsletter", "unsubscribed in Intercom"), act, shows).await;
     stage.edits
 }

@@ -3,19 +3,21 @@
 //! | file | shows |
 //! |---|---|
 //! | `arrived` | what a first full sync brought over, compared with what the two sandboxes really hold |
-//! | `edits` | live edits, each followed until it arrives |
+//! | `edits` | live edits on either side, each followed until it arrives on the other |
+//! | `conflict` | a field that was changed on both sides while nothing ran |
 
 mod arrived;
+mod conflict;
 mod edits;
 
 use super::progress::Stages;
 use super::sandbox::{API_KEY, Sandboxes, Setup, start};
-use super::{CliError, Context, Printer, connect, signals, sync};
+use super::{CliError, Context, Printer, connect, signals, sync, webhooks};
 use crate::config::Config;
 use crate::doors::{Clock, Doors};
 use crate::engine::{Connection, Daemon, SyncOptions};
 use crate::sandbox::{Deliverer, DeliveryRules};
-use crate::server::{INTERCOM_PATH, Server};
+use crate::server::{BREVO_PATH, INTERCOM_PATH, Server};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use url::Url;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Arguments {
@@ -64,22 +67,32 @@ fn config(sandboxes: &Sandboxes) -> String {
   brevo:
     base_url: {brevo}
     api_key: {API_KEY}
+    webhooks:
+      secret: demo
+consent:
+  direction: both
 field_mapping:
   name:
     to: [FIRSTNAME, LASTNAME]
     transform: split_name
+    direction: both
+    on_conflict: intercom
   phone: SMS
   role: ROLE
   signed_up_at: SIGNUP_DATE
   last_seen_at: LAST_ACTIVE
   company.name: COMPANY_NAME
   company.plan: COMPANY_PLAN
-  custom_attributes.plan_tier: PLAN_TIER
+  custom_attributes.plan_tier:
+    to: PLAN_TIER
+    direction: both
+    on_conflict: brevo
   conversations.open_count: OPEN_CONVERSATIONS
   conversations.last_rating: LAST_RATING
   tags:
     VIP:
       list: {VIP}
+      direction: both
 state:
   path: linkspan.db
 limits:
@@ -115,7 +128,7 @@ impl Drop for Folder {
     }
 }
 
-/// The daemon and its server, as `run` starts them, with Intercom's webhooks coming in.
+/// The daemon and its server, as `run` starts them, with both vendors' webhooks coming in.
 struct Live {
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -123,7 +136,12 @@ struct Live {
 }
 
 impl Live {
-    async fn start(connection: &Arc<Connection>, config: &Config, sandboxes: &Sandboxes) -> Result<Self, CliError> {
+    async fn start(
+        context: &Context,
+        connection: &Arc<Connection>,
+        config: &Config,
+        sandboxes: &Sandboxes,
+    ) -> Result<Self, CliError> {
         let listening = |error| CliError::Io { what: "listening for webhooks".to_owned(), error };
         let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await.map_err(listening)?;
         let address = listener.local_addr().map_err(listening)?;
@@ -149,6 +167,16 @@ impl Live {
             .map_err(|error| CliError::failed(format!("webhooks cannot be delivered: {error}")))?;
         let intercom = sandboxes.intercom.clone();
         tasks.spawn(async move { deliverer.run(|| intercom.next_webhooks()).await });
+        // Brevo's are registered through its API, as `webhooks register` does it.
+        if let (Some(auth), Ok(url)) =
+            (connect::webhook_auth(config), Url::parse(&format!("http://{address}{BREVO_PATH}")))
+        {
+            webhooks::register_at(config, &connect::brevo(config, &context.doors)?, &url, &auth).await?;
+            let deliverer = Deliverer::to_registered(DeliveryRules::brevo(), stop.clone())
+                .map_err(|error| CliError::failed(format!("webhooks cannot be delivered: {error}")))?;
+            let brevo = sandboxes.brevo.clone();
+            tasks.spawn(async move { deliverer.run(|| brevo.next_webhooks()).await });
+        }
         Ok(Self { stop, tasks, address })
     }
 
@@ -222,27 +250,32 @@ async fn play(context: &Context, arguments: &Arguments, kept: &CancellationToken
     }
 
     say("\n3. Live edits in Intercom, through signed webhooks");
-    let live = Live::start(connection, &config, &sandboxes).await?;
-    let edits = edits::play(&sandboxes, clock.as_ref(), printer).await;
+    let live = Live::start(context, connection, &config, &sandboxes).await?;
+    let mut edits = edits::in_intercom(&sandboxes, clock.as_ref(), printer).await;
+    say("\n4. Live edits in Brevo, through its webhooks");
+    edits.extend(edits::in_brevo(&sandboxes, clock.as_ref(), printer).await);
     let edits_arrived = edits.iter().all(|edit| edit.took.is_some());
 
-    say("\n4. One more full sync, now that both are in step");
+    say("\n5. While nothing runs, somebody's plan is changed in Intercom and in Brevo; then a sync");
     // The daemon may be in the middle of its own first reads: it stops as on SIGTERM.
     live.stop().await;
-    let writes_before = sandboxes.brevo.log().writes().len();
+    let conflict = conflict::play(connection, &sandboxes, printer).await?;
+
+    say("\n6. One more full sync, now that both are in step");
+    let written = || [sandboxes.brevo.log().writes().len(), sandboxes.intercom.log().writes().len()];
+    let before_it = written();
     let cycle = connection.sync(&SyncOptions { full: true, ..SyncOptions::default() }, &crate::engine::Silent).await?;
-    let writes = sandboxes.brevo.log().writes().len() - writes_before;
-    let intercom_writes = sandboxes.intercom.log().writes().len();
+    let after_it = written();
+    let [writes, intercom_writes] = [after_it[0] - before_it[0], after_it[1] - before_it[1]];
     let mark = |good: bool| if good { printer.tick() } else { printer.cross() };
     let reads: u64 = cycle.read.values().map(|swept| swept.rows).sum();
-    say(&format!("  {} {reads} records read, {writes} writes", mark(writes == 0)));
     say(&format!(
-        "  {} {intercom_writes} writes to Intercom since the beginning: it is only read",
-        mark(intercom_writes == 0)
+        "  {} {reads} records read, {writes} writes to Brevo, {intercom_writes} to Intercom",
+        mark(writes + intercom_writes == 0)
     ));
 
     let took = clock.now() - began;
-    let good = arrived && edits_arrived && writes == 0 && intercom_writes == 0;
+    let good = arrived && edits_arrived && conflict.holds() && writes + intercom_writes == 0;
     if printer.is_json() {
         printer.json(&json!({
             "ok": good,
@@ -251,8 +284,8 @@ async fn play(context: &Context, arguments: &Arguments, kept: &CancellationToken
             "firstRecord": first.map(|(sync, start)| json!({"secondsOfSync": sync, "secondsSinceStart": start})),
             "arrived": rows,
             "edits": edits,
-            "nextCycle": {"writes": writes},
-            "intercomWrites": intercom_writes,
+            "conflict": conflict,
+            "nextCycle": {"writes": writes, "intercomWrites": intercom_writes},
         }));
     }
     if arguments.keep {
@@ -318,7 +351,7 @@ async fn keep(
     config: &Config,
     path: &Path,
 ) -> Result<(), CliError> {
-    let live = Live::start(connection, config, sandboxes).await?;
+    let live = Live::start(context, connection, config, sandboxes).await?;
     let (intercom, brevo) = (sandboxes.intercom_at.base_url(), sandboxes.brevo_url());
     let webhooks = format!("http://{}{INTERCOM_PATH}", live.address);
     if context.printer.is_json() {

@@ -139,7 +139,7 @@ pub struct FieldShown {
     /// What a side would not take.
     pub refused: Option<Sides<Option<Vec<Json>>>>,
     /// What is not sent because Brevo refuses it.
-    pub held_back: Option<String>,
+    pub held_back: Option<Vec<Json>>,
     /// Our write that no read has settled yet.
     pub in_flight: Sides<Option<FlightShown>>,
     /// What would be written to Brevo now, by attribute; null: cleared.

@@ -63,64 +63,11 @@ impl Teller<'_> {
             waiting.push(Waiting::new(what));
         }
         for row in members {
-            self.contact_waits(tx, row, &mut waiting)?;
+            contact_waits(tx, row, &mut waiting)?;
         }
         let ids: Vec<&IntercomContactId> = members.iter().map(|row| &row.contact.id).collect();
-        self.named(tx, &ids, link.brevo_id, link.email.as_ref(), &mut waiting)?;
+        named(tx, &ids, link.brevo_id, link.email.as_ref(), &mut waiting)?;
         Ok(waiting)
-    }
-
-    pub(super) fn contact_waits(&self, tx: &Tx<'_>, row: &IntercomRow, waiting: &mut Vec<Waiting>) -> Result<()> {
-        let id = &row.contact.id;
-        let Some(waits) = tx.contact_waits(id)? else { return Ok(()) };
-        if waits.unplaced {
-            waiting.push(Waiting::new(format!("Intercom contact {id}: who they are in Brevo is to be decided")));
-        }
-        if waits.to_confirm {
-            let what = format!("Intercom contact {id}: a full read did not show it, and it is to be asked for by id");
-            waiting.push(Waiting::new(what));
-        }
-        if let (ContactState::Missing, Some(at)) = (row.state, waits.gone_check_at) {
-            let what = format!("Intercom contact {id}: to be looked for under its other identifiers");
-            waiting.push(Waiting { not_before: Some(at), ..Waiting::new(what) });
-        }
-        if let Some(wants) = tx.wants_of(id)? {
-            let parts = [
-                (wants.fetch > 0, "the contact"),
-                (wants.tags, "all its tags"),
-                (wants.companies, "all its companies"),
-            ];
-            let parts: Vec<&str> = parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, what)| what).collect();
-            if !parts.is_empty() {
-                waiting.push(Waiting::new(format!("Intercom contact {id}: to be read: {}", parts.join(", "))));
-            }
-        }
-        Ok(())
-    }
-
-    /// Webhooks that named them and were not acted on.
-    pub(super) fn named(
-        &self,
-        tx: &Tx<'_>,
-        ids: &[&IntercomContactId],
-        brevo: Option<BrevoContactId>,
-        email: Option<&Email>,
-        waiting: &mut Vec<Waiting>,
-    ) -> Result<()> {
-        let words: Vec<String> = ids
-            .iter()
-            .map(|id| id.as_str().to_lowercase())
-            .chain(email.map(|email| email.as_str().to_lowercase()))
-            .collect();
-        match tx.webhooks_naming(&words)? {
-            0 => {}
-            1 => waiting.push(Waiting::new("a webhook that names them is to be acted on")),
-            count => waiting.push(Waiting::new(format!("{count} webhooks that name them are to be acted on"))),
-        }
-        if tx.is_named_by_brevo(email, brevo)? {
-            waiting.push(Waiting::new("a webhook of Brevo's named them: to be read there"));
-        }
-        Ok(())
     }
 
     pub(super) fn events(&self, tx: &Tx<'_>, ids: &[&IntercomContactId]) -> Result<Vec<EventShown>> {
@@ -142,4 +89,53 @@ impl Teller<'_> {
         }
         Ok(events)
     }
+}
+
+pub(super) fn contact_waits(tx: &Tx<'_>, row: &IntercomRow, waiting: &mut Vec<Waiting>) -> Result<()> {
+    let id = &row.contact.id;
+    let Some(waits) = tx.contact_waits(id)? else { return Ok(()) };
+    if waits.unplaced {
+        waiting.push(Waiting::new(format!("Intercom contact {id}: who they are in Brevo is to be decided")));
+    }
+    if waits.to_confirm {
+        let what = format!("Intercom contact {id}: a full read did not show it, and it is to be asked for by id");
+        waiting.push(Waiting::new(what));
+    }
+    if let (ContactState::Missing, Some(at)) = (row.state, waits.gone_check_at) {
+        let what = format!("Intercom contact {id}: to be looked for under its other identifiers");
+        waiting.push(Waiting { not_before: Some(at), ..Waiting::new(what) });
+    }
+    if let Some(wants) = tx.wants_of(id)? {
+        let parts =
+            [(wants.fetch > 0, "the contact"), (wants.tags, "all its tags"), (wants.companies, "all its companies")];
+        let parts: Vec<&str> = parts.into_iter().filter(|(wanted, _)| *wanted).map(|(_, what)| what).collect();
+        if !parts.is_empty() {
+            waiting.push(Waiting::new(format!("Intercom contact {id}: to be read: {}", parts.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+/// Webhooks that named them and were not acted on.
+pub(super) fn named(
+    tx: &Tx<'_>,
+    ids: &[&IntercomContactId],
+    brevo: Option<BrevoContactId>,
+    email: Option<&Email>,
+    waiting: &mut Vec<Waiting>,
+) -> Result<()> {
+    let words: Vec<String> = ids
+        .iter()
+        .map(|id| id.as_str().to_lowercase())
+        .chain(email.map(|email| email.as_str().to_lowercase()))
+        .collect();
+    match tx.webhooks_naming(&words)? {
+        0 => {}
+        1 => waiting.push(Waiting::new("a webhook that names them is to be acted on")),
+        count => waiting.push(Waiting::new(format!("{count} webhooks that name them are to be acted on"))),
+    }
+    if tx.is_named_by_brevo(email, brevo)? {
+        waiting.push(Waiting::new("a webhook of Brevo's named them: to be read there"));
+    }
+    Ok(())
 }
