@@ -203,9 +203,9 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
             lines.push(format!("  {what:8} {count} {records}, {of}; `linkspan failed list` says why"));
         }
     }
-    for (id, (kind, wanted)) in &summary.held {
-        let wants = super::approve::wants(kind, *wanted);
-        lines.push(format!("  held     {wants}; `linkspan approve {id}` lets them go"));
+    for held in &summary.held {
+        let wants = super::approve::wants(&held.kind, held.wanted);
+        lines.push(format!("  held     {wants}; `linkspan approve {}` lets them go", held.id));
     }
     if summary.pending > 0 {
         let them = if summary.pending == 1 { "it" } else { "them" };

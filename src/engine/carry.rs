@@ -369,6 +369,9 @@ fn settle(tx: &Tx<'_>, contact: &IntercomContactId, now: DateTime<Utc>) -> Store
     let out = known.contact.consent.email_opted_out();
     // Nothing has landed, and nothing can any more: it is sent again.
     let due = (row.told && !out && !row.landed).then_some(now);
+    if due.is_some() && !tx.is_told_by_notice(contact.as_str())? {
+        safety::give_back(tx, Kind::OptOuts, 1, now)?;
+    }
     keep(tx, &Carried { due, until: None, verify: false, ..row })
 }
 

@@ -83,9 +83,9 @@ pub struct Summary {
     /// Of these, what no vendor has seen: left out by ourselves.
     #[serde(default)]
     pub left_out: u64,
-    /// What the limits on harm hold, by hold: its kind, and how many want to be written.
+    /// What the limits on harm hold.
     #[serde(default)]
-    pub held: BTreeMap<i64, (String, u64)>,
+    pub held: Vec<super::Held>,
 }
 
 impl Summary {
@@ -248,7 +248,7 @@ impl Connection {
         let now = self.now();
         let (counts, holds) = self.store.read(move |tx| Ok((tx.counts()?, tx.holds(now)?))).await?;
         let open = holds.into_iter().filter(|hold| hold.state == crate::store::harm::HoldState::Open);
-        summary.held = open.map(|hold| (hold.id, (hold.kind, hold.wanted))).collect();
+        summary.held = open.map(|hold| super::Held { id: hold.id, kind: hold.kind, wanted: hold.wanted }).collect();
         summary.pending = counts.pending;
         summary.failed = counts.failed;
         summary.left_out = counts.left_out;

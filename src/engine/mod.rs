@@ -79,7 +79,7 @@ pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN
 pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use prepare::Ready;
 pub use preview::Preview;
-pub use safety::{Approved, WouldHold, approve_in, wants};
+pub use safety::{Approved, Held, WouldHold, approve_in, wants};
 pub use settings::Settings;
 pub use unreadable::FIELD as UNREADABLE_FIELD;
 

@@ -6,9 +6,9 @@
 
 use super::people::{Person, Planned};
 use super::{Connection, EngineError, Ready};
-use crate::model::{ErrorKind, Resource, SideError, SideName};
+use crate::model::{BrevoContact, ErrorKind, Fields, Resource, SideError, SideName};
 use crate::reconcile::harm::{self, Counted, Kind, Limits};
-use crate::reconcile::person::PersonPlan;
+use crate::reconcile::person::{Flights, PersonPlan};
 use crate::store::facts::Channel;
 use crate::store::harm::{Hold, HoldState, held_until};
 use crate::store::links::Dirty;
@@ -144,6 +144,43 @@ pub(super) fn give_back(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>)
 /// An import (or one link of it) came to nothing: contacts that it was to make are not counted.
 pub(super) fn give_back_import(tx: &Tx<'_>, import: i64, rows: usize, now: DateTime<Utc>) -> Stored<()> {
     if rows > 0 && tx.import_creates(import)? { give_back(tx, Kind::Creates, rows as u64, now) } else { Ok(()) }
+}
+
+/// A read has shown what became of a write of unknown outcome: what has not landed is planned again, and counted then.
+pub(super) fn not_landed(
+    tx: &Tx<'_>,
+    flights: &Flights,
+    contact: &BrevoContact,
+    ready: &Ready,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    let opt_out = flights.opted_out && !contact.consent.email_opted_out();
+    let blank = flights.fields.iter().any(|(key, writes)| {
+        writes.brevo.as_ref().is_some_and(|write| {
+            let clears = write.sent.iter().zip(&write.before).any(|(sent, before)| sent.is_none() && before.is_some());
+            let rule = ready.mapping.rules.iter().find(|rule| rule.key == *key);
+            clears && rule.is_some_and(|rule| rule.observed(&contact.attributes) == write.before)
+        })
+    });
+    Harm { create: false, opt_out, blank }.take_back(tx, now)
+}
+
+/// The same for a write to Intercom.
+pub(super) fn not_landed_back(
+    tx: &Tx<'_>,
+    flights: &Flights,
+    record: &Fields,
+    ready: &Ready,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    let blank = flights.fields.iter().any(|(key, writes)| {
+        writes.intercom.as_ref().is_some_and(|write| {
+            let clears = write.sent.iter().all(Option::is_none) && write.before.iter().any(Option::is_some);
+            let rule = ready.mapping.rules.iter().find(|rule| rule.key == *key);
+            clears && rule.is_some_and(|rule| rule.source_value(record).is_some())
+        })
+    });
+    Harm { blank, ..Harm::default() }.take_back(tx, now)
 }
 
 /// What one transaction may let go.
@@ -637,6 +674,18 @@ pub struct WouldHold {
     pub wanted: u64,
     /// How many may be, without asking.
     pub may: u64,
+}
+
+/// What a run leaves held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// Its number.
+    pub id: i64,
+    /// Its kind.
+    pub kind: String,
+    /// How many want to be written.
+    pub wanted: u64,
 }
 
 /// What came of an approval.

@@ -141,6 +141,9 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
         source.ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
     let base = base_of(&link)?;
     let settled = person::settle_intercom(&base, &flights, row.answered, &record, &source.ready.mapping, &lists);
+    if !row.answered {
+        safety::not_landed_back(tx, &flights, &record, &source.ready, source.now)?;
+    }
     if settled.base != base {
         tx.set_base(link.id, &pack_base(tx, &settled.base)?)?;
     }

@@ -233,7 +233,10 @@ impl Tx<'_> {
 
     /// Contacts are made again.
     pub fn release_creates(&self) -> Result<()> {
-        self.0.execute("UPDATE links SET not_before = 0 WHERE dirty > 0 AND not_before >= ?1", [NEVER])?;
+        self.0.execute(
+            "UPDATE links SET not_before = 0, dirty = max(dirty, 2) WHERE dirty > 0 AND not_before >= ?1",
+            [NEVER],
+        )?;
         Ok(())
     }
 

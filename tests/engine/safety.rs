@@ -98,7 +98,7 @@ async fn a_source_that_was_emptied_blanks_nobody_until_that_is_approved() {
     empty_plans(&world, &ids);
     minutes(10).await;
     let summary = world.sync().await;
-    assert_eq!((&summary.held[&1], summary.pending), (&("blanked".to_owned(), 12), 0));
+    assert_eq!((summary.held[0].kind.as_str(), summary.held[0].wanted, summary.pending), ("blanked", 12, 0));
     assert_eq!(count(&world, "PLAN", Some(&json!("gold"))), PEOPLE, "none of them, not the first five");
     assert_eq!(count(&world, "FULLNAME", Some(&json!("Ann Birch"))), PEOPLE, "all else goes");
     // Nothing tries again, a restart changes nothing, and neither does time.
