@@ -48,6 +48,11 @@ impl From<Hold> for Held {
 }
 
 impl Held {
+    /// Somebody has let it go.
+    pub(super) fn is_approved(&self) -> bool {
+        self.approved.is_some()
+    }
+
     /// In one line.
     pub(super) fn in_words(&self) -> String {
         let Self { id, wanted, room, .. } = self;
@@ -79,20 +84,19 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
     let now = context.doors.clock.now();
     let Some(id) = arguments.id.filter(|_| !arguments.list) else { return list(context, &store, now).await };
     drop(store);
-    let approved = match Owner::holder(path).filter(|holder| connect::is_daemon(holder)) {
-        Some(daemon) => match order::carry_out(context, config, daemon, &Order::Approve(id)).await? {
+    let approved = if let Some(daemon) = Owner::holder(path).filter(|holder| connect::is_daemon(holder)) {
+        match order::carry_out(context, config, daemon, &Order::Approve(id)).await? {
             Ended::Approved(approved) => approved,
             _ => {
                 return Err(CliError::failed(
                     "the daemon answered something else than was asked; is it another version?",
                 ));
             }
-        },
-        None => {
-            let _owner = connect::own(context, config, "approve")?;
-            let store = Store::open(path, Calling::Blocking)?;
-            store.write(move |tx| engine::approve_in(tx, id, now)).await?
         }
+    } else {
+        let _owner = connect::own(context, config, "approve")?;
+        let store = Store::open(path, Calling::Blocking)?;
+        store.write(move |tx| engine::approve_in(tx, id, now)).await?
     };
     say(context, id, &approved)
 }

@@ -328,8 +328,8 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
     if status.changes_to_intercom > 0 {
         lines.push(("to Intercom", format!("{} people with changes on the way", status.changes_to_intercom)));
     }
-    for (place, held) in status.held.iter().enumerate() {
-        lines.push((if place == 0 { "held" } else { "" }, held.in_words()));
+    for held in &status.held {
+        lines.push((if held.is_approved() { "approved" } else { "held" }, held.in_words()));
     }
     if status.verifying > 0 {
         lines.push(("verifying", format!("{} writes without an answer", status.verifying)));

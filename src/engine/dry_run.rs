@@ -181,7 +181,9 @@ struct Tally {
 impl Tally {
     fn add(&mut self, person: Rehearsed) {
         let Rehearsed { primary, brevo, plan, phone_taken, new_options, harm } = person;
-        harm.into_iter().for_each(|(kind, count)| *self.harm.entry(kind).or_default() += count);
+        for (kind, count) in harm {
+            *self.harm.entry(kind).or_default() += count;
+        }
         let dry = &mut self.dry;
         let one_more = |counts: &mut BTreeMap<String, u64>, what: &str| match counts.get_mut(what) {
             Some(count) => *count += 1,

@@ -231,13 +231,12 @@ impl Gate {
         if self.open.contains_key(&kind) {
             return Ok(0);
         }
-        let counted = match self.counted.get(&kind) {
-            Some(counted) => *counted,
-            None => {
-                let counted = Counted::at(self.slot, tx.harm_counts(kind.as_str(), self.slot - harm::DAY)?);
-                self.counted.insert(kind, counted);
-                counted
-            }
+        let counted = if let Some(counted) = self.counted.get(&kind) {
+            *counted
+        } else {
+            let counted = Counted::at(self.slot, tx.harm_counts(kind.as_str(), self.slot - harm::DAY)?);
+            self.counted.insert(kind, counted);
+            counted
         };
         let left = self.approved.get(&kind).map_or(0, |(_, left)| *left);
         // How many people there are is only counted where it matters.
@@ -580,7 +579,9 @@ impl Connection {
     pub(super) async fn decide_aside(&self, aside: &Aside) -> Result<Permits, EngineError> {
         let (now, bounds) = (self.now(), self.bounds());
         let mut wanted: BTreeMap<Kind, u64> = BTreeMap::new();
-        aside.values().flat_map(|does| does.kinds()).for_each(|kind| *wanted.entry(kind).or_default() += 1);
+        for kind in aside.values().flat_map(|does| does.kinds()) {
+            *wanted.entry(kind).or_default() += 1;
+        }
         let (permits, begun) = self
             .store
             .write(move |tx| {

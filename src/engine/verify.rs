@@ -116,13 +116,11 @@ impl Connection {
                             }
                         }
                     }
-                    Fetched::Gone(_) => match link.brevo_id {
-                        Some(_) => mark_brevo_gone(tx, &link, source.now)?,
-                        None => {
-                            give_back(tx, Kind::Creates, 1, source.now)?;
-                            tx.drop_intent(link.id, None, true)?;
-                        }
-                    },
+                    Fetched::Gone(_) if link.brevo_id.is_some() => mark_brevo_gone(tx, &link, source.now)?,
+                    Fetched::Gone(_) => {
+                        give_back(tx, Kind::Creates, 1, source.now)?;
+                        tx.drop_intent(link.id, None, true)?;
+                    }
                 }
                 tx.mark_dirty(link.id, Dirty::Live)
             })
