@@ -103,7 +103,7 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
 
 async fn list(context: &Context, store: &Store, now: DateTime<Utc>) -> Result<(), CliError> {
     let printer = &context.printer;
-    let held: Vec<Held> = store.read(move |tx| tx.holds(now)).await?.into_iter().map(Held::from).collect();
+    let held: Vec<Held> = store.read(move |tx| tx.current_holds(now)).await?.into_iter().map(Held::from).collect();
     if printer.is_json() {
         printer.json(&held);
         return Ok(());

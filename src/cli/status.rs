@@ -170,7 +170,7 @@ async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, S
             });
             let next_runs = tx.jobs()?.into_iter().filter_map(|(job, times)| Some((job, times.next_at?))).collect();
             Ok(Status {
-                held: tx.holds(now)?.into_iter().map(Held::from).collect(),
+                held: tx.current_holds(now)?.into_iter().map(Held::from).collect(),
                 webhook_seen_at: tx.meta("webhook_seen_at")?.and_then(|text| text.parse().ok()),
                 webhooks_waiting,
                 webhooks_other_workspace: tx.counter(WEBHOOK_OTHER_WORKSPACE)?.unsigned_abs(),

@@ -246,7 +246,7 @@ impl Connection {
 
     async fn count(&self, summary: &mut Summary) -> Result<(), EngineError> {
         let now = self.now();
-        let (counts, holds) = self.store.read(move |tx| Ok((tx.counts()?, tx.holds(now)?))).await?;
+        let (counts, holds) = self.store.read(move |tx| Ok((tx.counts()?, tx.current_holds(now)?))).await?;
         let open = holds.into_iter().filter(|hold| hold.state == crate::store::harm::HoldState::Open);
         summary.held = open.map(|hold| super::Held { id: hold.id, kind: hold.kind, wanted: hold.wanted }).collect();
         summary.pending = counts.pending;

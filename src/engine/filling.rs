@@ -1,12 +1,13 @@
 //! Imports being filled: rows that wait in memory, their intents on disk already.
 
 use super::answers::record;
-use super::observe::{pack_base, pack_flights};
 use super::people::Planned;
 use super::{Connection, EngineError, Ready};
-use crate::model::{BrevoListId, ImportRow};
-use crate::store::{Packed, Result as Stored, Tx};
+use crate::model::{BrevoContact, BrevoListId, Email, ImportRow};
+use crate::reconcile::person::PersonPlan;
+use crate::store::{Packed, Packer, Result as Stored, Tx};
 use chrono::{DateTime, Utc};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -89,20 +90,60 @@ pub(super) struct Buckets {
     by_kind: BTreeMap<Kind, Bucket>,
 }
 
+/// What an import and the state are to hold of a plan, packed.
+pub(super) struct Parcel {
+    base: Packed,
+    flights: Packed,
+    row: Packed,
+    /// Of the import's body, roughly.
+    bytes: usize,
+}
+
+impl Parcel {
+    /// Packs a plan. `None`: there is no address by which an import could find its row.
+    pub(super) fn of(
+        packer: &Packer,
+        plan: &PersonPlan,
+        email: Option<&Email>,
+        brevo: Option<&BrevoContact>,
+    ) -> Stored<Option<Self>> {
+        let new = plan.as_new_contact(email.cloned());
+        let Some(email) = brevo.map_or(new.email, |contact| contact.email.clone()) else { return Ok(None) };
+        let mut flights = Cow::Borrowed(&plan.flights);
+        if brevo.is_some() {
+            // An import of existing contacts may lift a blocklisting that it does not know of.
+            flights.to_mut().may_loosen = true;
+        }
+        let row = ImportRow { email, ext_id: new.ext_id, attributes: new.attributes };
+        let packed = packer.pack("imports", &row)?;
+        // Names and quotes come on top of what is packed.
+        let bytes = packed.len() + 60 + row.attributes.keys().map(|name| name.len() + 6).sum::<usize>();
+        Ok(Some(Self {
+            base: packer.pack("links.base", &plan.base)?,
+            flights: packer.pack("links.flights", &*flights)?,
+            row: packed,
+            bytes,
+        }))
+    }
+}
+
 /// One transaction's share of filling: what it files goes into the buckets only if it commits.
 pub(super) struct Filing {
     ours: Ours,
     known: BTreeMap<Kind, i64>,
     filed: Vec<(Kind, i64, usize, (i64, Packed))>,
+    /// Plans that were filed: to be freed by another thread than the state's, which is the busier one.
+    spent: Vec<Planned>,
 }
 
 impl Filing {
     /// Files a plan: its intent into the store, its row into the import that takes rows of its kind.
     pub(super) fn file(&mut self, tx: &Tx<'_>, mut planned: Planned, ready: &Ready, now: DateTime<Utc>) -> Stored<()> {
-        let new = planned.plan.as_new_contact(planned.email.clone());
-        let Some(email) = planned.brevo.as_ref().map_or(new.email, |contact| contact.email.clone()) else {
-            return Ok(());
+        let parcel = match planned.parcel.take() {
+            Some(parcel) => Some(parcel),
+            None => Parcel::of(&tx.packer(), &planned.plan, planned.email.as_ref(), planned.brevo.as_ref())?,
         };
+        let Some(Parcel { base, flights, row, bytes }) = parcel else { return Ok(()) };
         let mut lists = planned.plan.change.join_lists.clone();
         lists.insert(ready.technical_list);
         let what = match (&planned.brevo, planned.plan.change.email_opted_out) {
@@ -120,16 +161,10 @@ impl Filing {
             self.known.insert(kind.clone(), import);
             import
         };
-        // An import of existing contacts may lift a blocklisting that it does not know of.
-        planned.plan.flights.may_loosen |= what == What::Update;
-        let (base, flights) = (pack_base(tx, &planned.plan.base)?, pack_flights(tx, &planned.plan.flights)?);
         tx.put_in_import(planned.link, import, &base, &flights)?;
         record(tx, &planned, &format!("sent with import {import}"), Some(import), now)?;
-        let row = ImportRow { email, ext_id: new.ext_id, attributes: new.attributes };
-        let packed = tx.pack("imports", &row)?;
-        // Names and quotes come on top of what is packed.
-        let bytes = packed.len() + 60 + row.attributes.keys().map(|name| name.len() + 6).sum::<usize>();
-        self.filed.push((kind, import, bytes, (planned.link, packed)));
+        self.filed.push((kind, import, bytes, (planned.link, row)));
+        self.spent.push(planned);
         Ok(())
     }
 }
@@ -138,7 +173,7 @@ impl Buckets {
     /// Before a transaction that files rows.
     pub(super) fn begin_filing(&self) -> Filing {
         let known = self.by_kind.iter().map(|(kind, bucket)| (kind.clone(), bucket.import)).collect();
-        Filing { ours: Ours::none(&self.ours.filling), known, filed: Vec::new() }
+        Filing { ours: Ours::none(&self.ours.filling), known, filed: Vec::new(), spent: Vec::new() }
     }
 
     /// After it has committed.

@@ -7,6 +7,7 @@ use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
     OptOutReason, SideName,
 };
+use crate::reconcile::identity::FirstLink;
 use crate::reconcile::person::{self, Base, Flights, LostValue};
 use crate::reconcile::transitions::{self, Transition};
 use crate::store::contacts::ContactState;
@@ -17,6 +18,7 @@ use crate::store::listings::{Conflict, NewFailure};
 use crate::store::{Packed, Record, Result, StoreError, Tx};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -39,6 +41,14 @@ pub(super) struct Source {
     pub(super) place: bool,
 }
 
+/// What became of an observation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Applied {
+    pub(super) is_new: bool,
+    /// A Brevo contact that is kept exactly as it was shown.
+    pub(super) as_shown: bool,
+}
+
 /// An event as the outbox keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct QueuedEvent {
@@ -48,10 +58,12 @@ pub(super) struct QueuedEvent {
 }
 
 impl Source {
-    /// Applies the observations of a page. How many were new. One of which something cannot be read holds up no other.
-    pub(super) fn apply_all(&self, tx: &Tx<'_>, page: &[Observation]) -> Result<u64> {
-        let applied = unreadable::sparing_each(tx, self.now, page, |observation| self.apply(tx, observation))?;
-        Ok(applied.iter().filter(|new| **new == Some(true)).count() as u64)
+    /// Applies the observations of a page. One of which something cannot be read (`None`) holds up no other.
+    pub(super) fn apply_all(&self, tx: &Tx<'_>, page: &[Observation]) -> Result<Vec<Option<Applied>>> {
+        unreadable::sparing_each(tx, self.now, page, |observation| match observation {
+            Observation::BrevoContact(contact) => self.brevo_contact(tx, contact),
+            other => Ok(Applied { is_new: self.apply(tx, other)?, as_shown: false }),
+        })
     }
 
     /// Applies one observation. `true` if it was new.
@@ -78,7 +90,7 @@ impl Source {
                 }
                 Ok(changed)
             }
-            Observation::BrevoContact(contact) => self.brevo_contact(tx, contact),
+            Observation::BrevoContact(contact) => Ok(self.brevo_contact(tx, contact)?.is_new),
             Observation::BrevoContactGone(id) => {
                 let left = replaceable(tx, tx.brevo_contact(*id))?.0.and_then(|contact| contact.email);
                 tx.set_brevo_gone(*id)?;
@@ -100,7 +112,7 @@ impl Source {
             // Whether it had been there, and whether this lags behind, cannot be told: a read by id does.
             tx.ask_for(&ContactKey::Intercom(seen.id.clone()))?;
         }
-        let mut contact = seen.clone();
+        let mut contact = Cow::Borrowed(seen);
         keep_opt_outs(tx, &mut contact)?;
         if let Some(known) = &known {
             if known.state != ContactState::Live && !self.authoritative {
@@ -117,17 +129,17 @@ impl Source {
             // Ten are embedded at most. What a fetch has completed holds until the record moves on.
             let unmoved = known.contact.updated_at == seen.updated_at && !self.authoritative;
             if !contact.tags.complete && known.contact.tags.complete && unmoved {
-                contact.tags = known.contact.tags.clone();
+                contact.to_mut().tags = known.contact.tags.clone();
             } else if !contact.tags.complete {
                 // What was not embedded may still be there: until it is fetched, nothing counts as taken away.
-                contact.tags.items.extend(known.contact.tags.items.iter().cloned());
+                contact.to_mut().tags.items.extend(known.contact.tags.items.iter().cloned());
             }
             if !contact.companies.complete && known.contact.companies.complete && unmoved {
-                contact.companies = known.contact.companies.clone();
+                contact.to_mut().companies = known.contact.companies.clone();
             } else if !contact.companies.complete {
-                contact.companies.items.extend(known.contact.companies.items.iter().cloned());
+                contact.to_mut().companies.items.extend(known.contact.companies.items.iter().cloned());
             }
-            if known.contact == contact && known.state == ContactState::Live {
+            if known.contact == *contact && known.state == ContactState::Live {
                 tx.touch_intercom_contact(&seen.id, self.sweep)?;
                 if !contact.tags.complete || !contact.companies.complete {
                     tx.set_wants(
@@ -142,7 +154,20 @@ impl Source {
         }
         let wants_tags = !contact.tags.complete && self.ready.uses_tags;
         let wants_companies = !contact.companies.complete && self.ready.uses_companies;
-        tx.put_intercom_contact(&contact, self.sweep)?;
+        let mut decision = FirstLink::Wait;
+        if known.is_none() && !unreadable && self.place {
+            decision = super::place::place_newcomer(tx, &contact, &self.settings)?;
+        }
+        // Who gets a link of their own is kept with it, all others before they are given one.
+        let own = match decision {
+            FirstLink::Create => Some(super::place::new_link(tx, &contact, None, self.dirty)?),
+            FirstLink::LinkTo(brevo) => Some(super::place::new_link(tx, &contact, Some(brevo), self.dirty)?),
+            _ => None,
+        };
+        match own {
+            Some(link) => tx.put_newcomer(&contact, self.sweep, link)?,
+            None => tx.put_intercom_contact(&contact, self.sweep)?,
+        }
         if known.is_some() || unreadable || wants_tags || wants_companies {
             tx.set_wants(&contact.id, wants_tags, wants_companies)?;
         }
@@ -164,7 +189,7 @@ impl Source {
                 && known.contact.external_id == contact.external_id
                 && known.contact.role == contact.role
         });
-        if known.is_none() && !unreadable && self.place && super::place::place_newcomer(tx, &contact, self)? {
+        if own.is_some() || super::place::link_as(tx, &contact, decision, (self.dirty, true), self.now)? {
             return Ok(true);
         }
         if !placed {
@@ -243,15 +268,16 @@ impl Source {
         Ok(())
     }
 
-    fn brevo_contact(&self, tx: &Tx<'_>, contact: &BrevoContact) -> Result<bool> {
+    fn brevo_contact(&self, tx: &Tx<'_>, contact: &BrevoContact) -> Result<Applied> {
         let (known, _) = replaceable(tx, tx.brevo_contact(contact.id))?;
         if known.as_ref().is_some_and(|known| known.modified_at > contact.modified_at) && !self.authoritative {
             tx.touch_brevo_contact(contact.id, self.sweep)?;
-            return Ok(false);
+            return Ok(Applied { is_new: false, as_shown: false });
         }
         let heeded = heed_brevo_opt_outs(tx, contact, known.as_ref())?;
         let contact = heeded.as_ref().unwrap_or(contact);
         let changed = known.as_ref() != Some(contact);
+        let applied = Applied { is_new: changed, as_shown: heeded.is_none() };
         if changed || self.sweep > 0 {
             tx.put_brevo_contact(contact, self.sweep, false)?;
         }
@@ -268,7 +294,7 @@ impl Source {
             {
                 tx.mark_dirty(link.id, self.dirty)?;
             }
-            return Ok(changed);
+            return Ok(applied);
         };
         if link.state == LinkState::BrevoGone {
             // It was not gone after all.
@@ -295,7 +321,7 @@ impl Source {
         if settled.is_some_and(|settled| settled || changed) {
             tx.mark_dirty(id, self.dirty)?;
         }
-        Ok(changed)
+        Ok(applied)
     }
 
     /// Settles a link's writes on their way, if this read began late enough to be sure of them.
@@ -515,7 +541,7 @@ fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone, now: D
 /// An opt-out that a notice carried is a fact: a read whose record is older (a cache, a lagging index) does not undo it,
 /// and neither does one of another address, since a changed address may have lifted it without the person's doing. The
 /// same second counts as older. A read that is newer and of the same address decides.
-fn keep_opt_outs(tx: &Tx<'_>, contact: &mut IntercomContact) -> Result<()> {
+fn keep_opt_outs(tx: &Tx<'_>, contact: &mut Cow<'_, IntercomContact>) -> Result<()> {
     if contact.consent.email_opted_out() && contact.consent.sms_opted_out {
         return Ok(());
     }
@@ -526,8 +552,10 @@ fn keep_opt_outs(tx: &Tx<'_>, contact: &mut IntercomContact) -> Result<()> {
             Channel::Email if contact.consent.email_opted_out() => {}
             Channel::Sms if contact.consent.sms_opted_out => {}
             _ if fact.over_at.is_some() => {}
-            Channel::Email if stands => drop(contact.consent.email_opt_outs.insert(OptOutReason::Unsubscribed)),
-            Channel::Sms if stands => contact.consent.sms_opted_out = true,
+            Channel::Email if stands => {
+                contact.to_mut().consent.email_opt_outs.insert(OptOutReason::Unsubscribed);
+            }
+            Channel::Sms if stands => contact.to_mut().consent.sms_opted_out = true,
             channel => tx.opt_out_is_over(&contact.id, channel, contact.updated_at)?,
         }
     }
@@ -553,6 +581,7 @@ pub(super) fn put_conflicts<'a>(
 ) -> Result<()> {
     lost.into_iter().try_for_each(|lost| {
         tx.put_conflict(&Conflict {
+            id: 0,
             link,
             field: lost.field.clone(),
             side: lost.side,

@@ -2,7 +2,9 @@
 //! is the same run as `sync`'s own, between the schedule's jobs.
 
 use super::observe::{from_json, to_json};
-use super::{Approved, Connection, EngineError, Forget, Forgotten, Progress, Stage, Summary, SyncOptions};
+use super::{
+    Approved, Connection, EngineError, Forget, Forgotten, Pick, Picked, Progress, Stage, Summary, SyncOptions,
+};
 use crate::mapping::Misfit;
 use crate::model::SideError;
 use crate::store::orders::{OrderRow, OrderState};
@@ -28,6 +30,8 @@ pub enum Order {
     Forget(Forget),
     /// What is held under this number may go.
     Approve(i64),
+    /// A conflict is settled by hand.
+    Pick(Pick),
 }
 
 /// One stage that an ordered run went through.
@@ -54,6 +58,8 @@ pub enum Ended {
     Forgotten(Box<Forgotten>),
     /// What came of an approval.
     Approved(Approved),
+    /// What came of settling a conflict.
+    Picked(Picked),
     /// A vendor stopped it.
     Vendor(Box<SideError>),
     /// Config and account do not fit.
@@ -185,6 +191,17 @@ impl Connection {
                     self.bell.notify_one();
                     self.tell_bell.notify_one();
                     continue;
+                }
+                Ok(Order::Pick(pick)) => {
+                    if !self.store.write(move |tx| tx.take_order(row.id, now)).await? {
+                        continue;
+                    }
+                    tracing::info!(
+                        order = row.id,
+                        conflict = pick.conflict,
+                        "a conflict is settled by hand, as ordered"
+                    );
+                    (row.id, self.pick(pick).await.map_or_else(|error| Ended::from(&error), Ended::Picked))
                 }
                 Ok(Order::Retry(failure)) => {
                     tracing::info!(order = row.id, "refused records are tried again, as ordered");

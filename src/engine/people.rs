@@ -1,9 +1,10 @@
 //! One person's views, gathered from the store, and the plan for them.
 
+use super::filling::Parcel;
 use super::forget::{self, Tombstones};
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
-use super::safety::{self, Gate, Harm};
+use super::safety::{self, Gate, Harm, Judged};
 use super::{Ready, carry, write_back};
 use crate::mapping::{Direction, Projection};
 use crate::model::{
@@ -18,7 +19,7 @@ use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
-use crate::store::{Result, Tx};
+use crate::store::{Packer, Result, Tx};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -58,6 +59,8 @@ pub(super) struct Planned {
     pub(super) rename_to: Option<Email>,
     /// The writes that were being watched already.
     pub(super) watched: Option<crate::store::Packed>,
+    /// What an import and the state are to hold of it, if that has been packed.
+    pub(super) parcel: Option<Parcel>,
 }
 
 /// What a run would do for a person.
@@ -74,10 +77,37 @@ pub(super) struct Rehearsed {
     pub(super) harm: Vec<(Kind, u64)>,
 }
 
+/// A plan, and what was packed of it.
+struct Drafted {
+    plan: PersonPlan,
+    parcel: Option<Parcel>,
+}
+
+impl Drafted {
+    /// Nothing is packed yet.
+    fn unpacked(plan: PersonPlan) -> Self {
+        Self { plan, parcel: None }
+    }
+
+    /// The plan, to be changed: what was packed of it does not hold any more.
+    fn reopen(&mut self) -> &mut PersonPlan {
+        self.parcel = None;
+        &mut self.plan
+    }
+}
+
+impl std::ops::Deref for Drafted {
+    type Target = PersonPlan;
+
+    fn deref(&self) -> &PersonPlan {
+        &self.plan
+    }
+}
+
 /// A plan of which nothing is on disk yet.
 pub(super) struct Draft {
     person: Person,
-    plan: PersonPlan,
+    plan: Drafted,
     quarantined: BTreeMap<String, String>,
 }
 
@@ -108,9 +138,11 @@ impl Draft {
             // Sent by itself, beside what goes to Brevo.
             write_back::queue(tx, person.link.id, &person.primary, &plan, now)?;
         }
-        plan = plan.without_intercom(&person.base, &person.flights);
+        if plan.writes_back() {
+            plan = Drafted::unpacked(plan.plan.without_intercom(&person.base, &person.flights));
+        }
         if person.awaits_answer() {
-            person.plan_ahead(plan, tx, ready, gate)
+            person.plan_ahead(plan.plan, tx, ready, gate)
         } else {
             person.plan(plan, quarantined, tx, ready, gate, now)
         }
@@ -199,7 +231,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     }
     added.extend(figures::figures(&conversations, &primary.contact.fields));
 
-    let mut consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
+    let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
     let brevo = match link.brevo_id {
         Some(brevo) => tx.brevo_contact(brevo)?,
         None => None,
@@ -221,18 +253,20 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     // A row that lands late may lift a blocklisting: that is not the person's own opt-in.
     flights.may_loosen |= link.brevo_id.map_or(Ok(false), |contact| tx.may_land_late(contact))?;
     let mut base = base_of(&link)?;
+    let mut sms_out = false;
     if brevo.as_ref().is_none_or(|contact| !contact.consent.email_opted_out()) {
         // An opt-out that a webhook of Brevo's told of and that no read has undone: whoever comes (back) to that address
         // comes opted out, and what a changed address or a write of ours may have lifted is put back.
         let address = if brevo.is_some() { link.rename_to.as_ref() } else { link.email.as_ref() };
-        let (email_out, sms_out) = forget::opted_out_before(tx, names.forgotten.as_ref(), address)?;
+        let (email_out, sms_was_out) = forget::opted_out_before(tx, names.forgotten.as_ref(), address)?;
         if email_out || tx.brevo_opt_outs(link.brevo_id, address)?.iter().any(|fact| fact.over_at.is_none()) {
             let none = ConsentBase { intercom_out: false, brevo_out: false };
             base.consent.get_or_insert(none).brevo_out = true;
             flights.may_loosen = true;
         }
-        consent.sms_opted_out |= sms_out && brevo.is_none();
+        sms_out = sms_was_out && brevo.is_none();
     }
+    let consent = Consent { sms_opted_out: consent.sms_opted_out || sms_out, ..consent };
     let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
         || brevo.as_ref().is_some_and(|contact| contact.consent.email_opted_out())
         || consent.email_opted_out();
@@ -313,18 +347,26 @@ impl Person {
         self.plan_with(ready, &self.still_quarantined(ready))
     }
 
-    /// The plan as far as it needs nothing but what was gathered. `bulk`: an import is to carry as much as it can.
-    pub(super) fn draft(self, ready: &Ready, bulk: bool) -> Draft {
+    /// The plan as far as it needs nothing but what was gathered. `bulk`: an import is to carry as much as it can, and that
+    /// is packed already.
+    pub(super) fn draft(self, ready: &Ready, bulk: Option<&Packer>) -> Draft {
         if self.awaits_answer() {
-            let plan = self.dry_plan(ready);
+            let plan = Drafted::unpacked(self.dry_plan(ready));
             return Draft { quarantined: self.link.quarantined.clone(), person: self, plan };
         }
         let quarantined = self.still_quarantined(ready);
         let mut plan = self.plan_with(ready, &quarantined);
-        if bulk && let Some(most) = self.without_phone(ready, &plan, &quarantined) {
-            plan = most;
+        let mut parcel = None;
+        if let Some(packer) = bulk {
+            if let Some(most) = self.without_phone(ready, &plan, &quarantined) {
+                plan = most;
+            }
+            if self.importable(&plan) && !plan.writes_back() {
+                // What cannot be packed is packed again where somebody hears of it.
+                parcel = Parcel::of(packer, &plan, self.link.email.as_ref(), self.brevo.as_ref()).ok().flatten();
+            }
         }
-        Draft { person: self, plan, quarantined }
+        Draft { person: self, plan: Drafted { plan, parcel }, quarantined }
     }
 
     /// There is something to be planned, and nothing on its way that it would have to wait for.
@@ -342,7 +384,7 @@ impl Person {
     /// `None`: nothing to send.
     fn plan(
         self,
-        mut plan: PersonPlan,
+        mut plan: Drafted,
         mut quarantined: BTreeMap<String, String>,
         tx: &Tx<'_>,
         ready: &Ready,
@@ -364,7 +406,11 @@ impl Person {
         if self.brevo.is_none() && self.held_by_another(tx, now)? {
             return Ok(None);
         }
-        let Some(mut plan) = gate.judge(tx, &self, plan, ready)? else { return Ok(None) };
+        match gate.judge(tx, &self, &plan, ready)? {
+            Judged::AsItIs => {}
+            Judged::Without(less) => *plan.reopen() = *less,
+            Judged::Aside => return Ok(None),
+        }
         // A contact that does not exist yet is made even if it has nothing but its address.
         if plan.writes_nothing() && self.brevo.is_some() {
             tx.keep_base(self.link.id, &pack_base(tx, &plan.base)?)?;
@@ -397,7 +443,7 @@ impl Person {
         }
         let only_opt_out = opts_out && (self.link.tries > 0 || must_wait);
         if only_opt_out {
-            plan = plan.only_opt_out(&self.base, &self.flights);
+            plan = Drafted::unpacked(plan.plan.only_opt_out(&self.base, &self.flights));
         }
         let Some(harm) = gate.goes(tx, &self, &plan)? else { return Ok(None) };
         Ok(Some(Planned {
@@ -408,7 +454,8 @@ impl Person {
             link: self.link.id,
             email: self.link.email,
             brevo: self.brevo,
-            plan,
+            plan: plan.plan,
+            parcel: plan.parcel,
             marks: self.link.marks,
             rename_to: self.link.rename_to.filter(|_| !only_opt_out),
             watched: self.link.flights,
@@ -418,7 +465,7 @@ impl Person {
     /// Leaves out what Brevo allows once in an account and another contact has. `true`: the phone was left out.
     fn claim_unique(
         &self,
-        plan: &mut PersonPlan,
+        plan: &mut Drafted,
         quarantined: &mut BTreeMap<String, String>,
         tx: &Tx<'_>,
         ready: &Ready,
@@ -430,14 +477,16 @@ impl Person {
         {
             quarantined.extend(self.phone_rules(ready));
             tx.set_quarantined(self.link.id, quarantined)?;
-            *plan = self.plan_with(ready, quarantined);
+            *plan = Drafted::unpacked(self.plan_with(ready, quarantined));
             self.list_phone(tx, ready, holder, now)?;
             return Ok(true);
         }
         if let Some(ext_id) = &plan.change.ext_id
             && tx.brevo_contact_by_ext_id(ext_id)?.is_some_and(|holder| Some(holder.id) != self.link.brevo_id)
         {
-            plan.notices.insert(Notice::ExternalIdDiffers { intercom: ext_id.clone(), brevo: None });
+            let notice = Notice::ExternalIdDiffers { intercom: ext_id.clone(), brevo: None };
+            let plan = plan.reopen();
+            plan.notices.insert(notice);
             plan.change.ext_id = None;
         }
         Ok(false)
@@ -462,7 +511,7 @@ impl Person {
             self.dry_plan(ready)
         } else {
             let mut quarantined = self.still_quarantined(ready);
-            let mut plan = self.plan_with(ready, &quarantined);
+            let mut plan = Drafted::unpacked(self.plan_with(ready, &quarantined));
             if self.claim_unique(&mut plan, &mut quarantined, tx, ready, now)? {
                 phone_taken = self.phone_rules(ready).map(|(rule, _)| rule).collect();
             }
@@ -478,7 +527,7 @@ impl Person {
                 super::answers::hold_apart(tx, self.link.id, holder.id, now)?;
                 return Ok(None);
             }
-            plan
+            plan.plan
         };
         let rules = ready.mapping.rules.iter();
         let new_options = rules.flat_map(|rule| rule.missing_options(&self.record)).collect();
@@ -501,8 +550,12 @@ impl Person {
     /// earlier write did or still does. That one goes on being watched as it was; should it land late and lift the
     /// blocklisting (a rename does), the read that verifies it shows that, and the opt-out is written again.
     fn plan_ahead(self, plan: PersonPlan, tx: &Tx<'_>, ready: &Ready, gate: &mut Gate) -> Result<Option<Planned>> {
-        let plan = plan.only_opt_out(&self.base, &self.flights);
-        let Some(plan) = gate.judge(tx, &self, plan, ready)? else { return Ok(None) };
+        let mut plan = plan.only_opt_out(&self.base, &self.flights);
+        match gate.judge(tx, &self, &plan, ready)? {
+            Judged::AsItIs => {}
+            Judged::Without(less) => plan = *less,
+            Judged::Aside => return Ok(None),
+        }
         if !self.opts_out(&plan) {
             // Urgent for nothing: what else there is waits for the verifying read, which marks the link again.
             tx.no_opt_out(self.link.id)?;
@@ -521,6 +574,7 @@ impl Person {
             marks: self.link.marks,
             rename_to: None,
             watched: self.link.flights,
+            parcel: None,
         }))
     }
 

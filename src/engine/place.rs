@@ -4,7 +4,7 @@ use super::observe::{base_of, flights_of, new_opt_out, settle_as, subject_of};
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings};
 use crate::config::WithoutEmail;
-use crate::model::{BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, phone_digits};
+use crate::model::{BrevoContact, BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, phone_digits};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Holder, Member, Rename};
 use crate::reconcile::person::{Base, Flights, handed_over};
@@ -79,13 +79,13 @@ impl Connection {
     }
 }
 
-/// Decides who a contact is that was never seen before, while it is at hand. `false`: it waits for another.
-pub(super) fn place_newcomer(tx: &Tx<'_>, contact: &IntercomContact, source: &super::observe::Source) -> Result<bool> {
+/// Decides who a contact is that was never seen before, while it is at hand.
+pub(super) fn place_newcomer(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings) -> Result<FirstLink> {
     // The survivor of a merge inherits a link; that is not a first link.
     if tx.link_of_merged_into(&contact.id)?.is_some() {
-        return Ok(false);
+        return Ok(FirstLink::Wait);
     }
-    link_newcomer(tx, contact, &source.settings, source.dirty, None, source.now)
+    who_is(tx, contact, settings, None)
 }
 
 /// `false`: it waits for another.
@@ -144,32 +144,31 @@ fn first_link(
     for kind in PLACING_NOTICES {
         tx.clear_notice(kind, &subject)?;
     }
-    link_newcomer(tx, contact, settings, dirty, left, now)
+    let decision = who_is(tx, contact, settings, left)?;
+    link_as(tx, contact, decision, (dirty, left.is_none()), now)
 }
 
-/// The same for somebody about whom there are no notices to clear.
-fn link_newcomer(
-    tx: &Tx<'_>,
-    contact: &IntercomContact,
-    settings: &Settings,
-    dirty: Dirty,
-    left: Option<i64>,
-    now: DateTime<Utc>,
-) -> Result<bool> {
-    let subject = format!("contact {}", contact.id);
-    let candidate = |found: Option<crate::model::BrevoContact>| -> Result<Option<Candidate>> {
+/// Decides who a contact is that has no link. `left`: the group that it was of until now.
+fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Option<i64>) -> Result<FirstLink> {
+    let candidate = |found: Option<BrevoContact>| -> Result<Option<Candidate>> {
         let Some(found) = found else { return Ok(None) };
         let link = tx.link_by_brevo(found.id)?;
         let moving = link.as_ref().is_some_and(|link| is_moving(link, found.email.as_ref()));
         Ok(Some(Candidate { contact: found.id, link: link.map(|link| link.id), moving }))
     };
+    let (mut group, mut by_email) = (None, None);
     if let Some(email) = &contact.email {
-        take_up_left_behind(tx, email)?;
-        if let Some(held) = tx.link_by_email(email)?.filter(is_gone_elsewhere)
-            && moves_to(tx, &held)?.is_some_and(|to| to != *email)
+        (group, by_email) = (tx.link_by_email(email)?, tx.brevo_contact_by_email(email)?);
+        if let (None, Some(shown)) = (&group, &by_email)
+            && take_up_left_behind(tx, email, shown)?
+        {
+            group = tx.link_by_email(email)?;
+        }
+        if let Some(held) = group.as_ref().filter(|held| is_gone_elsewhere(held))
+            && moves_to(tx, held)?.is_some_and(|to| to != *email)
         {
             // Who was deleted goes first, and takes the tombstone out of the way.
-            return Ok(false);
+            return Ok(FirstLink::Wait);
         }
     }
     let phone = match (settings.without_email, &contact.email, contact.fields.get("phone")) {
@@ -179,48 +178,66 @@ fn link_newcomer(
         }
         _ => None,
     };
-    let candidates = Candidates {
-        group: match &contact.email {
-            Some(email) => tx.link_by_email(email)?.map(|link| link.id),
-            None => None,
-        },
+    Ok(identity::first_link(&Candidates {
+        group: group.map(|link| link.id),
         by_external_id: match &contact.external_id {
             // A group's contact has the external id of whoever spoke for it, and stays with the rest.
             Some(external_id) => candidate(tx.brevo_contact_by_ext_id(external_id)?)?
                 .filter(|found| left.is_none() || found.link != left),
             None => None,
         },
-        by_email: match &contact.email {
-            Some(email) => candidate(tx.brevo_contact_by_email(email)?)?,
-            None => None,
-        },
+        by_email: candidate(by_email)?,
         by_phone: match &phone {
             Some(phone) => candidate(tx.brevo_contact_by_phone(phone)?)?,
             None => None,
         },
         identifiable: contact.email.is_some() || phone.is_some(),
-    };
-    match identity::first_link(&candidates) {
+    }))
+}
+
+/// Makes the link of somebody who is to have one of their own.
+pub(super) fn new_link(
+    tx: &Tx<'_>,
+    contact: &IntercomContact,
+    brevo: Option<BrevoContactId>,
+    dirty: Dirty,
+) -> Result<i64> {
+    let link = tx.new_link(contact.email.as_ref(), brevo, dirty)?;
+    if let Some(brevo) = brevo {
+        let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
+        if contact.email.is_some() && theirs != contact.email {
+            // Found by external id under another address: Intercom's is the one that counts.
+            tx.set_rename(link, contact.email.as_ref())?;
+        }
+    }
+    Ok(link)
+}
+
+/// Carries out what was decided for a contact that is in the state. `newcomer`: it has had no link before. `false`: it
+/// waits for another.
+pub(super) fn link_as(
+    tx: &Tx<'_>,
+    contact: &IntercomContact,
+    decision: FirstLink,
+    (dirty, newcomer): (Dirty, bool),
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    match decision {
         FirstLink::Wait => return Ok(false),
         FirstLink::JoinGroup(link) => {
             join(tx, &contact.id, link, dirty)?;
             // Somebody new who is opted out: that an earlier opt-out was answered by an opt-in in Brevo says nothing about
             // this one.
-            if left.is_none() && new_opt_out(tx, link, &Consent::default(), &contact.consent)? {
+            if newcomer && new_opt_out(tx, link, &Consent::default(), &contact.consent)? {
                 tx.mark_dirty(link, Dirty::Consent)?;
             }
         }
         FirstLink::LinkTo(brevo) => {
-            let link = tx.new_link(contact.email.as_ref(), Some(brevo), dirty)?;
-            let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
-            if contact.email.is_some() && theirs != contact.email {
-                // Found by external id under another address: Intercom's is the one that counts.
-                tx.set_rename(link, contact.email.as_ref())?;
-            }
+            let link = new_link(tx, contact, Some(brevo), dirty)?;
             tx.set_member(&contact.id, Some(link), true)?;
         }
         FirstLink::Create => {
-            let link = tx.new_link(contact.email.as_ref(), None, dirty)?;
+            let link = new_link(tx, contact, None, dirty)?;
             tx.set_member(&contact.id, Some(link), true)?;
         }
         FirstLink::Conflict { by_external_id, other } => {
@@ -230,11 +247,11 @@ fn link_newcomer(
                 ),
                 None => format!("Brevo contact {by_external_id} has its external id, but is somebody else's"),
             };
-            tx.put_notice("identity_conflict", &subject, Some(&detail), now)?;
+            tx.put_notice("identity_conflict", &format!("contact {}", contact.id), Some(&detail), now)?;
         }
         FirstLink::Unidentifiable => {
             let kind = if contact.fields.contains_key("email") { "malformed_email" } else { "without_email" };
-            tx.put_notice(kind, &subject, None, now)?;
+            tx.put_notice(kind, &format!("contact {}", contact.id), None, now)?;
         }
     }
     Ok(true)
@@ -247,18 +264,16 @@ fn is_moving(link: &LinkRow, shown: Option<&Email>) -> bool {
 
 /// Everybody of a link has gone elsewhere before its Brevo contact was given the address that they had meanwhile: nobody
 /// will rename it any more, and it is the contact of the address that it shows.
-fn take_up_left_behind(tx: &Tx<'_>, email: &Email) -> Result<()> {
-    if tx.link_by_email(email)?.is_some() {
-        return Ok(());
-    }
-    let Some(contact) = tx.brevo_contact_by_email(email)? else { return Ok(()) };
-    let Some(link) = tx.link_by_brevo(contact.id)? else { return Ok(()) };
+/// `false`: it is not so.
+fn take_up_left_behind(tx: &Tx<'_>, email: &Email, shown: &BrevoContact) -> Result<bool> {
+    let Some(link) = tx.link_by_brevo(shown.id)? else { return Ok(false) };
     let on_its_way = link.flights.is_some() || link.import.is_some();
-    if link.state == LinkState::Left && link.rename_to.is_some() && !on_its_way {
+    let left_behind = link.state == LinkState::Left && link.rename_to.is_some() && !on_its_way;
+    if left_behind {
         tx.set_link_email(link.id, Some(email))?;
         tx.set_rename(link.id, None)?;
     }
-    Ok(())
+    Ok(left_behind)
 }
 
 /// The person's contact was deleted in Brevo and never showed the address that they have by now. Nothing of that address
@@ -394,7 +409,11 @@ fn moved(
         tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     };
-    take_up_left_behind(tx, new)?;
+    if tx.link_by_email(new)?.is_none()
+        && let Some(shown) = tx.brevo_contact_by_email(new)?
+    {
+        take_up_left_behind(tx, new, &shown)?;
+    }
     let holder = holder(tx, new, link)?;
     match identity::rename(!others_stay, link.email.as_ref(), &holder) {
         Rename::WaitFor(other) if !others_stay && is_circle(tx, link, other)? => {

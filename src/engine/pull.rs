@@ -247,12 +247,15 @@ impl Connection {
                     None => None,
                 }
             };
-            let observations = page.observations;
+            // Freed where it was made: the thread of the state is the busier one.
+            let observations = Arc::new(page.observations);
+            let shown = Arc::clone(&observations);
             let settling = imports.as_ref().map(|imports| imports.of_page());
             // Without a power loss it is kept; with one, the page is read again.
             let keep = self.store.write_repeatable(move |tx| {
-                let changed = source.apply_all(tx, &observations)?;
-                let landed = settling.map(|settling| settling.settle(tx, &source, &observations)).transpose()?;
+                let applied = source.apply_all(tx, &shown)?;
+                let changed = applied.iter().flatten().filter(|applied| applied.is_new).count() as u64;
+                let landed = settling.map(|settling| settling.settle(tx, &source, &shown, &applied)).transpose()?;
                 if last {
                     if resumes {
                         tx.end_sweep(side, resource)?;
@@ -277,6 +280,7 @@ impl Connection {
             });
             let (kept, ahead) = tokio::join!(keep, ahead);
             let (changed, landed) = kept?;
+            drop(observations);
             if let (Some(imports), Some(landed)) = (&mut imports, landed) {
                 imports.note(&landed);
             }

@@ -201,7 +201,8 @@ impl Connection {
             let mut pass = backlog.opening.pass(stretch.dirty);
             let settling = self.settle_drafts(drafts, bulk, buckets, &mut pass, &ready);
             let gathering = self.gather_batch(stretch, last, Arc::clone(&ready));
-            let drafting = async { people.into_iter().map(|person| person.draft(&ready, bulk)).collect() };
+            let packer = bulk.then(|| self.store.packer());
+            let drafting = async { people.into_iter().map(|person| person.draft(&ready, packer.as_ref())).collect() };
             let all = async { Ok(tokio::join!(settling, gathering, drafting)) };
             let (settled, following, drafted) = sender.beside(all).await?;
             (gathered, drafts) = (following?, drafted);
@@ -279,7 +280,8 @@ impl Connection {
                 Ok(people)
             })
             .await?;
-        let drafts = people.into_iter().map(|person| person.draft(&ready, backlog.bulk)).collect();
+        let packer = backlog.bulk.then(|| self.store.packer());
+        let drafts = people.into_iter().map(|person| person.draft(&ready, packer.as_ref())).collect();
         let settled = self.settle_drafts(drafts, backlog.bulk, buckets, pass, &ready).await?;
         let Settled { mut alone, lists, owed, .. } = settled;
         pushed.updated += self.send_owed_opt_outs(owed, backlog.priority).await?;

@@ -1,7 +1,7 @@
 //! What imports left behind: read, compared row by row with what was sent, and settled.
 
 use super::answers::{hold_apart, rename_if_moved};
-use super::observe::{Source, base_of, flights_of, settle_as, settle_now};
+use super::observe::{Applied, Source, base_of, flights_of, settle_as, settle_now};
 use super::unreadable::{sparing, sparing_each};
 use super::{BATCH, Connection, EngineError, Ready};
 use crate::model::{BrevoContact, ContactKey, Email, ErrorKind, Observation, Priority, ProcessId};
@@ -11,6 +11,7 @@ use crate::store::links::{Dirty, LinkRow};
 use crate::store::queues::{ImportRowState, ImportStage};
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ impl Connection {
                     let links = tx.links_of_import(id, after, BATCH)?;
                     let mut lost = Vec::new();
                     let settled = sparing_each(tx, now, &links, |link| {
-                        let landed = settle_row(tx, link, &state, &ready, now)?;
+                        let landed = settle_row(tx, link, &state, None, &ready, now)?;
                         Ok((landed, if landed { None } else { sent_address(link, &base_of(link)?) }))
                     })?;
                     for (link, settled) in links.iter().zip(settled) {
@@ -129,7 +130,8 @@ impl Connection {
                 .write(move |tx| {
                     let settled = sparing(tx, now, || {
                         let Some(row) = tx.link(link)? else { return Ok(0) };
-                        let has_left = row.import.is_none() || (found && settle_row(tx, &row, &state, &ready, now)?);
+                        let has_left =
+                            row.import.is_none() || (found && settle_row(tx, &row, &state, None, &ready, now)?);
                         if !has_left {
                             lose_row(tx, &row, arrived, now)?;
                             if let Some(contact) = row.brevo_id.filter(|_| given_up && !state.creates) {
@@ -201,8 +203,15 @@ impl Landing {
 impl LandingOfPage {
     /// Settles the rows that a page shows, in its transaction: how many of each import have landed. Whoever is not found
     /// by what Brevo shows of them is settled when all is read.
-    pub(super) fn settle(&self, tx: &Tx<'_>, source: &Source, page: &[Observation]) -> Stored<BTreeMap<i64, u64>> {
-        let settled = sparing_each(tx, source.now, page, |observation| {
+    pub(super) fn settle(
+        &self,
+        tx: &Tx<'_>,
+        source: &Source,
+        page: &[Observation],
+        applied: &[Option<Applied>],
+    ) -> Stored<BTreeMap<i64, u64>> {
+        let page: Vec<_> = page.iter().zip(applied).collect();
+        let settled = sparing_each(tx, source.now, &page, |(observation, applied)| {
             let Observation::BrevoContact(contact) = observation else { return Ok(None) };
             let link = match (tx.link_by_brevo(contact.id)?, &contact.email) {
                 (None, Some(email)) => tx.link_by_email(email)?,
@@ -210,7 +219,8 @@ impl LandingOfPage {
             };
             let Some(link) = link else { return Ok(None) };
             let Some(import) = self.0.iter().find(|import| link.import == Some(import.id)) else { return Ok(None) };
-            Ok(settle_row(tx, &link, import, &source.ready, source.now)?.then_some(import.id))
+            let shown = applied.is_some_and(|applied| applied.as_shown).then_some(&**contact);
+            Ok(settle_row(tx, &link, import, shown, &source.ready, source.now)?.then_some(import.id))
         })?;
         let mut landed = BTreeMap::new();
         for import in settled.into_iter().flatten().flatten() {
@@ -231,42 +241,69 @@ pub(super) fn sent_address(link: &LinkRow, base: &Base) -> Option<Email> {
     base.email.clone().or_else(|| link.email.clone())
 }
 
-/// Settles one row of an import against what was read back. `false`: the read-back does not show it.
-fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Ready, now: DateTime<Utc>) -> Stored<bool> {
-    let (mut base, flights) = (base_of(link)?, flights_of(link)?);
-    let contact: Option<BrevoContact> = match (link.brevo_id, &sent_address(link, &base)) {
-        (Some(id), _) => tx.brevo_contact(id)?,
-        (None, Some(email)) => tx.brevo_contact_by_email(email)?,
-        (None, None) => None,
+/// Settles one row of an import against what was read back. `shown`: the contact, if it is at hand. `false`: the read-back
+/// does not show it.
+fn settle_row(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    import: &ImportRowState,
+    shown: Option<&BrevoContact>,
+    ready: &Ready,
+    now: DateTime<Utc>,
+) -> Stored<bool> {
+    let flights = flights_of(link)?;
+    let theirs = |shown: &&BrevoContact| match link.brevo_id {
+        Some(id) => id == shown.id,
+        // The person may have moved to another address since the row was sent.
+        None => shown.email.is_some() && shown.email == flights.email,
     };
-    let Some(contact) = contact else { return Ok(false) };
+    let kept = match (shown.filter(theirs), link.brevo_id) {
+        (Some(shown), _) => Some(Cow::Borrowed(shown)),
+        (None, Some(id)) => tx.brevo_contact(id)?.map(Cow::Owned),
+        (None, None) => match sent_address(link, &base_of(link)?) {
+            Some(email) => tx.brevo_contact_by_email(&email)?.map(Cow::Owned),
+            None => None,
+        },
+    };
+    let Some(contact) = kept.as_deref() else { return Ok(false) };
+    let answered = import.process.is_some();
     if link.brevo_id.is_none() {
         if let Some(holder) = tx.link_by_brevo(contact.id)? {
             hold_apart(tx, link.id, holder.id, now)?;
             return Ok(true);
         }
-        tx.leave_import_for(link.id, contact.id)?;
-        if link.email != contact.email {
-            rename_if_moved(tx, link.id, contact.email.as_ref())?;
-        }
         // Without Brevo's clock, ours, with room for one that is off.
         let started = import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10));
         let existed = contact.created_at < started - TimeDelta::seconds(5);
+        let as_sent = answered && !existed && person::landed_as_sent(&flights, contact, &ready.mapping);
+        if as_sent {
+            tx.land(link.id, contact.id)?;
+        } else {
+            tx.leave_import_for(link.id, contact.id)?;
+        }
+        if link.email != contact.email {
+            rename_if_moved(tx, link.id, contact.email.as_ref())?;
+        }
         if existed {
             // It was there before: the import left it alone, and it is first-linked, not overwritten.
             settle_as(tx, link.id, &Base::default(), None)?;
             tx.mark_dirty(link.id, Dirty::Live)?;
+        }
+        if as_sent && flights.more {
+            tx.mark_dirty(link.id, Dirty::Backfill)?;
+        }
+        if existed || as_sent {
             return Ok(true);
         }
     } else if import.started_at.is_some_and(|started| contact.modified_at < started - TimeDelta::seconds(2)) {
         return Ok(false);
-    } else if import.stage == ImportStage::GivenUp && !has_landed(&base, &flights, &contact, ready) {
+    } else if import.stage == ImportStage::GivenUp && !has_landed(&base_of(link)?, &flights, contact, ready) {
         // Somebody else has changed the contact; our row has not landed, which is no refusal.
         return Ok(false);
     } else {
         tx.leave_import(link.id)?;
     }
-    let answered = import.process.is_some();
+    let mut base = base_of(link)?;
     if !answered {
         if !import.creates {
             // Its request may have been late, and how long Brevo queues what came of it is not known: the row may still
@@ -277,7 +314,7 @@ fn settle_row(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState, ready: &Read
         // planned again, which writes nothing where it has landed.
         base = person::forget_unlanded(&base, &flights);
     }
-    let again = settle_now(tx, link, (&base, &flights), answered, &contact, ready, now)?;
+    let again = settle_now(tx, link, (&base, &flights), answered, contact, ready, now)?;
     if again {
         tx.mark_dirty(link.id, Dirty::Backfill)?;
     }

@@ -134,7 +134,7 @@ pub(super) fn give_back(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>)
     }
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     let approved =
-        tx.holds(now)?.into_iter().find(|hold| hold.state == HoldState::Approved && hold.kind == kind.as_str());
+        tx.current_holds(now)?.into_iter().find(|hold| hold.state == HoldState::Approved && hold.kind == kind.as_str());
     match approved {
         Some(hold) => tx.use_approval(hold.id, -count),
         None => tx.count_harm(kind.as_str(), slot_of(now), -count),
@@ -183,6 +183,16 @@ pub(super) fn not_landed_back(
     Harm { blank, ..Harm::default() }.take_back(tx, now)
 }
 
+/// How far a plan may go.
+pub(super) enum Judged {
+    /// All of it.
+    AsItIs,
+    /// Without what is held.
+    Without(Box<PersonPlan>),
+    /// Not now: it is planned again once the whole backlog is.
+    Aside,
+}
+
 /// What one transaction may let go.
 pub(super) struct Gate {
     bounds: Bounds,
@@ -203,7 +213,7 @@ pub(super) struct Gate {
 impl Gate {
     pub(super) fn open(tx: &Tx<'_>, bounds: Bounds, pass: Pass, now: DateTime<Utc>) -> Stored<Self> {
         let (mut open, mut approved) = (BTreeMap::new(), BTreeMap::new());
-        for Hold { id, kind, state, left, .. } in tx.holds(now)? {
+        for Hold { id, kind, state, left, .. } in tx.current_holds(now)? {
             let Some(kind) = Kind::parse(&kind) else { continue };
             match state {
                 HoldState::Open => drop(open.insert(kind, id)),
@@ -270,30 +280,26 @@ impl Gate {
         Ok(())
     }
 
-    /// The plan as far as it may go. `None`: it is set aside until the backlog is planned.
-    pub(super) fn judge(
-        &mut self,
-        tx: &Tx<'_>,
-        person: &Person,
-        mut plan: PersonPlan,
-        ready: &Ready,
-    ) -> Stored<Option<PersonPlan>> {
-        let mut does = harm_of(tx, person, &plan)?;
+    /// How far a plan for Brevo may go.
+    pub(super) fn judge(&mut self, tx: &Tx<'_>, person: &Person, plan: &PersonPlan, ready: &Ready) -> Stored<Judged> {
         if person.brevo.is_none() {
-            return Ok(Some(plan));
+            return Ok(Judged::AsItIs);
         }
-        let link = person.link.id;
+        let mut does = harm_of(tx, person, plan)?;
+        let (link, mut less) = (person.link.id, None);
         if self.is_held(tx, Kind::OptOuts, SideName::Brevo, link, &mut does.opt_out)? {
-            plan = harm::without_opt_out(plan, &person.base, &person.flights);
+            less = Some(harm::without_opt_out(plan.clone(), &person.base, &person.flights));
         }
         if self.is_held(tx, Kind::Blanked, SideName::Brevo, link, &mut does.blank)? {
-            plan = harm::without_blanks(plan, SideName::Brevo, &person.base, &person.flights, &ready.mapping);
+            let plan = less.unwrap_or_else(|| plan.clone());
+            let (base, flights) = (&person.base, &person.flights);
+            less = Some(harm::without_blanks(plan, SideName::Brevo, base, flights, &ready.mapping));
         }
-        if self.may(tx, does)? {
-            return Ok(Some(plan));
+        if !self.may(tx, does)? {
+            self.aside.insert(link, does);
+            return Ok(Judged::Aside);
         }
-        self.aside.insert(link, does);
-        Ok(None)
+        Ok(less.map_or(Judged::AsItIs, |less| Judged::Without(Box::new(less))))
     }
 
     /// The same for what goes to Intercom.
@@ -546,7 +552,7 @@ impl Connection {
     /// How many wait by now. A hold of which nothing is left is over.
     pub(super) async fn count_held(&self) -> Result<(), EngineError> {
         let now = self.now();
-        let open = self.store.read(move |tx| tx.holds(now)).await?;
+        let open = self.store.read(move |tx| tx.current_holds(now)).await?;
         if open.iter().all(|hold| hold.state != HoldState::Open) {
             return Ok(());
         }
@@ -554,7 +560,7 @@ impl Connection {
             .store
             .write(move |tx| {
                 let mut over = Vec::new();
-                for hold in tx.holds(now)?.into_iter().filter(|hold| hold.state == HoldState::Open) {
+                for hold in tx.current_holds(now)?.into_iter().filter(|hold| hold.state == HoldState::Open) {
                     let wanted = match Kind::parse(&hold.kind) {
                         Some(Kind::Creates) => tx.hold_creates()?,
                         Some(Kind::OptOuts) => tx.hold_opt_outs_to_intercom(now)? + tx.count_held(&hold.kind)?,

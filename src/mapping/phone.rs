@@ -14,6 +14,9 @@ pub enum PhoneError {
     Invalid,
 }
 
+/// The digits of the shortest numbers that there are, country code included (Niue's).
+const SHORTEST: usize = 7;
+
 /// Whether this is a region that phone numbers are known for (`NO`, `FR`, `US` …), in capitals.
 pub fn is_region(region: &str) -> bool {
     region_of(region).is_some()
@@ -49,6 +52,10 @@ pub fn to_e164(text: &str, default_region: Option<&str>) -> Result<String, Phone
         return Err(PhoneError::Invalid);
     }
     let formatted = PHONE_NUMBER_UTIL.format(&number, PhoneNumberFormat::E164).into_owned();
+    // The library knows places where a few digits are a number; no country hands out less than this with its code.
+    if formatted.len() <= SHORTEST {
+        return Err(PhoneError::Invalid);
+    }
     // A number that came with its country is never turned into another one: better none than somebody else's. Only a
     // trunk zero in brackets, as in +44 (0)7400…, may go.
     if has_country && !international.contains('(') && phone_digits(&formatted) != phone_digits(&international) {
@@ -83,6 +90,8 @@ mod tests {
         assert_eq!(to_e164("0049 151 63007470", Some("US")).as_deref(), Ok("+4915163007470"));
         assert_eq!(to_e164("0151 63007470", None), Err(PhoneError::NoCountry));
         assert_eq!(to_e164("12345", Some("DE")), Err(PhoneError::Invalid));
+        assert_eq!(to_e164("١٦٤٠", Some("DE")), Err(PhoneError::Invalid), "+491640 is nobody's");
+        assert_eq!(to_e164("+6834002", None).as_deref(), Ok("+6834002"));
     }
 
     #[test]

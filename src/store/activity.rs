@@ -1,6 +1,6 @@
 //! Companies, conversations, tags and lists.
 
-use super::{Record, Result, Tx, decode, encode, links::Dirty, millis};
+use super::{Record, Result, Tx, decode, encode, links::Dirty, millis, rare::Rare};
 use crate::model::{
     BrevoListId, Company, Conversation, ConversationId, IntercomCompanyId, IntercomContactId, IntercomTagId, Tag,
 };
@@ -96,6 +96,7 @@ impl Tx<'_> {
 
     /// Keeps what was observed.
     pub fn put_conversation(&self, conversation: &Conversation) -> Result<()> {
+        self.fills(Rare::Conversations);
         self.0
             .prepare_cached(
                 "INSERT INTO conversations (id, updated_at, record) VALUES (?1, ?2, ?3)
@@ -175,6 +176,9 @@ impl Tx<'_> {
 
     /// The conversations in which a contact takes part.
     pub fn conversations_of(&self, contact: &IntercomContactId) -> Result<Vec<Conversation>> {
+        if !self.holds(Rare::Conversations)? {
+            return Ok(Vec::new());
+        }
         let mut statement = self.0.prepare_cached(
             "SELECT c.record, c.id FROM conversation_contacts cc JOIN conversations c ON c.id = cc.conversation
              WHERE cc.contact = ?1 AND c.gone = 0 ORDER BY c.id",

@@ -1,6 +1,6 @@
 //! Both sides' views of contacts: what was last observed there.
 
-use super::{Record, Result, Tx, links::Dirty, millis};
+use super::{Record, Result, Tx, links::Dirty, millis, rare::Rare};
 use crate::model::{BrevoContact, BrevoContactId, Email, IntercomContact, IntercomContactId, phone_digits};
 use rusqlite::{OptionalExtension as _, Row, params};
 
@@ -69,7 +69,17 @@ pub struct Wants {
     pub fetch: i64,
 }
 
-const INTERCOM_COLUMNS: &str = "record, state, merged_into, link, is_primary";
+// Queries are put together when the program is built: they are asked several times for each contact.
+macro_rules! intercom_where {
+    ($condition:literal) => {
+        concat!("SELECT record, state, merged_into, link, is_primary, id FROM intercom_contacts WHERE ", $condition)
+    };
+}
+macro_rules! brevo_where {
+    ($condition:literal) => {
+        concat!("SELECT record, id FROM brevo_contacts WHERE ", $condition, " AND gone = 0 ORDER BY id LIMIT 1")
+    };
+}
 
 type IntercomColumns = (Vec<u8>, String, Option<String>, Option<i64>, bool);
 
@@ -104,7 +114,7 @@ impl Tx<'_> {
     /// The Intercom contact with this id.
     pub fn intercom_contact(&self, id: &IntercomContactId) -> Result<Option<IntercomRow>> {
         self.0
-            .prepare_cached(&format!("SELECT {INTERCOM_COLUMNS} FROM intercom_contacts WHERE id = ?1"))?
+            .prepare_cached(intercom_where!("id = ?1"))?
             .query_row([id.as_str()], intercom_row)
             .optional()?
             .map(|columns| to_intercom(self, id.as_str(), columns))
@@ -142,6 +152,25 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Keeps a contact that was never seen before and gives its link's fields.
+    pub fn put_newcomer(&self, contact: &IntercomContact, seen_in: i64, link: i64) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO intercom_contacts (id, email, created_at, updated_at, record, seen_in, link, is_primary)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)",
+            )?
+            .execute(params![
+                contact.id.as_str(),
+                contact.email.as_ref().map(Email::as_str),
+                millis(contact.created_at),
+                millis(contact.updated_at),
+                self.pack("intercom_contacts", contact)?.bytes(),
+                seen_in,
+                link,
+            ])?;
+        Ok(())
+    }
+
     /// Notes that a sweep showed the contact.
     pub fn touch_intercom_contact(&self, id: &IntercomContactId, seen_in: i64) -> Result<()> {
         self.0
@@ -157,6 +186,9 @@ impl Tx<'_> {
         state: ContactState,
         merged_into: Option<&IntercomContactId>,
     ) -> Result<()> {
+        if merged_into.is_some() {
+            self.fills(Rare::Merged);
+        }
         self.0
             .prepare_cached(
                 "UPDATE intercom_contacts SET state = ?2, merged_into = ?3, wants_tags = 0, wants_companies = 0,
@@ -251,8 +283,7 @@ impl Tx<'_> {
 
     /// The members of a link, live or not.
     pub fn members(&self, link: i64) -> Result<Vec<IntercomRow>> {
-        let mut statement =
-            self.0.prepare_cached(&format!("SELECT {INTERCOM_COLUMNS}, id FROM intercom_contacts WHERE link = ?1"))?;
+        let mut statement = self.0.prepare_cached(intercom_where!("link = ?1"))?;
         let rows = statement.query_map([link], |row| Ok((intercom_row(row)?, row.get::<_, String>(5)?)))?;
         let mut rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
         // Mostly there is one: SQLite would make a sorter for it.
@@ -270,12 +301,12 @@ impl Tx<'_> {
 
     /// The Brevo contact with this id, unless it is gone.
     pub fn brevo_contact(&self, id: BrevoContactId) -> Result<Option<BrevoContact>> {
-        self.brevo_contact_where("id = ?1", &id.get())
+        self.one_brevo_contact(brevo_where!("id = ?1"), &id.get())
     }
 
     /// The Brevo contact with this address.
     pub fn brevo_contact_by_email(&self, email: &Email) -> Result<Option<BrevoContact>> {
-        self.brevo_contact_where("email = ?1", &email.as_str())
+        self.one_brevo_contact(brevo_where!("email = ?1"), &email.as_str())
     }
 
     /// The Brevo contacts that showed this address when they were last seen: more than one if it has wandered since.
@@ -288,22 +319,17 @@ impl Tx<'_> {
 
     /// The Brevo contact with this external id.
     pub fn brevo_contact_by_ext_id(&self, ext_id: &str) -> Result<Option<BrevoContact>> {
-        self.brevo_contact_where("ext_id = ?1", &ext_id)
+        self.one_brevo_contact(brevo_where!("ext_id = ?1"), &ext_id)
     }
 
     /// The Brevo contact with this phone (digits only).
     pub fn brevo_contact_by_phone(&self, phone: &str) -> Result<Option<BrevoContact>> {
-        self.brevo_contact_where("phone = ?1", &phone)
+        self.one_brevo_contact(brevo_where!("phone = ?1"), &phone)
     }
 
-    fn brevo_contact_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<BrevoContact>> {
-        let record: Option<(Vec<u8>, i64)> = self
-            .0
-            .prepare_cached(&format!(
-                "SELECT record, id FROM brevo_contacts WHERE {condition} AND gone = 0 ORDER BY id LIMIT 1"
-            ))?
-            .query_row([value], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
+    fn one_brevo_contact(&self, query: &str, value: &dyn rusqlite::ToSql) -> Result<Option<BrevoContact>> {
+        let record: Option<(Vec<u8>, i64)> =
+            self.0.prepare_cached(query)?.query_row([value], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let Some((record, id)) = record else { return Ok(None) };
         let contact = self.kept(record).unpack("brevo_contacts");
         contact.map(Some).map_err(|error| error.of(Record::Brevo(BrevoContactId::new(id))))

@@ -1,7 +1,7 @@
 //! What notifications told as facts, beside the views: who is said to be gone, and who opted out when.
 
 use super::contacts::ContactState;
-use super::{Result, Tx, instant, millis};
+use super::{Result, Tx, instant, millis, rare::Rare};
 use crate::model::{Email, IntercomContactId};
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, params};
@@ -92,6 +92,9 @@ impl Tx<'_> {
 
     /// The link of somebody who was merged into this contact, if nobody is left there.
     pub fn link_of_merged_into(&self, survivor: &IntercomContactId) -> Result<Option<i64>> {
+        if !self.holds(Rare::Merged)? {
+            return Ok(None);
+        }
         Ok(self
             .0
             .prepare_cached(
@@ -105,6 +108,7 @@ impl Tx<'_> {
 
     /// Keeps an opt-out that a notice carried; the latest of its kind counts.
     pub fn put_opt_out(&self, contact: &IntercomContactId, fact: &OptOutFact) -> Result<()> {
+        self.fills(Rare::OptOuts);
         self.0
             .prepare_cached(
                 "INSERT INTO optouts (contact, channel, at, email, source) VALUES (?1, ?2, ?3, ?4, ?5)
@@ -123,6 +127,9 @@ impl Tx<'_> {
 
     /// What a contact opted out of, by notice.
     pub fn opt_outs(&self, contact: &IntercomContactId) -> Result<Vec<OptOutFact>> {
+        if !self.holds(Rare::OptOuts)? {
+            return Ok(Vec::new());
+        }
         let mut statement = self.0.prepare_cached(
             "SELECT channel, at, email, source, over_at FROM optouts WHERE contact = ?1 ORDER BY channel",
         )?;

@@ -102,7 +102,7 @@ impl Tx<'_> {
     }
 
     /// Holds that are open, or approved and not used up.
-    pub fn holds(&self, now: DateTime<Utc>) -> Result<Vec<Hold>> {
+    pub fn current_holds(&self, now: DateTime<Utc>) -> Result<Vec<Hold>> {
         let mut statement = self.0.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM held WHERE state <> 'ended' AND (state = 'open' OR (until > ?1 AND left > 0)) ORDER BY id"
         ))?;

@@ -1,6 +1,6 @@
 //! What Brevo's webhooks told: whom to read, and who opted out.
 
-use super::{Result, Tx, instant, millis};
+use super::{Result, Tx, instant, millis, rare::Rare};
 use crate::model::{BrevoContactId, Email, OptOutReason};
 use chrono::{DateTime, Utc};
 use rusqlite::{Row, params};
@@ -133,6 +133,7 @@ impl Tx<'_> {
 
     /// Keeps an opt-out that a webhook carried; the latest of an address counts.
     pub fn put_brevo_opt_out(&self, fact: &BrevoOptOut) -> Result<()> {
+        self.fills(Rare::BrevoOptOuts);
         self.0
             .prepare_cached(
                 "INSERT INTO brevo_optouts (email, contact, reason, at, source, over_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
@@ -153,6 +154,9 @@ impl Tx<'_> {
 
     /// What webhooks told of opt-outs of this contact or of this address.
     pub fn brevo_opt_outs(&self, contact: Option<BrevoContactId>, email: Option<&Email>) -> Result<Vec<BrevoOptOut>> {
+        if !self.holds(Rare::BrevoOptOuts)? {
+            return Ok(Vec::new());
+        }
         let mut statement = self.0.prepare_cached(
             "SELECT email, contact, reason, at, source, over_at FROM brevo_optouts WHERE email = ?1 OR contact = ?2",
         )?;

@@ -130,8 +130,16 @@ pub struct LinkRow {
     pub company: Option<IntercomCompanyId>,
 }
 
-const COLUMNS: &str = "id, email, brevo_id, state, coalesce(pending_base, base), flights, answered, verify_after, import, dirty, sweep, \
-                       rename_to, tries, quarantined, company, marks";
+/// A query for links. It is put together when the program is built: links are read several times for each contact.
+macro_rules! links_where {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, email, brevo_id, state, coalesce(pending_base, base), flights, answered, verify_after, import, \
+             dirty, sweep, rename_to, tries, quarantined, company, marks FROM links WHERE ",
+            $condition
+        )
+    };
+}
 
 type Columns = (LinkRow, Option<String>);
 
@@ -177,7 +185,7 @@ const DIRTY_LINKS: &str = "SELECT id FROM links WHERE dirty = ?1 AND dirty > 0 A
 impl Tx<'_> {
     /// The link with this id.
     pub fn link(&self, id: i64) -> Result<Option<LinkRow>> {
-        self.link_where("id = ?1", &id)
+        self.one_link(links_where!("id = ?1"), &id)
     }
 
     /// Whether the link is still as it was when it was read.
@@ -206,21 +214,16 @@ impl Tx<'_> {
 
     /// The link of this address.
     pub fn link_by_email(&self, email: &Email) -> Result<Option<LinkRow>> {
-        self.link_where("email = ?1", &email.as_str())
+        self.one_link(links_where!("email = ?1"), &email.as_str())
     }
 
     /// The link of this Brevo contact.
     pub fn link_by_brevo(&self, id: BrevoContactId) -> Result<Option<LinkRow>> {
-        self.link_where("brevo_id = ?1", &id.get())
+        self.one_link(links_where!("brevo_id = ?1"), &id.get())
     }
 
-    fn link_where(&self, condition: &str, value: &dyn rusqlite::ToSql) -> Result<Option<LinkRow>> {
-        Ok(self
-            .0
-            .prepare_cached(&format!("SELECT {COLUMNS} FROM links WHERE {condition}"))?
-            .query_row([value], |row| link_row(self, row))
-            .optional()?
-            .map(finish))
+    fn one_link(&self, query: &str, value: &dyn rusqlite::ToSql) -> Result<Option<LinkRow>> {
+        Ok(self.0.prepare_cached(query)?.query_row([value], |row| link_row(self, row)).optional()?.map(finish))
     }
 
     /// A few links, for a look.
@@ -584,11 +587,20 @@ impl Tx<'_> {
 
     /// The links of an import, in pages.
     pub fn links_of_import(&self, import: i64, after: i64, limit: usize) -> Result<Vec<LinkRow>> {
-        let mut statement = self.0.prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM links WHERE import = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
-        ))?;
+        let mut statement = self.0.prepare_cached(links_where!("import = ?1 AND id > ?2 ORDER BY id LIMIT ?3"))?;
         let rows = statement.query_map(params![import, after, limit], |row| link_row(self, row))?;
         rows.map(|columns| Ok(finish(columns?))).collect()
+    }
+
+    /// The link's import has made this contact, and set all of what it was sent for: that is what both sides agree on now.
+    pub fn land(&self, link: i64, brevo: BrevoContactId) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE links SET import = NULL, brevo_id = ?2, base = coalesce(pending_base, base), pending_base = NULL,
+                 flights = NULL, answered = 1, verify_after = NULL WHERE id = ?1",
+            )?
+            .execute(params![link, brevo.get()])?;
+        Ok(())
     }
 
     /// Takes a link out of its import, which has made this contact.

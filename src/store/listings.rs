@@ -1,6 +1,6 @@
 //! What people are told: failures, notices, conflicts, history, and counts.
 
-use super::{Result, Tx, instant, millis};
+use super::{Result, Tx, instant, millis, rare::Rare};
 use crate::model::{SideError, SideName, pack};
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
@@ -96,6 +96,8 @@ pub struct NoticeRow {
 /// A value that another replaced although nobody had agreed to that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conflict {
+    /// Its number, for `conflicts pick`; 0 before it is kept.
+    pub id: i64,
     /// Whose.
     pub link: i64,
     /// Which field.
@@ -306,6 +308,7 @@ impl Tx<'_> {
 
     /// Tells people something about a record, once.
     pub fn put_notice(&self, kind: &str, subject: &str, detail: Option<&str>, now: DateTime<Utc>) -> Result<()> {
+        self.fills(Rare::Notices);
         self.0
             .prepare_cached(
                 "INSERT INTO notices (kind, subject, detail, since) VALUES (?1, ?2, ?3, ?4)
@@ -317,6 +320,9 @@ impl Tx<'_> {
 
     /// It is no longer so.
     pub fn clear_notice(&self, kind: &str, subject: &str) -> Result<()> {
+        if !self.holds(Rare::Notices)? {
+            return Ok(());
+        }
         self.0.prepare_cached("DELETE FROM notices WHERE kind = ?1 AND subject = ?2")?.execute([kind, subject])?;
         Ok(())
     }
@@ -374,11 +380,15 @@ impl Tx<'_> {
     }
 
     fn conflicts_of(&self, link: Option<i64>, limit: usize) -> Result<Vec<Conflict>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT link, field, lost, kept, rule, at, import, side FROM conflicts WHERE ?1 IS NULL OR link = ?1
-              ORDER BY id DESC LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![link, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        self.conflicts_where("?1 IS NULL OR link = ?1", link, limit)
+    }
+
+    fn conflicts_where(&self, condition: &str, value: Option<i64>, limit: usize) -> Result<Vec<Conflict>> {
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT link, field, lost, kept, rule, at, import, side, id FROM conflicts WHERE {condition}
+              ORDER BY id DESC LIMIT ?2"
+        ))?;
+        let rows = statement.query_map(params![value, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(Conflict {
                 link: row.get(0)?,
                 field: row.get(1)?,
@@ -388,9 +398,15 @@ impl Tx<'_> {
                 at: instant(row.get(5)?),
                 import: row.get(6)?,
                 side: side_of(&row.get::<_, String>(7)?),
+                id: row.get(8)?,
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A value that was replaced, by its number.
+    pub fn conflict(&self, id: i64) -> Result<Option<Conflict>> {
+        Ok(self.conflicts_where("id = ?1", Some(id), 1)?.pop())
     }
 
     /// Values that were replaced (of one link), with the person's records, newest first.

@@ -14,6 +14,7 @@
 //! | [`carried`], [`write_backs`] | what travels to Intercom: opt-outs; fields and tags |
 //! | [`harm`] | what was counted against the limits on harm, and what is held |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
+//! | `rare` | tables that are asked for every contact and mostly are empty |
 //! | [`about`] | what is kept about one person, for whoever asks |
 //! | [`forget`] | what is left of somebody who was forgotten, and taking out all the rest |
 //! | `words` | the words that packed records hold numbers for |
@@ -35,13 +36,14 @@ pub mod orders;
 mod owner;
 pub mod progress;
 pub mod queues;
+mod rare;
 mod words;
 mod worker;
 pub mod write_backs;
 
 pub use owner::Owner;
 use words::Dictionary;
-pub use words::{Packed, Shared};
+pub use words::{Packed, Packer, Shared};
 use worker::Worker;
 
 use crate::model::{BrevoContactId, ConversationId, IntercomCompanyId, IntercomContactId};
@@ -204,7 +206,7 @@ pub struct Store {
 }
 
 /// One transaction. Its methods are spread over this room's files.
-pub struct Tx<'a>(&'a Connection, &'a Dictionary);
+pub struct Tx<'a>(&'a Connection, &'a Dictionary, rare::Filled);
 
 impl Store {
     /// Opens or makes the state at `path` for writing, with file mode 0600.
@@ -351,6 +353,11 @@ impl Store {
         .await
     }
 
+    /// What packs records before the transaction that keeps them: so much less to do for the thread of the state.
+    pub fn packer(&self) -> Packer {
+        Packer(self.words.clone())
+    }
+
     /// Runs `work` on one consistent view of the state.
     ///
     /// # Errors
@@ -366,7 +373,7 @@ impl Store {
             if beside {
                 words.catch_up(&transaction)?;
             }
-            work(&Tx(&transaction, &words))
+            work(&Tx(&transaction, &words, rare::Filled::default()))
         })
         .await
     }
@@ -387,7 +394,7 @@ impl Store {
             if beside {
                 words.catch_up(&transaction)?;
             }
-            let found = work(&Tx(&transaction, &words));
+            let found = work(&Tx(&transaction, &words, rare::Filled::default()));
             transaction.rollback()?;
             found
         })
@@ -434,7 +441,7 @@ fn transact<T>(
     if beside {
         words.catch_up(&transaction)?;
     }
-    let result = work(&Tx(&transaction, words))?;
+    let result = work(&Tx(&transaction, words, rare::Filled::default()))?;
     let saved = words.save(&transaction)?;
     transaction.commit()?;
     words.saved(saved);
@@ -454,6 +461,11 @@ impl Tx<'_> {
         }
         self.0.prepare_cached("RELEASE part")?.execute([])?;
         done
+    }
+
+    /// What packs records outside of transactions, for what was not packed there.
+    pub fn packer(&self) -> Packer {
+        Packer(self.1.clone())
     }
 
     /// A record, to be kept: base and writes on their way.

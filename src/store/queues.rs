@@ -1,6 +1,6 @@
 //! Durable queues: webhooks that came in, events on their way out, imports at work.
 
-use super::{Result, Tx, decode, encode, instant, millis};
+use super::{Result, Tx, decode, encode, instant, millis, rare::Rare};
 use crate::model::{BrevoContactId, IntercomContactId, ProcessId, SideName};
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::params;
@@ -310,6 +310,7 @@ impl Tx<'_> {
     /// A row of an update import that was given up may still land, and undo what was written since. It lands on the
     /// contact, whosever that is by then.
     pub fn put_late_row(&self, contact: BrevoContactId, until: DateTime<Utc>) -> Result<()> {
+        self.fills(Rare::LateRows);
         self.0
             .prepare_cached("INSERT OR REPLACE INTO late_rows (brevo_id, until) VALUES (?1, ?2)")?
             .execute(params![contact.get(), millis(until)])?;
@@ -318,10 +319,11 @@ impl Tx<'_> {
 
     /// Whether a row of an import may still land on this contact.
     pub fn may_land_late(&self, contact: BrevoContactId) -> Result<bool> {
-        Ok(self
-            .0
-            .prepare_cached("SELECT EXISTS (SELECT 1 FROM late_rows WHERE brevo_id = ?1)")?
-            .query_row([contact.get()], |row| row.get(0))?)
+        Ok(self.holds(Rare::LateRows)?
+            && self
+                .0
+                .prepare_cached("SELECT EXISTS (SELECT 1 FROM late_rows WHERE brevo_id = ?1)")?
+                .query_row([contact.get()], |row| row.get(0))?)
     }
 
     /// Forgets rows that land no more.

@@ -2,6 +2,8 @@
 
 use crate::crashes::{CrashAt, run_to_the_end};
 use crate::harness::{World, minutes};
+use linkspan::engine::{Pick, Picked};
+use linkspan::model::SideName;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use linkspan::sandbox::{Fault, LoggedRequest};
@@ -294,4 +296,36 @@ async fn a_power_cut_around_a_write_to_intercom_loses_nothing_and_doubles_nothin
         assert_eq!(conflicts(&world).await, [], "{place}");
         is_quiet(&world).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_can_be_settled_the_other_way_by_hand() {
+    let (world, id) = in_step(BOTH).await;
+    world.intercom.edit_contact(&id, &json!({"phone": "+12025550101", "custom_attributes": {"plan": "free"}})).unwrap();
+    edit_brevo(&world, &[("SMS", json!("12025550102")), ("PLAN", json!("pro"))]);
+    minutes(10).await;
+    world.sync().await;
+    let all = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
+    let number = |field: &str| all.iter().find(|row| row.field.contains(field)).unwrap().id;
+    let pick = async |conflict: i64, side: SideName| world.connection.pick(Pick { conflict, side }).await.unwrap();
+    let not_done = |picked: &Picked, words: &str| match picked {
+        Picked::NotDone(why) => assert!(why.contains(words), "{why}"),
+        done @ Picked::Done { .. } => panic!("{done:?}"),
+    };
+    not_done(&pick(number("PLAN"), SideName::Brevo).await, "still being watched");
+    minutes(10).await;
+    world.sync().await;
+    not_done(&pick(99, SideName::Brevo).await, "no conflict 99");
+    not_done(&pick(number("PLAN"), SideName::Intercom).await, "is the one that stands");
+    for (field, side) in [("PLAN", SideName::Brevo), ("SMS", SideName::Intercom)] {
+        let Picked::Done { field: rule, side: where_to } = pick(number(field), side).await else { panic!("{field}") };
+        assert!(rule.contains(field) && where_to == side);
+    }
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(shown(&world, &id, "custom_attributes.plan"), json!("pro"));
+    assert_eq!(world.attribute("jane@example.com", "SMS"), Some(json!("12025550101")));
+    assert_eq!(shown(&world, &id, "phone"), json!("+12025550101"));
+    is_quiet(&world).await;
+    assert_eq!(conflicts(&world).await.len(), 2, "nothing new was lost");
 }

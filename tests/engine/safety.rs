@@ -59,7 +59,7 @@ async fn settled(world: &World) {
 
 async fn holds(world: &World) -> Vec<Hold> {
     let now = world.doors.clock.now();
-    world.store.read(move |tx| tx.holds(now)).await.unwrap()
+    world.store.read(move |tx| tx.current_holds(now)).await.unwrap()
 }
 
 /// What is held: kind and how many.

@@ -81,6 +81,25 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     Settled { flights: Flights { fields, tags, may_loosen: still_loose, ..Flights::default() }, ..settled }
 }
 
+/// Brevo shows all of what the writes on their way to it were to set, and nothing else is on its way: [`settle`] would
+/// leave base as it was planned, and nothing to be watched.
+pub fn landed_as_sent(flights: &Flights, contact: &BrevoContact, mapping: &Mapping) -> bool {
+    let fields = || {
+        flights.fields.iter().all(|(key, writes)| {
+            let rule = mapping.rules.iter().find(|rule| rule.key == *key);
+            match (rule, &writes.brevo, &writes.intercom) {
+                (Some(rule), Some(write), None) => {
+                    fields::same_on(SideName::Brevo, &write.sent, &rule.observed(&contact.attributes))
+                }
+                _ => false,
+            }
+        })
+    };
+    let loose = flights.may_loosen || flights.opted_out;
+    let lists = || flights.lists.iter().all(|(list, joined)| contact.lists.contains(list) == *joined);
+    !loose && flights.tags.is_empty() && lists() && fields()
+}
+
 /// The same for the writes on their way to Intercom, against what the contact's record shows there. What is on its way
 /// to Brevo stays.
 pub fn settle_intercom(

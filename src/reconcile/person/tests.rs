@@ -256,3 +256,20 @@ fn what_a_late_write_brought_back_is_cleared_again() {
         assert_eq!((again.change.attributes, again.lost.len()), (cleared, 1), "{direction}");
     }
 }
+
+#[test]
+fn what_landed_as_it_was_sent_leaves_base_as_it_was_planned() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    jane.record = fields(json!({"name": "Joan"}));
+    jane.send();
+    let shows = |name: &str| contact(json!({"FULLNAME": name}));
+    assert!(landed_as_sent(&jane.flights, &shows("Joan"), &jane.mapping));
+    let settled = settle(&jane.base, &jane.flights, true, &shows("Joan"), &jane.mapping);
+    assert_eq!((settled.base, settled.flights.is_empty(), settled.refused.len()), (jane.base.clone(), true, 0));
+    for other in ["Jane", "Joa", "June"] {
+        assert!(!landed_as_sent(&jane.flights, &shows(other), &jane.mapping), "{other}");
+    }
+    let mut loose = jane.flights.clone();
+    loose.may_loosen = true;
+    assert!(!landed_as_sent(&loose, &shows("Joan"), &jane.mapping));
+}
