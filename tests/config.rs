@@ -307,7 +307,6 @@ fn what_comes_later_is_refused_with_that_reason() {
     insta::assert_snapshot!(refused(
         r#"
 contacts: {filter: "role == 'user'", on_unmatch: keep, create: {brevo: always}, on_delete: keep, archived: link}
-safety: {max_creates: 10}
 consent: {resubscribe: propagate}
 "#
     ));
@@ -631,9 +630,13 @@ fn the_schema_accepts_what_loads_and_refuses_unknown_keys() {
         let errors: Vec<String> = schema.iter_errors(&json(text)).map(|error| error.to_string()).collect();
         assert!(errors.is_empty(), "{errors:?}\n{text}");
     }
-    for text in
-        ["conectors: {}", "limits: {brevo: {share: 2}}", "safety: {}", "schedule: {companies: {incremental: 5m}}"]
-    {
+    for text in [
+        "conectors: {}",
+        "limits: {brevo: {share: 2}}",
+        "contacts: {filter: x}",
+        "safety: {max_share: 0}",
+        "schedule: {companies: {incremental: 5m}}",
+    ] {
         assert!(!schema.is_valid(&json(text)), "{text}");
     }
 }

@@ -3,6 +3,7 @@
 //! Data goes to standard output, everything else to standard error. Exit codes: 0 done, 1 failed, 2 the command line is
 //! wrong, 75 the state is in use, 78 the config is wrong.
 
+mod approve;
 mod completions;
 mod config;
 mod conflicts;
@@ -83,6 +84,8 @@ enum Command {
     Conflicts(conflicts::Arguments),
     /// What people should know, counted in `status`, one by one
     Notices(notices::Arguments),
+    /// Let go what the limits on harm hold, or list it
+    Approve(approve::Arguments),
     /// Erase somebody from the state and its history, but for a keyed hash that remembers an opt-out
     Forget(forget::Arguments),
     /// Register webhooks in Brevo, and see what Intercom is to be told
@@ -174,6 +177,7 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Sync(arguments) => sync::run(context, arguments).await,
         Command::Status(arguments) => status::run(context, arguments).await,
         Command::Explain(arguments) => explain::run(context, arguments).await,
+        Command::Approve(arguments) => approve::run(context, arguments).await,
         Command::Forget(arguments) => forget::run(context, arguments).await,
         Command::Config(command) => config::run(context, command),
         Command::Failed(command) => failed::run(context, command).await,

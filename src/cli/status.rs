@@ -1,5 +1,6 @@
 //! `status`: what the state knows. Reads beside a running daemon and calls nobody.
 
+use super::approve::Held;
 use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
 use crate::config::Config;
@@ -66,6 +67,8 @@ struct Status {
     /// People with other changes on their way to Intercom.
     changes_to_intercom: u64,
     conflicts: u64,
+    /// What the limits on harm hold, or have just let go.
+    held: Vec<Held>,
     webhook_seen_at: Option<DateTime<Utc>>,
     webhooks_waiting: u64,
     /// Webhooks that named another workspace: kept and not acted on.
@@ -130,7 +133,7 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
 }
 
 async fn show(context: &Context, config: &Config) -> Result<(), CliError> {
-    let status = gather(config).await?.unwrap_or_else(|| {
+    let status = gather(config, context.doors.clock.now()).await?.unwrap_or_else(|| {
         context.printer.note(format!(
             "there is no state yet at {}; `linkspan sync` or `linkspan run` makes it",
             config.state.path.display()
@@ -146,14 +149,14 @@ async fn show(context: &Context, config: &Config) -> Result<(), CliError> {
 }
 
 /// `None`: there is no state yet.
-async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
+async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, StoreError> {
     let path = &config.state.path;
     if !path.exists() {
         return Ok(None);
     }
     let store = Store::open_read_only(path)?;
     let mut status = store
-        .read(|tx| {
+        .read(move |tx| {
             let counts = tx.counts()?;
             let runs = tx.runs(100)?;
             let (intercom, brevo) = (tx.meta("intercom")?, tx.meta("brevo")?);
@@ -167,6 +170,7 @@ async fn gather(config: &Config) -> Result<Option<Status>, StoreError> {
             });
             let next_runs = tx.jobs()?.into_iter().filter_map(|(job, times)| Some((job, times.next_at?))).collect();
             Ok(Status {
+                held: tx.current_holds(now)?.into_iter().map(Held::from).collect(),
                 webhook_seen_at: tx.meta("webhook_seen_at")?.and_then(|text| text.parse().ok()),
                 webhooks_waiting,
                 webhooks_other_workspace: tx.counter(WEBHOOK_OTHER_WORKSPACE)?.unsigned_abs(),
@@ -324,6 +328,9 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
     if status.changes_to_intercom > 0 {
         lines.push(("to Intercom", format!("{} people with changes on the way", status.changes_to_intercom)));
     }
+    for held in &status.held {
+        lines.push((if held.is_approved() { "approved" } else { "held" }, held.in_words()));
+    }
     if status.verifying > 0 {
         lines.push(("verifying", format!("{} writes without an answer", status.verifying)));
     }
@@ -398,7 +405,7 @@ mod tests {
             })
             .await
             .unwrap();
-        let status = gather(&config).await.unwrap().unwrap();
+        let status = gather(&config, DateTime::default()).await.unwrap().unwrap();
         assert!(!status.connected, "cut off");
         let line = &lines(&status)[0].1;
         assert!(
@@ -406,9 +413,9 @@ mod tests {
             "{line}"
         );
         let owner = Owner::acquire(&path, "`linkspan run` (process 1)").unwrap();
-        assert!(gather(&config).await.unwrap().unwrap().connected);
+        assert!(gather(&config, DateTime::default()).await.unwrap().unwrap().connected);
         store.write(move |tx| tx.end_run(run, "failed", "no", now)).await.unwrap();
-        let status = gather(&config).await.unwrap().unwrap();
+        let status = gather(&config, DateTime::default()).await.unwrap().unwrap();
         assert!(!status.connected);
         let why = status.not_connected.as_deref().unwrap();
         assert!(why.starts_with("the last run failed, see there"), "{why}");
@@ -424,7 +431,7 @@ mod tests {
         let text = format!("connectors: {{}}\nstate: {{path: {}}}\n", path.display());
         let config = Config::parse(&text, &folder.path().join("config.yaml"), &BTreeMap::new()).unwrap();
         let store = Store::open(&path, Calling::Inline).unwrap();
-        let why = async || gather(&config).await.unwrap().unwrap().not_connected.unwrap();
+        let why = async || gather(&config, DateTime::default()).await.unwrap().unwrap().not_connected.unwrap();
         assert_eq!(why().await, NOT_ASKED);
         let refused = crate::engine::Refusal {
             error: crate::model::SideError::new(
@@ -465,7 +472,7 @@ mod tests {
             tx.count(WEBHOOK_UNREADABLE, 4)
         };
         store.write(counts).await.unwrap();
-        let status = gather(&config).await.unwrap().unwrap();
+        let status = gather(&config, DateTime::default()).await.unwrap().unwrap();
         let json = serde_json::to_value(&status).unwrap();
         assert_eq!((&json["webhooksOtherWorkspace"], &json["webhooksUnknownTopic"]), (&2.into(), &3.into()));
         let lines = lines(&status);

@@ -203,6 +203,10 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
             lines.push(format!("  {what:8} {count} {records}, {of}; `linkspan failed list` says why"));
         }
     }
+    for held in &summary.held {
+        let wants = super::approve::wants(&held.kind, held.wanted);
+        lines.push(format!("  held     {wants}; `linkspan approve {}` lets them go", held.id));
+    }
     if summary.pending > 0 {
         let them = if summary.pending == 1 { "it" } else { "them" };
         lines.push(format!("  pending  {}; the next run goes on with {them}", summary.pending));
@@ -329,6 +333,16 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     }
     for (kind, count) in &dry.notices {
         line("note", format!("{}: {count}", notice_in_words(kind)));
+    }
+    for held in &dry.would_hold {
+        line(
+            "ask first",
+            format!(
+                "{}, and the limits of `safety` have room for {}; then `linkspan approve` lets them go",
+                super::approve::wants(&held.kind, held.wanted),
+                held.may
+            ),
+        );
     }
     if !dry.failed_reads.is_empty() {
         lines.push("Not everything could be read, and what would follow from the rest is not in here:".to_owned());

@@ -7,7 +7,7 @@ use super::keys::{self, Leaf, Walk};
 use super::types::{
     BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig, EventsConfig,
     Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
-    ResourceSchedule, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
+    ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
 };
 use crate::mapping::{
     self, Defaults, Direction, ListName, ListRule, Mapping, MappingError, Membership, OnConflict, Options,
@@ -178,6 +178,7 @@ impl Loader<'_> {
             state: build.state(&self.folder),
             schedule: build.schedule(),
             limits: build.limits(),
+            safety: build.safety(),
             events: build.events(),
             contacts,
             consent,
@@ -450,6 +451,17 @@ impl Build<'_> {
                 share: self.share("limits.brevo.share", 0.8),
                 import_threshold: usize::try_from(threshold).unwrap_or(usize::MAX),
             },
+        }
+    }
+
+    fn safety(&mut self) -> SafetyConfig {
+        let mut count = |path: &str, default: u64| take!(self, path, Count).unwrap_or(default);
+        SafetyConfig {
+            max_creates: count("safety.max_creates", 10_000),
+            max_deletes: count("safety.max_deletes", 500),
+            max_optouts: count("safety.max_optouts", 5_000),
+            max_blanked: count("safety.max_blanked", 5_000),
+            max_share: self.share("safety.max_share", 0.1),
         }
     }
 

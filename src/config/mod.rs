@@ -26,7 +26,7 @@ pub use errors::{ConfigErrors, Diagnostic, Severity};
 pub use types::{
     BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig, EventsConfig,
     Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
-    ResourceSchedule, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
+    ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
 };
 
 /// The commented example that ships with the program: every key that works, once.

@@ -26,6 +26,8 @@ pub struct Config {
     pub schedule: ScheduleConfig,
     /// `limits`.
     pub limits: LimitsConfig,
+    /// `safety`.
+    pub safety: SafetyConfig,
     /// `contacts` and `phone`.
     pub contacts: ContactsConfig,
     /// How opt-outs travel.
@@ -324,6 +326,21 @@ pub struct BrevoLimits {
     pub share: f64,
     /// From this many pending contacts on, they go by import.
     pub import_threshold: usize,
+}
+
+/// How much may be done before somebody is asked: in an hour, and ten times as much in a day.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SafetyConfig {
+    /// Contacts made.
+    pub max_creates: u64,
+    /// Records deleted.
+    pub max_deletes: u64,
+    /// People opted out.
+    pub max_optouts: u64,
+    /// Contacts of which a field is cleared.
+    pub max_blanked: u64,
+    /// The most of each in a day, as a share of the people that are in step; above 0 and at most 1.
+    pub max_share: f64,
 }
 
 /// How contacts are treated.

@@ -257,6 +257,9 @@ pub(super) fn refuse(
     now: DateTime<Utc>,
     verify_after: DateTime<Utc>,
 ) -> Stored<()> {
+    if super::safety::did_nothing(error) {
+        planned.harm.take_back(tx, now)?;
+    }
     let Some(link) = tx.link(planned.link)? else { return Ok(()) };
     let subject = subject_of(tx, &link)?;
     // What was being watched before is watched as it was: answered, or of unknown outcome.

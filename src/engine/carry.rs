@@ -7,6 +7,7 @@
 use super::answers::MOST_TRIES;
 use super::cycle::stops_everything;
 use super::push::{AT_ONCE, CHUNK, Pushed};
+use super::safety::{self, Gate, Pass};
 use super::unreadable::replaceable;
 use super::{BATCH, Connection, EngineError};
 use crate::model::{
@@ -14,6 +15,7 @@ use crate::model::{
     Priority, SideError, SideName, Write,
 };
 use crate::reconcile::consent::{self, ConsentBase, MemberStep, MemberViews};
+use crate::reconcile::harm::Kind;
 use crate::reconcile::person::Member;
 use crate::store::carried::Carried;
 use crate::store::contacts::{ContactState, IntercomRow};
@@ -224,11 +226,13 @@ impl Connection {
 
     /// Intent before write. As they were before.
     async fn put_opt_out_intents(&self) -> Result<Vec<Carried>, EngineError> {
-        let (now, until) = (self.now(), self.late_landing());
-        Ok(self
+        let (now, until, bounds) = (self.now(), self.late_landing(), self.bounds());
+        let (rows, begun) = self
             .store
             .write(move |tx| {
                 let mut rows = Vec::new();
+                let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
+                gate.judge_told(tx)?;
                 for row in tx.carried_due(now, CHUNK)? {
                     let known = replaceable(tx, tx.intercom_contact(&row.contact))?.0;
                     let there = known.is_none_or(|known| known.state == ContactState::Live);
@@ -241,12 +245,16 @@ impl Connection {
                         continue;
                     }
                     let until = Some(until);
+                    gate.tell(tx, row.contact.as_str())?;
                     tx.put_carried(&Carried { due: None, until, landed: false, verify: true, ..row.clone() })?;
                     rows.push(row);
                 }
-                Ok(rows)
+                let (_, _, begun) = gate.close(tx)?;
+                Ok((rows, begun))
             })
-            .await?)
+            .await?;
+        safety::tell(&begun);
+        Ok(rows)
     }
 
     async fn record_told(
@@ -267,6 +275,9 @@ impl Connection {
                     let answer = match answer {
                         Ok(answer) => answer,
                         Err(error) => {
+                            if safety::did_nothing(error) && !tx.is_told_by_notice(id.as_str())? {
+                                safety::give_back(tx, Kind::OptOuts, 1, now)?;
+                            }
                             told.failed += u64::from(not_told(tx, before, &row, error, now, until)?);
                             continue;
                         }
@@ -358,6 +369,9 @@ fn settle(tx: &Tx<'_>, contact: &IntercomContactId, now: DateTime<Utc>) -> Store
     let out = known.contact.consent.email_opted_out();
     // Nothing has landed, and nothing can any more: it is sent again.
     let due = (row.told && !out && !row.landed).then_some(now);
+    if due.is_some() && !tx.is_told_by_notice(contact.as_str())? {
+        safety::give_back(tx, Kind::OptOuts, 1, now)?;
+    }
     keep(tx, &Carried { due, until: None, verify: false, ..row })
 }
 

@@ -83,6 +83,9 @@ pub struct Summary {
     /// Of these, what no vendor has seen: left out by ourselves.
     #[serde(default)]
     pub left_out: u64,
+    /// What the limits on harm hold.
+    #[serde(default)]
+    pub held: Vec<super::Held>,
 }
 
 impl Summary {
@@ -242,7 +245,10 @@ impl Connection {
     }
 
     async fn count(&self, summary: &mut Summary) -> Result<(), EngineError> {
-        let counts = self.store.read(|tx| tx.counts()).await?;
+        let now = self.now();
+        let (counts, holds) = self.store.read(move |tx| Ok((tx.counts()?, tx.current_holds(now)?))).await?;
+        let open = holds.into_iter().filter(|hold| hold.state == crate::store::harm::HoldState::Open);
+        summary.held = open.map(|hold| super::Held { id: hold.id, kind: hold.kind, wanted: hold.wanted }).collect();
         summary.pending = counts.pending;
         summary.failed = counts.failed;
         summary.left_out = counts.left_out;

@@ -1,9 +1,11 @@
 //! What a run would do: it reads and plans as one, and sends no write.
 
 use super::people::{self, Names, Rehearsed};
+use super::safety::WouldHold;
 use super::unreadable::sparing;
 use super::{BATCH, Connection, EngineError, Progress, Stage, Summary, SyncOptions};
 use crate::model::{BrevoContactId, BrevoListId, IntercomContactId, Priority, SideName, Value};
+use crate::reconcile::harm::Kind;
 use crate::store::links::{Dirty, Stretch};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +68,8 @@ pub struct DryRun {
     pub new_options: BTreeMap<String, NewOptions>,
     /// Notices by kind.
     pub notices: BTreeMap<String, u64>,
+    /// What a run would have to ask for first: `linkspan approve`.
+    pub would_hold: Vec<WouldHold>,
     /// Resources that could not be read, and why: what they would lead to is not in here.
     pub failed_reads: BTreeMap<String, String>,
 }
@@ -142,6 +146,7 @@ impl Connection {
                 .map(|(rule, id)| (*id, rule.key.rsplit(" -> ").next().unwrap_or_default().to_owned()))
                 .collect(),
             examples: 0,
+            harm: BTreeMap::new(),
         };
         for stretch in Stretch::all(Dirty::Backfill, false) {
             let mut after = 0;
@@ -171,6 +176,7 @@ impl Connection {
             }
         }
         let mut dry = tally.dry;
+        dry.would_hold = self.would_hold(tally.harm).await?;
         (dry.notices, dry.events) = self.store.read(|tx| Ok((tx.counts()?.notices, tx.count_outbox()?))).await?;
         Ok(dry)
     }
@@ -181,11 +187,16 @@ struct Tally {
     dry: DryRun,
     lists: BTreeMap<BrevoListId, String>,
     examples: usize,
+    /// How many do what is counted.
+    harm: BTreeMap<Kind, u64>,
 }
 
 impl Tally {
     fn add(&mut self, person: Rehearsed) {
-        let Rehearsed { primary, brevo, plan, phone_taken, new_options } = person;
+        let Rehearsed { primary, brevo, plan, phone_taken, new_options, harm } = person;
+        for (kind, count) in harm {
+            *self.harm.entry(kind).or_default() += count;
+        }
         let dry = &mut self.dry;
         let one_more = |counts: &mut BTreeMap<String, u64>, what: &str| match counts.get_mut(what) {
             Some(count) => *count += 1,

@@ -234,7 +234,8 @@ impl Connection {
             .write(move |tx| {
                 // One that has left since then is no longer being filled.
                 for import in tx.filling_imports()?.into_iter().filter(|import| abandoned.contains(import)) {
-                    tx.release_import(import, None, now, false)?;
+                    let rows = tx.release_import(import, None, now, false)?;
+                    super::safety::give_back_import(tx, import, rows, now)?;
                     tx.end_import(import)?;
                 }
                 Ok(())

@@ -149,7 +149,8 @@ impl Connection {
                 // Plans that something has overtaken since they were made stay behind and are made again.
                 let overtaken: BTreeSet<i64> = tx.overtaken_in_import(import)?.into_iter().collect();
                 for link in &overtaken {
-                    tx.release_import(import, Some(*link), now, false)?;
+                    let rows = tx.release_import(import, Some(*link), now, false)?;
+                    super::safety::give_back_import(tx, import, rows, now)?;
                 }
                 let left: Vec<Packed> =
                     rows.into_iter().filter(|(link, _)| !overtaken.contains(link)).map(|(_, row)| row).collect();
@@ -232,7 +233,8 @@ impl Connection {
                 let not_before = if transient { now + TimeDelta::seconds(60) } else { now };
                 self.store
                     .write(move |tx| {
-                        tx.release_import(import, None, not_before, !transient)?;
+                        let rows = tx.release_import(import, None, not_before, !transient)?;
+                        super::safety::give_back_import(tx, import, rows, now)?;
                         tx.end_import(import)
                     })
                     .await?;
@@ -287,6 +289,9 @@ impl Connection {
             },
             (None, None) => return Ok(false),
         };
+        if !self.may_opt_out_beside_import(id).await? {
+            return Ok(false);
+        }
         let change = ContactChange {
             email_opted_out: newly.email_out,
             sms_opted_out: newly.sms_out,

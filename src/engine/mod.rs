@@ -26,6 +26,7 @@
 //! | `imports` | bulk writes: sent and watched |
 //! | `read_back` | what imports left behind |
 //! | `outbox` | events |
+//! | `safety` | limits on harm: what may go, and what is held |
 //! | `inbox` | webhooks: kept, and Intercom's acted on |
 //! | `hints` | Brevo's webhooks acted on |
 //! | `cycle` | a whole run: `sync` |
@@ -61,6 +62,7 @@ mod preview;
 mod pull;
 mod push;
 mod read_back;
+mod safety;
 mod settings;
 mod unreadable;
 mod verify;
@@ -80,6 +82,7 @@ pub use orders::{Ended, Looked, Order, Step, look, place};
 pub use pick::{Pick, Picked};
 pub use prepare::Ready;
 pub use preview::Preview;
+pub use safety::{Approved, Held, WouldHold, approve_in, wants};
 pub use settings::Settings;
 pub use unreadable::FIELD as UNREADABLE_FIELD;
 
@@ -208,6 +211,8 @@ pub struct Connection {
     busy: Mutex<BTreeSet<i64>>,
     /// Imports that a push is filling.
     filling: filling::Filling,
+    /// How many people are linked, for limits that are shares of them.
+    people: safety::People,
     /// Whether what an earlier process left without an answer has been looked after.
     recovered: std::sync::atomic::AtomicBool,
     /// Records that Intercom could not show for now.
@@ -248,6 +253,7 @@ impl Connection {
             preparing: tokio::sync::Mutex::new(()),
             busy: Mutex::default(),
             filling: filling::Filling::default(),
+            people: safety::People::default(),
             recovered: std::sync::atomic::AtomicBool::new(false),
             put_off: hydrate::PutOff::default(),
             events: tokio::sync::Mutex::new(()),

@@ -449,6 +449,9 @@ pub(super) fn settle_now(
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let settled = person::settle(base, flights, answered, contact, &ready.mapping);
+    if !answered {
+        super::safety::not_landed(tx, flights, contact, ready, now)?;
+    }
     let left = Some(&settled.flights).filter(|left| !left.is_empty());
     settle_as(tx, link.id, &settled.base, left)?;
     put_conflicts(tx, link.id, &settled.lost, None, now)?;

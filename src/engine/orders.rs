@@ -2,7 +2,9 @@
 //! is the same run as `sync`'s own, between the schedule's jobs.
 
 use super::observe::{from_json, to_json};
-use super::{Connection, EngineError, Forget, Forgotten, Pick, Picked, Progress, Stage, Summary, SyncOptions};
+use super::{
+    Approved, Connection, EngineError, Forget, Forgotten, Pick, Picked, Progress, Stage, Summary, SyncOptions,
+};
 use crate::mapping::Misfit;
 use crate::model::SideError;
 use crate::store::orders::{OrderRow, OrderState};
@@ -26,6 +28,8 @@ pub enum Order {
     Retry(Option<i64>),
     /// Somebody is forgotten.
     Forget(Forget),
+    /// What is held under this number may go.
+    Approve(i64),
     /// A conflict is settled by hand.
     Pick(Pick),
 }
@@ -52,6 +56,8 @@ pub enum Ended {
     Retried(u64),
     /// What came of forgetting somebody.
     Forgotten(Box<Forgotten>),
+    /// What came of an approval.
+    Approved(Approved),
     /// What came of settling a conflict.
     Picked(Picked),
     /// A vendor stopped it.
@@ -169,6 +175,21 @@ impl Connection {
                 }
                 Ok(Order::Forget(ask)) => {
                     self.forget_as_ordered(&row, ask).await?;
+                    continue;
+                }
+                Ok(Order::Approve(hold)) => {
+                    tracing::info!(order = row.id, hold, "what is held is let go, as ordered");
+                    self.store
+                        .write(move |tx| {
+                            if tx.take_order(row.id, now)? {
+                                let approved = super::approve_in(tx, hold, now)?;
+                                tx.finish_order(row.id, None, &to_json("orders", &Ended::Approved(approved))?, now)?;
+                            }
+                            Ok(())
+                        })
+                        .await?;
+                    self.bell.notify_one();
+                    self.tell_bell.notify_one();
                     continue;
                 }
                 Ok(Order::Pick(pick)) => {

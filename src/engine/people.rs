@@ -4,6 +4,7 @@ use super::filling::Parcel;
 use super::forget::{self, Tombstones};
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
+use super::safety::{self, Gate, Harm, Judged};
 use super::{Ready, carry, write_back};
 use crate::mapping::{Direction, Projection};
 use crate::model::{
@@ -11,6 +12,7 @@ use crate::model::{
     Value,
 };
 use crate::reconcile::consent::ConsentBase;
+use crate::reconcile::harm::Kind;
 use crate::reconcile::newest::Span;
 use crate::reconcile::person::{self, Base, Flights, Member, Notice, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::{company, figures};
@@ -31,7 +33,7 @@ pub(super) struct Person {
     pub(super) external_id: Option<String>,
     pub(super) brevo: Option<BrevoContact>,
     pub(super) primary: IntercomContactId,
-    members: Vec<Member>,
+    pub(super) members: Vec<Member>,
     tells: bool,
     waits_for_intercom: bool,
     changed: Sides<Option<Span>>,
@@ -43,6 +45,8 @@ pub(super) struct Planned {
     pub(super) email: Option<Email>,
     pub(super) brevo: Option<BrevoContact>,
     pub(super) plan: PersonPlan,
+    /// What it does of what is counted.
+    pub(super) harm: Harm,
     /// Only an opt-out is sent: the rest is planned afterwards.
     pub(super) only_opt_out: bool,
     /// It goes ahead of a write whose outcome is not known yet.
@@ -69,6 +73,8 @@ pub(super) struct Rehearsed {
     pub(super) phone_taken: Vec<String>,
     /// Options that its values need and that are missing, by attribute.
     pub(super) new_options: Vec<(String, String)>,
+    /// What of it is counted.
+    pub(super) harm: Vec<(Kind, u64)>,
 }
 
 /// A plan, and what was packed of it.
@@ -112,7 +118,13 @@ impl Draft {
 
     /// Makes it a plan, if nothing has happened to the person since they were gathered: claims the phone, notes what
     /// people should know, and keeps base where nothing is to be written. `None`: nothing to send.
-    pub(super) fn settle(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Planned>> {
+    pub(super) fn settle(
+        self,
+        tx: &Tx<'_>,
+        ready: &Ready,
+        gate: &mut Gate,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Planned>> {
         let Self { person, mut plan, quarantined } = self;
         if !tx.is_unchanged(&person.link)? {
             // It is still marked: it is gathered again.
@@ -131,9 +143,9 @@ impl Draft {
             plan = Drafted::unpacked(plan.plan.without_intercom(&person.base, &person.flights));
         }
         if person.awaits_answer() {
-            person.plan_ahead(plan.plan, tx)
+            person.plan_ahead(plan.plan, tx, ready, gate)
         } else {
-            person.plan(plan, quarantined, tx, ready, now)
+            person.plan(plan, quarantined, tx, ready, gate, now)
         }
     }
 }
@@ -364,6 +376,12 @@ impl Person {
         Draft { person: self, plan: Drafted { plan, parcel }, quarantined }
     }
 
+    /// There is something to be planned, and nothing on its way that it would have to wait for.
+    pub(super) fn may_be_planned(&self) -> bool {
+        let urgent = self.link.dirty == Dirty::Consent && self.brevo.is_some();
+        self.link.dirty != Dirty::No && self.link.import.is_none() && (urgent || !self.awaits_answer())
+    }
+
     /// The outcome of an earlier write is not known yet.
     pub(super) fn awaits_answer(&self) -> bool {
         self.link.flights.is_some() && !self.link.answered
@@ -377,6 +395,7 @@ impl Person {
         mut quarantined: BTreeMap<String, String>,
         tx: &Tx<'_>,
         ready: &Ready,
+        gate: &mut Gate,
         now: DateTime<Utc>,
     ) -> Result<Option<Planned>> {
         if quarantined != self.link.quarantined {
@@ -395,6 +414,11 @@ impl Person {
         }
         if self.brevo.is_none() && self.held_by_another(tx, now)? {
             return Ok(None);
+        }
+        match gate.judge(tx, &self, &plan, ready)? {
+            Judged::AsItIs => {}
+            Judged::Without(less) => *plan.reopen() = *less,
+            Judged::Aside => return Ok(None),
         }
         // A contact that does not exist yet is made even if it has nothing but its address.
         if plan.writes_nothing() && self.brevo.is_some() {
@@ -430,8 +454,10 @@ impl Person {
         if only_opt_out {
             plan = Drafted::unpacked(plan.plan.only_opt_out(&self.base, &self.flights));
         }
+        let Some(harm) = gate.goes(tx, &self, &plan)? else { return Ok(None) };
         Ok(Some(Planned {
             importable: self.importable(&plan),
+            harm,
             only_opt_out,
             ahead: false,
             link: self.link.id,
@@ -514,8 +540,9 @@ impl Person {
         };
         let rules = ready.mapping.rules.iter();
         let new_options = rules.flat_map(|rule| rule.missing_options(&self.record)).collect();
+        let harm = safety::rehearse(tx, &self, &plan)?;
         let brevo = self.brevo.map(|contact| contact.id);
-        Ok(Some(Rehearsed { primary: self.primary, brevo, plan, phone_taken, new_options }))
+        Ok(Some(Rehearsed { primary: self.primary, brevo, plan, phone_taken, new_options, harm }))
     }
 
     /// The plan says something new about consent to a contact that is there.
@@ -531,17 +558,25 @@ impl Person {
     /// While the outcome of a write is not known, nothing is planned but an opt-out: it sets one flag, whatever the
     /// earlier write did or still does. That one goes on being watched as it was; should it land late and lift the
     /// blocklisting (a rename does), the read that verifies it shows that, and the opt-out is written again.
-    fn plan_ahead(self, plan: PersonPlan, tx: &Tx<'_>) -> Result<Option<Planned>> {
+    fn plan_ahead(self, plan: PersonPlan, tx: &Tx<'_>, ready: &Ready, gate: &mut Gate) -> Result<Option<Planned>> {
+        let mut plan = plan.only_opt_out(&self.base, &self.flights);
+        match gate.judge(tx, &self, &plan, ready)? {
+            Judged::AsItIs => {}
+            Judged::Without(less) => plan = *less,
+            Judged::Aside => return Ok(None),
+        }
         if !self.opts_out(&plan) {
             // Urgent for nothing: what else there is waits for the verifying read, which marks the link again.
             tx.no_opt_out(self.link.id)?;
             return Ok(None);
         }
+        let Some(harm) = gate.goes(tx, &self, &plan)? else { return Ok(None) };
         Ok(Some(Planned {
             only_opt_out: true,
             ahead: true,
+            harm,
             link: self.link.id,
-            plan: plan.only_opt_out(&self.base, &self.flights),
+            plan,
             email: self.link.email,
             brevo: self.brevo,
             importable: false,

@@ -11,6 +11,7 @@ use super::filling::Buckets;
 use super::imports::Sender;
 use super::observe::pack_flights;
 use super::people::{self, Draft, Names, Person, Planned};
+use super::safety::{self, Aside, Gate, Opening, Pass};
 use super::unreadable::OwedOptOut;
 use super::{BATCH, Connection, EngineError, Ready};
 use crate::model::{
@@ -76,6 +77,7 @@ struct Backlog {
     bulk: bool,
     people: u64,
     priority: Priority,
+    opening: Opening,
 }
 
 /// A batch of the backlog.
@@ -92,6 +94,8 @@ struct Settled {
     alone: Vec<Planned>,
     lists: Vec<Planned>,
     owed: Vec<OwedOptOut>,
+    /// Whose plans wait until the backlog is planned.
+    aside: Aside,
 }
 
 impl Connection {
@@ -106,7 +110,7 @@ impl Connection {
         let (settings, _) = self.require_told()?;
         // What was read may have to be told.
         self.tell_bell.notify_one();
-        let backlog = self.store.read(move |tx| tx.count_dirty(least)).await?;
+        let (backlog, opening) = self.open_safety(least).await?;
         let bulk = backlog >= settings.import_threshold;
         let mut pushed = Pushed::default();
         let opt_outs = self.opt_out_in_imports(priority).await?;
@@ -114,13 +118,14 @@ impl Connection {
         pushed.requests += opt_outs;
         progress.stage(super::Stage::Writing, 0, Some(backlog as u64));
         let mut sender = Sender::new(self, priority);
-        let backlog = Backlog { least, bulk, people: backlog as u64, priority };
+        let backlog = Backlog { least, bulk, people: backlog as u64, priority, opening };
         let done = Box::pin(self.push_all(&backlog, &mut sender, &mut pushed, progress)).await;
         // Whatever has happened to the others: what is on its way is answered first.
         let sent = sender.wait().await;
         done?;
         sent?;
         pushed += sender.pushed();
+        self.close_safety(&backlog.opening).await?;
         Ok(pushed)
     }
 
@@ -133,15 +138,20 @@ impl Connection {
     ) -> Result<(), EngineError> {
         let mut buckets = self.buckets();
         let mut linked = true;
+        let mut aside = Aside::new();
         for stretch in Stretch::all(backlog.least, backlog.bulk) {
             // Contacts that exist before those that are made: the fresh read before update imports would show all that
             // were just made.
             if linked && !stretch.linked {
+                if backlog.bulk {
+                    self.push_aside(std::mem::take(&mut aside), backlog, &mut buckets, sender, pushed).await?;
+                }
                 send_all(self, &mut buckets, sender).await?;
             }
             linked = stretch.linked;
-            self.push_stretch(stretch, backlog, &mut buckets, sender, pushed, progress).await?;
+            aside.append(&mut self.push_stretch(stretch, backlog, &mut buckets, sender, pushed, progress).await?);
         }
+        self.push_aside(aside, backlog, &mut buckets, sender, pushed).await?;
         send_all(self, &mut buckets, sender).await
     }
 
@@ -163,9 +173,10 @@ impl Connection {
         sender: &mut Sender<'_>,
         pushed: &mut Pushed,
         progress: &dyn super::Progress,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Aside, EngineError> {
         let mut ready = self.require_ready()?;
         let Backlog { bulk, priority, .. } = *backlog;
+        let mut set_aside = Aside::new();
         let mut gathered = sender.beside(self.gather_batch(stretch, Some(0), Arc::clone(&ready))).await?;
         let mut drafts: Vec<Draft> = Vec::new();
         while gathered.is_some() || !drafts.is_empty() {
@@ -187,14 +198,16 @@ impl Connection {
             let mut claim = self.claim(drafts.iter().map(Draft::link));
             drafts.retain(|draft| claim.claimed.contains(&draft.link()));
             pushed.planned += drafts.len() as u64;
-            let settling = self.settle_drafts(drafts, bulk, buckets, &ready);
+            let mut pass = backlog.opening.pass(stretch.dirty);
+            let settling = self.settle_drafts(drafts, bulk, buckets, &mut pass, &ready);
             let gathering = self.gather_batch(stretch, last, Arc::clone(&ready));
             let packer = bulk.then(|| self.store.packer());
             let drafting = async { people.into_iter().map(|person| person.draft(&ready, packer.as_ref())).collect() };
             let all = async { Ok(tokio::join!(settling, gathering, drafting)) };
             let (settled, following, drafted) = sender.beside(all).await?;
             (gathered, drafts) = (following?, drafted);
-            let Settled { mut alone, lists, owed } = settled?;
+            let Settled { mut alone, lists, owed, mut aside } = settled?;
+            set_aside.append(&mut aside);
             pushed.updated += self.send_owed_opt_outs(owed, priority).await?;
             // Opt-outs ride in single requests and come first of all; then as the store handed them out, the most urgent
             // first.
@@ -208,6 +221,77 @@ impl Connection {
                 sender.send(batch).await?;
             }
             progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.people.max(1)));
+        }
+        Ok(set_aside)
+    }
+
+    /// Whoever was set aside is planned once more, now that it is known how many there are.
+    async fn push_aside(
+        &self,
+        aside: Aside,
+        backlog: &Backlog,
+        buckets: &mut Buckets,
+        sender: &mut Sender<'_>,
+        pushed: &mut Pushed,
+    ) -> Result<(), EngineError> {
+        if aside.is_empty() {
+            return Ok(());
+        }
+        let mut pass = Pass::Decided(self.decide_aside(&aside).await?);
+        let links: Vec<i64> = aside.into_keys().collect();
+        let mut done = Ok(());
+        for some in links.chunks(BATCH) {
+            done = self.push_decided(some.to_vec(), &mut pass, backlog, buckets, sender, pushed).await;
+            if done.is_err() {
+                break;
+            }
+        }
+        if let Pass::Decided(left) = pass {
+            self.give_back(left).await?;
+        }
+        done
+    }
+
+    async fn push_decided(
+        &self,
+        links: Vec<i64>,
+        pass: &mut Pass,
+        backlog: &Backlog,
+        buckets: &mut Buckets,
+        sender: &mut Sender<'_>,
+        pushed: &mut Pushed,
+    ) -> Result<(), EngineError> {
+        self.go_on()?;
+        let (ready, now) = (self.require_ready()?, self.now());
+        let mut claim = self.claim(links);
+        let (claimed, mapping) = (claim.claimed.clone(), Arc::clone(&ready));
+        let people = self
+            .store
+            .write_repeatable(move |tx| {
+                let names = Names::read(tx)?;
+                let mut people = Vec::new();
+                for link in claimed {
+                    match people::gather(tx, link, &mapping, &names) {
+                        // Since it was set aside, something may have happened to it.
+                        Ok(person) => people.extend(person.filter(Person::may_be_planned)),
+                        Err(error) => drop(leave_alone(tx, link, error, now)?),
+                    }
+                }
+                Ok(people)
+            })
+            .await?;
+        let packer = backlog.bulk.then(|| self.store.packer());
+        let drafts = people.into_iter().map(|person| person.draft(&ready, packer.as_ref())).collect();
+        let settled = self.settle_drafts(drafts, backlog.bulk, buckets, pass, &ready).await?;
+        let Settled { mut alone, lists, owed, .. } = settled;
+        pushed.updated += self.send_owed_opt_outs(owed, backlog.priority).await?;
+        alone.sort_by_key(|planned| !planned.plan.change.email_opted_out);
+        claim.keep(&alone.iter().chain(&lists).map(|planned| planned.link).collect());
+        *pushed += sender.beside(self.send_alone(alone, &ready, backlog.priority, &mut claim)).await?;
+        *pushed += sender.beside(self.send_lists(lists, backlog.priority)).await?;
+        drop(claim);
+        while let Some(batch) = buckets.take_full() {
+            sender.send(batch).await?;
         }
         Ok(())
     }
@@ -245,6 +329,7 @@ impl Connection {
         drafts: Vec<Draft>,
         bulk: bool,
         buckets: &mut Buckets,
+        pass: &mut Pass,
         ready: &Arc<Ready>,
     ) -> Result<Settled, EngineError> {
         if drafts.is_empty() {
@@ -252,14 +337,16 @@ impl Connection {
         }
         let (now, ready) = (self.now(), Arc::clone(ready));
         let mut filing = buckets.begin_filing();
-        let (settled, filing) = self
+        let (bounds, known) = (self.bounds(), pass.clone());
+        let (settled, filing, left, begun) = self
             .store
             // Nothing of it leaves before `put_intents` or `import_leaves` has brought it to the disk.
             .write_repeatable(move |tx| {
                 let (mut alone, mut lists, mut owed) = (Vec::new(), Vec::new(), Vec::new());
+                let mut gate = Gate::open(tx, bounds, known, now)?;
                 for draft in drafts {
                     let link = draft.link();
-                    match draft.settle(tx, &ready, now) {
+                    match draft.settle(tx, &ready, &mut gate, now) {
                         Ok(None) => {}
                         Ok(Some(planned)) if only_lists(&planned) => lists.push(planned),
                         Ok(Some(planned)) if bulk && planned.importable => filing.file(tx, planned, &ready, now)?,
@@ -267,9 +354,12 @@ impl Connection {
                         Err(error) => owed.extend(leave_alone(tx, link, error, now)?),
                     }
                 }
-                Ok((Settled { alone, lists, owed }, filing))
+                let (left, aside, begun) = gate.close(tx)?;
+                Ok((Settled { alone, lists, owed, aside }, filing, left, begun))
             })
             .await?;
+        *pass = left;
+        safety::tell(&begun);
         buckets.end_filing(filing);
         self.tell_bell.notify_one();
         Ok(settled)
@@ -366,7 +456,7 @@ impl Connection {
     /// Intent before write: what each request will set is on disk before it leaves. Plans that something has overtaken
     /// since they were made (an opt-out above all) stay behind and are made again.
     async fn put_intents(&self, all: Vec<Planned>) -> Result<Vec<Planned>, EngineError> {
-        let verify_after = self.late_landing();
+        let (now, verify_after) = (self.now(), self.late_landing());
         Ok(self
             .store
             .write(move |tx| {
@@ -375,6 +465,8 @@ impl Connection {
                     if is_current(tx, &planned)? {
                         tx.put_intent(planned.link, &pack_flights(tx, &planned.plan.flights)?, verify_after)?;
                         left.push(planned);
+                    } else {
+                        planned.is_not_sent(tx, now)?;
                     }
                 }
                 Ok(left)

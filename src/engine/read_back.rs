@@ -5,6 +5,7 @@ use super::observe::{Applied, Source, base_of, flights_of, settle_as, settle_now
 use super::unreadable::{sparing, sparing_each};
 use super::{BATCH, Connection, EngineError, Ready};
 use crate::model::{BrevoContact, ContactKey, Email, ErrorKind, Observation, Priority, ProcessId};
+use crate::reconcile::harm::Kind;
 use crate::reconcile::person::{self, Base};
 use crate::store::links::{Dirty, LinkRow};
 use crate::store::queues::{ImportRowState, ImportStage};
@@ -331,6 +332,9 @@ fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> S
     let base = base_of(link)?;
     let flights = flights_of(link)?;
     let base = if link.brevo_id.is_none() { Base::default() } else { person::forget_unlanded(&base, &flights) };
+    if link.brevo_id.is_none() {
+        super::safety::give_back(tx, Kind::Creates, 1, now)?;
+    }
     tx.leave_import(link.id)?;
     settle_as(tx, link.id, &base, None)?;
     tx.mark_dirty(link.id, Dirty::Backfill)?;

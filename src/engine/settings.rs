@@ -2,6 +2,7 @@
 
 use crate::config::{Config, ConsentDirection, SyncSwitches, WithoutEmail};
 use crate::mapping::Mapping;
+use crate::reconcile::harm::Limits;
 use std::time::Duration;
 
 /// What a connection is told to do.
@@ -17,6 +18,8 @@ pub struct Settings {
     pub events_max_age: Duration,
     /// From this many pending contacts on, they go by import.
     pub import_threshold: usize,
+    /// How much may be done before somebody is asked.
+    pub safety: Limits,
     /// Opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
     /// Our API key's name in Brevo: what webhooks say that it changed needs no read.
@@ -33,6 +36,7 @@ impl Default for Settings {
             without_email: WithoutEmail::Skip,
             events_max_age: Duration::from_secs(24 * 60 * 60),
             import_threshold: 300,
+            safety: Limits::default(),
             tells_intercom: false,
             brevo_key_name: None,
             log_webhooks: false,
@@ -50,6 +54,13 @@ impl Settings {
             without_email: config.contacts.without_email,
             events_max_age: config.events.max_age,
             import_threshold: config.limits.brevo.import_threshold,
+            safety: Limits {
+                creates: config.safety.max_creates,
+                deletes: config.safety.max_deletes,
+                opt_outs: config.safety.max_optouts,
+                blanked: config.safety.max_blanked,
+                share: config.safety.max_share,
+            },
             tells_intercom: config.consent.direction == ConsentDirection::Both,
             brevo_key_name: config.brevo.api_key_name.clone(),
             log_webhooks: config.intercom.log_webhooks,

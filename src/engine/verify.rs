@@ -4,8 +4,10 @@
 use super::answers::{hold_apart, rename_if_moved};
 use super::inbox::is_refusal;
 use super::observe::{base_of, mark_brevo_gone, settle_now};
+use super::safety::give_back;
 use super::{BATCH, Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{ContactKey, Fetched, Observation, Priority, phone_digits};
+use crate::reconcile::harm::Kind;
 use crate::reconcile::person;
 use crate::store::links::Dirty;
 use crate::store::{Record, StoreError};
@@ -114,10 +116,11 @@ impl Connection {
                             }
                         }
                     }
-                    Fetched::Gone(_) => match link.brevo_id {
-                        Some(_) => mark_brevo_gone(tx, &link, source.now)?,
-                        None => tx.drop_intent(link.id, None, true)?,
-                    },
+                    Fetched::Gone(_) if link.brevo_id.is_some() => mark_brevo_gone(tx, &link, source.now)?,
+                    Fetched::Gone(_) => {
+                        give_back(tx, Kind::Creates, 1, source.now)?;
+                        tx.drop_intent(link.id, None, true)?;
+                    }
                 }
                 tx.mark_dirty(link.id, Dirty::Live)
             })

@@ -9,6 +9,7 @@ use super::cycle::stops_everything;
 use super::observe::{Source, base_of, pack_base, put_conflicts, subject_of};
 use super::people::{self, Names};
 use super::push::{AT_ONCE, CHUNK, Pushed};
+use super::safety::{self, Aside, Gate, Harm, Pass};
 use super::unreadable::{self, replaceable};
 use super::{BATCH, Connection, EngineError, Ready};
 use crate::model::{
@@ -45,6 +46,8 @@ struct Leaving {
     tags: Vec<TagStep>,
     /// Something is left for a request of its own, after this one.
     more: bool,
+    /// What it does of what is counted.
+    harm: Harm,
 }
 
 /// One request about a tag.
@@ -145,6 +148,9 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
         return tx.put_write_back(&WriteBack { verify_after: Some(source.now - LONG_UNSEEN), ..row });
     }
     let settled = person::settle_intercom(&base, &flights, row.answered, &record, &source.ready.mapping, &lists);
+    if !row.answered {
+        safety::not_landed_back(tx, &flights, &record, &source.ready, source.now)?;
+    }
     if settled.base != base {
         tx.set_base(link.id, &pack_base(tx, &settled.base)?)?;
     }
@@ -194,19 +200,48 @@ impl Connection {
         // Whoever is at it goes on until nothing is due.
         let Ok(_writing) = self.writing_back.try_lock() else { return Ok(pushed) };
         self.verify_write_backs(priority).await?;
+        // Whoever would lose a value waits until it is known how many there are.
+        let (mut pass, mut aside) = (Pass::Known(Vec::new()), Aside::new());
+        let mut done = self.write_back_all(priority, &ready, (&mut pass, &mut aside), &mut pushed).await;
+        if !aside.is_empty() && matches!(done, Ok(true)) {
+            pass = Pass::Decided(self.decide_aside(&aside).await?);
+            done = self.write_back_all(priority, &ready, (&mut pass, &mut aside), &mut pushed).await;
+        }
+        if let Pass::Decided(left) = pass {
+            self.give_back(left).await?;
+            self.count_held().await?;
+        }
+        done.map(|_| pushed)
+    }
+
+    /// Writes what is due; then, what was set aside and has been decided on. `false`: Intercom does not let us, for now.
+    async fn write_back_all(
+        &self,
+        priority: Priority,
+        ready: &Arc<Ready>,
+        (pass, aside): (&mut Pass, &mut Aside),
+        pushed: &mut Pushed,
+    ) -> Result<bool, EngineError> {
         loop {
             self.go_on()?;
             if self.is_held(SideName::Intercom) {
-                return Ok(pushed);
+                return Ok(false);
             }
             let now = self.now();
-            let due = self.store.read(move |tx| tx.write_backs_due(now, CHUNK)).await?;
+            let due = match pass {
+                Pass::Known(_) => self.store.read(move |tx| tx.write_backs_due(now, CHUNK)).await?,
+                Pass::Decided(_) => {
+                    let some: Vec<i64> = aside.keys().take(CHUNK).copied().collect();
+                    aside.retain(|link, _| !some.contains(link));
+                    some
+                }
+            };
             if due.is_empty() {
-                return Ok(pushed);
+                return Ok(true);
             }
             // Nobody is written to both sides at once: each answer changes what was agreed on.
             let claim = self.claim(due.iter().copied());
-            let leaving = self.leave(&due, claim.claimed.clone(), &ready).await?;
+            let leaving = self.leave(&due, claim.claimed.clone(), ready, (pass, aside)).await?;
             if leaving.is_empty() {
                 continue;
             }
@@ -227,7 +262,7 @@ impl Connection {
                 Some(error) if matches!(error.kind, ErrorKind::Auth(_)) => Some(error.clone()),
                 _ => None,
             });
-            pushed += self.record_written_back(done, began, &ready).await?;
+            *pushed += self.record_written_back(done, began, ready).await?;
             drop(claim);
             if let Some(error) = fatal {
                 let error = EngineError::Side(error);
@@ -235,7 +270,7 @@ impl Connection {
                 if stops_everything(&error) {
                     self.note_refusal(&error).await;
                 }
-                return Ok(pushed);
+                return Ok(false);
             }
         }
     }
@@ -246,12 +281,15 @@ impl Connection {
         due: &[i64],
         claimed: BTreeSet<i64>,
         ready: &Arc<Ready>,
+        (pass, aside): (&mut Pass, &mut Aside),
     ) -> Result<Vec<Leaving>, EngineError> {
         let (now, verify_after, ready, due) = (self.now(), self.late_landing(), Arc::clone(ready), due.to_vec());
-        Ok(self
+        let (bounds, known) = (self.bounds(), pass.clone());
+        let (leaving, left, mut more) = self
             .store
             .write(move |tx| {
                 let names = Names::read(tx)?;
+                let mut gate = Gate::open(tx, bounds, known, now)?;
                 let mut leaving = Vec::new();
                 for link in due {
                     let Some(row) = tx.write_back(link)? else { continue };
@@ -259,7 +297,7 @@ impl Connection {
                         tx.put_write_back(&WriteBack { due: Some(now + BUSY), ..row })?;
                         continue;
                     }
-                    match plan_back(tx, row, &ready, &names, now) {
+                    match plan_back(tx, row, &ready, &names, &mut gate, now) {
                         Ok(None) => {}
                         Ok(Some(one)) => {
                             let watched = Some(pack(tx, &one.plan.flights.to_intercom())?);
@@ -282,9 +320,15 @@ impl Connection {
                         }
                     }
                 }
-                Ok(leaving)
+                let (left, more, _) = gate.close(tx)?;
+                Ok((leaving, left, more))
             })
-            .await?)
+            .await?;
+        *pass = left;
+        if matches!(pass, Pass::Known(_)) {
+            aside.append(&mut more);
+        }
+        Ok(leaving)
     }
 
     async fn send_back(&self, leaving: &Leaving, priority: Priority) -> Made {
@@ -357,6 +401,9 @@ impl Connection {
                 for (leaving, made) in &done {
                     pushed.requests += made.requests;
                     if let Some(error) = &made.failed {
+                        if safety::did_nothing(error) {
+                            leaving.harm.take_back(tx, now)?;
+                        }
                         pushed.failed += u64::from(refused(tx, leaving, error, &ready, now, verify_after)?);
                     } else {
                         pushed.written_back += 1;
@@ -421,7 +468,14 @@ impl Connection {
 }
 
 /// What is to be written for this person now. `None`: nothing (any more), or not now.
-fn plan_back(tx: &Tx<'_>, row: WriteBack, ready: &Ready, names: &Names, now: DateTime<Utc>) -> Stored<Option<Leaving>> {
+fn plan_back(
+    tx: &Tx<'_>,
+    row: WriteBack,
+    ready: &Ready,
+    names: &Names,
+    gate: &mut Gate,
+    now: DateTime<Utc>,
+) -> Stored<Option<Leaving>> {
     let link = row.link;
     let Some(person) = people::gather(tx, link, ready, names)? else {
         tx.drop_write_back(link)?;
@@ -433,8 +487,13 @@ fn plan_back(tx: &Tx<'_>, row: WriteBack, ready: &Ready, names: &Names, now: Dat
         return Ok(None);
     }
     let person = if row.sweep { person.in_a_sweep() } else { person };
-    let plan = person.plan_now(ready);
+    let Some((plan, harm)) = gate.judge_back(tx, &person, person.plan_now(ready), ready)? else {
+        // Its turn comes once all that is due has been looked at.
+        tx.put_write_back(&WriteBack { due: Some(now + LATER), ..row })?;
+        return Ok(None);
+    };
     if person.primary != row.contact || !plan.writes_back() {
+        harm.take_back(tx, now)?;
         // Another contact speaks for the person by now; or somebody has gone back.
         if person.primary == row.contact {
             tx.put_write_back(&WriteBack { due: None, sweep: false, ..row })?;
@@ -450,7 +509,7 @@ fn plan_back(tx: &Tx<'_>, row: WriteBack, ready: &Ready, names: &Names, now: Dat
         Some((name, give)) => tag_steps(tx, &row, name, *give, names)?,
         None => Vec::new(),
     };
-    Ok(Some(Leaving { link, contact: row.contact.clone(), plan, before: row, tags, more }))
+    Ok(Some(Leaving { link, contact: row.contact.clone(), plan, before: row, tags, more, harm }))
 }
 
 /// A tag is given to the primary. Any member's counts as the person's: it is taken from all who carry it.

@@ -11,12 +11,14 @@
 //! | [`person`] | all of the above for one person: the plan |
 //! | [`company`] | which of several companies speaks for a contact |
 //! | [`figures`] | a contact's conversations as figures, mapped like any field |
+//! | [`harm`] | how many writes of a kind may go before somebody is asked |
 //! | [`transitions`] | what happened to a conversation, as events that a webhook and a poll name alike |
 
 pub mod company;
 pub mod consent;
 pub mod fields;
 pub mod figures;
+pub mod harm;
 pub mod identity;
 pub mod lists;
 pub mod newest;

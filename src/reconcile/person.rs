@@ -397,7 +397,7 @@ impl PersonPlan {
 }
 
 /// The attributes whose values are unique across a Brevo account, besides EMAIL and EXT_ID.
-const UNIQUE_ATTRIBUTES: [&str; 3] = ["SMS", "WHATSAPP", "LANDLINE_NUMBER"];
+pub(super) const UNIQUE_ATTRIBUTES: [&str; 3] = ["SMS", "WHATSAPP", "LANDLINE_NUMBER"];
 
 /// Plans for one person.
 pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[ResolvedList<'_>]) -> PersonPlan {

@@ -228,6 +228,7 @@ impl Tx<'_> {
         rows += self.delete("intercom_contacts", "id", &contacts)?;
         rows += self.delete("brevo_contacts", "id", &brevo)?;
         self.update_in("UPDATE intercom_contacts SET link = NULL WHERE link", &links)?;
+        rows += self.delete("held_links", "link", &links)?;
         rows += self.delete("links", "id", &links)?;
         // Whatever else names an address: words of a vendor about somebody else, a value in another person's field.
         for email in &emails {

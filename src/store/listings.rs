@@ -39,7 +39,7 @@ pub struct Failure {
 
 /// Opt-outs that are to reach Intercom, or may not have.
 const CARRIED_PENDING: &str =
-    "SELECT count(*) FROM carried WHERE due IS NOT NULL OR (until IS NOT NULL AND landed = 0)";
+    "SELECT count(*) FROM carried WHERE due < 253370764800000 OR (until IS NOT NULL AND landed = 0)";
 
 /// People with something to be written to Intercom, or of which nobody knows yet whether it was.
 const WRITE_BACKS_PENDING: &str =
@@ -525,7 +525,7 @@ impl Tx<'_> {
             conversations_synced: one("SELECT count(*) FROM conversations WHERE gone = 0")?,
             companies_synced: one("SELECT count(*) FROM companies WHERE gone = 0")?,
             pending: one(
-                "SELECT count(*) FROM links WHERE dirty > 0 OR import IS NOT NULL OR (flights IS NOT NULL AND answered = 0)",
+                "SELECT count(*) FROM links WHERE (dirty > 0 AND not_before < 253370764800000) OR import IS NOT NULL OR (flights IS NOT NULL AND answered = 0)",
             )? + self.count_outbox()?
                 + one(CARRIED_PENDING)?
                 + one(WRITE_BACKS_PENDING)?,

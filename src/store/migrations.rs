@@ -344,6 +344,32 @@ const STEPS: &[M<'_>] = &[M::up(
     );
     CREATE INDEX changes_link ON changes(link, id);
     CREATE INDEX changes_at ON changes(at);
+    -- Bounded harm: what went in which slot of ten minutes, what is held until somebody approves it, and for whom.
+    CREATE TABLE harm_counts (
+        kind TEXT NOT NULL,                        -- creates, deletes, opt_outs, blanked
+        slot INTEGER NOT NULL,
+        count INTEGER NOT NULL,
+        PRIMARY KEY (kind, slot)
+    ) WITHOUT ROWID;
+    CREATE TABLE held (
+        id INTEGER PRIMARY KEY,
+        kind TEXT NOT NULL,
+        since INTEGER NOT NULL,
+        wanted INTEGER NOT NULL,                   -- how many wanted to be written when it was looked at last
+        may INTEGER NOT NULL,                      -- how many could have gone when it began
+        state TEXT NOT NULL DEFAULT 'open',        -- open, approved, ended
+        left INTEGER NOT NULL DEFAULT 0,           -- approved: how many more may go
+        until INTEGER,                             -- approved: for so long
+        ended_at INTEGER
+    );
+    CREATE INDEX held_now ON held(kind) WHERE state <> 'ended';
+    CREATE TABLE held_links (
+        kind TEXT NOT NULL,
+        side TEXT NOT NULL,                        -- where it would be written
+        link INTEGER NOT NULL,
+        PRIMARY KEY (kind, side, link)
+    ) WITHOUT ROWID;
+    CREATE INDEX held_links_link ON held_links(link);
     CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
     ",
 )];

@@ -12,6 +12,7 @@
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`hints`] | whom Brevo's webhooks named, and who opted out by them |
 //! | [`carried`], [`write_backs`] | what travels to Intercom: opt-outs; fields and tags |
+//! | [`harm`] | what was counted against the limits on harm, and what is held |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | `rare` | tables that are asked for every contact and mostly are empty |
 //! | [`about`] | what is kept about one person, for whoever asks |
@@ -26,6 +27,7 @@ mod confirm;
 pub mod contacts;
 pub mod facts;
 pub mod forget;
+pub mod harm;
 pub mod hints;
 pub mod links;
 pub mod listings;

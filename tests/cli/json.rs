@@ -104,6 +104,7 @@ fn what_is_printed_for_programs_keeps_its_shape() {
         (&["mapping", "test"], 1),
         (&["sync", "--full"], 0),
         (&["status"], 0),
+        (&["approve"], 0),
         (&["failed", "list"], 0),
         (&["conflicts"], 0),
         (&["notices"], 0),

@@ -7,6 +7,7 @@
     reason = "this whole file is a test; clippy only knows functions marked so"
 )]
 
+mod approve;
 mod command_line;
 mod config;
 mod demo;

@@ -27,6 +27,7 @@ mod outbox;
 mod previews;
 mod races;
 mod reloads;
+mod safety;
 mod switches;
 mod unreadable;
 mod waits;

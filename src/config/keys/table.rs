@@ -45,7 +45,7 @@ pub(super) static ROOT: &[Key] = &[
     key("state", Kind::Block(STATE), "What the program remembers."),
     key("schedule", Kind::Block(SCHEDULE), "When what is read."),
     key("limits", Kind::Block(LIMITS), "How much of each API's budget is used."),
-    later("safety", "limits on harm come with writing in both directions"),
+    key("safety", Kind::Block(SAFETY), "How much may be done before somebody is asked: `linkspan approve`."),
     key("consent", Kind::Block(CONSENT), "Whom an opt-out reaches. Whatever is set here, no opt-out is ever lifted."),
 ];
 
@@ -315,6 +315,39 @@ static LIMITS: &[Key] = &[
             ),
         ]),
         "Brevo's budget.",
+    ),
+];
+
+static SAFETY: &[Key] = &[
+    or(
+        "max_creates",
+        Kind::Count(0, 100_000_000),
+        "10000",
+        "Contacts made in Brevo in an hour; in a day, ten times as many. The first fill is not counted.",
+    ),
+    or(
+        "max_deletes",
+        Kind::Count(0, 100_000_000),
+        "500",
+        "Records deleted in an hour; in a day, ten times as many. Nothing is deleted in this version.",
+    ),
+    or(
+        "max_optouts",
+        Kind::Count(0, 100_000_000),
+        "5000",
+        "People opted out in an hour, on either side; in a day, ten times as many. An opt-out that a vendor's webhook tells of always goes.",
+    ),
+    or(
+        "max_blanked",
+        Kind::Count(0, 100_000_000),
+        "5000",
+        "Contacts of which a field is cleared in an hour, on either side; in a day, ten times as many.",
+    ),
+    or(
+        "max_share",
+        Kind::Share { zero: false },
+        "0.1",
+        "The most of each in a day, as a share of the people that are in step; fifty (five hundred creates) may always go.",
     ),
 ];
 

@@ -4,6 +4,7 @@ use super::shown::{EventShown, Waiting};
 use super::{MOST_LISTED, Teller};
 use crate::model::{BrevoContactId, Email, IntercomContactId};
 use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::harm::held_until;
 use crate::store::links::{Dirty, LinkRow};
 use crate::store::{Result, Tx};
 use serde_json::Value as Json;
@@ -12,6 +13,7 @@ impl Teller<'_> {
     /// What is still to happen, apart from events, imports and opt-outs for Intercom.
     pub(super) fn waiting(&self, tx: &Tx<'_>, link: &LinkRow, members: &[IntercomRow]) -> Result<Vec<Waiting>> {
         let waits = tx.link_waits(link.id)?;
+        let held = waits.as_ref().and_then(|waits| waits.not_before).is_some_and(|at| at >= held_until());
         let not_before = waits.as_ref().and_then(|waits| waits.not_before).filter(|at| *at > self.now);
         let mut waiting = Vec::new();
         let how = match link.dirty {
@@ -20,9 +22,17 @@ impl Teller<'_> {
             Dirty::Live => Some("to be compared and written, as a live change"),
             Dirty::Consent => Some("an opt-out to be written, before anything else"),
         };
-        if let Some(how) = how {
+        if let Some(how) = how.filter(|_| !held) {
             let tries = (link.tries > 0).then_some(link.tries);
             waiting.push(Waiting { not_before, tries, ..Waiting::new(how) });
+        }
+        if held {
+            waiting.push(Waiting::new("held: a contact is to be made in Brevo, and `linkspan approve` lets it go"));
+        }
+        for (kind, side) in tx.held_for(link.id)? {
+            let what = if kind == "opt_outs" { "an opt-out is to be written" } else { "a field is to be cleared" };
+            let there = if side == "intercom" { "Intercom" } else { "Brevo" };
+            waiting.push(Waiting::new(format!("held: {what} in {there}, and `linkspan approve` lets it go")));
         }
         if link.sweep {
             waiting.push(Waiting::new("as in a full read: edits on the side that only takes a field are put back"));

@@ -1,0 +1,742 @@
+//! Bounded harm (docs/decisions/0017): what may go without asking, what is held, and what `linkspan approve` lets go.
+//!
+//! `reconcile::harm` decides; here it is asked, in the transaction that is about to let something go, and remembered whom
+//! it holds. Plans that opt people out or clear fields are set aside while a backlog is planned, unless all of the backlog
+//! would fit, and decided on together: of those that would be too many, none goes.
+
+use super::people::{Person, Planned};
+use super::{Connection, EngineError, Ready};
+use crate::model::{BrevoContact, ErrorKind, Fields, Resource, SideError, SideName};
+use crate::reconcile::harm::{self, Counted, Kind, Limits};
+use crate::reconcile::person::{Flights, PersonPlan};
+use crate::store::facts::Channel;
+use crate::store::harm::{Hold, HoldState, held_until};
+use crate::store::links::Dirty;
+use crate::store::{Result as Stored, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// For how long an approval holds: what was held has gone by then, however slow a vendor is.
+const APPROVED_FOR: TimeDelta = TimeDelta::hours(24);
+/// In the state's `meta`, once everything has been made that was there to be made at first.
+const FILLED: &str = "first_fill_over";
+
+/// The limits, and how many people are linked, counted once a slot at most.
+#[derive(Clone)]
+pub(super) struct Bounds {
+    limits: Limits,
+    people: People,
+}
+
+/// How many people are linked, and when that was counted.
+pub(super) type People = Arc<Mutex<Option<(i64, u64)>>>;
+
+impl Bounds {
+    fn people(&self, tx: &Tx<'_>, slot: i64) -> Stored<u64> {
+        let mut known = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        match *known {
+            Some((at, people)) if at == slot => Ok(people),
+            _ => {
+                let people = tx.count_linked()?;
+                *known = Some((slot, people));
+                Ok(people)
+            }
+        }
+    }
+}
+
+/// What a plan does of what is counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Harm {
+    pub(super) create: bool,
+    pub(super) opt_out: bool,
+    pub(super) blank: bool,
+}
+
+impl Harm {
+    fn kinds(self) -> impl Iterator<Item = Kind> {
+        let all = [(self.create, Kind::Creates), (self.opt_out, Kind::OptOuts), (self.blank, Kind::Blanked)];
+        all.into_iter().filter(|(does, _)| *does).map(|(_, kind)| kind)
+    }
+
+    /// It came to nothing: it is not counted.
+    pub(super) fn take_back(self, tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
+        self.kinds().try_for_each(|kind| give_back(tx, kind, 1, now))
+    }
+}
+
+/// Whether the vendor has done nothing of what it answered so.
+pub(super) fn did_nothing(error: &SideError) -> bool {
+    !matches!(error.kind, ErrorKind::Ambiguous | ErrorKind::Malformed)
+}
+
+/// People whose plans wait until the whole backlog is planned, with what those do.
+pub(super) type Aside = BTreeMap<i64, Harm>;
+
+/// What was decided on together may go: so many of each kind. They are counted already.
+pub(super) type Permits = BTreeMap<Kind, u64>;
+
+/// How far a backlog is known.
+#[derive(Debug, Clone)]
+pub(super) enum Pass {
+    /// Of these kinds all of the backlog would fit: they go as they come. Others are set aside.
+    Known(Vec<Kind>),
+    /// All of the backlog was planned.
+    Decided(Permits),
+}
+
+/// A hold that has just begun.
+pub(super) struct Begun {
+    id: i64,
+    kind: Kind,
+    wanted: u64,
+    may: u64,
+}
+
+impl Begun {
+    fn tell(&self) {
+        let Self { id, kind, wanted, may } = self;
+        tracing::warn!(
+            hold = id,
+            kind = kind.as_str(),
+            wanted,
+            may,
+            "held: {}, and the limits of `safety` leave room for {may}; `linkspan approve {id}` lets them go, `linkspan \
+             status` shows what waits",
+            wants(*kind, *wanted)
+        );
+    }
+}
+
+/// What a hold wants to do, in words.
+pub fn wants(kind: Kind, count: u64) -> String {
+    let contacts = if count == 1 { "contact" } else { "contacts" };
+    let want = if count == 1 { "wants" } else { "want" };
+    match kind {
+        Kind::Creates => format!("{count} {contacts} {want} to be made in Brevo"),
+        Kind::Deletes => format!("{count} {contacts} {want} to be deleted"),
+        Kind::OptOuts if count == 1 => "1 opt-out wants to be written".to_owned(),
+        Kind::OptOuts => format!("{count} opt-outs want to be written"),
+        Kind::Blanked => format!("{count} {contacts} {want} to lose a field's value"),
+    }
+}
+
+fn slot_of(now: DateTime<Utc>) -> i64 {
+    now.timestamp().div_euclid(harm::SLOT)
+}
+
+/// What came to nothing is not counted.
+pub(super) fn give_back(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>) -> Stored<()> {
+    if count == 0 || (kind == Kind::Creates && tx.meta(FILLED)?.is_none()) {
+        return Ok(());
+    }
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let approved =
+        tx.current_holds(now)?.into_iter().find(|hold| hold.state == HoldState::Approved && hold.kind == kind.as_str());
+    match approved {
+        Some(hold) => tx.use_approval(hold.id, -count),
+        None => tx.count_harm(kind.as_str(), slot_of(now), -count),
+    }
+}
+
+/// An import (or one link of it) came to nothing: contacts that it was to make are not counted.
+pub(super) fn give_back_import(tx: &Tx<'_>, import: i64, rows: usize, now: DateTime<Utc>) -> Stored<()> {
+    if rows > 0 && tx.import_creates(import)? { give_back(tx, Kind::Creates, rows as u64, now) } else { Ok(()) }
+}
+
+/// A read has shown what became of a write of unknown outcome: what has not landed is planned again, and counted then.
+pub(super) fn not_landed(
+    tx: &Tx<'_>,
+    flights: &Flights,
+    contact: &BrevoContact,
+    ready: &Ready,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    let opt_out = flights.opted_out && !contact.consent.email_opted_out();
+    let blank = flights.fields.iter().any(|(key, writes)| {
+        writes.brevo.as_ref().is_some_and(|write| {
+            let clears = write.sent.iter().zip(&write.before).any(|(sent, before)| sent.is_none() && before.is_some());
+            let rule = ready.mapping.rules.iter().find(|rule| rule.key == *key);
+            clears && rule.is_some_and(|rule| rule.observed(&contact.attributes) == write.before)
+        })
+    });
+    Harm { create: false, opt_out, blank }.take_back(tx, now)
+}
+
+/// The same for a write to Intercom.
+pub(super) fn not_landed_back(
+    tx: &Tx<'_>,
+    flights: &Flights,
+    record: &Fields,
+    ready: &Ready,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    let blank = flights.fields.iter().any(|(key, writes)| {
+        writes.intercom.as_ref().is_some_and(|write| {
+            let clears = write.sent.iter().all(Option::is_none) && write.before.iter().any(Option::is_some);
+            let rule = ready.mapping.rules.iter().find(|rule| rule.key == *key);
+            clears && rule.is_some_and(|rule| rule.source_value(record).is_some())
+        })
+    });
+    Harm { blank, ..Harm::default() }.take_back(tx, now)
+}
+
+/// How far a plan may go.
+pub(super) enum Judged {
+    /// All of it.
+    AsItIs,
+    /// Without what is held.
+    Without(Box<PersonPlan>),
+    /// Not now: it is planned again once the whole backlog is.
+    Aside,
+}
+
+/// What one transaction may let go.
+pub(super) struct Gate {
+    bounds: Bounds,
+    now: DateTime<Utc>,
+    slot: i64,
+    open: BTreeMap<Kind, i64>,
+    /// Approved: which hold, and how many more may go.
+    approved: BTreeMap<Kind, (i64, u64)>,
+    counted: BTreeMap<Kind, Counted>,
+    /// Counted against the limits, and against an approval.
+    spent: BTreeMap<Kind, (u64, u64)>,
+    filled: Option<bool>,
+    begun: Vec<Begun>,
+    pub(super) pass: Pass,
+    pub(super) aside: Aside,
+}
+
+impl Gate {
+    pub(super) fn open(tx: &Tx<'_>, bounds: Bounds, pass: Pass, now: DateTime<Utc>) -> Stored<Self> {
+        let (mut open, mut approved) = (BTreeMap::new(), BTreeMap::new());
+        for Hold { id, kind, state, left, .. } in tx.current_holds(now)? {
+            let Some(kind) = Kind::parse(&kind) else { continue };
+            match state {
+                HoldState::Open => drop(open.insert(kind, id)),
+                HoldState::Approved => drop(approved.insert(kind, (id, left))),
+                HoldState::Ended => {}
+            }
+        }
+        Ok(Self {
+            bounds,
+            now,
+            slot: slot_of(now),
+            open,
+            approved,
+            counted: BTreeMap::new(),
+            spent: BTreeMap::new(),
+            filled: None,
+            begun: Vec::new(),
+            pass,
+            aside: Aside::new(),
+        })
+    }
+
+    /// How many more of this kind may go; `wanted`, or more, if all of them may.
+    fn room(&mut self, tx: &Tx<'_>, kind: Kind, wanted: u64) -> Stored<u64> {
+        if self.open.contains_key(&kind) {
+            return Ok(0);
+        }
+        let counted = if let Some(counted) = self.counted.get(&kind) {
+            *counted
+        } else {
+            let counted = Counted::at(self.slot, tx.harm_counts(kind.as_str(), self.slot - harm::DAY)?);
+            self.counted.insert(kind, counted);
+            counted
+        };
+        let left = self.approved.get(&kind).map_or(0, |(_, left)| *left);
+        // How many people there are is only counted where it matters.
+        let least = left.saturating_add(harm::room(kind, &self.bounds.limits, counted, 0));
+        if wanted <= least {
+            return Ok(least);
+        }
+        let people = self.bounds.people(tx, self.slot)?;
+        Ok(left.saturating_add(harm::room(kind, &self.bounds.limits, counted, people)))
+    }
+
+    /// So many go: they count from now on.
+    fn spend(&mut self, kind: Kind, count: u64) {
+        let (limits, approval) = self.spent.entry(kind).or_default();
+        let mut rest = count;
+        if let Some((_, left)) = self.approved.get_mut(&kind) {
+            let taken = rest.min(*left);
+            (*left, *approval, rest) = (*left - taken, *approval + taken, rest - taken);
+        }
+        *limits += rest;
+        if let Some(counted) = self.counted.get_mut(&kind) {
+            *counted = counted.and(rest);
+        }
+    }
+
+    /// Nothing of this kind goes any more.
+    fn begin(&mut self, tx: &Tx<'_>, kind: Kind, wanted: u64, may: u64) -> Stored<()> {
+        let id = tx.begin_hold(kind.as_str(), wanted, may, self.now)?;
+        self.open.insert(kind, id);
+        self.begun.push(Begun { id, kind, wanted, may });
+        Ok(())
+    }
+
+    /// How far a plan for Brevo may go.
+    pub(super) fn judge(&mut self, tx: &Tx<'_>, person: &Person, plan: &PersonPlan, ready: &Ready) -> Stored<Judged> {
+        if person.brevo.is_none() {
+            return Ok(Judged::AsItIs);
+        }
+        let mut does = harm_of(tx, person, plan)?;
+        let (link, mut less) = (person.link.id, None);
+        if self.is_held(tx, Kind::OptOuts, SideName::Brevo, link, &mut does.opt_out)? {
+            less = Some(harm::without_opt_out(plan.clone(), &person.base, &person.flights));
+        }
+        if self.is_held(tx, Kind::Blanked, SideName::Brevo, link, &mut does.blank)? {
+            let plan = less.unwrap_or_else(|| plan.clone());
+            let (base, flights) = (&person.base, &person.flights);
+            less = Some(harm::without_blanks(plan, SideName::Brevo, base, flights, &ready.mapping));
+        }
+        if !self.may(tx, does)? {
+            self.aside.insert(link, does);
+            return Ok(Judged::Aside);
+        }
+        Ok(less.map_or(Judged::AsItIs, |less| Judged::Without(Box::new(less))))
+    }
+
+    /// The same for what goes to Intercom.
+    pub(super) fn judge_back(
+        &mut self,
+        tx: &Tx<'_>,
+        person: &Person,
+        mut plan: PersonPlan,
+        ready: &Ready,
+    ) -> Stored<Option<(PersonPlan, Harm)>> {
+        let mut does = Harm { blank: harm::blanks(&plan, SideName::Intercom), ..Harm::default() };
+        let link = person.link.id;
+        if self.is_held(tx, Kind::Blanked, SideName::Intercom, link, &mut does.blank)? {
+            plan = harm::without_blanks(plan, SideName::Intercom, &person.base, &person.flights, &ready.mapping);
+        }
+        if self.may(tx, does)? {
+            self.take(does);
+            return Ok(Some((plan, does)));
+        }
+        self.aside.insert(link, does);
+        Ok(None)
+    }
+
+    /// Whether something of this kind is held for the person, which is kept; then they do nothing of the kind.
+    fn is_held(&self, tx: &Tx<'_>, kind: Kind, side: SideName, link: i64, does: &mut bool) -> Stored<bool> {
+        if !self.open.contains_key(&kind) {
+            return Ok(false);
+        }
+        if *does {
+            tx.mark_held(kind.as_str(), side, link)?;
+        } else {
+            tx.unmark_held(kind.as_str(), side, link)?;
+        }
+        Ok(std::mem::take(does))
+    }
+
+    fn may(&mut self, tx: &Tx<'_>, does: Harm) -> Stored<bool> {
+        for kind in does.kinds() {
+            let may = match &self.pass {
+                Pass::Known(fits) => fits.contains(&kind) && self.room(tx, kind, 1)? > 0,
+                Pass::Decided(permits) => permits.get(&kind).is_some_and(|left| *left > 0),
+            };
+            if !may {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, does: Harm) {
+        for kind in does.kinds() {
+            match &mut self.pass {
+                Pass::Decided(permits) if kind != Kind::Creates => {
+                    if let Some(left) = permits.get_mut(&kind) {
+                        *left = left.saturating_sub(1);
+                    }
+                }
+                _ => self.spend(kind, 1),
+            }
+        }
+    }
+
+    /// A plan goes: what it does counts.
+    pub(super) fn goes(&mut self, tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<Option<Harm>> {
+        let mut does = harm_of(tx, person, plan)?;
+        if does.create {
+            if !self.is_filled(tx)? {
+                // The first fill: everybody is new.
+                does.create = false;
+            } else if self.room(tx, Kind::Creates, 1)? == 0 {
+                if !self.open.contains_key(&Kind::Creates) {
+                    self.begin(tx, Kind::Creates, 1, 0)?;
+                }
+                tx.postpone(person.link.id, held_until(), false)?;
+                return Ok(None);
+            }
+        }
+        self.take(does);
+        Ok(Some(does))
+    }
+
+    fn is_filled(&mut self, tx: &Tx<'_>) -> Stored<bool> {
+        let filled = match self.filled {
+            Some(filled) => filled,
+            None => tx.meta(FILLED)?.is_some(),
+        };
+        self.filled = Some(filled);
+        Ok(filled)
+    }
+
+    /// Opt-outs to Intercom that are due are written as far as they may be: all that no notice carried, or none.
+    pub(super) fn judge_told(&mut self, tx: &Tx<'_>) -> Stored<()> {
+        if !self.open.contains_key(&Kind::OptOuts) {
+            let (_, bulk) = tx.count_carried_due(self.now)?;
+            let room = self.room(tx, Kind::OptOuts, bulk)?;
+            if harm::go(Kind::OptOuts, bulk, room) == bulk {
+                return Ok(());
+            }
+            self.begin(tx, Kind::OptOuts, bulk, room)?;
+        }
+        if let Some(id) = self.open.get(&Kind::OptOuts) {
+            let held = tx.hold_opt_outs_to_intercom(self.now)?;
+            tx.set_hold_wanted(*id, held + tx.count_held(Kind::OptOuts.as_str())?)?;
+        }
+        Ok(())
+    }
+
+    /// One of them is about to leave.
+    pub(super) fn tell(&mut self, tx: &Tx<'_>, contact: &str) -> Stored<()> {
+        if !tx.is_told_by_notice(contact)? {
+            self.spend(Kind::OptOuts, 1);
+        }
+        Ok(())
+    }
+
+    /// Keeps what was counted. What is left of the permits and whom it set aside is handed back.
+    pub(super) fn close(self, tx: &Tx<'_>) -> Stored<(Pass, Aside, Vec<Begun>)> {
+        for (kind, (limits, approval)) in self.spent {
+            if limits > 0 {
+                tx.count_harm(kind.as_str(), self.slot, i64::try_from(limits).unwrap_or(i64::MAX))?;
+            }
+            if let Some((id, _)) = self.approved.get(&kind).filter(|_| approval > 0) {
+                tx.use_approval(*id, i64::try_from(approval).unwrap_or(i64::MAX))?;
+            }
+        }
+        let mut begun = self.begun;
+        for hold in begun.iter_mut().filter(|hold| hold.kind == Kind::Creates) {
+            hold.wanted = tx.hold_creates()?;
+            tx.set_hold_wanted(hold.id, hold.wanted)?;
+        }
+        Ok((self.pass, self.aside, begun))
+    }
+}
+
+pub(super) fn tell(begun: &[Begun]) {
+    begun.iter().for_each(Begun::tell);
+}
+
+/// What a plan for Brevo does of what is counted.
+pub(super) fn harm_of(tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<Harm> {
+    let Some(contact) = &person.brevo else { return Ok(Harm { create: true, ..Harm::default() }) };
+    let (shown, change) = (&contact.consent, &plan.change);
+    // What stood there before, and something of ours or a changed address has lifted, is put back: nobody is opted out.
+    let stood = |base: Option<crate::reconcile::consent::ConsentBase>| base.is_some_and(|base| base.brevo_out);
+    let email =
+        change.email_opted_out && !shown.email_opted_out() && !person.flights.opted_out && !stood(person.base.consent);
+    let sms = change.sms_opted_out && !shown.sms_opted_out && !stood(person.base.sms);
+    let opt_out = (email || sms) && !told_by_notice(tx, person, email, sms)?;
+    Ok(Harm { create: false, opt_out, blank: harm::blanks(plan, SideName::Brevo) })
+}
+
+/// What a plan would have counted, on both sides.
+pub(super) fn rehearse(tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<Vec<(Kind, u64)>> {
+    let does = harm_of(tx, person, plan)?;
+    let mut all: Vec<(Kind, u64)> = does.kinds().map(|kind| (kind, 1)).collect();
+    if harm::blanks(plan, SideName::Intercom) {
+        all.push((Kind::Blanked, 1));
+    }
+    let told = plan.opt_outs_in_intercom() as u64;
+    let by_notice = person.brevo.as_ref().map_or(Ok(false), |contact| {
+        let facts = tx.brevo_opt_outs(Some(contact.id), person.link.email.as_ref())?;
+        Stored::Ok(facts.iter().any(|fact| fact.over_at.is_none()))
+    })?;
+    if told > 0 && !by_notice {
+        all.push((Kind::OptOuts, told));
+    }
+    Ok(all)
+}
+
+/// A notice of Intercom's carried the opt-out.
+fn told_by_notice(tx: &Tx<'_>, person: &Person, email: bool, sms: bool) -> Stored<bool> {
+    let (mut told_email, mut told_sms) = (false, false);
+    for id in person.members.iter().map(|member| &member.id).chain([&person.primary]) {
+        for fact in tx.opt_outs(id)?.iter().filter(|fact| fact.over_at.is_none()) {
+            told_email |= fact.channel == Channel::Email;
+            told_sms |= fact.channel == Channel::Sms;
+        }
+    }
+    Ok((told_email || !email) && (told_sms || !sms))
+}
+
+/// What a push begins with.
+pub(super) struct Opening {
+    /// Kinds of which the whole backlog would fit.
+    fits: Vec<Kind>,
+    /// Opt-outs of which it is known that they are some: they would fit.
+    urgent_fit: bool,
+    holds: bool,
+    fills: bool,
+}
+
+impl Opening {
+    /// What may go as it comes, in this part of the backlog.
+    pub(super) fn pass(&self, dirty: Dirty) -> Pass {
+        let mut fits = self.fits.clone();
+        if dirty == Dirty::Consent && self.urgent_fit {
+            fits.push(Kind::OptOuts);
+        }
+        Pass::Known(fits)
+    }
+}
+
+impl Connection {
+    pub(super) fn bounds(&self) -> Bounds {
+        Bounds { limits: self.settings().safety, people: Arc::clone(&self.people) }
+    }
+
+    /// Before a backlog is planned; its size.
+    pub(super) async fn open_safety(&self, least: Dirty) -> Result<(usize, Opening), EngineError> {
+        let (now, bounds) = (self.now(), self.bounds());
+        let (backlog, opening) = self
+            .store
+            .read(move |tx| {
+                let backlog = tx.count_dirty(least)?;
+                let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
+                let mut fits = Vec::new();
+                for kind in [Kind::OptOuts, Kind::Blanked] {
+                    if backlog > 0 && gate.room(tx, kind, backlog as u64)? >= backlog as u64 {
+                        fits.push(kind);
+                    }
+                }
+                let urgent = if backlog > 0 { tx.count_dirty(Dirty::Consent)? as u64 } else { 0 };
+                let urgent_fit = urgent > 0 && gate.room(tx, Kind::OptOuts, urgent)? >= urgent;
+                let read = tx.watermark(SideName::Intercom, Resource::Contacts)?;
+                let fills =
+                    least == Dirty::Backfill && !gate.is_filled(tx)? && read.is_some_and(|read| read.full_at.is_some());
+                Ok((backlog, Opening { fits, urgent_fit, holds: !gate.open.is_empty(), fills }))
+            })
+            .await?;
+        if opening.holds {
+            self.count_held().await?;
+        }
+        Ok((backlog, opening))
+    }
+
+    /// After it was written.
+    pub(super) async fn close_safety(&self, opening: &Opening) -> Result<(), EngineError> {
+        if opening.fills {
+            self.store
+                .write(|tx| {
+                    // All that was there has been made, but for a few that are tried again.
+                    let over = tx.count_to_create()? <= Kind::Creates.always();
+                    if over { tx.set_meta(FILLED, "yes") } else { Ok(()) }
+                })
+                .await?;
+        }
+        self.count_held().await
+    }
+
+    /// How many wait by now. A hold of which nothing is left is over.
+    pub(super) async fn count_held(&self) -> Result<(), EngineError> {
+        let now = self.now();
+        let open = self.store.read(move |tx| tx.current_holds(now)).await?;
+        if open.iter().all(|hold| hold.state != HoldState::Open) {
+            return Ok(());
+        }
+        let over = self
+            .store
+            .write(move |tx| {
+                let mut over = Vec::new();
+                for hold in tx.current_holds(now)?.into_iter().filter(|hold| hold.state == HoldState::Open) {
+                    let wanted = match Kind::parse(&hold.kind) {
+                        Some(Kind::Creates) => tx.hold_creates()?,
+                        Some(Kind::OptOuts) => tx.hold_opt_outs_to_intercom(now)? + tx.count_held(&hold.kind)?,
+                        _ => tx.count_held(&hold.kind)?,
+                    };
+                    tx.set_hold_wanted(hold.id, wanted)?;
+                    if wanted == 0 {
+                        tx.end_hold(hold.id, now)?;
+                        over.push(hold);
+                    }
+                }
+                Ok(over)
+            })
+            .await?;
+        for hold in over {
+            tracing::info!(hold = hold.id, kind = hold.kind, "nothing of what was held wants to be written any more");
+        }
+        Ok(())
+    }
+
+    /// What was set aside is decided on together: all of a kind may go, or none.
+    pub(super) async fn decide_aside(&self, aside: &Aside) -> Result<Permits, EngineError> {
+        let (now, bounds) = (self.now(), self.bounds());
+        let mut wanted: BTreeMap<Kind, u64> = BTreeMap::new();
+        for kind in aside.values().flat_map(|does| does.kinds()) {
+            *wanted.entry(kind).or_default() += 1;
+        }
+        let (permits, begun) = self
+            .store
+            .write(move |tx| {
+                let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
+                let mut permits = Permits::new();
+                for (kind, wanted) in wanted {
+                    if gate.open.contains_key(&kind) {
+                        continue;
+                    }
+                    let room = gate.room(tx, kind, wanted)?;
+                    if harm::go(kind, wanted, room) == wanted {
+                        gate.spend(kind, wanted);
+                        permits.insert(kind, wanted);
+                    } else {
+                        gate.begin(tx, kind, wanted, room)?;
+                    }
+                }
+                let (_, _, begun) = gate.close(tx)?;
+                Ok((permits, begun))
+            })
+            .await?;
+        tell(&begun);
+        Ok(permits)
+    }
+
+    /// What of the permits nobody used is not counted.
+    pub(super) async fn give_back(&self, permits: Permits) -> Result<(), EngineError> {
+        if permits.values().all(|left| *left == 0) {
+            return Ok(());
+        }
+        let now = self.now();
+        self.store
+            .write(move |tx| permits.into_iter().try_for_each(|(kind, left)| give_back(tx, kind, left, now)))
+            .await?;
+        Ok(())
+    }
+
+    /// Whether somebody who is in an unfinished import may be opted out beside it. Who may not is planned after it.
+    pub(super) async fn may_opt_out_beside_import(&self, link: i64) -> Result<bool, EngineError> {
+        let (now, bounds) = (self.now(), self.bounds());
+        Ok(self
+            .store
+            .write(move |tx| {
+                for member in tx.members(link)? {
+                    if tx.opt_outs(&member.contact.id)?.iter().any(|fact| fact.over_at.is_none()) {
+                        return Ok(true);
+                    }
+                }
+                let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
+                let urgent = (tx.count_urgent_in_imports()?).max(1);
+                if gate.room(tx, Kind::OptOuts, urgent)? < urgent {
+                    tx.no_opt_out(link)?;
+                    return Ok(false);
+                }
+                gate.spend(Kind::OptOuts, 1);
+                gate.close(tx).map(|_| true)
+            })
+            .await?)
+    }
+
+    /// What a run would have to ask for, of so many of each kind.
+    pub(super) async fn would_hold(&self, wanted: BTreeMap<Kind, u64>) -> Result<Vec<WouldHold>, EngineError> {
+        let (now, bounds) = (self.now(), self.bounds());
+        Ok(self
+            .store
+            .read(move |tx| {
+                let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
+                let mut held = Vec::new();
+                for (kind, wanted) in wanted {
+                    if kind == Kind::Creates && !gate.is_filled(tx)? {
+                        continue;
+                    }
+                    let may = gate.room(tx, kind, wanted)?;
+                    if may < wanted {
+                        held.push(WouldHold { kind: kind.as_str().to_owned(), wanted, may });
+                    }
+                }
+                Ok(held)
+            })
+            .await?)
+    }
+}
+
+/// What `sync --dry-run` says of a hold that a run would begin, or run into.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WouldHold {
+    /// Its kind.
+    pub kind: String,
+    /// How many of it would be written.
+    pub wanted: u64,
+    /// How many may be, without asking.
+    pub may: u64,
+}
+
+/// What a run leaves held.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Held {
+    /// Its number.
+    pub id: i64,
+    /// Its kind.
+    pub kind: String,
+    /// How many want to be written.
+    pub wanted: u64,
+}
+
+/// What came of an approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Approved {
+    /// So many may go.
+    #[serde(rename_all = "camelCase")]
+    Done {
+        /// Which hold.
+        id: i64,
+        /// What it holds.
+        kind: String,
+        /// How many it held.
+        wanted: u64,
+        /// How many may go, with those that come meanwhile.
+        may: u64,
+        /// For so long.
+        until: DateTime<Utc>,
+    },
+    /// There is no such hold, or it is over.
+    NotHeld,
+}
+
+/// Lets go what is held under this number: as many as are held, and a little more, for a day.
+///
+/// # Errors
+/// If the state cannot be written.
+pub fn approve_in(tx: &Tx<'_>, id: i64, now: DateTime<Utc>) -> Stored<Approved> {
+    let Some(hold) = tx.hold(id)?.filter(|hold| hold.state == HoldState::Open) else { return Ok(Approved::NotHeld) };
+    let (may, until) = (harm::approved(hold.wanted), now + APPROVED_FOR);
+    tx.approve_hold(id, may, until)?;
+    match Kind::parse(&hold.kind) {
+        Some(Kind::Creates) => tx.release_creates()?,
+        Some(Kind::OptOuts) => tx.release_opt_outs_to_intercom(now)?,
+        _ => {}
+    }
+    tx.release_held(&hold.kind)?;
+    Ok(Approved::Done { id, kind: hold.kind, wanted: hold.wanted, may, until })
+}
+
+impl Planned {
+    /// It is not sent: it is planned again, and counted then.
+    pub(super) fn is_not_sent(&self, tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
+        self.harm.take_back(tx, now)
+    }
+}
