@@ -462,7 +462,7 @@ pub(super) fn settle_now(
         let failure = NewFailure::left_out(Some(link.id), &subject, rule, message);
         tx.put_failure(&NewFailure { refused_by: Some(SideName::Brevo), ..failure }, now)?;
     }
-    Ok(!answered || flights.more || settled.base != *base || !settled.flights.is_empty())
+    Ok(!answered || flights.more || settled.edited || settled.base != *base || !settled.flights.is_empty())
 }
 
 /// This is what both sides agree on now, and what is still on its way.
