@@ -331,6 +331,7 @@ fn consent(page: &mut Page, consent: &ConsentShown) {
     }
     for row in &consent.carried {
         let how = match (row.due, row.may_land_until, row.told) {
+            _ if row.held => "is to be told of Brevo's opt-out, held until `linkspan approve` lets it go".to_owned(),
             (Some(at), _, _) => format!("is to be told of Brevo's opt-out, from {} on", time(at)),
             (None, Some(until), _) => {
                 format!("was told of Brevo's opt-out, without an answer yet: may land until {}", time(until))

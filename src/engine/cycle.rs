@@ -422,6 +422,7 @@ impl Connection {
                 tx.prune_late_rows(now)?;
                 tx.prune_outbox(changes)?;
                 tx.prune_spans(now - chrono::TimeDelta::days(2))?;
+                super::safety::prune(tx, now)?;
                 tx.prune_changes(changes).map(drop)
             })
             .await?;

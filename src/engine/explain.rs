@@ -19,6 +19,7 @@ use crate::reconcile::fields::Cells;
 use crate::reconcile::person::{Base, Flights};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::facts::Channel;
+use crate::store::harm::held_until;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
 use chrono::{DateTime, Utc};
@@ -464,7 +465,8 @@ fn carried(tx: &Tx<'_>, ids: &[&IntercomContactId]) -> Result<Vec<Carrying>> {
         all.extend(tx.carried(id)?.map(|row| Carrying {
             contact: row.contact.to_string(),
             told: row.told,
-            due: row.due,
+            due: row.due.filter(|due| *due < held_until()),
+            held: row.due.is_some_and(|due| due >= held_until()),
             may_land_until: row.until.filter(|_| !row.landed),
             ours: row.ours,
             tries: row.tries,

@@ -4,13 +4,16 @@
 //! it holds. Plans that opt people out or clear fields are set aside while a backlog is planned, unless all of the backlog
 //! would fit, and decided on together: of those that would be too many, none goes.
 
-use super::people::{Person, Planned};
+mod gate;
+
+pub(super) use gate::{Gate, Judged, rehearse};
+
+use super::people::Planned;
 use super::{Connection, EngineError, Ready};
 use crate::model::{BrevoContact, ErrorKind, Fields, Resource, SideError, SideName};
-use crate::reconcile::harm::{self, Counted, Kind, Limits};
-use crate::reconcile::person::{Flights, PersonPlan};
-use crate::store::facts::Channel;
-use crate::store::harm::{Hold, HoldState, held_until};
+use crate::reconcile::harm::{self, Kind, Limits};
+use crate::reconcile::person::Flights;
+use crate::store::harm::HoldState;
 use crate::store::links::Dirty;
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -127,6 +130,12 @@ fn slot_of(now: DateTime<Utc>) -> i64 {
     now.timestamp().div_euclid(harm::SLOT)
 }
 
+/// Forgets what no limit looks at any more.
+pub(super) fn prune(tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
+    let slot = slot_of(now);
+    tx.prune_harm(slot - harm::DAY, slot + harm::DAY, now)
+}
+
 /// What came to nothing is not counted.
 pub(super) fn give_back(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>) -> Stored<()> {
     if count == 0 || (kind == Kind::Creates && tx.meta(FILLED)?.is_none()) {
@@ -183,302 +192,8 @@ pub(super) fn not_landed_back(
     Harm { blank, ..Harm::default() }.take_back(tx, now)
 }
 
-/// How far a plan may go.
-pub(super) enum Judged {
-    /// All of it.
-    AsItIs,
-    /// Without what is held.
-    Without(Box<PersonPlan>),
-    /// Not now: it is planned again once the whole backlog is.
-    Aside,
-}
-
-/// What one transaction may let go.
-pub(super) struct Gate {
-    bounds: Bounds,
-    now: DateTime<Utc>,
-    slot: i64,
-    open: BTreeMap<Kind, i64>,
-    /// Approved: which hold, and how many more may go.
-    approved: BTreeMap<Kind, (i64, u64)>,
-    counted: BTreeMap<Kind, Counted>,
-    /// Counted against the limits, and against an approval.
-    spent: BTreeMap<Kind, (u64, u64)>,
-    filled: Option<bool>,
-    begun: Vec<Begun>,
-    pub(super) pass: Pass,
-    pub(super) aside: Aside,
-}
-
-impl Gate {
-    pub(super) fn open(tx: &Tx<'_>, bounds: Bounds, pass: Pass, now: DateTime<Utc>) -> Stored<Self> {
-        let (mut open, mut approved) = (BTreeMap::new(), BTreeMap::new());
-        for Hold { id, kind, state, left, .. } in tx.current_holds(now)? {
-            let Some(kind) = Kind::parse(&kind) else { continue };
-            match state {
-                HoldState::Open => drop(open.insert(kind, id)),
-                HoldState::Approved => drop(approved.insert(kind, (id, left))),
-                HoldState::Ended => {}
-            }
-        }
-        Ok(Self {
-            bounds,
-            now,
-            slot: slot_of(now),
-            open,
-            approved,
-            counted: BTreeMap::new(),
-            spent: BTreeMap::new(),
-            filled: None,
-            begun: Vec::new(),
-            pass,
-            aside: Aside::new(),
-        })
-    }
-
-    /// How many more of this kind may go; `wanted`, or more, if all of them may.
-    fn room(&mut self, tx: &Tx<'_>, kind: Kind, wanted: u64) -> Stored<u64> {
-        if self.open.contains_key(&kind) {
-            return Ok(0);
-        }
-        let counted = if let Some(counted) = self.counted.get(&kind) {
-            *counted
-        } else {
-            let counted = Counted::at(self.slot, tx.harm_counts(kind.as_str(), self.slot - harm::DAY)?);
-            self.counted.insert(kind, counted);
-            counted
-        };
-        let left = self.approved.get(&kind).map_or(0, |(_, left)| *left);
-        // How many people there are is only counted where it matters.
-        let least = left.saturating_add(harm::room(kind, &self.bounds.limits, counted, 0));
-        if wanted <= least {
-            return Ok(least);
-        }
-        let people = self.bounds.people(tx, self.slot)?;
-        Ok(left.saturating_add(harm::room(kind, &self.bounds.limits, counted, people)))
-    }
-
-    /// So many go: they count from now on.
-    fn spend(&mut self, kind: Kind, count: u64) {
-        let (limits, approval) = self.spent.entry(kind).or_default();
-        let mut rest = count;
-        if let Some((_, left)) = self.approved.get_mut(&kind) {
-            let taken = rest.min(*left);
-            (*left, *approval, rest) = (*left - taken, *approval + taken, rest - taken);
-        }
-        *limits += rest;
-        if let Some(counted) = self.counted.get_mut(&kind) {
-            *counted = counted.and(rest);
-        }
-    }
-
-    /// Nothing of this kind goes any more.
-    fn begin(&mut self, tx: &Tx<'_>, kind: Kind, wanted: u64, may: u64) -> Stored<()> {
-        let id = tx.begin_hold(kind.as_str(), wanted, may, self.now)?;
-        self.open.insert(kind, id);
-        self.begun.push(Begun { id, kind, wanted, may });
-        Ok(())
-    }
-
-    /// How far a plan for Brevo may go.
-    pub(super) fn judge(&mut self, tx: &Tx<'_>, person: &Person, plan: &PersonPlan, ready: &Ready) -> Stored<Judged> {
-        if person.brevo.is_none() {
-            return Ok(Judged::AsItIs);
-        }
-        let mut does = harm_of(tx, person, plan)?;
-        let (link, mut less) = (person.link.id, None);
-        if self.is_held(tx, Kind::OptOuts, SideName::Brevo, link, &mut does.opt_out)? {
-            less = Some(harm::without_opt_out(plan.clone(), &person.base, &person.flights));
-        }
-        if self.is_held(tx, Kind::Blanked, SideName::Brevo, link, &mut does.blank)? {
-            let plan = less.unwrap_or_else(|| plan.clone());
-            let (base, flights) = (&person.base, &person.flights);
-            less = Some(harm::without_blanks(plan, SideName::Brevo, base, flights, &ready.mapping));
-        }
-        if !self.may(tx, does)? {
-            self.aside.insert(link, does);
-            return Ok(Judged::Aside);
-        }
-        Ok(less.map_or(Judged::AsItIs, |less| Judged::Without(Box::new(less))))
-    }
-
-    /// The same for what goes to Intercom.
-    pub(super) fn judge_back(
-        &mut self,
-        tx: &Tx<'_>,
-        person: &Person,
-        mut plan: PersonPlan,
-        ready: &Ready,
-    ) -> Stored<Option<(PersonPlan, Harm)>> {
-        let mut does = Harm { blank: harm::blanks(&plan, SideName::Intercom), ..Harm::default() };
-        let link = person.link.id;
-        if self.is_held(tx, Kind::Blanked, SideName::Intercom, link, &mut does.blank)? {
-            plan = harm::without_blanks(plan, SideName::Intercom, &person.base, &person.flights, &ready.mapping);
-        }
-        if self.may(tx, does)? {
-            self.take(does);
-            return Ok(Some((plan, does)));
-        }
-        self.aside.insert(link, does);
-        Ok(None)
-    }
-
-    /// Whether something of this kind is held for the person, which is kept; then they do nothing of the kind.
-    fn is_held(&self, tx: &Tx<'_>, kind: Kind, side: SideName, link: i64, does: &mut bool) -> Stored<bool> {
-        if !self.open.contains_key(&kind) {
-            return Ok(false);
-        }
-        if *does {
-            tx.mark_held(kind.as_str(), side, link)?;
-        } else {
-            tx.unmark_held(kind.as_str(), side, link)?;
-        }
-        Ok(std::mem::take(does))
-    }
-
-    fn may(&mut self, tx: &Tx<'_>, does: Harm) -> Stored<bool> {
-        for kind in does.kinds() {
-            let may = match &self.pass {
-                Pass::Known(fits) => fits.contains(&kind) && self.room(tx, kind, 1)? > 0,
-                Pass::Decided(permits) => permits.get(&kind).is_some_and(|left| *left > 0),
-            };
-            if !may {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    fn take(&mut self, does: Harm) {
-        for kind in does.kinds() {
-            match &mut self.pass {
-                Pass::Decided(permits) if kind != Kind::Creates => {
-                    if let Some(left) = permits.get_mut(&kind) {
-                        *left = left.saturating_sub(1);
-                    }
-                }
-                _ => self.spend(kind, 1),
-            }
-        }
-    }
-
-    /// A plan goes: what it does counts.
-    pub(super) fn goes(&mut self, tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<Option<Harm>> {
-        let mut does = harm_of(tx, person, plan)?;
-        if does.create {
-            if !self.is_filled(tx)? {
-                // The first fill: everybody is new.
-                does.create = false;
-            } else if self.room(tx, Kind::Creates, 1)? == 0 {
-                if !self.open.contains_key(&Kind::Creates) {
-                    self.begin(tx, Kind::Creates, 1, 0)?;
-                }
-                tx.postpone(person.link.id, held_until(), false)?;
-                return Ok(None);
-            }
-        }
-        self.take(does);
-        Ok(Some(does))
-    }
-
-    fn is_filled(&mut self, tx: &Tx<'_>) -> Stored<bool> {
-        let filled = match self.filled {
-            Some(filled) => filled,
-            None => tx.meta(FILLED)?.is_some(),
-        };
-        self.filled = Some(filled);
-        Ok(filled)
-    }
-
-    /// Opt-outs to Intercom that are due are written as far as they may be: all that no notice carried, or none.
-    pub(super) fn judge_told(&mut self, tx: &Tx<'_>) -> Stored<()> {
-        if !self.open.contains_key(&Kind::OptOuts) {
-            let (_, bulk) = tx.count_carried_due(self.now)?;
-            let room = self.room(tx, Kind::OptOuts, bulk)?;
-            if harm::go(Kind::OptOuts, bulk, room) == bulk {
-                return Ok(());
-            }
-            self.begin(tx, Kind::OptOuts, bulk, room)?;
-        }
-        if let Some(id) = self.open.get(&Kind::OptOuts) {
-            let held = tx.hold_opt_outs_to_intercom(self.now)?;
-            tx.set_hold_wanted(*id, held + tx.count_held(Kind::OptOuts.as_str())?)?;
-        }
-        Ok(())
-    }
-
-    /// One of them is about to leave.
-    pub(super) fn tell(&mut self, tx: &Tx<'_>, contact: &str) -> Stored<()> {
-        if !tx.is_told_by_notice(contact)? {
-            self.spend(Kind::OptOuts, 1);
-        }
-        Ok(())
-    }
-
-    /// Keeps what was counted. What is left of the permits and whom it set aside is handed back.
-    pub(super) fn close(self, tx: &Tx<'_>) -> Stored<(Pass, Aside, Vec<Begun>)> {
-        for (kind, (limits, approval)) in self.spent {
-            if limits > 0 {
-                tx.count_harm(kind.as_str(), self.slot, i64::try_from(limits).unwrap_or(i64::MAX))?;
-            }
-            if let Some((id, _)) = self.approved.get(&kind).filter(|_| approval > 0) {
-                tx.use_approval(*id, i64::try_from(approval).unwrap_or(i64::MAX))?;
-            }
-        }
-        let mut begun = self.begun;
-        for hold in begun.iter_mut().filter(|hold| hold.kind == Kind::Creates) {
-            hold.wanted = tx.hold_creates()?;
-            tx.set_hold_wanted(hold.id, hold.wanted)?;
-        }
-        Ok((self.pass, self.aside, begun))
-    }
-}
-
 pub(super) fn tell(begun: &[Begun]) {
     begun.iter().for_each(Begun::tell);
-}
-
-/// What a plan for Brevo does of what is counted.
-pub(super) fn harm_of(tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<Harm> {
-    let Some(contact) = &person.brevo else { return Ok(Harm { create: true, ..Harm::default() }) };
-    let (shown, change) = (&contact.consent, &plan.change);
-    // What stood there before, and something of ours or a changed address has lifted, is put back: nobody is opted out.
-    let stood = |base: Option<crate::reconcile::consent::ConsentBase>| base.is_some_and(|base| base.brevo_out);
-    let email =
-        change.email_opted_out && !shown.email_opted_out() && !person.flights.opted_out && !stood(person.base.consent);
-    let sms = change.sms_opted_out && !shown.sms_opted_out && !stood(person.base.sms);
-    let opt_out = (email || sms) && !told_by_notice(tx, person, email, sms)?;
-    Ok(Harm { create: false, opt_out, blank: harm::blanks(plan, SideName::Brevo) })
-}
-
-/// What a plan would have counted, on both sides.
-pub(super) fn rehearse(tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<Vec<(Kind, u64)>> {
-    let does = harm_of(tx, person, plan)?;
-    let mut all: Vec<(Kind, u64)> = does.kinds().map(|kind| (kind, 1)).collect();
-    if harm::blanks(plan, SideName::Intercom) {
-        all.push((Kind::Blanked, 1));
-    }
-    let told = plan.opt_outs_in_intercom() as u64;
-    let by_notice = person.brevo.as_ref().map_or(Ok(false), |contact| {
-        let facts = tx.brevo_opt_outs(Some(contact.id), person.link.email.as_ref())?;
-        Stored::Ok(facts.iter().any(|fact| fact.over_at.is_none()))
-    })?;
-    if told > 0 && !by_notice {
-        all.push((Kind::OptOuts, told));
-    }
-    Ok(all)
-}
-
-/// A notice of Intercom's carried the opt-out.
-fn told_by_notice(tx: &Tx<'_>, person: &Person, email: bool, sms: bool) -> Stored<bool> {
-    let (mut told_email, mut told_sms) = (false, false);
-    for id in person.members.iter().map(|member| &member.id).chain([&person.primary]) {
-        for fact in tx.opt_outs(id)?.iter().filter(|fact| fact.over_at.is_none()) {
-            told_email |= fact.channel == Channel::Email;
-            told_sms |= fact.channel == Channel::Sms;
-        }
-    }
-    Ok((told_email || !email) && (told_sms || !sms))
 }
 
 /// What a push begins with.

@@ -95,9 +95,13 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Forgets counts that are of no window any more, and what a clock that ran ahead has left.
-    pub fn prune_harm(&self, before: i64, after: i64) -> Result<()> {
+    /// Forgets counts that are of no window any more, what a clock that ran ahead has left, and approvals that are over.
+    pub fn prune_harm(&self, before: i64, after: i64, now: DateTime<Utc>) -> Result<()> {
         self.0.execute("DELETE FROM harm_counts WHERE slot < ?1 OR slot > ?2", [before, after])?;
+        self.0.execute(
+            "UPDATE held SET state = 'ended', ended_at = ?1 WHERE state = 'approved' AND until <= ?1",
+            [millis(now)],
+        )?;
         Ok(())
     }
 
@@ -222,6 +226,12 @@ impl Tx<'_> {
             .prepare_cached(
                 "UPDATE links SET not_before = ?1 WHERE dirty > 0 AND brevo_id IS NULL AND import IS NULL
                    AND not_before < ?1 AND (flights IS NULL OR answered = 1)",
+            )?
+            .execute([NEVER])?;
+        // Somebody else made it, and it was found.
+        self.0
+            .prepare_cached(
+                "UPDATE links SET not_before = 0 WHERE dirty > 0 AND brevo_id IS NOT NULL AND not_before >= ?1",
             )?
             .execute([NEVER])?;
         let count: i64 = self

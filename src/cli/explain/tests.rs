@@ -132,6 +132,7 @@ fn troubled() -> Explained {
         told: true,
         due: None,
         may_land_until: Some(at(8)),
+        held: false,
         ours: true,
         tries: 1,
     };

@@ -219,6 +219,8 @@ pub struct Carrying {
     pub told: bool,
     /// When it is to be sent.
     pub due: Option<DateTime<Utc>>,
+    /// It waits for `linkspan approve`.
+    pub held: bool,
     /// It left without an answer, and may land until then.
     pub may_land_until: Option<DateTime<Utc>>,
     /// That the contact is opted out in Intercom is our doing.
