@@ -13,6 +13,7 @@ use crate::model::{
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::Base;
 use crate::store::contacts::ContactState;
+use crate::store::links::Dirty;
 use crate::store::listings::Change;
 use crate::store::queues::{ImportRowState, ImportStage};
 use crate::store::{Packed, Result as Stored, Tx};
@@ -453,8 +454,17 @@ impl Connection {
     async fn seem_landed(&self, running: &[&ImportRowState], priority: Priority) -> Result<bool, EngineError> {
         let Some(since) = running.iter().map(|import| since(import)).min() else { return Ok(true) };
         let rows: u64 = running.iter().map(|import| import.rows as u64).sum();
+        let read_began = self.now();
         match self.brevo.count_changed(since, priority).await {
-            Ok(count) => Ok(count.is_none_or(|count| count >= rows)),
+            Ok(page) => {
+                // What was seen counts, whatever it was read for: an opt-out that a row lifts after this is put back.
+                let source = self.source(0, false, read_began, Dirty::Live)?;
+                self.store
+                    .write(move |tx| source.apply_all(tx, &page.observations).map(|_| page.total))
+                    .await
+                    .map(|count| count.is_none_or(|count| count >= rows))
+                    .map_err(EngineError::from)
+            }
             Err(error) if error.is_transient() => Ok(false),
             Err(error) => Err(error.into()),
         }
