@@ -1,13 +1,12 @@
 //! What became of a write: base, history, conflict log and failures, in one transaction with the vendor's answer.
 
-use super::observe::{base_of, flights_of, pack_base, pack_flights, put_conflicts, settle_as, subject_of};
+use super::observe::{base_of, pack_base, pack_flights, put_conflicts, settle_as, subject_of};
 use super::people::{self, Planned};
 use super::push::Pushed;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
     BrevoContact, BrevoContactId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError, SideName,
 };
-use crate::reconcile::lists::ListBase;
 use crate::reconcile::person;
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
@@ -242,12 +241,7 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
     }
     if link.brevo_id.is_none() {
         tx.set_brevo(link.id, Some(contact.id))?;
-        // A list that the row of an import was to put it on, and that it is on, was joined: who takes it off after this
-        // means it, even if what became of the import is known only later.
-        let joined =
-            flights_of(&link)?.lists.into_iter().filter(|(list, joined)| *joined && contact.lists.contains(list));
-        let lists = joined.map(|(list, _)| (list, ListBase { wanted: true, member: true })).collect();
-        settle_as(tx, link.id, &person::Base { lists, ..person::Base::default() }, None)?;
+        settle_as(tx, link.id, &person::Base::default(), None)?;
     } else {
         super::place::adopt(tx, &link, contact.id, email)?;
     }

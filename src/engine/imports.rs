@@ -2,7 +2,7 @@
 //! rows inside it, drops unknown attributes and `false`, and lands minutes later.
 
 use super::filling::{Batch, Kind, What};
-use super::observe::{base_of, pack_base};
+use super::observe::{base_of, flights_of, pack_base, pack_flights};
 use super::push::Pushed;
 use super::read_back::{ReadBack, since};
 use super::{BATCH, Connection, EngineError};
@@ -267,12 +267,16 @@ impl Connection {
             self.store.write(move |tx| tx.no_opt_out(id)).await?;
             return Ok(false);
         };
+        let mut shown_on = BTreeSet::new();
         let contact = match (newly.contact, newly.address) {
             (Some(contact), _) => contact,
             // The import may have made it by now.
             (None, Some(address)) => match self.brevo.fetch(&ContactKey::BrevoEmail(address), priority).await {
                 Ok(Fetched::Found(found, _)) => match *found {
-                    Observation::BrevoContact(contact) => contact.id,
+                    Observation::BrevoContact(contact) => {
+                        shown_on = contact.lists;
+                        contact.id
+                    }
                     _ => return Ok(false),
                 },
                 Ok(Fetched::Gone(_)) => return Ok(false),
@@ -311,6 +315,12 @@ impl Connection {
                             base.sms = out;
                         }
                         tx.set_base(id, &pack_base(tx, &base)?)?;
+                        // The row has put it on these lists: who takes it off after this means it, though what became
+                        // of the import is known only later.
+                        if let (Ok(mut flights), true) = (flights_of(&link), link.import.is_some()) {
+                            flights.lists.retain(|list, joined| !(*joined && shown_on.contains(list)));
+                            tx.drop_intent(id, Some(&pack_flights(tx, &flights)?), link.answered)?;
+                        }
                         tx.put_change(&Change {
                             link: Some(id),
                             at: now,

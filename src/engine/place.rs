@@ -338,6 +338,10 @@ fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
         let is_primary = Some(&row.contact.id) == chosen.as_ref();
         if row.is_primary != is_primary {
             tx.set_member(&row.contact.id, Some(link), is_primary)?;
+            if is_primary {
+                // What the Brevo contact cannot be given is this one's trouble now.
+                tx.refile_failures(link, &format!("contact {}", row.contact.id))?;
+            }
         }
     }
     Ok(chosen.is_some())
