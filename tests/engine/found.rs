@@ -573,3 +573,54 @@ async fn a_phone_that_is_left_out_is_listed_under_whoever_has_it_now() {
     let failures = listed().await.unwrap();
     assert!(failures.len() == 1 && failures[0].subject == format!("contact {ann}"), "{failures:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_that_shows_while_an_import_is_waited_for_is_put_back_after_it() {
+    let world = World::new(&format!("{CONFIG}limits:\n  brevo:\n    import_threshold: 1\n"));
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.edit_contact(&jane, &json!({"name": "Jane Roe"})).unwrap();
+    minutes(10).await;
+    world.brevo.knobs(|knobs| knobs.import_resubscribes = true);
+    world.brevo.imports_take(Duration::from_secs(200));
+    let opts_out = async {
+        // How far it is is asked of the contacts at first, of which that shows one.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(world.brevo.unsubscribe("jane@example.com"));
+    };
+    tokio::join!(world.sync(), opts_out);
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Roe")));
+    assert!(world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_taken_off_a_list_before_an_import_without_an_answer_is_read_back_stays_off() {
+    let world = World::new(&format!("{CONFIG}limits:\n  brevo:\n    import_threshold: 1\n"));
+    world.sync().await;
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.brevo.fail("/contacts/import", Fault::Truncated);
+    // The power goes while it is waited for.
+    assert!(tokio::time::timeout(Duration::from_secs(30), world.sync()).await.is_err());
+    let users = world.brevo.list_id("Users").unwrap();
+    assert!(world.brevo.list_members(users).len() == 1 && world.intercom.unsubscribe(&jane).is_ok());
+    minutes(1).await;
+    let taken_off = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let contact = world.brevo.contact_by_email("jane@example.com").unwrap();
+        assert!(contact.email_blacklisted, "the opt-out is there before the import is over");
+        assert!(world.brevo.remove_from_list("jane@example.com", users));
+    };
+    tokio::join!(world.sync(), taken_off);
+    for _ in 0..2 {
+        minutes(10).await;
+        world.full().await;
+    }
+    assert_eq!(world.brevo.list_members(users).len(), 0);
+    assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Doe")));
+}
