@@ -28,6 +28,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 
+#[path = "kill/two_way.rs"]
+mod two_way;
+
 const TOKEN: &str = "dG9rOnNlY3JldC10b2tlbi1vZi10aGUtdGVzdA==";
 const KEY: &str = "xkeysib-secret-key-of-the-test";
 /// What the longest condition may take before the test gives up.
@@ -144,6 +147,11 @@ const LISTS: [&str; 3] = ["Users", "Leads", "Active"];
 
 impl World {
     fn new(contacts: usize) -> Self {
+        Self::with(contacts, "")
+    }
+
+    /// With this at the end of its config.
+    fn with(contacts: usize, more: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let clock = Arc::new(WorldClock::default());
         let intercom = IntercomSandbox::new(IntercomOptions {
@@ -184,8 +192,8 @@ impl World {
         let config = format!(
             "connectors:\n  intercom:\n    base_url: {}\n    access_token: {TOKEN}\n    client_secret: {}\n    \
              lists: {{all_users: Users, leads: Leads, active_conversations: Active}}\n  \
-             brevo:\n    base_url: {}/v3\n    api_key: {KEY}\nphone:\n  default_region: US\nserver:\n  \
-             listen: 127.0.0.1:0\n",
+             brevo:\n    base_url: {}/v3\n    api_key: {KEY}\n    webhooks: {{secret: hush}}\nphone:\n  default_region: US\nserver:\n  \
+             listen: 127.0.0.1:0\n  public_url: https://linkspan.example.com\n{more}",
             serving.0.base_url(),
             intercom.client_secret(),
             serving.1.base_url(),
@@ -283,8 +291,8 @@ impl World {
     /// was killed cannot land any more. It saves the test the wait.
     fn a_while_passes(&self) {
         let state = rusqlite::Connection::open(self.folder.path().join("state/linkspan.db")).unwrap();
-        let earlier =
-            "UPDATE links SET verify_after = verify_after - 3600000; UPDATE imports SET sent_at = sent_at - 3600000";
+        let earlier = "UPDATE links SET verify_after = verify_after - 3600000; UPDATE imports SET sent_at = sent_at - 3600000; \
+             UPDATE write_backs SET verify_after = verify_after - 3600000; UPDATE carried SET until = until - 3600000";
         state.execute_batch(earlier).unwrap();
     }
 

@@ -104,6 +104,10 @@ fn what_helps(failure: &Failure) -> String {
     let retry = format!("`linkspan failed retry {}`", failure.id);
     let phone = failure.field.ends_with("-> SMS");
     match (failure.refused_by, failure.field.as_str()) {
+        (Some(SideName::Intercom), field) if field.contains(" -> ") => format!(
+            "a value corrected in Brevo, or another rule in the mapping, is written by itself; if it was Intercom's \
+             attribute that changed, {retry}"
+        ),
         (Some(SideName::Intercom), _) => format!(
             "look whether the app's permissions in Intercom cover it (`linkspan test`); the next full read asks for it \
              again, or {retry}"

@@ -2,9 +2,9 @@
 
 use super::printer::{counted, people, value_in_words};
 use super::progress::{Stages, notice_in_words, resource_named, side_in_words};
-use super::{CliError, Context, connect, order};
+use super::{CliError, Context, Printer, connect, order};
 use crate::config::Config;
-use crate::engine::{DryRun, Ended, EngineError, GRACE, Order, Summary, SyncOptions};
+use crate::engine::{DryRun, Ended, EngineError, GRACE, Order, Replaced, Summary, SyncOptions};
 use crate::model::Resource;
 use crate::store::StoreError;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
@@ -219,26 +219,31 @@ fn show_dry(context: &Context, dry: &DryRun) {
     for line in dry_in_words(dry, printer.cross()) {
         printer.data(line);
     }
-    let examples =
-        dry.replaced.iter().flat_map(|(rule, replaced)| replaced.examples.iter().map(move |one| (rule, one)));
-    let shown = examples.clone().count() as u64;
-    if shown > 0 {
-        printer.data("");
-        printer.data("What would be replaced in Brevo, though nobody had agreed to it:");
-        let in_words = |values: &[Json]| values.iter().map(value_in_words).collect::<Vec<_>>().join(" | ");
-        let rows = examples.map(|(rule, one)| {
-            let record = format!("contact {}\n(Brevo contact {})", one.intercom, one.brevo);
-            [rule.clone(), record, in_words(&one.lost), in_words(&one.kept)]
-        });
-        printer.table(&["field", "record", "stands there", "would replace it"], rows);
-        let more = dry.replaced.values().map(|replaced| replaced.count).sum::<u64>().saturating_sub(shown);
-        if more > 0 {
-            printer
-                .data(format!("… and {more} more; what a sync replaces is listed by `linkspan conflicts` afterwards"));
-        }
-    }
+    show_replaced(printer, "Brevo", &dry.replaced);
+    show_replaced(printer, "Intercom", &dry.replaced_in_intercom);
     if dry.joins.values().any(|count| *count > 0) {
         printer.note("note: automations that start when somebody joins a list start for these people too");
+    }
+}
+
+/// What would be lost on this side, with a few examples.
+fn show_replaced(printer: &Printer, side: &str, replaced: &BTreeMap<String, Replaced>) {
+    let examples = replaced.iter().flat_map(|(rule, replaced)| replaced.examples.iter().map(move |one| (rule, one)));
+    let shown = examples.clone().count() as u64;
+    if shown == 0 {
+        return;
+    }
+    printer.data("");
+    printer.data(format!("What would be replaced in {side}, though nobody had agreed to it:"));
+    let in_words = |values: &[Json]| values.iter().map(value_in_words).collect::<Vec<_>>().join(" | ");
+    let rows = examples.map(|(rule, one)| {
+        let record = format!("contact {}\n(Brevo contact {})", one.intercom, one.brevo);
+        [rule.clone(), record, in_words(&one.lost), in_words(&one.kept)]
+    });
+    printer.table(&["field", "record", "stands there", "would replace it"], rows);
+    let more = replaced.values().map(|replaced| replaced.count).sum::<u64>().saturating_sub(shown);
+    if more > 0 {
+        printer.data(format!("… and {more} more; what a sync replaces is listed by `linkspan conflicts` afterwards"));
     }
 }
 
@@ -249,7 +254,7 @@ const SHOWN_LABELS: usize = 10;
 fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     let mut lines = vec!["Dry run: nothing was written. A sync would".to_owned()];
     let mut line = |what: &str, to: String| lines.push(format!("  {what:13} {to}"));
-    if dry.creates + dry.updates + dry.opt_outs_in_intercom == 0 {
+    if dry.creates + dry.updates + dry.opt_outs_in_intercom + dry.updates_in_intercom == 0 {
         let in_step =
             if dry.failed_reads.is_empty() { "both sides are in step" } else { "what could be read is in step" };
         line("write", format!("no contact: {in_step} as far as the mapping goes"));
@@ -264,6 +269,7 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         ("change", dry.updates, contacts(dry.updates)),
         ("opt out", dry.opt_outs, of_these("e-mail", dry.opt_outs)),
         ("opt out", dry.sms_opt_outs, of_these("SMS", dry.sms_opt_outs)),
+        ("change", dry.updates_in_intercom, counted(dry.updates_in_intercom, "Intercom contact")),
         ("opt out", dry.opt_outs_in_intercom, counted(dry.opt_outs_in_intercom, "Intercom contact")),
         ("re-address", dry.renames, contacts(dry.renames)),
         ("send", dry.events, counted(dry.events, "event")),
@@ -274,6 +280,9 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     }
     for name in &dry.new_attributes {
         line("make", format!("the attribute {name}"));
+    }
+    for name in &dry.new_attributes_in_intercom {
+        line("make", format!("the attribute {name} in Intercom"));
     }
     for name in &dry.new_lists {
         line("make", format!("the list “{name}”"));
@@ -297,8 +306,19 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     for (attribute, count) in &dry.attributes {
         line("set", format!("{attribute}: {}", counted(*count, "contact")));
     }
+    for (path, count) in &dry.fields_in_intercom {
+        line("set", format!("{path} in Intercom: {}", counted(*count, "contact")));
+    }
+    for (word, tags) in [("tag", &dry.tags_given), ("untag", &dry.tags_taken)] {
+        for (tag, count) in tags {
+            line(word, format!("{tag}: {}", people(*count)));
+        }
+    }
     for (rule, replaced) in &dry.replaced {
         line("replace", format!("{rule}: {}", counted(replaced.count, "contact")));
+    }
+    for (rule, replaced) in &dry.replaced_in_intercom {
+        line("replace", format!("{rule}, in Intercom: {}", counted(replaced.count, "contact")));
     }
     for (rule, count) in &dry.phones_taken {
         let whose = if *count == 1 { "whose number another contact has" } else { "whose numbers other contacts have" };

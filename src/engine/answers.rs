@@ -143,7 +143,7 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     }
     tx.accept_write(
         planned.link,
-        (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?),
+        (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights.clone().with_losses_logged())?),
         verify_after,
         planned.marks,
         planned.rename_to.as_ref(),

@@ -3,7 +3,7 @@
 use super::people::{self, Names, Rehearsed};
 use super::unreadable::sparing;
 use super::{BATCH, Connection, EngineError, Progress, Stage, Summary, SyncOptions};
-use crate::model::{BrevoContactId, BrevoListId, IntercomContactId, Priority, Value};
+use crate::model::{BrevoContactId, BrevoListId, IntercomContactId, Priority, SideName, Value};
 use crate::store::links::{Dirty, Stretch};
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,14 @@ pub struct DryRun {
     pub opt_outs: u64,
     /// Intercom contacts that would be opted out there.
     pub opt_outs_in_intercom: u64,
+    /// Intercom contacts that would be changed there.
+    pub updates_in_intercom: u64,
+    /// How often each field of Intercom's would be set, by path.
+    pub fields_in_intercom: BTreeMap<String, u64>,
+    /// Tags that would be given, and how often.
+    pub tags_given: BTreeMap<String, u64>,
+    /// Tags that would be taken away, and how often.
+    pub tags_taken: BTreeMap<String, u64>,
     /// Of both, those whose opt-out of SMS would be written.
     pub sms_opt_outs: u64,
     /// Brevo contacts that would be given another address.
@@ -42,12 +50,16 @@ pub struct DryRun {
     pub attributes: BTreeMap<String, u64>,
     /// Values of Brevo's that would be replaced although nobody had agreed to them, by rule.
     pub replaced: BTreeMap<String, Replaced>,
+    /// The same of Intercom's values.
+    pub replaced_in_intercom: BTreeMap<String, Replaced>,
     /// Fields that cannot be written, by rule.
     pub problems: BTreeMap<String, u64>,
     /// Phones that would be left out because another contact has them, by rule: Brevo would refuse the whole contact.
     pub phones_taken: BTreeMap<String, u64>,
     /// Attributes that would be made.
     pub new_attributes: Vec<String>,
+    /// Attributes that would be made in Intercom.
+    pub new_attributes_in_intercom: Vec<String>,
     /// Lists that would be made.
     pub new_lists: Vec<String>,
     /// Options that would be made, by attribute.
@@ -120,6 +132,7 @@ impl Connection {
             dry: DryRun {
                 new_attributes: ready.missing_attributes.clone(),
                 new_lists: ready.missing_lists.clone(),
+                new_attributes_in_intercom: ready.missing_in_intercom.clone(),
                 failed_reads: summary.failed_reads,
                 ..DryRun::default()
             },
@@ -180,7 +193,14 @@ impl Tally {
         };
         let change = &plan.change;
         dry.creates += u64::from(brevo.is_none());
-        dry.updates += u64::from(brevo.is_some() && !plan.writes_nothing());
+        dry.updates += u64::from(brevo.is_some() && !change.is_empty());
+        dry.updates_in_intercom += u64::from(plan.writes_back());
+        for path in plan.intercom.keys() {
+            one_more(&mut dry.fields_in_intercom, path);
+        }
+        for (tag, give) in &plan.tags {
+            one_more(if *give { &mut dry.tags_given } else { &mut dry.tags_taken }, tag);
+        }
         dry.opt_outs += u64::from(change.email_opted_out);
         dry.opt_outs_in_intercom += plan.opt_outs_in_intercom() as u64;
         dry.sms_opt_outs += u64::from(change.sms_opted_out);
@@ -218,7 +238,11 @@ impl Tally {
         }
         let Some(brevo) = brevo else { return };
         for lost in plan.lost {
-            let replaced = dry.replaced.entry(lost.field).or_default();
+            let replaced = match lost.side {
+                SideName::Brevo => &mut dry.replaced,
+                SideName::Intercom => &mut dry.replaced_in_intercom,
+            };
+            let replaced = replaced.entry(lost.field).or_default();
             replaced.count += 1;
             if replaced.examples.len() < EXAMPLES_OF_A_RULE && self.examples < MOST_EXAMPLES {
                 self.examples += 1;

@@ -109,7 +109,11 @@ impl Parcel {
     ) -> Stored<Option<Self>> {
         let new = plan.as_new_contact(email.cloned());
         let Some(email) = brevo.map_or(new.email, |contact| contact.email.clone()) else { return Ok(None) };
-        let mut flights = Cow::Borrowed(&plan.flights);
+        // What goes to Intercom is kept apart; what this replaces comes into the conflict log with the import.
+        let mut flights = plan.flights.to_brevo();
+        if flights.replaces_any() {
+            flights = Cow::Owned(flights.into_owned().with_losses_logged());
+        }
         if brevo.is_some() {
             // An import of existing contacts may lift a blocklisting that it does not know of.
             flights.to_mut().may_loosen = true;

@@ -19,6 +19,7 @@
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
 //! | `write_back` | fields and tags from Brevo to Intercom |
+//! | `pick` | conflicts settled by hand |
 //! | `answers` | what became of a write |
 //! | `verify` | writes of unknown outcome |
 //! | `filling` | imports that wait until they are full |
@@ -53,6 +54,7 @@ mod options;
 mod orders;
 mod outbox;
 mod people;
+mod pick;
 mod place;
 mod prepare;
 mod preview;
@@ -75,6 +77,7 @@ pub use hints::{
 };
 pub use inbox::{LONGEST_BODY, Received, WEBHOOK_OTHER_WORKSPACE, WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE};
 pub use orders::{Ended, Looked, Order, Step, look, place};
+pub use pick::{Pick, Picked};
 pub use prepare::Ready;
 pub use preview::Preview;
 pub use settings::Settings;

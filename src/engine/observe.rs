@@ -460,7 +460,7 @@ pub(super) fn settle_now(
         let failure = NewFailure::left_out(Some(link.id), &subject, rule, message);
         tx.put_failure(&NewFailure { refused_by: Some(SideName::Brevo), ..failure }, now)?;
     }
-    Ok(!answered || flights.more || settled.base != *base || !settled.flights.is_empty())
+    Ok(!answered || flights.more || settled.edited || settled.base != *base || !settled.flights.is_empty())
 }
 
 /// This is what both sides agree on now, and what is still on its way.
@@ -599,6 +599,7 @@ pub(super) fn put_conflicts<'a>(
 ) -> Result<()> {
     lost.into_iter().try_for_each(|lost| {
         tx.put_conflict(&Conflict {
+            id: 0,
             link,
             field: lost.field.clone(),
             side: lost.side,

@@ -2,7 +2,7 @@
 //! is the same run as `sync`'s own, between the schedule's jobs.
 
 use super::observe::{from_json, to_json};
-use super::{Connection, EngineError, Forget, Forgotten, Progress, Stage, Summary, SyncOptions};
+use super::{Connection, EngineError, Forget, Forgotten, Pick, Picked, Progress, Stage, Summary, SyncOptions};
 use crate::mapping::Misfit;
 use crate::model::SideError;
 use crate::store::orders::{OrderRow, OrderState};
@@ -26,6 +26,8 @@ pub enum Order {
     Retry(Option<i64>),
     /// Somebody is forgotten.
     Forget(Forget),
+    /// A conflict is settled by hand.
+    Pick(Pick),
 }
 
 /// One stage that an ordered run went through.
@@ -50,6 +52,8 @@ pub enum Ended {
     Retried(u64),
     /// What came of forgetting somebody.
     Forgotten(Box<Forgotten>),
+    /// What came of settling a conflict.
+    Picked(Picked),
     /// A vendor stopped it.
     Vendor(Box<SideError>),
     /// Config and account do not fit.
@@ -166,6 +170,17 @@ impl Connection {
                 Ok(Order::Forget(ask)) => {
                     self.forget_as_ordered(&row, ask).await?;
                     continue;
+                }
+                Ok(Order::Pick(pick)) => {
+                    if !self.store.write(move |tx| tx.take_order(row.id, now)).await? {
+                        continue;
+                    }
+                    tracing::info!(
+                        order = row.id,
+                        conflict = pick.conflict,
+                        "a conflict is settled by hand, as ordered"
+                    );
+                    (row.id, self.pick(pick).await.map_or_else(|error| Ended::from(&error), Ended::Picked))
                 }
                 Ok(Order::Retry(failure)) => {
                     tracing::info!(order = row.id, "refused records are tried again, as ordered");

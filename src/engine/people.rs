@@ -124,7 +124,8 @@ impl Draft {
         }
         if ready.writes_back && !person.awaits_answer() {
             // Sent by itself, beside what goes to Brevo.
-            write_back::queue(tx, person.link.id, &person.primary, &plan, now)?;
+            let sweep = person.link.sweep;
+            write_back::queue(tx, person.link.id, &person.primary, &plan, sweep, now)?;
         }
         if plan.writes_back() {
             plan = Drafted::unpacked(plan.plan.without_intercom(&person.base, &person.flights));
@@ -325,6 +326,12 @@ impl Person {
         person::plan(&self.views(quarantined), &ready.mapping, &lists)
     }
 
+    /// The same person, of whom a full read has shown drift.
+    pub(super) fn in_a_sweep(mut self) -> Self {
+        self.link.sweep = true;
+        self
+    }
+
     /// The plan as it would be, without claiming or noting anything.
     pub(super) fn dry_plan(&self, ready: &Ready) -> PersonPlan {
         self.plan_with(ready, &self.link.quarantined)
@@ -375,7 +382,9 @@ impl Person {
         if quarantined != self.link.quarantined {
             tx.set_quarantined(self.link.id, &quarantined)?;
         }
-        self.claim_unique(&mut plan, &mut quarantined, tx, ready, now)?;
+        if self.claim_unique(&mut plan, &mut quarantined, tx, ready, now)? {
+            plan = Drafted::unpacked(plan.plan.without_intercom(&self.base, &self.flights));
+        }
         let knot = if plan.change.email.is_some() { place::unknot(tx, self.link.id)? } else { Knot::None };
         if knot == Knot::Undone {
             return Ok(None);

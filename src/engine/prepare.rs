@@ -42,6 +42,8 @@ pub struct Ready {
     pub weighs_times: bool,
     /// Attributes that do not exist yet (a dry run makes none).
     pub missing_attributes: Vec<String>,
+    /// Custom attributes that do not exist yet in Intercom.
+    pub missing_in_intercom: Vec<String>,
     /// Lists that do not exist yet, by name.
     pub missing_lists: Vec<String>,
     /// What fits and is probably not meant so: an attribute that the workspace has not.
@@ -92,6 +94,7 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         writes_back,
         weighs_times,
         missing_attributes: resolution.create.into_iter().map(|spec| spec.name).collect(),
+        missing_in_intercom: made_in_intercom.into_iter().map(|spec| spec.name).collect(),
         missing_lists,
         doubts: resolution.doubts,
     };
@@ -329,6 +332,7 @@ impl Connection {
             tracing::warn!(help = doubt.help.as_deref().unwrap_or_default(), "{doubt}");
         }
         let missing_attributes: Vec<String> = resolution.create.iter().map(|spec| spec.name.clone()).collect();
+        let missing_in_intercom = made_in_intercom.iter().map(|spec| spec.name.clone()).collect();
         if !dry_run {
             for spec in made_in_intercom {
                 tracing::info!(attribute = %spec.name, kind = spec.kind.name(), "creating an Intercom attribute");
@@ -372,6 +376,7 @@ impl Connection {
             writes_back,
             weighs_times,
             missing_attributes,
+            missing_in_intercom,
             missing_lists,
             doubts: resolution.doubts,
         })

@@ -20,7 +20,7 @@ use crate::reconcile::person::{self, Flights, PersonPlan, ResolvedList};
 use crate::store::contacts::ContactState;
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
-use crate::store::write_backs::WriteBack;
+use crate::store::write_backs::{LONG_UNSEEN, WriteBack};
 use crate::store::{Packed, Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
@@ -80,6 +80,7 @@ pub(super) fn queue(
     link: i64,
     contact: &IntercomContactId,
     plan: &PersonPlan,
+    sweep: bool,
     now: DateTime<Utc>,
 ) -> Stored<()> {
     let known = tx.write_back(link)?.filter(|known| known.contact == *contact);
@@ -87,8 +88,10 @@ pub(super) fn queue(
         (None, false) => Ok(()),
         (known, true) => {
             let row = known.unwrap_or_else(|| WriteBack::new(link, contact.clone()));
-            tx.put_write_back(&WriteBack { due: Some(now), ..row })
+            tx.put_write_back(&WriteBack { due: Some(now), sweep: sweep || row.sweep, ..row })
         }
+        // What a sweep is to restore no later plan asks for.
+        (Some(row), false) if row.sweep && row.due.is_some() => Ok(()),
         (Some(row), false) => tx.put_write_back(&WriteBack { due: None, tries: 0, ..row }),
     }
 }
@@ -137,6 +140,10 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
     let lists: Vec<ResolvedList<'_>> =
         source.ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
     let base = base_of(&link)?;
+    if !source.authoritative && !tags_stand(&flights, &lists, &record) {
+        // An old page, or somebody's edit: a read by id tells, at once.
+        return tx.put_write_back(&WriteBack { verify_after: Some(source.now - LONG_UNSEEN), ..row });
+    }
     let settled = person::settle_intercom(&base, &flights, row.answered, &record, &source.ready.mapping, &lists);
     if settled.base != base {
         tx.set_base(link.id, &pack_base(tx, &settled.base)?)?;
@@ -149,10 +156,16 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
         let failure = NewFailure::left_out(Some(link.id), &subject, rule, message);
         tx.put_failure(&NewFailure { refused_by: Some(SideName::Intercom), ..failure }, source.now)?;
     }
-    if !row.answered || settled.base != base {
+    if !row.answered || settled.edited || settled.base != base {
         tx.mark_dirty(link.id, Dirty::Live)?;
     }
     tx.put_write_back(&WriteBack { watched: None, answered: true, verify_after: None, ..row })
+}
+
+/// Whether each tag that we gave is there, and each that we took away is not.
+fn tags_stand(flights: &Flights, lists: &[ResolvedList<'_>], record: &Fields) -> bool {
+    let rule_of = |list| lists.iter().find(|resolved| resolved.list == list).map(|resolved| resolved.rule);
+    flights.tags.iter().all(|(list, given)| rule_of(*list).is_none_or(|rule| rule.holds(record) == *given))
 }
 
 /// What the mapping looks at: the contact's fields, and its tags if any were given or taken away.
@@ -251,8 +264,14 @@ impl Connection {
                         Ok(Some(one)) => {
                             let watched = Some(pack(tx, &one.plan.flights.to_intercom())?);
                             let verify_after = Some(verify_after);
-                            let row =
-                                WriteBack { due: None, watched, answered: false, verify_after, ..one.before.clone() };
+                            let row = WriteBack {
+                                due: None,
+                                sweep: one.before.sweep && one.more,
+                                watched,
+                                answered: false,
+                                verify_after,
+                                ..one.before.clone()
+                            };
                             tx.put_write_back(&row)?;
                             leaving.push(one);
                         }
@@ -413,11 +432,12 @@ fn plan_back(tx: &Tx<'_>, row: WriteBack, ready: &Ready, names: &Names, now: Dat
         tx.put_write_back(&WriteBack { due: Some(now + LATER), ..row })?;
         return Ok(None);
     }
+    let person = if row.sweep { person.in_a_sweep() } else { person };
     let plan = person.plan_now(ready);
     if person.primary != row.contact || !plan.writes_back() {
         // Another contact speaks for the person by now; or somebody has gone back.
         if person.primary == row.contact {
-            tx.put_write_back(&WriteBack { due: None, ..row })?;
+            tx.put_write_back(&WriteBack { due: None, sweep: false, ..row })?;
         } else {
             tx.drop_write_back(link)?;
             tx.mark_dirty(link, Dirty::Live)?;
@@ -469,13 +489,13 @@ fn accepted(
     }
     if let Some(row) = tx.write_back(*id)? {
         let due = if leaving.more { Some(now) } else { row.due };
+        let flights = plan.flights.to_intercom().with_losses_logged();
         let watched = match (shown, row.watched) {
+            (_, None) => None,
+            (None, Some(_)) => Some(pack(tx, &flights)?),
             (Some(shown), Some(_)) => {
-                let flights =
-                    person::seen_in_answer(&plan.flights.to_intercom(), &plan.back, &shown.fields, &ready.mapping);
-                Some(pack(tx, &flights)?)
+                Some(pack(tx, &person::seen_in_answer(&flights, &plan.back, &shown.fields, &ready.mapping))?)
             }
-            (_, watched) => watched,
         };
         let row = WriteBack { watched, ..row };
         tx.put_write_back(&WriteBack { answered: true, verify_after: Some(verify_after), tries: 0, due, ..row })?;

@@ -511,7 +511,7 @@ fn a_file_of_lists_only_leaves_the_default_fields() {
 fn what_the_readme_shows_loads() {
     let readme = include_str!("../../mappings/README.md");
     let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 5);
+    assert_eq!(blocks.len(), 6);
     for block in blocks {
         let mapping = mapping(block);
         assert!(run_cases(&mapping).iter().all(|result| result.failures.is_empty()), "{block}");

@@ -52,6 +52,10 @@ pub struct InFlight {
     /// What earlier writes, not settled either, set: a late one may still land.
     #[n(2)]
     pub superseded: Vec<Cells>,
+    /// A value that it replaces although nobody had agreed to it, and why: for the conflict log, if no answer says that it
+    /// was taken, but a read shows it.
+    #[n(3)]
+    pub replaces: Option<(Cells, String)>,
 }
 
 /// Which way a field travels.
@@ -195,6 +199,14 @@ impl FieldBase {
 
 /// Decides about one field.
 pub fn decide(views: &FieldViews<'_>) -> FieldStep {
+    let edited = |side: SideName| {
+        views.in_flight[side].is_some_and(|write| judge(side, write, &views.shown[side]) == Verdict::Edited)
+    };
+    if SideName::BOTH.into_iter().any(edited) {
+        // Somebody has edited what we had just written, and that may still land once more. When it cannot, this counts
+        // like any edit: until then nothing may take its place.
+        return FieldStep::Nothing;
+    }
     let field = Field {
         views,
         // While our own write is on its way, a side counts as holding what we sent: neither the old value nor a stale

@@ -112,6 +112,21 @@ impl Flights {
         self.tags.extend(others.tags);
     }
 
+    /// Something that nobody had agreed to is being replaced.
+    pub fn replaces_any(&self) -> bool {
+        let replaces = |write: &Option<InFlight>| write.as_ref().is_some_and(|write| write.replaces.is_some());
+        self.fields.values().any(|writes| replaces(&writes.intercom) || replaces(&writes.brevo))
+    }
+
+    /// The same once an answer has said that all of it was taken: what that replaced is in the conflict log.
+    #[must_use]
+    pub fn with_losses_logged(mut self) -> Self {
+        for write in self.fields.values_mut().flat_map(|writes| [&mut writes.intercom, &mut writes.brevo]).flatten() {
+            write.replaces = None;
+        }
+        self
+    }
+
     /// What is on its way to this side for a rule.
     pub fn field(&self, side: SideName, key: &str) -> Option<&InFlight> {
         self.fields.get(key).and_then(|writes| writes[side].as_ref())
@@ -514,6 +529,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         FieldStep::Write { to, cells, base: agreed, replaces, cause } => {
             let (shown, in_flight) = (&shown[to], in_flight[to]);
             set_cells(plan, views, rule, (to, &cells, in_flight.map_or(shown, |write| &write.sent)));
+            let replaced = replaces.clone().map(|lost| (lost, cause.to_owned()));
             if let Some(lost) = replaces {
                 let kept = cells.clone();
                 plan.lost.push(LostValue { field: rule.key.clone(), side: to, lost, kept, rule: cause.to_owned() });
@@ -526,7 +542,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
             });
             let before = in_flight.map_or(shown, |earlier| &earlier.before).clone();
             let mut writes = views.flights.fields.get(&rule.key).cloned().unwrap_or_default();
-            writes[to] = Some(InFlight { sent: cells, before, superseded });
+            writes[to] = Some(InFlight { sent: cells, before, superseded, replaces: replaced });
             plan.flights.fields.insert(rule.key.clone(), writes);
             plan.base.fields.insert(rule.key.clone(), agreed);
             plan.causes.insert(rule.key.clone(), cause);

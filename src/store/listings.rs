@@ -96,6 +96,8 @@ pub struct NoticeRow {
 /// A value that another replaced although nobody had agreed to that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Conflict {
+    /// Its number, for `conflicts pick`; 0 before it is kept.
+    pub id: i64,
     /// Whose.
     pub link: i64,
     /// Which field.
@@ -386,11 +388,15 @@ impl Tx<'_> {
     }
 
     fn conflicts_of(&self, link: Option<i64>, limit: usize) -> Result<Vec<Conflict>> {
-        let mut statement = self.0.prepare_cached(
-            "SELECT link, field, lost, kept, rule, at, import, side FROM conflicts WHERE ?1 IS NULL OR link = ?1
-              ORDER BY id DESC LIMIT ?2",
-        )?;
-        let rows = statement.query_map(params![link, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        self.conflicts_where("?1 IS NULL OR link = ?1", link, limit)
+    }
+
+    fn conflicts_where(&self, condition: &str, value: Option<i64>, limit: usize) -> Result<Vec<Conflict>> {
+        let mut statement = self.0.prepare_cached(&format!(
+            "SELECT link, field, lost, kept, rule, at, import, side, id FROM conflicts WHERE {condition}
+              ORDER BY id DESC LIMIT ?2"
+        ))?;
+        let rows = statement.query_map(params![value, i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             Ok(Conflict {
                 link: row.get(0)?,
                 field: row.get(1)?,
@@ -400,9 +406,15 @@ impl Tx<'_> {
                 at: instant(row.get(5)?),
                 import: row.get(6)?,
                 side: side_of(&row.get::<_, String>(7)?),
+                id: row.get(8)?,
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// A value that was replaced, by its number.
+    pub fn conflict(&self, id: i64) -> Result<Option<Conflict>> {
+        Ok(self.conflicts_where("id = ?1", Some(id), 1)?.pop())
     }
 
     /// Values that were replaced (of one link), with the person's records, newest first.

@@ -119,6 +119,7 @@ const STEPS: &[M<'_>] = &[M::up(
         link INTEGER PRIMARY KEY,
         contact TEXT NOT NULL UNIQUE,              -- the primary when it was planned
         due INTEGER,                               -- when it is to be sent; NULL: it is not
+        sweep INTEGER NOT NULL,                    -- what a full read has shown to be edited there is restored
         tries INTEGER NOT NULL,
         watched BLOB,                              -- our writes on their way, packed
         answered INTEGER NOT NULL,

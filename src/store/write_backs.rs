@@ -15,6 +15,8 @@ pub struct WriteBack {
     pub contact: IntercomContactId,
     /// When something is to be sent; `None`: nothing is.
     pub due: Option<DateTime<Utc>>,
+    /// A full read asked for it: what was edited on a field's target is restored.
+    pub sweep: bool,
     /// Refusals in a row.
     pub tries: u32,
     /// Our writes on their way, packed.
@@ -28,7 +30,7 @@ pub struct WriteBack {
 impl WriteBack {
     /// Nothing has been sent yet.
     pub fn new(link: i64, contact: IntercomContactId) -> Self {
-        Self { link, contact, due: None, tries: 0, watched: None, answered: true, verify_after: None }
+        Self { link, contact, due: None, sweep: false, tries: 0, watched: None, answered: true, verify_after: None }
     }
 
     /// Nobody knows yet what became of the last write.
@@ -41,19 +43,20 @@ impl WriteBack {
 pub type Instants = (Option<DateTime<Utc>>, DateTime<Utc>);
 
 /// A poll shows what was written: a read of its own is worth it only where none has for this long.
-const LONG_UNSEEN: TimeDelta = TimeDelta::minutes(20);
+pub const LONG_UNSEEN: TimeDelta = TimeDelta::minutes(20);
 
-const COLUMNS: &str = "link, contact, due, tries, watched, answered, verify_after";
+const COLUMNS: &str = "link, contact, due, sweep, tries, watched, answered, verify_after";
 
 fn write_back(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<WriteBack> {
     Ok(WriteBack {
         link: row.get(0)?,
         contact: IntercomContactId::new(row.get::<_, String>(1)?),
         due: row.get::<_, Option<i64>>(2)?.map(instant),
-        tries: row.get(3)?,
-        watched: row.get::<_, Option<Vec<u8>>>(4)?.map(|watched| tx.kept(watched)),
-        answered: row.get(5)?,
-        verify_after: row.get::<_, Option<i64>>(6)?.map(instant),
+        sweep: row.get(3)?,
+        tries: row.get(4)?,
+        watched: row.get::<_, Option<Vec<u8>>>(5)?.map(|watched| tx.kept(watched)),
+        answered: row.get(6)?,
+        verify_after: row.get::<_, Option<i64>>(7)?.map(instant),
     })
 }
 
@@ -83,12 +86,13 @@ impl Tx<'_> {
         }
         self.0
             .prepare_cached(&format!(
-                "INSERT OR REPLACE INTO write_backs ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+                "INSERT OR REPLACE INTO write_backs ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
             ))?
             .execute(params![
                 row.link,
                 row.contact.as_str(),
                 row.due.map(millis),
+                row.sweep,
                 row.tries,
                 row.watched.as_ref().map(Packed::bytes),
                 row.answered,

@@ -2,6 +2,8 @@
 
 use crate::crashes::{CrashAt, run_to_the_end};
 use crate::harness::{World, minutes};
+use linkspan::engine::{Pick, Picked};
+use linkspan::model::SideName;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use linkspan::sandbox::{Fault, LoggedRequest};
@@ -294,4 +296,135 @@ async fn a_power_cut_around_a_write_to_intercom_loses_nothing_and_doubles_nothin
         assert_eq!(conflicts(&world).await, [], "{place}");
         is_quiet(&world).await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_can_be_settled_the_other_way_by_hand() {
+    let (world, id) = in_step(BOTH).await;
+    world.intercom.edit_contact(&id, &json!({"phone": "+12025550101", "custom_attributes": {"plan": "free"}})).unwrap();
+    edit_brevo(&world, &[("SMS", json!("12025550102")), ("PLAN", json!("pro"))]);
+    minutes(10).await;
+    world.sync().await;
+    let all = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
+    let number = |field: &str| all.iter().find(|row| row.field.contains(field)).unwrap().id;
+    let pick = async |conflict: i64, side: SideName| world.connection.pick(Pick { conflict, side }).await.unwrap();
+    let not_done = |picked: &Picked, words: &str| match picked {
+        Picked::NotDone(why) => assert!(why.contains(words), "{why}"),
+        done @ Picked::Done { .. } => panic!("{done:?}"),
+    };
+    not_done(&pick(number("PLAN"), SideName::Brevo).await, "still being watched");
+    minutes(10).await;
+    world.sync().await;
+    not_done(&pick(99, SideName::Brevo).await, "no conflict 99");
+    not_done(&pick(number("PLAN"), SideName::Intercom).await, "is the one that stands");
+    for (field, side) in [("PLAN", SideName::Brevo), ("SMS", SideName::Intercom)] {
+        let Picked::Done { field: rule, side: where_to } = pick(number(field), side).await else { panic!("{field}") };
+        assert!(rule.contains(field) && where_to == side);
+    }
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(shown(&world, &id, "custom_attributes.plan"), json!("pro"));
+    assert_eq!(world.attribute("jane@example.com", "SMS"), Some(json!("12025550101")));
+    assert_eq!(shown(&world, &id, "phone"), json!("+12025550101"));
+    is_quiet(&world).await;
+    assert_eq!(conflicts(&world).await.len(), 2, "nothing new was lost");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_tells_beforehand_what_a_first_link_writes_and_replaces_in_intercom() {
+    let world = World::new(BOTH);
+    world.brevo.create_attribute("PLAN", "text");
+    let jane = world.intercom.create_contact(ContactSeed { phone: Some("+12025550101".to_owned()), ..jane() });
+    let vip = world.brevo.create_list("Very important");
+    world.brevo.create_contact(BrevoSeed {
+        email: Some("jane@example.com".to_owned()),
+        attributes: [("SMS".to_owned(), json!("12025550102")), ("PLAN".to_owned(), json!("pro"))].into(),
+        list_ids: [vip].into(),
+        ..BrevoSeed::default()
+    });
+    minutes(10).await;
+    let dry = world.before_the_first().await;
+    assert_eq!(world.intercom.log().write_count(), 0);
+    assert_eq!((dry.updates_in_intercom, dry.creates), (1, 0), "{dry:#?}");
+    assert_eq!(dry.fields_in_intercom.keys().collect::<Vec<_>>(), ["custom_attributes.plan", "phone"]);
+    assert_eq!(dry.new_attributes_in_intercom, ["custom_attributes.plan", "custom_attributes.score"]);
+    let replaced = &dry.replaced_in_intercom["phone -> SMS"];
+    assert_eq!((replaced.count, &replaced.examples[0].lost), (1, &vec![json!("+12025550101")]));
+    world.sync().await;
+    assert_eq!(shown(&world, &jane, "phone"), json!("+12025550102"));
+    assert_eq!(shown(&world, &jane, "custom_attributes.plan"), json!("pro"));
+    let given = world.intercom.contact_tags(&jane);
+    assert_eq!(dry.tags_given.keys().cloned().collect::<Vec<_>>(), given);
+    let lost: Vec<_> = conflicts(&world).await.into_iter().map(|(field, side, ..)| (field, side)).collect();
+    assert_eq!(lost, [("phone -> SMS".to_owned(), "Intercom".to_owned())]);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_edited_in_intercom_though_brevo_alone_gives_is_restored_by_a_full_read() {
+    let (world, id) = in_step(BOTH).await;
+    edit_brevo(&world, &[("SCORE", json!(7))]);
+    world.sync().await;
+    minutes(10).await;
+    world.intercom.edit_contact(&id, &json!({"custom_attributes": {"score": 9}})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(shown(&world, &id, "custom_attributes.score"), json!(9));
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(shown(&world, &id, "custom_attributes.score"), json!(7));
+    let lost: Vec<_> = conflicts(&world).await.into_iter().map(|(_, side, lost, _)| (side, lost)).collect();
+    assert_eq!(lost, [("Intercom".to_owned(), "9".to_owned())]);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_write_without_an_answer_has_replaced_is_kept() {
+    let phones = (json!({"phone": "+12025550101"}), ("SMS", json!("12025550102")), ("Intercom", "+12025550101"));
+    let plans = (json!({"custom_attributes": {"plan": "free"}}), ("PLAN", json!("pro")), ("Brevo", "pro"));
+    for (mine, theirs, (side, value)) in [phones, plans] {
+        let (world, id) = in_step(BOTH).await;
+        world.intercom.edit_contact(&id, &mine).unwrap();
+        edit_brevo(&world, &[theirs]);
+        minutes(10).await;
+        // Each is tried more than once.
+        for _ in 0..100 {
+            world.intercom.fail("PUT /contacts/", Fault::StatusAfterEffect(502));
+            world.brevo.fail("PUT /v3/contacts/", Fault::StatusAfterEffect(502));
+        }
+        world.sync().await;
+        assert_eq!(shown(&world, &id, "phone").as_str().is_some(), side == "Intercom", "it has landed");
+        world.brevo.knobs(|knobs| knobs.common.faults.clear());
+        world.intercom.knobs(|knobs| knobs.faults.clear());
+        for _ in 0..2 {
+            minutes(10).await;
+            world.sync().await;
+        }
+        let lost: Vec<_> = conflicts(&world).await.into_iter().map(|(_, side, lost, _)| (side, lost)).collect();
+        assert_eq!(lost, [(side.to_owned(), value.to_owned())]);
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_of_what_we_have_just_written_is_not_written_over() {
+    let seconds = |seconds| tokio::time::sleep(std::time::Duration::from_secs(seconds));
+    let (world, id) = in_step(BOTH).await;
+    world.intercom.edit_contact(&id, &json!({"phone": "+12025550101"})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    // While what we have written may still land once more, somebody edits it, and that is seen.
+    edit_brevo(&world, &[("SMS", json!("12025550102"))]);
+    seconds(10).await;
+    world.sync().await;
+    world.intercom.edit_contact(&id, &json!({"phone": "+12025550103"})).unwrap();
+    seconds(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(shown(&world, &id, "phone"), json!("+12025550102"), "in a conflict Brevo's stands");
+    assert_eq!(world.attribute("jane@example.com", "SMS"), Some(json!("12025550102")));
+    let lost: Vec<_> = conflicts(&world).await.into_iter().map(|(_, side, lost, _)| (side, lost)).collect();
+    assert_eq!(lost, [("Intercom".to_owned(), "+12025550103".to_owned())]);
+    is_quiet(&world).await;
 }

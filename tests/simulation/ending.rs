@@ -4,17 +4,17 @@
 use super::happenings::Conversations;
 use super::model::{Card, Cause, Listed, Model, Person};
 use super::people::{NAMES, PHONES, normal};
-use super::world::{Rule, Rules, Source};
+use super::world::{Rule, Rules, Source, Way};
 use linkspan::sandbox::brevo::BrevoSandbox;
 use linkspan::sandbox::intercom::IntercomSandbox;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
-fn text(value: &Value) -> Option<String> {
+pub fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned)
 }
 
-type Cells = Vec<Option<Value>>;
+pub type Cells = Vec<Option<Value>>;
 
 /// What a rule's targets may hold: one of these. `Err`: the value cannot be mapped, and must be listed.
 fn expected(source: Source, person: &Person) -> Result<Vec<Cells>, ()> {
@@ -30,9 +30,12 @@ fn field_of(source: Source, person: &Person) -> Result<Cells, ()> {
     let value = person.values.get(&source).cloned().unwrap_or_default();
     Ok(match source {
         Source::Name => {
-            let parts = value.as_str().and_then(|name| NAMES.iter().find(|(typed, _, _)| typed.trim() == name.trim()));
-            let part = |part: Option<&str>| part.filter(|part| !part.is_empty()).map(Value::from);
-            vec![part(parts.map(|parts| parts.1)), part(parts.map(|parts| parts.2))]
+            let name = value.as_str().unwrap_or_default().trim();
+            let known = NAMES.iter().find(|(typed, _, _)| typed.trim() == name).map(|(_, first, last)| (*first, *last));
+            // Of parts that somebody gave in Brevo, when the name still travelled both ways.
+            let parts = known.unwrap_or_else(|| name.split_once(' ').unwrap_or((name, "")));
+            let part = |part: &str| Some(part).filter(|part| !part.is_empty()).map(Value::from);
+            vec![part(parts.0), part(parts.1)]
         }
         Source::Phone => match text(&value) {
             None => vec![None],
@@ -52,7 +55,7 @@ fn field_of(source: Source, person: &Person) -> Result<Cells, ()> {
 }
 
 /// A cell as Brevo holds it, in the form that [`expected`] gives.
-fn standing(attribute: &str, value: Option<&Value>) -> Option<Value> {
+pub fn standing(attribute: &str, value: Option<&Value>) -> Option<Value> {
     let value = value.filter(|value| !value.is_null())?;
     match attribute {
         "SMS" => {
@@ -68,7 +71,7 @@ fn standing(attribute: &str, value: Option<&Value>) -> Option<Value> {
     }
 }
 
-fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
+pub fn same(a: Option<&Value>, b: Option<&Value>) -> bool {
     let no = |value: Option<&Value>| matches!(value, None | Some(Value::Bool(false)));
     match (a, b) {
         (Some(a), Some(b)) if a.is_number() && b.is_number() => a.as_f64() == b.as_f64(),
@@ -116,6 +119,7 @@ impl Model {
                         | Source::LastRating
                 );
                 let by_hand = rule.source.attributes().iter().any(|name| card.hand.contains_key(*name));
+                let own = own && rule.way == Way::ToBrevo;
                 if own
                     && !by_hand
                     && let Some(text) = end.field(rule, &members, card, true)
@@ -170,13 +174,13 @@ pub struct End<'a> {
     pub counts: Vec<String>,
 }
 
-impl End<'_> {
-    fn members(&self, address: &str) -> Vec<(&String, &Person)> {
-        let at = |(_, person): &(&String, &Person)| person.live && person.email.as_deref() == Some(address);
+impl<'a> End<'a> {
+    fn members(&self, address: &str) -> Vec<(&'a String, &'a Person)> {
+        let at = |(_, person): &(&'a String, &'a Person)| person.live && person.email.as_deref() == Some(address);
         self.model.people.iter().filter(at).collect()
     }
 
-    pub fn card(&self, address: &str) -> Option<&Card> {
+    pub fn card(&self, address: &str) -> Option<&'a Card> {
         self.model
             .cards
             .values()
@@ -190,7 +194,7 @@ impl End<'_> {
 
     /// Whether something about a field (or the whole record) of one of these is listed as refused.
     /// Whoever spoke for the address then is named.
-    fn refused(&self, members: &[(&String, &Person)], rule: &Rule) -> bool {
+    pub fn refused(&self, members: &[(&String, &Person)], rule: &Rule) -> bool {
         let addresses = members.iter().filter_map(|(_, person)| person.email.as_ref());
         let ever: BTreeSet<&String> = addresses.filter_map(|email| self.model.holders.get(email)).flatten().collect();
         self.listed.failures.iter().any(|failure| {
@@ -216,9 +220,10 @@ impl End<'_> {
 
     /// Who has, or once had, nothing but a phone, which the contact has or once had: they may be of the group, or it may have
     /// been theirs.
-    fn by_its_phone(&self, address: &str, card: &Card) -> impl Iterator<Item = (&String, &Person)> {
-        let others = self.model.people.iter().filter(move |(_, person)| person.email.as_deref() != Some(address));
-        others.filter(|(_, person)| self.model.by_phone && !person.phones.is_disjoint(&card.phones))
+    fn by_its_phone(&self, address: &str, card: &Card) -> impl Iterator<Item = (&'a String, &'a Person)> {
+        let model = self.model;
+        let others = model.people.iter().filter(move |(_, person)| person.email.as_deref() != Some(address));
+        others.filter(move |(_, person)| model.by_phone && !person.phones.is_disjoint(&card.phones))
     }
 
     fn address(&mut self, address: &str, brevo: &BrevoSandbox) {
@@ -259,7 +264,14 @@ impl End<'_> {
         let by_phone = self.by_its_phone(address, card).filter(|(_, person)| person.live);
         let with_those_by_phone: Vec<_> = members.iter().copied().chain(by_phone).collect();
         let mut wrong = Vec::new();
-        for rule in &self.rules.fields {
+        let rules = self.rules;
+        for rule in rules.fields.iter().filter(|rule| rule.way != Way::ToBrevo) {
+            self.crossing(rule, &with_those_by_phone, card, simple);
+        }
+        if let Some(list) = brevo.list_id("VIPs").filter(|_| rules.vip && rules.vip_way != Way::ToBrevo) {
+            self.tag_and_list(&members, card, list, simple);
+        }
+        for rule in rules.fields.iter().filter(|rule| rule.way == Way::ToBrevo) {
             if let Some(text) = self.field(rule, &members, card, simple)
                 && self.field(rule, &with_those_by_phone, card, simple).is_some()
             {
@@ -269,7 +281,7 @@ impl End<'_> {
         let lists = [
             (self.rules.users, "Users"),
             (self.rules.leads, "Leads"),
-            (self.rules.vip, "VIPs"),
+            (self.rules.vip && self.rules.vip_way == Way::ToBrevo, "VIPs"),
             (self.rules.blue, "Blue"),
         ];
         for (on, name) in lists {
@@ -292,7 +304,10 @@ impl End<'_> {
                 (members.iter().any(|(_, person)| wanted(person)), members.iter().all(|(_, person)| wanted(person)))
             };
             let on_it = card.now.list_ids.contains(&list);
-            if all && !on_it && !card.unlisted_by_hand.contains(&list) {
+            // Whose tag had followed the list counts as taken off it, and is listed.
+            let kept_off =
+                self.model.reloaded && name == "VIPs" && ids.iter().any(|id| self.noticed("kept_off_list", id));
+            if all && !on_it && !card.unlisted_by_hand.contains(&list) && !kept_off {
                 wrong.push(format!("P2: {address} ({ids:?}, Brevo {}) is not on {name}", card.now.id));
             }
             if !any && on_it && !card.listed_by_hand.contains(&list) && simple {
@@ -468,7 +483,9 @@ impl End<'_> {
             }
             for (attribute, value) in &card.replaced {
                 let rule = self.rules.fields.iter().find(|rule| rule.source.attributes().contains(&attribute.as_str()));
-                if !rule.is_some_and(|rule| !rule.leaves && !rule.users_only && !rule.source.is_figure()) {
+                if !rule.is_some_and(|rule| {
+                    rule.way == Way::ToBrevo && !rule.leaves && !rule.users_only && !rule.source.is_figure()
+                }) {
                     continue;
                 }
                 let value = standing(attribute, Some(value));
@@ -569,7 +586,7 @@ impl End<'_> {
     }
 }
 
-fn show(cells: &[Option<Value>]) -> String {
+pub fn show(cells: &[Option<Value>]) -> String {
     let cells: Vec<String> =
         cells.iter().map(|cell| cell.as_ref().map_or_else(|| "nothing".to_owned(), Value::to_string)).collect();
     cells.join(" + ")

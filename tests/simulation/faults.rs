@@ -252,6 +252,12 @@ impl Shared {
         (fate, before, after)
     }
 
+    /// Whether Intercom has something against what is written now.
+    fn rejects(&self) -> bool {
+        let rate = open(&self.rates).rejected;
+        rate > 0.0 && open(&self.dice).hits(rate)
+    }
+
     /// Takes the notifications that a change has caused, and sends them on their way.
     fn pump(self: &Arc<Self>) {
         let rates = *open(&self.rates);
@@ -371,7 +377,7 @@ impl Network {
             let now = shared.now();
             shared.model().over_limit.push(now);
         }
-        if is_brevo || what.starts_with("PUT ") {
+        if is_brevo || writes(&what) {
             let cause = Cause::Ours { left_at, what, body, status, faulty: fault.is_some() };
             shared.look(&cause);
         }
@@ -385,6 +391,11 @@ impl Network {
             self.shared.model().told(self.is_brevo, path, answer.body(), now);
         }
     }
+}
+
+/// Whether a request to Intercom changes something there.
+fn writes(what: &str) -> bool {
+    !what.starts_with("GET ") && !what.ends_with("/search") && !what.ends_with("/list")
 }
 
 /// The same request for fewer records a page: what comes after the first page is read in small worlds, too.
@@ -433,7 +444,10 @@ impl Transport for Network {
     async fn send(&self, request: http::Request<Bytes>) -> Result<Answer, TransportError> {
         let shared = &self.shared;
         let left_at = shared.now();
-        let (fate, before, after) = shared.fate();
+        let (mut fate, before, after) = shared.fate();
+        if fate == Fate::Answered && !self.is_brevo && request.method() == http::Method::PUT && shared.rejects() {
+            fate = Fate::Served(ServerFault::Error(400));
+        }
         let vendor = if self.is_brevo { "Brevo" } else { "Intercom" };
         let path = request.uri().path().to_owned();
         let asked =
@@ -442,6 +456,9 @@ impl Transport for Network {
         if fate != Fate::Answered {
             let name = format!("{fate:?}");
             let name = name.split([' ', '{']).next().unwrap_or_default().to_owned();
+            if !self.is_brevo && writes(&format!("{} {path}", request.method())) {
+                shared.count(format!("fault of a write to Intercom {name}"));
+            }
             shared.count(format!("fault {name}"));
             shared.tell(&format!("    {fate:?}"));
         }

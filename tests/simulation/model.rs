@@ -1,6 +1,7 @@
 //! What the checker knows: what people did, what the vendors really show, and what the engine was told. It shares nothing
 //! with the engine. What must hold at any moment is judged here; what must hold in the end, in `ending` and `happenings`.
 
+use super::between::Between;
 use super::people::{Meaning, PHONES, normal};
 use super::world::Source;
 use bytes::Bytes;
@@ -192,6 +193,8 @@ pub struct Model {
     pub unclear: bool,
     /// Times that Brevo could not say which events it had.
     pub failed_event_looks: u64,
+    /// What may travel to Intercom.
+    pub between: Between,
 }
 
 type Found = Vec<(bool, String)>;
@@ -229,6 +232,11 @@ impl Card {
         for list in self.now.list_ids.difference(&before.list_ids) {
             self.left.remove(list);
         }
+    }
+
+    /// When somebody left a list that we had put them on long before, or was taken off it.
+    pub fn left_at(&self, list: i64) -> Option<i64> {
+        self.left.get(&list).filter(|left| left.was_ours).map(|left| left.at)
     }
 
     /// Judges what a request of ours changed, which left us at that time.
@@ -295,6 +303,7 @@ impl Model {
             if let Some(person) = id.and_then(|id| self.people.get_mut(id)) {
                 person.told_until = person.told_until.max(made_at);
             }
+            self.between.told_intercom(if item["contact"].is_object() { &item["contact"] } else { item }, now);
         }
         if topic == "contact.unsubscribed"
             && let Ok(body) = serde_json::from_slice::<Value>(body)
@@ -321,6 +330,7 @@ impl Model {
         for shown in many.unwrap_or_else(|| vec![body]) {
             if is_brevo {
                 let Some(card) = shown["id"].as_i64().and_then(|id| self.cards.get_mut(&id)) else { continue };
+                self.between.told_brevo(card.now.id, &shown, now);
                 if shown["email"].as_str().map(normal) == card.now.email.as_deref().map(normal) {
                     card.told_here.get_or_insert(now);
                 }
@@ -342,6 +352,7 @@ impl Model {
                 }
             } else {
                 let Some(person) = shown["id"].as_str().and_then(|id| self.people.get_mut(id)) else { continue };
+                self.between.told_intercom(&shown, now);
                 if shown["email"].as_str().map(normal) == person.email {
                     person.told_here.get_or_insert(now);
                 }
@@ -358,7 +369,7 @@ impl Model {
         let mut found = Found::new();
         match cause {
             Cause::Hand(_) => found.append(&mut self.look_at_intercom(intercom, false, now)),
-            Cause::Ours { what, .. } if what.starts_with("PUT /contacts/") => {
+            Cause::Ours { what, .. } if what.contains(" /contacts/") || what.contains(" /tags") => {
                 found.append(&mut self.look_at_intercom(intercom, true, now));
             }
             Cause::Ours { .. } | Cause::Landing => {}
@@ -384,6 +395,12 @@ impl Model {
                 }
             }
         }
+        let (by_hand, left_at) = match cause {
+            Cause::Hand(_) => (true, now),
+            Cause::Ours { left_at, .. } => (false, *left_at),
+            Cause::Landing => (false, self.imports.iter().map(|(left_at, _)| *left_at).max().unwrap_or(now)),
+        };
+        self.between.look(&self.people, &self.cards, by_hand, left_at, now);
         if let Cause::Ours { left_at, what, body, .. } = cause
             && what.ends_with("/contacts/import")
         {
@@ -446,7 +463,7 @@ impl Model {
                 let known = PHONES.iter().find(|(phone, _)| *phone == typed).and_then(|(_, digits)| *digits);
                 person.phones.extend(known.map(str::to_owned));
             }
-            if before != (person.email.clone(), person.lead, person.values.clone()) {
+            if before != (person.email.clone(), person.lead, person.values.clone()) && !ours {
                 person.changed_at = now;
             }
             person.tags = intercom.contact_tags(&id).into_iter().collect();

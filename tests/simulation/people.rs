@@ -1,6 +1,6 @@
 //! People's hands: what contacts and colleagues do on both sides, at any moment.
 
-use super::world::{Dice, some_name, some_phone, some_tag, some_tier, some_value};
+use super::world::{Dice, Source, some_name, some_phone, some_tag, some_tier, some_value};
 use linkspan::sandbox::brevo::{BrevoSandbox, ContactSeed as BrevoSeed};
 use linkspan::sandbox::intercom::{ContactSeed, IntercomSandbox};
 use serde_json::{Value, json};
@@ -52,7 +52,13 @@ pub fn normal(address: &str) -> String {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Edit {
     // Intercom
-    Create { lead: bool, address: Option<u64>, named: bool, id: Option<u64>, out: bool },
+    Create {
+        lead: bool,
+        address: Option<u64>,
+        named: bool,
+        id: Option<u64>,
+        out: bool,
+    },
     Name(u64, Option<&'static str>),
     Phone(u64, Option<&'static str>),
     Tier(u64, Option<&'static str>),
@@ -85,7 +91,11 @@ pub enum Edit {
     Attach(u64, u64),
     Detach(u64, u64),
     // Brevo
-    BrevoCreate { address: u64, out: bool, named: bool },
+    BrevoCreate {
+        address: u64,
+        out: bool,
+        named: bool,
+    },
     BrevoValue(u64, u64, usize),
     BrevoUnsubscribe(u64),
     BrevoBlocklist(u64),
@@ -96,6 +106,10 @@ pub enum Edit {
     BrevoPutOn(u64, u64),
     BrevoAddress(u64, u64),
     BrevoDelete(u64),
+    /// A field that may travel: what it is made of two numbers, of the contact with an Intercom contact's address.
+    BrevoField(u64, Source, u64),
+    BrevoVip(u64, bool),
+    BrevoLeaveVip(u64),
 }
 
 const EDITED: [&str; 8] =
@@ -177,6 +191,7 @@ impl Edit {
             Self::BrevoValue(who, _, _) => *who = whom,
             Self::BrevoLeaveList(who, _) | Self::BrevoTakeOff(who, _) | Self::BrevoPutOn(who, _) => *who = whom,
             Self::BrevoAddress(who, _) => *who = whom,
+            Self::BrevoField(who, _, _) | Self::BrevoVip(who, _) => *who = whom,
             Self::RateAs(who, _) | Self::Attach(who, _) | Self::Detach(who, _) => *who = whom,
             Self::Company(who, _) | Self::CompanyName(who, _) => *who = whom,
             Self::ManyTags(who)
@@ -198,6 +213,7 @@ impl Edit {
             | Self::BrevoBlocklist(who)
             | Self::BrevoBounce(who)
             | Self::BrevoResubscribe(who)
+            | Self::BrevoLeaveVip(who)
             | Self::BrevoDelete(who) => *who = whom,
         }
         self
@@ -219,6 +235,28 @@ pub enum Meaning {
     Consent,
     /// Somebody changed an address, and the flag went with it.
     Rename,
+}
+
+/// What somebody gives for a field in Brevo: the values that people choose from in Intercom, or a part of a name.
+fn given(source: Source, number: u64) -> Vec<(&'static str, Value)> {
+    let nth = |length: usize| usize::try_from(number / 16).unwrap_or(0) % length;
+    let blank = number % 16 < 2;
+    let or_blank = |value: Value| if blank { Value::Null } else { value };
+    match source {
+        Source::Name => {
+            let (_, first, last) = NAMES[nth(NAMES.len())];
+            let parts = [("FIRSTNAME", or_blank(json!(first))), ("LASTNAME", or_blank(json!(last)))];
+            match number % 16 {
+                3..=5 => vec![parts[0].clone()],
+                6..=7 => vec![parts[1].clone()],
+                _ => parts.into(),
+            }
+        }
+        Source::Phone => vec![("SMS", or_blank(json!(PHONES[nth(5)].1)))],
+        Source::Tier => vec![("PLAN_TIER", or_blank(json!(TIERS[nth(TIERS.len())])))],
+        Source::Seats => vec![("SEATS", or_blank(json!(nth(3))))],
+        _ => vec![("IS_ADMIN", or_blank(json!(nth(2) == 0)))],
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "modulo a length")]
@@ -248,6 +286,11 @@ pub fn act(
     let list = |which: u64| {
         let name = LISTS[usize::try_from(which % 3).unwrap_or(0)];
         brevo.list_id(name).map(|id| (id, name))
+    };
+    // Somebody whom both sides know, if the contact in Intercom is one.
+    let known_as = |who: u64| {
+        let email = intercom.contact(&someone(who)?)?["email"].as_str().map(normal)?;
+        theirs.iter().find(|their| normal(their) == email).cloned()
     };
     let text = match edit {
         Edit::Create { lead, address: at, named, id, out } => {
@@ -473,6 +516,23 @@ pub fn act(
         Edit::BrevoDelete(who) => {
             let email = their(*who)?;
             brevo.delete(&email).then(|| format!("Brevo {email}: deleted"))?
+        }
+        Edit::BrevoField(who, source, number) => {
+            let email = known_as(*who).or_else(|| their(*who))?;
+            let new = given(*source, *number);
+            if new.iter().any(|(name, _)| !brevo.attribute_types().contains_key(*name)) {
+                return None;
+            }
+            brevo.edit_attributes(&email, &new).then(|| format!("Brevo {email}: {new:?}"))?
+        }
+        Edit::BrevoVip(who, on) => {
+            let (email, id) = (known_as(*who).or_else(|| their(*who))?, brevo.list_id("VIPs")?);
+            let done = if *on { brevo.add_to_list(&email, id) } else { brevo.remove_from_list(&email, id) };
+            done.then(|| format!("Brevo {email}: {} VIPs", if *on { "put on" } else { "taken off" }))?
+        }
+        Edit::BrevoLeaveVip(who) => {
+            let (email, id) = (known_as(*who).or_else(|| their(*who))?, brevo.list_id("VIPs")?);
+            brevo.leave_list(&email, id).then(|| format!("Brevo {email}: leaves VIPs"))?
         }
     };
     Some((text, Meaning::None))

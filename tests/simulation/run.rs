@@ -1,15 +1,16 @@
 //! Plays a plan: the daemon in a task that can die at any await, people and upsets around it, then healing and the check.
 
+use super::between;
 use super::faults::{CrashDoor, Network, PowerCut, Shared};
 use super::model::Listed;
 use super::people::Edit;
-use super::told;
 use super::world::{Plan, Rates, Rules, Upset};
 use linkspan::brevo::{BrevoClient, BrevoOptions as BrevoClientOptions};
 use linkspan::config::Config;
 use linkspan::doors::{Clock, Doors, SeededRng, SimulatedClock};
 use linkspan::engine::{Connection, Daemon, EngineError, Settings, Silent, SyncOptions};
 use linkspan::intercom::{IntercomClient, IntercomOptions};
+use linkspan::model::SideName;
 use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox};
 use linkspan::sandbox::intercom::{self as double, IntercomSandbox};
 use linkspan::server::Server;
@@ -102,6 +103,11 @@ impl<'a> Play<'a> {
             index_lag: Duration::from_secs(setting.index_lag),
             ..double::IntercomOptions::default()
         });
+        if plan.rules.cross() || plan.later.cross() {
+            // Their first value may be that there is none, which says nothing about their kind.
+            intercom.define_attribute("contact", "is_admin", "boolean", &[]).unwrap();
+            intercom.define_attribute("contact", "seats", "float", &[]).unwrap();
+        }
         let mut options = BrevoOptions::new(plan.seed, runtime_clock.clone());
         options.import_delay = Duration::from_secs(setting.import_delay);
         let brevo = BrevoSandbox::new(options);
@@ -424,6 +430,12 @@ impl<'a> Play<'a> {
             let (subject, field, message) = (&failure.subject, &failure.field, &failure.message);
             shared.tell(&format!("    listed: {subject}, {field:?}: {message} (link {:?})", failure.link));
         }
+        for conflict in &listed.conflicts {
+            shared.count(format!("conflict: {}", conflict.rule));
+        }
+        if listed.failures.iter().any(|failure| failure.refused_by == Some(SideName::Intercom)) {
+            shared.count("outcome: refused by Intercom, listed");
+        }
         let (sides, times) = ((&shared.intercom, &shared.brevo), (shared.start(), shared.now()));
         let (wrong, counts) = shared.model().check(&self.rules, &listed, sides, times);
         for what in wrong {
@@ -455,13 +467,22 @@ impl<'a> Play<'a> {
                 .collect();
             shared.violate(format!("P3: a quiet cycle wrote {}", more.join(" | ")));
         }
-        let told_more = shared.intercom.log().write_count() - told;
-        if told_more > 0 {
-            shared.violate(format!("P3: a quiet cycle wrote {told_more} times to Intercom"));
+        let writes = shared.intercom.log().writes();
+        let more: Vec<String> = writes[told.min(writes.len())..]
+            .iter()
+            .map(|write| format!("{} {} {}", write.method, write.target, String::from_utf8_lossy(&write.body)))
+            .collect();
+        if !more.is_empty() {
+            shared.violate(format!("P3: a quiet cycle wrote to Intercom {}", more.join(" | ")));
         }
         self.history(&connection).await;
-        for what in told::written(&shared.intercom, self.plan.setting.both) {
+        for what in between::written(&shared.intercom, [&self.plan.rules, &self.plan.later], self.plan.setting.both) {
             shared.violate(what);
+        }
+        for ((method, template), count) in shared.intercom.log().counts() {
+            for _ in 0..count.writes {
+                shared.count(format!("write to Intercom {method} {template}"));
+            }
         }
         let over = shared.model().over_limit.len();
         // A new process knows the pace only after its first answers.

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `world` | one seed → a plan: mapping, people, edits, faults, crashes |
 //! | `wide` | what was added to worlds later: companies, figures, conditions, phones |
+//! | `crossing` | what was added last: fields and tags that travel to Intercom |
 //! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
 //! | `model` | what the checker knows: the vendors' true state, what people did, what the engine was told; what must hold always |
 //! | `ending`, `happenings` | what must hold in the end |
 //! | `told` | opt-outs that travel to Intercom |
+//! | `between` | fields and tags that travel to Intercom: what people gave on each side, and what must stand in the end |
 //! | `mutants` | bugs that are put in on purpose |
 //! | `story` | what happened, as a readable timeline with a hash |
 //! | `run` | plays a plan |
@@ -25,7 +27,9 @@
     reason = "a test harness, included by a test and by an example"
 )]
 
+pub mod between;
 pub mod coverage;
+pub mod crossing;
 pub mod ending;
 pub mod faults;
 pub mod happenings;

@@ -2,19 +2,6 @@
 
 use super::model::{Listed, Model};
 use super::people::normal;
-use linkspan::sandbox::intercom::IntercomSandbox;
-
-/// All that may ever be written to Intercom.
-const OPT_OUT: &[u8] = br#"{"unsubscribed_from_emails":true}"#;
-
-/// Writes that must not be: any where Intercom is only read, and any that says something else than an opt-out.
-pub fn written(intercom: &IntercomSandbox, both: bool) -> Vec<String> {
-    let writes = intercom.log().writes();
-    let wrong = writes.iter().filter(|write| !both || write.template != "/contacts/{id}" || write.body != OPT_OUT);
-    let wrong: Vec<String> =
-        wrong.map(|write| format!("wrote to Intercom: {} {}", write.method, write.target)).collect();
-    wrong
-}
 
 impl Model {
     /// Whoever last said no in Brevo is out in Intercom, as each contact of the address; unless it said yes there later.

@@ -3,7 +3,7 @@
 //! their own.
 
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
-use super::wide;
+use super::{crossing, wide};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -120,6 +120,33 @@ impl Source {
     }
 }
 
+/// Which way something travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    ToBrevo,
+    ToIntercom,
+    Both,
+}
+
+impl Way {
+    fn word(self) -> &'static str {
+        match self {
+            Self::ToBrevo => "intercom_to_brevo",
+            Self::ToIntercom => "brevo_to_intercom",
+            Self::Both => "both",
+        }
+    }
+}
+
+/// Whose value stands where both sides changed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wins {
+    /// The newest; of a tie, Brevo's (`true`) or Intercom's.
+    Newest(bool),
+    Intercom,
+    Brevo,
+}
+
 /// One field of the mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rule {
@@ -130,11 +157,13 @@ pub struct Rule {
     pub leaves: bool,
     /// `when: record.role == 'user'`: it says nothing about leads.
     pub users_only: bool,
+    pub way: Way,
+    pub wins: Wins,
 }
 
 impl Rule {
     pub fn of(source: Source, clears: bool, leaves: bool) -> Self {
-        Self { source, clears, leaves, users_only: false }
+        Self { source, clears, leaves, users_only: false, way: Way::ToBrevo, wins: Wins::Newest(false) }
     }
 }
 
@@ -147,6 +176,8 @@ pub struct Rules {
     pub vip: bool,
     /// Everybody of one company on a list, by a condition.
     pub blue: bool,
+    /// Which way the tag and its list go.
+    pub vip_way: Way,
 }
 
 impl Rules {
@@ -164,7 +195,14 @@ impl Rules {
         if fields.is_empty() {
             fields.push(Rule::of(Source::Name, false, false));
         }
-        Self { fields, users: dice.hits(0.7), leads: dice.hits(0.5), vip: dice.hits(0.5), blue: false }
+        Self {
+            fields,
+            users: dice.hits(0.7),
+            leads: dice.hits(0.5),
+            vip: dice.hits(0.5),
+            blue: false,
+            vip_way: Way::ToBrevo,
+        }
     }
 
     fn changed(&self, dice: &mut Dice) -> Self {
@@ -211,6 +249,8 @@ pub struct Rates {
     pub webhook_late: f64,
     /// Delivered before the answer of the request that caused it (or before anything else happens).
     pub webhook_first: f64,
+    /// Intercom says that a write is not right (400). Drawn in crossing worlds only.
+    pub rejected: f64,
 }
 
 impl Rates {
@@ -228,6 +268,7 @@ impl Rates {
         webhook_twice: 0.0,
         webhook_late: 0.0,
         webhook_first: 0.0,
+        rejected: 0.0,
     };
 
     /// Each class by itself, for switching off.
@@ -278,7 +319,7 @@ pub enum Upset {
 }
 
 /// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven, wide
-/// ones the first eleven.
+/// ones the first eleven, crossing ones all.
 pub const CRASH_POINTS: [&str; 13] = [
     "after_intent",
     "after_remote_write",
@@ -340,6 +381,13 @@ pub struct Plan {
 impl Plan {
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
+        let mut plan = Self::wide(seed);
+        crossing::cross(&mut plan);
+        plan
+    }
+
+    /// One in which nothing but opt-outs travels to Intercom.
+    pub fn wide(seed: u64) -> Self {
         let mut plan = Self::narrow(seed);
         wide::widen(&mut plan);
         plan
@@ -439,11 +487,23 @@ impl Plan {
             let to = if rule.source.attributes().len() > 1 { format!("[{to}]") } else { to };
             let clear = if rule.clears { "propagate" } else { "keep" };
             let drift = if rule.leaves { "leave" } else { "restore" };
-            writeln!(yaml, "  {}: {{to: {to}{more}{when}, on_clear: {clear}, on_drift: {drift}}}", rule.source.path())
-                .ok();
+            let way = match (rule.way, rule.wins) {
+                (Way::ToBrevo, _) => format!("on_drift: {drift}"),
+                (Way::ToIntercom, _) => format!("direction: brevo_to_intercom, on_drift: {drift}"),
+                (Way::Both, Wins::Newest(brevo)) => {
+                    format!("direction: both, tie: {}", if brevo { "brevo" } else { "intercom" })
+                }
+                (Way::Both, Wins::Intercom) => "direction: both, on_conflict: intercom".to_owned(),
+                (Way::Both, Wins::Brevo) => "direction: both, on_conflict: brevo".to_owned(),
+            };
+            writeln!(yaml, "  {}: {{to: {to}{more}{when}, on_clear: {clear}, {way}}}", rule.source.path()).ok();
         }
         if rules.vip {
-            yaml.push_str("tags:\n  VIP: {list: VIPs}\n");
+            let way = match rules.vip_way {
+                Way::ToBrevo => String::new(),
+                way => format!(", direction: {}", way.word()),
+            };
+            writeln!(yaml, "tags:\n  VIP: {{list: VIPs{way}}}").ok();
         }
         if rules.blue {
             yaml.push_str("lists:\n  - {list: Blue, when: record.company.name == 'Blue Sun'}\n");
@@ -482,6 +542,13 @@ impl Plan {
         )
         .ok();
         yaml
+    }
+}
+
+impl Rules {
+    /// Whether anything but opt-outs travels to Intercom.
+    pub fn cross(&self) -> bool {
+        self.fields.iter().any(|rule| rule.way != Way::ToBrevo) || (self.vip && self.vip_way != Way::ToBrevo)
     }
 }
 

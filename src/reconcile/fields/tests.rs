@@ -139,7 +139,7 @@ fn drift_is_restored_in_a_sweep_only_and_never_blanks() {
 #[test]
 fn our_own_write_on_its_way_is_nobodys_edit() {
     let agreed = base("b", "b");
-    let write = InFlight { sent: vec![text("b")], before: vec![text("a")], superseded: vec![] };
+    let write = InFlight { sent: vec![text("b")], before: vec![text("a")], superseded: vec![], replaces: None };
     let mut stale = views("b", "a", Some(&agreed));
     stale.sweep = true;
     stale.in_flight.brevo = Some(&write);
@@ -162,7 +162,12 @@ fn a_refused_value_is_not_resent_until_something_changes() {
 #[test]
 fn a_server_is_judged_by_what_stands_there_afterwards() {
     let long = "x".repeat(150);
-    let write = InFlight { sent: vec![text(&long)], before: vec![text("old")], superseded: vec![vec![text("mid")]] };
+    let write = InFlight {
+        sent: vec![text(&long)],
+        before: vec![text("old")],
+        superseded: vec![vec![text("mid")]],
+        replaces: None,
+    };
     assert_eq!(judge(SideName::Brevo, &write, &vec![text(&long)]), Verdict::Adopted);
     assert_eq!(judge(SideName::Brevo, &write, &vec![text(&long[..100])]), Verdict::Adopted);
     assert_eq!(judge(SideName::Brevo, &write, &vec![text(&long[..99])]), Verdict::Edited);

@@ -3,7 +3,7 @@
 use super::{Back, Base, Flights, LostValue, ResolvedList};
 use crate::mapping::{FieldRule, Mapping};
 use crate::model::{BrevoContact, Fields, SideName, Sides};
-use crate::reconcile::fields::{self, Cells, FieldBase, InFlight};
+use crate::reconcile::fields::{self, Cells, FieldBase};
 use crate::reconcile::lists::ListBase;
 use std::collections::BTreeMap;
 
@@ -54,8 +54,10 @@ pub struct Settled {
     pub flights: Flights,
     /// Rules whose value Brevo would not take.
     pub refused: Vec<String>,
-    /// What writes of unknown outcome turn out to have replaced, for the conflict log.
+    /// What a write without an answer has replaced although nobody had agreed to it.
     pub lost: Vec<LostValue>,
+    /// Somebody has edited what we had written: what was waited for counts now.
+    pub edited: bool,
 }
 
 /// Settles the writes on their way to Brevo against what Brevo shows. `answered`: Brevo had answered the write with
@@ -113,14 +115,15 @@ pub fn settle_intercom(
     let mut settled =
         settle_fields(base, flights, (SideName::Intercom, answered), mapping, |rule| vec![rule.source_value(record)]);
     settled.flights.tags.clear();
-    for list in flights.tags.keys() {
+    for (list, given) in &flights.tags {
         let Some(found) = resolved.iter().find(|resolved| resolved.list == *list) else { continue };
         let wanted = found.rule.holds(record);
-        match settled.base.lists.get_mut(list) {
-            Some(agreed) if answered => agreed.wanted = wanted,
+        if answered {
+            // Intercom refuses no tag in silence: it has been given or taken away since, and that is an edit.
+            settled.edited |= wanted != *given;
+        } else {
             // Whether it landed or not: nobody but us has touched the tag.
-            _ if !answered => drop(settled.base.lists.insert(*list, ListBase { wanted, member: wanted })),
-            _ => {}
+            settled.base.lists.insert(*list, ListBase { wanted, member: wanted });
         }
     }
     settled
@@ -140,23 +143,6 @@ pub fn seen_in_answer(flights: &Flights, written: &Back, record: &Fields, mappin
     flights
 }
 
-/// What a write of unknown outcome that has landed replaced, if nobody had agreed to it: an answer would have said so.
-fn replaced(
-    key: &str,
-    side: SideName,
-    write: &InFlight,
-    observed: &Cells,
-    base: Option<&FieldBase>,
-) -> Option<LostValue> {
-    let agreed = base.is_some_and(|base| fields::same_on(side, &base.agreed[side], &write.before));
-    // What stood there before an earlier write was told of when that was answered.
-    let nobodys = agreed || !write.superseded.is_empty() || write.before.iter().all(Option::is_none);
-    let (field, lost, kept) = (key.to_owned(), write.before.clone(), observed.clone());
-    let rule = "replaced by a write without an answer".to_owned();
-    Some(LostValue { field, side, lost, kept, rule })
-        .filter(|_| !nobodys && !fields::same_on(side, &write.before, observed))
-}
-
 fn settle_fields(
     base: &Base,
     flights: &Flights,
@@ -164,7 +150,8 @@ fn settle_fields(
     mapping: &Mapping,
     observed: impl Fn(&FieldRule) -> Cells,
 ) -> Settled {
-    let mut settled = Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new(), lost: Vec::new() };
+    let mut settled =
+        Settled { base: base.clone(), flights: flights.clone(), refused: Vec::new(), lost: Vec::new(), edited: false };
     settled.flights.fields.retain(|_, writes| {
         writes[side] = None;
         writes[side.other()].is_some()
@@ -174,10 +161,12 @@ fn settle_fields(
         let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
         let observed = observed(rule);
         let verdict = fields::judge(side, write, &observed);
-        let fields = &mut settled.base.fields;
-        if verdict == fields::Verdict::Adopted && !answered {
-            settled.lost.extend(replaced(key, side, write, &observed, fields.get(key)));
+        if let (fields::Verdict::Adopted, false, Some((lost, rule))) = (verdict, answered, &write.replaces) {
+            let (field, kept) = (key.clone(), write.sent.clone());
+            settled.lost.push(LostValue { field, side, lost: lost.clone(), kept, rule: rule.clone() });
         }
+        settled.edited |= verdict == fields::Verdict::Edited;
+        let fields = &mut settled.base.fields;
         let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
         if verdict == fields::Verdict::Adopted
             && (unknown || !answered)

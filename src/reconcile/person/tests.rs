@@ -229,7 +229,7 @@ fn what_does_not_travel_to_intercom_costs_nothing_there() {
     let bytes = pack::pack(&base, &mut Book::default()).unwrap();
     assert_eq!(bytes.len(), 9, "{bytes:?}: two pairs, a word and two cells");
     let mut book = Book::default();
-    let write = InFlight { sent: vec![Value::text("b")], before: vec![None], superseded: vec![] };
+    let write = InFlight { sent: vec![Value::text("b")], before: vec![None], superseded: vec![], replaces: None };
     let flights = Flights {
         fields: BTreeMap::from([("k".to_owned(), Sides { intercom: None, brevo: Some(write) })]),
         ..Flights::default()

@@ -1,0 +1,478 @@
+//! Fields and tags that travel to Intercom: what people gave on each side, what the engine was shown of it, and what must
+//! stand in the end. It shares nothing with the engine.
+
+use super::crossing::SOURCES;
+use super::ending::{Cells, End, same, show, standing, text};
+use super::model::{Card, GAP, Person};
+use super::people::{NAMES, PHONES, normal};
+use super::world::{Rule, Rules, Source, Way, Wins};
+use linkspan::model::SideName;
+use linkspan::sandbox::intercom::IntercomSandbox;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// Sides that have agreed for so long have been seen to, whatever went wrong meanwhile.
+const LONG: i64 = 1_200_000;
+
+/// What a person gave last.
+#[derive(Debug, Clone)]
+pub struct Gave {
+    at: i64,
+    cells: Cells,
+    /// When the engine was first shown it.
+    told: Option<i64>,
+    /// When the other side was first seen to agree with it.
+    crossed: Option<i64>,
+    /// A write of ours replaced it before the engine could know of it.
+    lost_unseen: bool,
+    /// The other side held nothing meanwhile: where that one alone gives, it is accepted as it is.
+    beside_blank: bool,
+}
+
+/// One side of a field.
+#[derive(Debug, Clone, Default)]
+pub struct Half {
+    stands: Cells,
+    gave: Option<Gave>,
+    /// The last that was not blank.
+    value: Option<Cells>,
+    /// A person blanked it.
+    blanked: bool,
+    /// What a write of ours has made of what a person gave just before.
+    mixed: Option<Cells>,
+    /// All that people gave.
+    ever: Vec<Cells>,
+    /// Somebody edited it since both sides had agreed for long.
+    edited: bool,
+}
+
+impl Half {
+    fn stands(&mut self, cells: Cells, by_hand: bool, left_at: i64, now: i64) -> Option<(Cells, bool)> {
+        if self.stands == cells {
+            return None;
+        }
+        let old = std::mem::replace(&mut self.stands, cells.clone());
+        if by_hand {
+            let blank = is_blank(&cells);
+            self.blanked |= blank && !is_blank(&old);
+            if !blank {
+                self.value = Some(cells.clone());
+            }
+            self.ever.push(cells.clone());
+            self.edited = true;
+            self.gave =
+                Some(Gave { at: now, cells, told: None, crossed: None, lost_unseen: false, beside_blank: false });
+            return None;
+        }
+        let gave = self.gave.as_mut().filter(|gave| gave.cells == old && gave.crossed.is_none())?;
+        if gave.told.is_none_or(|told| told >= left_at - GAP) {
+            gave.lost_unseen = true;
+            // Only what differed was sent: a part of a name that came in between stays beside it.
+            self.mixed = Some(cells).filter(|cells| cells.len() > 1);
+            return None;
+        }
+        Some((old, gave.beside_blank))
+    }
+
+    fn shown(&mut self, cells: &Cells, now: i64) {
+        if let Some(gave) = self.gave.as_mut().filter(|gave| gave.cells == *cells) {
+            gave.told.get_or_insert(now);
+        }
+    }
+
+    fn gave_any(&self) -> impl Iterator<Item = &Cells> {
+        self.gave.iter().map(|gave| &gave.cells).chain(&self.value).chain(&self.mixed)
+    }
+}
+
+/// A field of a person.
+#[derive(Debug, Clone, Default)]
+pub struct Pair {
+    intercom: Half,
+    brevo: Half,
+    card: Option<i64>,
+    /// People had edited the contact before it was the person's.
+    old: bool,
+    /// It had more than one contact in Brevo.
+    muddled: bool,
+    agreed_since: Option<i64>,
+    /// They have agreed for long once, and that was seen to.
+    once: bool,
+    /// Values of people's that we replaced though we had been shown them.
+    replaced: Vec<(SideName, Cells, bool)>,
+}
+
+/// All of them, by the Intercom contact.
+#[derive(Debug, Default)]
+pub struct Between {
+    pairs: BTreeMap<(String, Source), Pair>,
+    /// When somebody gave a person the tag last.
+    tagged: BTreeMap<String, i64>,
+    untagged: BTreeMap<String, i64>,
+    vip: BTreeMap<String, bool>,
+    /// For each request, what it is about.
+    pub counts: Vec<&'static str>,
+}
+
+fn is_blank(cells: &Cells) -> bool {
+    cells.iter().all(Option::is_none)
+}
+
+/// What Intercom shows, without what does not matter.
+fn held(source: Source, value: &Value) -> Cells {
+    vec![match source {
+        Source::Seats => Some(value.clone()).filter(|value| !value.is_null()),
+        Source::Admin => Some(Value::from(value.as_bool() == Some(true))).filter(|value| *value == true),
+        _ => text(value).map(|text| Value::from(text.split_whitespace().collect::<Vec<_>>().join(" "))),
+    }]
+}
+
+fn of_card(source: Source, card: &Card) -> Cells {
+    shown_by(source, |name| card.now.attributes.get(name))
+}
+
+fn shown_by<'a>(source: Source, attribute: impl Fn(&str) -> Option<&'a Value>) -> Cells {
+    let cell = |name: &&str| standing(name, attribute(name)).filter(|value| *value != false);
+    source.attributes().iter().map(cell).collect()
+}
+
+fn field_of(source: Source, shown: &Value) -> &Value {
+    match source {
+        Source::Name => &shown["name"],
+        Source::Phone => &shown["phone"],
+        Source::Tier => &shown["custom_attributes"]["plan_tier"],
+        Source::Seats => &shown["custom_attributes"]["seats"],
+        _ => &shown["custom_attributes"]["is_admin"],
+    }
+}
+
+/// Whether what stands in one is what the rule makes of the other, or its way back.
+fn agree(source: Source, intercom: &Cells, brevo: &Cells) -> bool {
+    let Some(value) = intercom.first().cloned().flatten() else { return is_blank(brevo) };
+    match source {
+        Source::Name => {
+            let parts = brevo.iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+            let whole = value.as_str().unwrap_or_default();
+            let typed = |name: &str| name.split_whitespace().collect::<Vec<_>>().join(" ");
+            let known = NAMES.iter().find(|(name, _, _)| typed(name) == whole);
+            let part = |part: &str| Some(Value::from(part)).filter(|_| !part.is_empty());
+            typed(&parts) == whole || known.is_some_and(|(_, first, last)| *brevo == [part(first), part(last)])
+        }
+        Source::Phone => {
+            let typed = value.as_str().unwrap_or_default();
+            let known = PHONES.iter().find(|(phone, _)| *phone == typed).and_then(|(_, digits)| *digits);
+            let digits = known.or(typed.strip_prefix('+'));
+            digits.is_some() && brevo.first().and_then(Option::as_ref).and_then(Value::as_str) == digits
+        }
+        _ => same(Some(&value), brevo.first().and_then(Option::as_ref)),
+    }
+}
+
+impl Between {
+    /// What stands on both sides now, and through whom.
+    pub fn look(
+        &mut self,
+        people: &BTreeMap<String, Person>,
+        cards: &BTreeMap<i64, Card>,
+        by_hand: bool,
+        left_at: i64,
+        now: i64,
+    ) {
+        let by_address: BTreeMap<String, &Card> = cards
+            .values()
+            .filter(|card| !card.gone)
+            .filter_map(|card| Some((normal(card.now.email.as_deref()?), card)))
+            .collect();
+        for (id, person) in people.iter().filter(|(_, person)| person.live) {
+            let vip = person.tags.contains("VIP");
+            if self.vip.insert(id.clone(), vip).unwrap_or(false) != vip && by_hand {
+                if vip { &mut self.tagged } else { &mut self.untagged }.insert(id.clone(), now);
+            }
+            let card = person.email.as_ref().and_then(|email| by_address.get(email));
+            for source in SOURCES {
+                let pair = self.pairs.entry((id.clone(), source)).or_default();
+                let mine = held(source, person.values.get(&source).unwrap_or(&Value::Null));
+                let theirs = card.map(|card| of_card(source, card));
+                if pair.intercom.stands.is_empty() && is_blank(&mine) {
+                    pair.intercom.stands.clone_from(&mine);
+                }
+                if pair.intercom.stands == mine && theirs.as_ref().is_none_or(|theirs| pair.brevo.stands == *theirs) {
+                    continue;
+                }
+                // An agreement of long standing ends: what comes now is judged by it.
+                if pair.agreed_since.is_some_and(|since| since < now - LONG)
+                    && card.is_some_and(|card| card.ours_since.is_some_and(|since| since < now - LONG))
+                {
+                    (pair.intercom.edited, pair.brevo.edited, pair.once) = (false, false, true);
+                }
+                if let Some((lost, alone)) = pair.intercom.stands(mine, by_hand, left_at, now) {
+                    pair.replaced.push((SideName::Intercom, lost, alone));
+                }
+                if let (Some(card), Some(theirs)) = (card, theirs) {
+                    pair.muddled |= pair.card.is_some_and(|id| id != card.now.id);
+                    let by_hand_before = || source.attributes().iter().any(|name| card.hand.contains_key(*name));
+                    pair.old |= pair.card.is_none() && by_hand_before();
+                    pair.card = Some(card.now.id);
+                    if pair.brevo.stands.is_empty() && is_blank(&theirs) {
+                        pair.brevo.stands.clone_from(&theirs);
+                    }
+                    if let Some((lost, alone)) = pair.brevo.stands(theirs, by_hand, left_at, now) {
+                        pair.replaced.push((SideName::Brevo, lost, alone));
+                    }
+                    let (mine, theirs) = (is_blank(&pair.intercom.stands), is_blank(&pair.brevo.stands));
+                    for (gave, blank) in [(&mut pair.intercom.gave, theirs), (&mut pair.brevo.gave, mine)] {
+                        if let Some(gave) = gave {
+                            gave.beside_blank |= blank;
+                        }
+                    }
+                    // As far as the engine knew.
+                    let unseen = pair.brevo.gave.as_ref().is_some_and(|gave| gave.told.is_none());
+                    if let Some(gave) = pair.intercom.gave.as_mut().filter(|gave| gave.at == now && unseen) {
+                        gave.beside_blank = true;
+                    }
+                    if agree(source, &pair.intercom.stands, &pair.brevo.stands) {
+                        pair.agreed_since.get_or_insert(now);
+                        for gave in [&mut pair.intercom.gave, &mut pair.brevo.gave].into_iter().flatten() {
+                            gave.crossed.get_or_insert(now);
+                        }
+                    } else {
+                        pair.agreed_since = None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The engine was shown an Intercom contact.
+    pub fn told_intercom(&mut self, shown: &Value, now: i64) {
+        let Some(id) = shown["id"].as_str() else { return };
+        for source in SOURCES {
+            if let Some(pair) = self.pairs.get_mut(&(id.to_owned(), source)) {
+                pair.intercom.shown(&held(source, field_of(source, shown)), now);
+            }
+        }
+    }
+
+    /// The engine was shown a Brevo contact.
+    pub fn told_brevo(&mut self, id: i64, shown: &Value, now: i64) {
+        for ((_, source), pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.card == Some(id)) {
+            let cells = shown_by(*source, |name| shown["attributes"].get(name));
+            pair.brevo.shown(&cells, now);
+        }
+    }
+}
+
+impl End<'_> {
+    /// What is wrong with one field that may be written in Intercom.
+    pub fn crossing(&mut self, rule: &Rule, members: &[(&String, &Person)], card: &Card, simple: bool) {
+        let source = rule.source;
+        let theirs = of_card(source, card);
+        let name = source.path();
+        let mut fine = self.refused(members, rule);
+        if rule.users_only && members.iter().any(|(_, person)| person.was_lead) {
+            return;
+        }
+        let mut shown = Vec::new();
+        for (id, person) in members {
+            let mine = held(source, person.values.get(&source).unwrap_or(&Value::Null));
+            let pair = self.model.between.pairs.get(&((*id).clone(), source));
+            let blanked = |half: fn(&Pair) -> &Half| pair.is_some_and(|pair| half(pair).blanked);
+            fine |= agree(source, &mine, &theirs);
+            // A clear that stays where it was made.
+            let stays = !rule.clears || self.model.reloaded || !simple;
+            fine |= stays && is_blank(&mine) && (blanked(|pair| &pair.intercom) || !simple);
+            fine |= stays && is_blank(&theirs) && (blanked(|pair| &pair.brevo) || !simple);
+            // Part of a name that nobody gave here.
+            fine |= !simple && source == Source::Name;
+            if rule.way == Way::ToIntercom || self.model.reloaded {
+                // Drift that stays, and a restore never blanks.
+                let edited = pair.is_some_and(|pair| !pair.intercom.ever.is_empty());
+                fine |= edited && (rule.leaves || self.model.reloaded || is_blank(&theirs));
+                let edited = pair.is_some_and(|pair| !pair.brevo.ever.is_empty());
+                fine |= edited && self.model.reloaded;
+            }
+            shown.push(show(&mine));
+        }
+        let whose =
+            format!("{name} of {:?} (Brevo {})", members.iter().map(|(id, _)| *id).collect::<Vec<_>>(), card.now.id);
+        if !fine {
+            let (mine, theirs) = (shown.join(" or "), show(&theirs));
+            self.wrong.push(format!("P2: {whose} is {mine} in Intercom and {theirs} in Brevo ({:?})", rule.way));
+            return;
+        }
+        let [(id, _)] = members[..] else { return };
+        let Some(pair) = self.model.between.pairs.get(&(id.clone(), source)) else { return };
+        if !simple || pair.muddled || self.refused(members, rule) {
+            return;
+        }
+        self.counts.push("checked between the sides".to_owned());
+        if !pair.old {
+            self.given(rule, pair, &whose);
+        }
+        if !self.model.reloaded {
+            self.decided(rule, pair, &whose);
+            self.kept(rule, pair, &whose);
+        }
+    }
+
+    /// What stands is what a person gave last on one of the sides.
+    fn given(&mut self, rule: &Rule, pair: &Pair, whose: &str) {
+        let source = rule.source;
+        let (mine, theirs) = (&pair.intercom.stands, &pair.brevo.stands);
+        let reloaded = self.model.reloaded;
+        let gave = |half: &'static str| {
+            let half = if half == "intercom" { &pair.intercom } else { &pair.brevo };
+            let ever = half.ever.iter().filter(|_| reloaded);
+            half.gave_any().chain(ever).cloned().collect::<Vec<_>>()
+        };
+        let (here, there) = (gave("intercom"), gave("brevo"));
+        let known = (is_blank(mine) || here.contains(mine) || there.iter().any(|cells| agree(source, mine, cells)))
+            && (is_blank(theirs) || there.contains(theirs) || here.iter().any(|cells| agree(source, cells, theirs)));
+        if !known {
+            let words = format!("P5: {whose} is {} and {}, which nobody gave last", show(mine), show(theirs));
+            self.wrong.push(words);
+        }
+    }
+
+    /// Whose value stands.
+    fn decided(&mut self, rule: &Rule, pair: &Pair, whose: &str) {
+        let Pair { intercom, brevo, .. } = pair;
+        let winner = match (rule.way, &intercom.gave, &brevo.gave) {
+            (Way::ToBrevo, ..) => None,
+            (Way::ToIntercom, _, gave) => gave.as_ref().map(|gave| (SideName::Brevo, gave, "it alone gives")),
+            (Way::Both, Some(gave), _) if pair.once && intercom.edited && !brevo.edited => {
+                Some((SideName::Intercom, gave, "it alone was edited"))
+            }
+            (Way::Both, _, Some(gave)) if pair.once && brevo.edited && !intercom.edited => {
+                Some((SideName::Brevo, gave, "it alone was edited"))
+            }
+            (Way::Both, Some(mine), Some(theirs)) => {
+                let (side, gave, other) = match rule.wins {
+                    Wins::Intercom => (SideName::Intercom, mine, theirs),
+                    Wins::Brevo => (SideName::Brevo, theirs, mine),
+                    Wins::Newest(_) => return,
+                };
+                let told = gave.told.filter(|_| !gave.lost_unseen);
+                let first = gave.at < other.at;
+                let before = told.is_some_and(|told| other.told.is_none_or(|other| told + GAP < other));
+                let crossed = gave.crossed.is_some_and(|crossed| crossed <= other.at);
+                let sure = told.is_some() && pair.once && (!first || (before && !crossed));
+                sure.then_some((side, gave, "the rule says so"))
+            }
+            _ => None,
+        };
+        let Some((side, gave, why)) = winner else { return };
+        let stands = if side == SideName::Intercom { &intercom.stands } else { &brevo.stands };
+        if *stands == gave.cells || (is_blank(&gave.cells) && !rule.clears) {
+            self.counts.push(format!("outcome: {why}"));
+        } else {
+            let (stands, gave) = (show(stands), show(&gave.cells));
+            self.wrong.push(format!("P5: {whose} is {stands} in {side}, and was given {gave} there last: {why}"));
+        }
+    }
+
+    /// A person's value that we replaced though we had been shown it can be looked up.
+    fn kept(&mut self, rule: &Rule, pair: &Pair, whose: &str) {
+        if rule.users_only || rule.way == Way::ToBrevo {
+            return;
+        }
+        for (side, cells, alone) in &pair.replaced {
+            if rule.way == Way::ToIntercom && (*alone || rule.leaves) {
+                continue;
+            }
+            let word = |cell: &Value| cell.as_str().map_or_else(|| cell.to_string(), str::to_owned);
+            let words: Vec<String> = cells.iter().flatten().map(word).collect();
+            if words.is_empty() {
+                continue;
+            }
+            let holds = |lost: &str| {
+                // As typed: white space may be more, and a phone written otherwise.
+                let lost = lost.split_whitespace().collect::<Vec<_>>().join(" ").replace("\\\"", "\"");
+                rule.source == Source::Phone || words.iter().all(|word| lost.contains(word))
+            };
+            let kept = |conflict: &linkspan::store::listings::Conflict| {
+                conflict.side == *side && conflict.field.contains(rule.source.path()) && holds(&conflict.lost)
+            };
+            if self.listed.conflicts.iter().any(kept) {
+                self.counts.push(format!("outcome: a value replaced in {side} is kept"));
+            } else {
+                self.wrong.push(format!("P5: {whose} was {} in {side}, and nothing keeps it", words.join(" + ")));
+            }
+        }
+    }
+
+    /// A tag and its list.
+    pub fn tag_and_list(&mut self, members: &[(&String, &Person)], card: &Card, list: i64, simple: bool) {
+        let way = self.rules.vip_way;
+        let on_it = card.now.list_ids.contains(&list);
+        let tagged = members.iter().any(|(_, person)| person.tags.contains("VIP"));
+        let [(id, _)] = members[..] else { return };
+        if !simple
+            || self.model.reloaded
+            || self.listed.failures.iter().any(|failure| failure.subject == format!("contact {id}"))
+        {
+            return;
+        }
+        let between = &self.model.between;
+        let (given, taken) = (between.tagged.get(id), between.untagged.get(id));
+        let left = card.left_at(list);
+        let mut wrong = Vec::new();
+        if on_it && !tagged && (way == Way::Both || taken.is_none()) && !card.gone {
+            wrong.push("is on VIPs and has no tag");
+        }
+        if tagged && !on_it && way == Way::ToIntercom && given.is_none() {
+            wrong.push("has a tag that nobody gave, and is not on VIPs");
+        }
+        if tagged && !on_it && way == Way::Both && !card.unlisted_by_hand.contains(&list) {
+            wrong.push("has the tag and is not on VIPs");
+        }
+        if tagged && !on_it && left.is_some_and(|left| given.is_none_or(|given| *given < left)) {
+            wrong.push("left VIPs, or was taken off it, and kept the tag");
+        }
+        for what in wrong {
+            self.wrong.push(format!("P2: {id} (Brevo {}) {what} ({way:?})", card.now.id));
+        }
+        self.counts.push("checked a tag with its list".to_owned());
+    }
+}
+
+/// Writes to Intercom that must not be: those that say something else than what travels there.
+pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], opt_outs: bool) -> Vec<String> {
+    let mut paths: Vec<&str> = Vec::new();
+    for rules in rules {
+        paths.extend(rules.fields.iter().filter(|rule| rule.way != Way::ToBrevo).map(|rule| rule.source.path()));
+    }
+    let tags = rules.iter().any(|rules| rules.vip && rules.vip_way != Way::ToBrevo);
+    let lets = |body: &Value| {
+        let Some(body) = body.as_object() else { return false };
+        body.iter().all(|(key, value)| match key.as_str() {
+            "unsubscribed_from_emails" => opt_outs && value == true && body.len() == 1,
+            "custom_attributes" => value
+                .as_object()
+                .is_some_and(|all| all.keys().all(|key| paths.contains(&format!("custom_attributes.{key}").as_str()))),
+            key => paths.contains(&key),
+        })
+    };
+    let wrong = |write: &&linkspan::sandbox::LoggedRequest| {
+        let body: Value = serde_json::from_slice(&write.body).unwrap_or_default();
+        !match (write.method.as_str(), write.template.as_str()) {
+            ("PUT", "/contacts/{id}") => lets(&body),
+            ("POST", "/data_attributes") => {
+                paths.contains(&format!("custom_attributes.{}", body["name"].as_str().unwrap_or_default()).as_str())
+            }
+            ("POST", "/tags") => tags && body == serde_json::json!({"name": "VIP"}),
+            ("POST", "/contacts/{id}/tags") | ("DELETE", "/contacts/{id}/tags/{tag_id}") => tags,
+            _ => false,
+        }
+    };
+    let words = |write: &linkspan::sandbox::LoggedRequest| {
+        format!(
+            "wrote to Intercom: {} {} ({}) {}",
+            write.method,
+            write.target,
+            write.template,
+            String::from_utf8_lossy(&write.body)
+        )
+    };
+    intercom.log().writes().iter().filter(wrong).map(words).collect()
+}
