@@ -251,7 +251,7 @@ impl Side for BrevoClient {
         self.read_page(request).await
     }
 
-    async fn count_changed(&self, since: DateTime<Utc>, priority: Priority) -> Result<Option<u64>, Box<SideError>> {
+    async fn count_changed(&self, since: DateTime<Utc>, priority: Priority) -> Result<ReadPage, Box<SideError>> {
         self.count_contacts(since, priority).await
     }
 

@@ -101,11 +101,14 @@ impl BrevoClient {
         &self,
         instant: DateTime<Utc>,
         priority: Priority,
-    ) -> Result<Option<u64>, Box<SideError>> {
+    ) -> Result<ReadPage, Box<SideError>> {
         let target = format!("/contacts?limit=1&offset=0&modifiedSince={}", encode(&since(instant)));
         let answer = self.send(Ask::get(target, CONTACTS, priority)).await?;
-        let (_, total) = wire::rows(json(&answer)?, "contacts").ok_or_else(|| errors::malformed(&answer))?;
-        Ok(total)
+        let (rows, total) = wire::rows(json(&answer)?, "contacts").ok_or_else(|| errors::malformed(&answer))?;
+        let shown = rows.iter().filter_map(wire::contact);
+        let observations = shown.map(|contact| Observation::BrevoContact(Box::new(contact))).collect();
+        let server_time = server_time(answer.headers());
+        Ok(ReadPage { observations, next: None, total, server_time, repeats_are_errors: false })
     }
 
     pub(super) async fn fetch_contact(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>> {

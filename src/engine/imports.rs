@@ -2,7 +2,7 @@
 //! rows inside it, drops unknown attributes and `false`, and lands minutes later.
 
 use super::filling::{Batch, Kind, What};
-use super::observe::{base_of, pack_base};
+use super::observe::{base_of, flights_of, pack_base, pack_flights};
 use super::push::Pushed;
 use super::read_back::{ReadBack, since};
 use super::{BATCH, Connection, EngineError};
@@ -13,6 +13,7 @@ use crate::model::{
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::Base;
 use crate::store::contacts::ContactState;
+use crate::store::links::Dirty;
 use crate::store::listings::Change;
 use crate::store::queues::{ImportRowState, ImportStage};
 use crate::store::{Packed, Result as Stored, Tx};
@@ -268,12 +269,16 @@ impl Connection {
             self.store.write(move |tx| tx.no_opt_out(id)).await?;
             return Ok(false);
         };
+        let mut shown_on = BTreeSet::new();
         let contact = match (newly.contact, newly.address) {
             (Some(contact), _) => contact,
             // The import may have made it by now.
             (None, Some(address)) => match self.brevo.fetch(&ContactKey::BrevoEmail(address), priority).await {
                 Ok(Fetched::Found(found, _)) => match *found {
-                    Observation::BrevoContact(contact) => contact.id,
+                    Observation::BrevoContact(contact) => {
+                        shown_on = contact.lists;
+                        contact.id
+                    }
                     _ => return Ok(false),
                 },
                 Ok(Fetched::Gone(_)) => return Ok(false),
@@ -315,6 +320,12 @@ impl Connection {
                             base.sms = out;
                         }
                         tx.set_base(id, &pack_base(tx, &base)?)?;
+                        // The row has put it on these lists: who takes it off after this means it, though what became
+                        // of the import is known only later.
+                        if let (Ok(mut flights), true) = (flights_of(&link), link.import.is_some()) {
+                            flights.lists.retain(|list, joined| !(*joined && shown_on.contains(list)));
+                            tx.drop_intent(id, Some(&pack_flights(tx, &flights)?), link.answered)?;
+                        }
                         tx.put_change(&Change {
                             link: Some(id),
                             at: now,
@@ -458,8 +469,17 @@ impl Connection {
     async fn seem_landed(&self, running: &[&ImportRowState], priority: Priority) -> Result<bool, EngineError> {
         let Some(since) = running.iter().map(|import| since(import)).min() else { return Ok(true) };
         let rows: u64 = running.iter().map(|import| import.rows as u64).sum();
+        let read_began = self.now();
         match self.brevo.count_changed(since, priority).await {
-            Ok(count) => Ok(count.is_none_or(|count| count >= rows)),
+            Ok(page) => {
+                // What was seen counts, whatever it was read for: an opt-out that a row lifts after this is put back.
+                let source = self.source(0, false, read_began, Dirty::Live)?;
+                self.store
+                    .write(move |tx| source.apply_all(tx, &page.observations).map(|_| page.total))
+                    .await
+                    .map(|count| count.is_none_or(|count| count >= rows))
+                    .map_err(EngineError::from)
+            }
             Err(error) if error.is_transient() => Ok(false),
             Err(error) => Err(error.into()),
         }

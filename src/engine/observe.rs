@@ -291,6 +291,7 @@ impl Source {
             if let Some(email) = contact.email.as_ref().filter(|_| changed)
                 && let Some(link) = tx.link_by_email(email)?
                 && link.brevo_id.is_some()
+                && !adopt_returned(tx, &link)?
             {
                 tx.mark_dirty(link.id, self.dirty)?;
             }
@@ -568,7 +569,27 @@ pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -
     tx.settle(link.id, &link.base, None)?;
     tx.give_up(link.id)?;
     tx.clear_failures(link.id, &[])?;
-    tx.put_notice("brevo_contact_gone", &subject_of(tx, link)?, None, now)
+    tx.put_notice("brevo_contact_gone", &subject_of(tx, link)?, None, now)?;
+    if let Some(gone) = tx.link(link.id)? {
+        adopt_returned(tx, &gone)?;
+    }
+    Ok(())
+}
+
+/// We make nothing again that is gone. But somebody may have, by hand; or a row of an import was on its way when the
+/// contact was deleted. Then the address has a contact, which is the person's like any that is found by its address.
+/// `false`: it has none.
+fn adopt_returned(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
+    let Some(email) = link.email.as_ref().filter(|_| link.state == LinkState::BrevoGone) else { return Ok(false) };
+    let Some(there) = tx.brevo_contact_by_email(email)? else { return Ok(false) };
+    if link.brevo_id.is_none() || tx.link_by_brevo(there.id)?.is_some() {
+        return Ok(false);
+    }
+    tx.clear_notice("brevo_contact_gone", &subject_of(tx, link)?)?;
+    super::place::adopt(tx, link, there.id, email)?;
+    tx.set_link_state(link.id, LinkState::Active)?;
+    tx.mark_dirty(link.id, Dirty::Consent)?;
+    Ok(true)
 }
 
 /// Values that are replaced although nobody had agreed to that.

@@ -225,7 +225,7 @@ pub(super) fn link_as(
     match decision {
         FirstLink::Wait => return Ok(false),
         FirstLink::JoinGroup(link) => {
-            join(tx, &contact.id, link, dirty)?;
+            join(tx, &contact.id, link, dirty, now)?;
             // Somebody new who is opted out: that an earlier opt-out was answered by an opt-in in Brevo says nothing about
             // this one.
             if newcomer && new_opt_out(tx, link, &Consent::default(), &contact.consent)? {
@@ -282,7 +282,9 @@ fn is_gone_elsewhere(link: &LinkRow) -> bool {
     link.state == LinkState::BrevoGone && link.rename_to.is_some() && link.rename_to == link.email
 }
 
-fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Result<()> {
+fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
+    let tombstone = tx.link(link)?.filter(|link| link.state == LinkState::BrevoGone);
+    let listed_as = tombstone.as_ref().map(|link| subject_of(tx, link)).transpose()?;
     tx.set_member(contact, Some(link), false)?;
     if let Some(link) = tx.link(link)? {
         reopen(tx, &link)?;
@@ -299,6 +301,14 @@ fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty) -> Re
         }
     }
     elect(tx, link)?;
+    if let (Some(tombstone), Some(listed_as)) = (tombstone, listed_as) {
+        // Everybody had left the address when its contact was found gone: it is this one's now.
+        let subject = subject_of(tx, &tombstone)?;
+        if subject != listed_as {
+            tx.clear_notice("brevo_contact_gone", &listed_as)?;
+            tx.put_notice("brevo_contact_gone", &subject, None, now)?;
+        }
+    }
     tx.mark_dirty(link, dirty)
 }
 
@@ -328,6 +338,10 @@ fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
         let is_primary = Some(&row.contact.id) == chosen.as_ref();
         if row.is_primary != is_primary {
             tx.set_member(&row.contact.id, Some(link), is_primary)?;
+            if is_primary {
+                // What the Brevo contact cannot be given is this one's trouble now.
+                tx.refile_failures(link, &format!("contact {}", row.contact.id))?;
+            }
         }
     }
     Ok(chosen.is_some())
@@ -466,7 +480,7 @@ fn moved(
                 tx.give_up(link.id)?;
                 tx.clear_notice("brevo_contact_gone", &format!("contact {}", row.contact.id))?;
             }
-            join(tx, &row.contact.id, other, dirty)?;
+            join(tx, &row.contact.id, other, dirty, now)?;
             carry_consent(tx, &row.contact.id, consent)?;
             carry_opt_out(tx, &row.contact, consent)?;
         }

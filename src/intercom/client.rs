@@ -400,7 +400,7 @@ impl Side for IntercomClient {
         Err(unsupported("events of Brevo's"))
     }
 
-    async fn count_changed(&self, _since: DateTime<Utc>, _: Priority) -> Result<Option<u64>, Box<SideError>> {
+    async fn count_changed(&self, _since: DateTime<Utc>, _: Priority) -> Result<ReadPage, Box<SideError>> {
         Err(unsupported("counting Brevo contacts"))
     }
 

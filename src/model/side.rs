@@ -102,9 +102,9 @@ pub trait Side: Send + Sync {
     /// One page of a sweep.
     async fn read(&self, request: &ReadRequest) -> Result<ReadPage, Box<SideError>>;
 
-    /// How many contacts have changed since then, for the price of one small request (Brevo); `None` where the answer
-    /// does not say.
-    async fn count_changed(&self, since: DateTime<Utc>, priority: Priority) -> Result<Option<u64>, Box<SideError>>;
+    /// How many contacts have changed since then (`total`; `None` where the answer does not say), for the price of one
+    /// small request (Brevo), with whichever of them it shows.
+    async fn count_changed(&self, since: DateTime<Utc>, priority: Priority) -> Result<ReadPage, Box<SideError>>;
 
     /// One contact as it is now. A record that is not there is an answer, not an error.
     async fn fetch(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>>;

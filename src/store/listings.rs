@@ -218,6 +218,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Somebody else speaks for a link: its failures are listed under them.
+    pub fn refile_failures(&self, link: i64, subject: &str) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE OR REPLACE failures SET subject = ?2 WHERE link = ?1 AND subject <> ?2")?
+            .execute(params![link, subject])?;
+        Ok(())
+    }
+
     /// The trouble is over: all of a link's failures, but for the fields named.
     pub fn clear_failures(&self, link: i64, but: &[&str]) -> Result<usize> {
         let mut cleared = 0;

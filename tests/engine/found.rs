@@ -475,3 +475,152 @@ async fn what_a_write_without_an_answer_replaced_can_be_looked_up() {
     let lost = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
     assert!(lost.len() == 1 && lost[0].lost.contains("By hand"), "{lost:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_reaches_the_contact_that_came_after_a_deleted_one() {
+    for seen_first in [false, true] {
+        let world = World::new(CONFIG);
+        let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+        let joe = world.intercom.create_contact(user("joe@example.com", "Joe Doe"));
+        minutes(10).await;
+        world.sync().await;
+        assert!(world.brevo.unsubscribe("joe@example.com"));
+        minutes(10).await;
+        world.full().await;
+        for email in ["jane@example.com", "joe@example.com"] {
+            assert!(world.brevo.delete(email));
+        }
+        if !seen_first {
+            minutes(10).await;
+            world.full().await;
+            let gone = world.store.read(|tx| tx.notices(Some("brevo_contact_gone"), 10)).await.unwrap();
+            assert_eq!(gone.len(), 2);
+        }
+        let writes = world.brevo_writes();
+        for email in ["jane@example.com", "joe@example.com"] {
+            let by_hand = BrevoSeed { email: Some(email.into()), ..BrevoSeed::default() };
+            world.brevo.create_contact(by_hand).unwrap();
+        }
+        world.intercom.unsubscribe_from_sms(&jane).unwrap();
+        world.intercom.unsubscribe(&jane).unwrap();
+        world.intercom.edit_contact(&joe, &json!({"name": "Joe Roe"})).unwrap();
+        for _ in 0..2 {
+            minutes(10).await;
+            world.full().await;
+        }
+        let contact = world.brevo.contact_by_email("jane@example.com").unwrap();
+        assert!(contact.email_blacklisted && contact.sms_blacklisted, "{seen_first}");
+        let contact = world.brevo.contact_by_email("joe@example.com").unwrap();
+        assert!(contact.email_blacklisted, "an address that was opted out comes back opted out");
+        assert_eq!(world.attribute("joe@example.com", "LASTNAME"), Some(json!("Roe")));
+        let gone = world.store.read(|tx| tx.notices(Some("brevo_contact_gone"), 10)).await.unwrap();
+        assert_eq!(gone, []);
+        assert!(world.brevo_writes() > writes && world.brevo.contact_count() == 2);
+        let writes = world.brevo_writes();
+        minutes(10).await;
+        world.full().await;
+        assert_eq!(world.brevo_writes(), writes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_a_deleted_address_that_all_have_left_is_listed() {
+    let world = World::new(CONFIG);
+    let ann = world.intercom.create_contact(user("ann@example.com", "Ann Lee"));
+    let bob = world.intercom.create_contact(user("bob@example.com", "Bob Roe"));
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.set_email(&ann, Some("bob@example.com")).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    // Nobody has Ann's address any more when its contact is found gone.
+    assert!(world.brevo.delete("ann@example.com"));
+    minutes(10).await;
+    world.full().await;
+    world.intercom.set_email(&bob, Some("ann@example.com")).unwrap();
+    for _ in 0..2 {
+        minutes(10).await;
+        world.full().await;
+    }
+    assert_eq!(world.brevo.contact_count(), 1, "what was deleted is not made again");
+    let gone = world.store.read(|tx| tx.notices(Some("brevo_contact_gone"), 10)).await.unwrap();
+    assert_eq!(gone, [("brevo_contact_gone".to_owned(), format!("contact {bob}"), None)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_phone_that_is_left_out_is_listed_under_whoever_has_it_now() {
+    let world = World::new(&CONFIG.replace("  tags: INTERCOM_TAGS", "  phone: SMS\nphone:\n  default_region: US"));
+    let ann = world.intercom.create_contact(user("ann@example.com", "Ann Lee"));
+    let bob = world.intercom.create_contact(user("bob@example.com", "Bob Roe"));
+    let phone = json!({"phone": "(202) 555-0123"});
+    world.intercom.edit_contact(&ann, &phone).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.edit_contact(&bob, &phone).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    let listed = || world.store.read(|tx| tx.failures(10));
+    assert_eq!(listed().await.unwrap()[0].subject, format!("contact {bob}"));
+    // An exchange, of which the first half is seen by itself: Ann is with Bob, and then has his contact alone.
+    world.intercom.set_email(&ann, Some("bob@example.com")).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.set_email(&bob, Some("ann@example.com")).unwrap();
+    for _ in 0..2 {
+        minutes(10).await;
+        world.full().await;
+    }
+    let failures = listed().await.unwrap();
+    assert!(failures.len() == 1 && failures[0].subject == format!("contact {ann}"), "{failures:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_that_shows_while_an_import_is_waited_for_is_put_back_after_it() {
+    let world = World::new(&format!("{CONFIG}limits:\n  brevo:\n    import_threshold: 1\n"));
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.edit_contact(&jane, &json!({"name": "Jane Roe"})).unwrap();
+    minutes(10).await;
+    world.brevo.knobs(|knobs| knobs.import_resubscribes = true);
+    world.brevo.imports_take(Duration::from_secs(200));
+    let opts_out = async {
+        // How far it is is asked of the contacts at first, of which that shows one.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(world.brevo.unsubscribe("jane@example.com"));
+    };
+    tokio::join!(world.sync(), opts_out);
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Roe")));
+    assert!(world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_taken_off_a_list_before_an_import_without_an_answer_is_read_back_stays_off() {
+    let world = World::new(&format!("{CONFIG}limits:\n  brevo:\n    import_threshold: 1\n"));
+    world.sync().await;
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.brevo.fail("/contacts/import", Fault::Truncated);
+    // The power goes while it is waited for.
+    assert!(tokio::time::timeout(Duration::from_secs(30), world.sync()).await.is_err());
+    let users = world.brevo.list_id("Users").unwrap();
+    assert!(world.brevo.list_members(users).len() == 1 && world.intercom.unsubscribe(&jane).is_ok());
+    minutes(1).await;
+    let taken_off = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let contact = world.brevo.contact_by_email("jane@example.com").unwrap();
+        assert!(contact.email_blacklisted, "the opt-out is there before the import is over");
+        assert!(world.brevo.remove_from_list("jane@example.com", users));
+    };
+    tokio::join!(world.sync(), taken_off);
+    for _ in 0..2 {
+        minutes(10).await;
+        world.full().await;
+    }
+    assert_eq!(world.brevo.list_members(users).len(), 0);
+    assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Doe")));
+}
