@@ -283,7 +283,8 @@ fn is_gone_elsewhere(link: &LinkRow) -> bool {
 }
 
 fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
-    let tombstone = tx.link(link)?.filter(|link| link.state == LinkState::BrevoGone);
+    let deserted = tx.members(link)?.is_empty();
+    let tombstone = tx.link(link)?.filter(|link| deserted && link.state == LinkState::BrevoGone);
     let listed_as = tombstone.as_ref().map(|link| subject_of(tx, link)).transpose()?;
     tx.set_member(contact, Some(link), false)?;
     if let Some(link) = tx.link(link)? {
