@@ -472,10 +472,16 @@ impl Connection {
         let read_began = self.now();
         match self.brevo.count_changed(since, priority).await {
             Ok(page) => {
-                // What was seen counts, whatever it was read for: an opt-out that a row lifts after this is put back.
+                // An opt-out that was seen counts, whatever it was read for: what a row lifts after this is put back. All
+                // else is for the read-back, which knows the rows.
                 let source = self.source(0, false, read_began, Dirty::Live)?;
+                let mut seen = page.observations;
+                seen.retain(|observation| match observation {
+                    Observation::BrevoContact(contact) => contact.consent.email_opted_out(),
+                    _ => false,
+                });
                 self.store
-                    .write(move |tx| source.apply_all(tx, &page.observations).map(|_| page.total))
+                    .write(move |tx| source.apply_all(tx, &seen).map(|_| page.total))
                     .await
                     .map(|count| count.is_none_or(|count| count >= rows))
                     .map_err(EngineError::from)
