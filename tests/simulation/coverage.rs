@@ -80,7 +80,6 @@ pub const OFTEN: &[&str] = &[
     "outcome: out on both sides",
     "outcome: it alone gives",
     "outcome: it alone was edited",
-    "conflict: changed on both sides",
     "conflict: both sides have values of their own",
     "conflict: nobody knows which side's value is newer",
     "checked between the sides",
@@ -92,6 +91,7 @@ pub const OFTEN: &[&str] = &[
 
 /// What is rarer.
 pub const SELDOM: &[&str] = &[
+    "conflict: changed on both sides",
     "edit Bounced",
     "edit BrevoAddress",
     "edit BrevoBounce",
