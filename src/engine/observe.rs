@@ -456,14 +456,26 @@ pub(super) fn settle_now(
     let left = Some(&settled.flights).filter(|left| !left.is_empty());
     settle_as(tx, link.id, &settled.base, left)?;
     put_conflicts(tx, link.id, &settled.lost, None, now)?;
-    for rule in &settled.refused {
+    list_refused(tx, link, SideName::Brevo, &settled.refused, now)?;
+    Ok(!answered || flights.more || settled.edited || settled.base != *base || !settled.flights.is_empty())
+}
+
+/// Lists what a side accepted and did not take.
+pub(super) fn list_refused(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    side: SideName,
+    rules: &[String],
+    now: DateTime<Utc>,
+) -> Result<()> {
+    for rule in rules {
         let message = "it accepted the request, but kept the old value; it is not sent again until the source, the \
                        mapping or the attribute changes";
         let subject = subject_of(tx, link)?;
         let failure = NewFailure::left_out(Some(link.id), &subject, rule, message);
-        tx.put_failure(&NewFailure { refused_by: Some(SideName::Brevo), ..failure }, now)?;
+        tx.put_failure(&NewFailure { refused_by: Some(side), ..failure }, now)?;
     }
-    Ok(!answered || flights.more || settled.edited || settled.base != *base || !settled.flights.is_empty())
+    Ok(())
 }
 
 /// This is what both sides agree on now, and what is still on its way.

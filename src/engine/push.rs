@@ -195,7 +195,7 @@ impl Connection {
                     (people, Some(last))
                 }
             };
-            let mut claim = self.claim(drafts.iter().map(Draft::link));
+            let claim = self.claim(drafts.iter().map(Draft::link));
             drafts.retain(|draft| claim.claimed.contains(&draft.link()));
             pushed.planned += drafts.len() as u64;
             let mut pass = backlog.opening.pass(stretch.dirty);
@@ -206,20 +206,9 @@ impl Connection {
             let all = async { Ok(tokio::join!(settling, gathering, drafting)) };
             let (settled, following, drafted) = sender.beside(all).await?;
             (gathered, drafts) = (following?, drafted);
-            let Settled { mut alone, lists, owed, mut aside } = settled?;
-            set_aside.append(&mut aside);
-            pushed.updated += self.send_owed_opt_outs(owed, priority).await?;
-            // Opt-outs ride in single requests and come first of all; then as the store handed them out, the most urgent
-            // first.
-            alone.sort_by_key(|planned| !planned.plan.change.email_opted_out);
-            // Nothing is sent for the others now: an opt-out among them is not to wait for these.
-            claim.keep(&alone.iter().chain(&lists).map(|planned| planned.link).collect());
-            *pushed += sender.beside(self.send_alone(alone, &ready, priority, &mut claim)).await?;
-            *pushed += sender.beside(self.send_lists(lists, priority)).await?;
-            drop(claim);
-            while let Some(batch) = buckets.take_full() {
-                sender.send(batch).await?;
-            }
+            let mut settled = settled?;
+            set_aside.append(&mut settled.aside);
+            self.send_settled(settled, &ready, priority, claim, buckets, sender, pushed).await?;
             progress.stage(super::Stage::Writing, pushed.planned, Some(backlog.people.max(1)));
         }
         Ok(set_aside)
@@ -263,7 +252,7 @@ impl Connection {
     ) -> Result<(), EngineError> {
         self.go_on()?;
         let (ready, now) = (self.require_ready()?, self.now());
-        let mut claim = self.claim(links);
+        let claim = self.claim(links);
         let (claimed, mapping) = (claim.claimed.clone(), Arc::clone(&ready));
         let people = self
             .store
@@ -283,12 +272,30 @@ impl Connection {
         let packer = backlog.bulk.then(|| self.store.packer());
         let drafts = people.into_iter().map(|person| person.draft(&ready, packer.as_ref())).collect();
         let settled = self.settle_drafts(drafts, backlog.bulk, buckets, pass, &ready).await?;
+        self.send_settled(settled, &ready, backlog.priority, claim, buckets, sender, pushed).await
+    }
+
+    /// Sends what no import carries, and the imports that are full by now.
+    #[expect(clippy::too_many_arguments, reason = "what is sent, and all that carries it")]
+    async fn send_settled(
+        &self,
+        settled: Settled,
+        ready: &Arc<Ready>,
+        priority: Priority,
+        mut claim: super::Claim<'_>,
+        buckets: &mut Buckets,
+        sender: &mut Sender<'_>,
+        pushed: &mut Pushed,
+    ) -> Result<(), EngineError> {
         let Settled { mut alone, lists, owed, .. } = settled;
-        pushed.updated += self.send_owed_opt_outs(owed, backlog.priority).await?;
+        pushed.updated += self.send_owed_opt_outs(owed, priority).await?;
+        // Opt-outs ride in single requests and come first of all; then as the store handed them out, the most urgent
+        // first.
         alone.sort_by_key(|planned| !planned.plan.change.email_opted_out);
+        // Nothing is sent for the others now: an opt-out among them is not to wait for these.
         claim.keep(&alone.iter().chain(&lists).map(|planned| planned.link).collect());
-        *pushed += sender.beside(self.send_alone(alone, &ready, backlog.priority, &mut claim)).await?;
-        *pushed += sender.beside(self.send_lists(lists, backlog.priority)).await?;
+        *pushed += sender.beside(self.send_alone(alone, ready, priority, &mut claim)).await?;
+        *pushed += sender.beside(self.send_lists(lists, priority)).await?;
         drop(claim);
         while let Some(batch) = buckets.take_full() {
             sender.send(batch).await?;

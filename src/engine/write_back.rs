@@ -6,7 +6,7 @@
 
 use super::answers::MOST_TRIES;
 use super::cycle::stops_everything;
-use super::observe::{Source, base_of, pack_base, put_conflicts, subject_of};
+use super::observe::{Source, base_of, list_refused, pack_base, put_conflicts, subject_of};
 use super::people::{self, Names};
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Aside, Gate, Harm, Pass};
@@ -155,13 +155,7 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
         tx.set_base(link.id, &pack_base(tx, &settled.base)?)?;
     }
     put_conflicts(tx, link.id, &settled.lost, None, source.now)?;
-    for rule in &settled.refused {
-        let message = "it accepted the request, but kept the old value; it is not sent again until the source, the \
-                       mapping or the attribute changes";
-        let subject = subject_of(tx, &link)?;
-        let failure = NewFailure::left_out(Some(link.id), &subject, rule, message);
-        tx.put_failure(&NewFailure { refused_by: Some(SideName::Intercom), ..failure }, source.now)?;
-    }
+    list_refused(tx, &link, SideName::Intercom, &settled.refused, source.now)?;
     if !row.answered || settled.edited || settled.base != base {
         tx.mark_dirty(link.id, Dirty::Live)?;
     }
