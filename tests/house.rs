@@ -57,6 +57,19 @@ const LONGEST_FILE: usize = 900;
 
 // ---------------------------------------------------------------------------------------------------- the rules ----
 
+/// What loosens consent needs a proof, and one rule makes it.
+#[test]
+fn only_one_rule_lets_an_opt_in_travel() {
+    let makes = |file: &&SourceFile| {
+        let text = fs::read_to_string(&file.path).unwrap();
+        text.contains("OptIn::prove(")
+    };
+    let files = source_files();
+    let found: Vec<String> = files.iter().filter(makes).map(|file| file.path.display().to_string()).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].ends_with("src/reconcile/resubscribe.rs"), "{found:?}");
+}
+
 #[test]
 fn every_arrow_between_rooms_is_allowed() {
     let mut wrong = Vec::new();

@@ -28,4 +28,4 @@ mod write;
 mod tests;
 
 pub use client::{BrevoClient, BrevoOptions};
-pub use write::request_for;
+pub use write::{deletion_of, request_for};

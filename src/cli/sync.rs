@@ -276,6 +276,12 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         ("change", dry.updates_in_intercom, counted(dry.updates_in_intercom, "Intercom contact")),
         ("opt out", dry.opt_outs_in_intercom, counted(dry.opt_outs_in_intercom, "Intercom contact")),
         ("re-address", dry.renames, contacts(dry.renames)),
+        ("follow", dry.on_delete.brevo, format!("{} from Intercom in Brevo", counted(dry.on_delete.brevo, "deletion"))),
+        (
+            "follow",
+            dry.on_delete.intercom,
+            format!("{} from Brevo in Intercom", counted(dry.on_delete.intercom, "deletion")),
+        ),
         ("send", dry.events, counted(dry.events, "event")),
     ] {
         if count > 0 {

@@ -91,9 +91,18 @@ pub struct Summary {
 impl Summary {
     /// Something was written, and none of it was taken.
     pub fn nothing_accepted(&self) -> bool {
-        let Pushed { created, updated, listed, imported, opted_out, written_back, failed, .. } = self.written;
+        let Pushed { created, updated, listed, imported, opted_out, written_back, opted_in, parted, failed, .. } =
+            self.written;
         failed > 0
-            && created + updated + listed + opted_out + written_back + imported.saturating_sub(self.lost) + self.events
+            && created
+                + updated
+                + listed
+                + opted_out
+                + written_back
+                + opted_in
+                + parted
+                + imported.saturating_sub(self.lost)
+                + self.events
                 == 0
     }
 
@@ -235,7 +244,9 @@ impl Connection {
                 Ok(tx.reopen_unanswered(verify_after)?
                     + tx.reopen_unanswered_events(verify_after)?
                     + tx.reopen_carried(verify_after)?
-                    + tx.reopen_write_backs(verify_after)?)
+                    + tx.reopen_write_backs(verify_after)?
+                    + tx.reopen_partings(verify_after)?
+                    + tx.reopen_opt_ins(verify_after)?)
             })
             .await?;
         if reopened > 0 {
@@ -380,6 +391,8 @@ impl Connection {
             if wait {
                 told += self.tell_intercom(priority).await?;
                 told += self.write_back(priority).await?;
+                told += self.resubscribe(priority).await?;
+                told += self.part(priority).await?;
             }
             summary.written += pushed;
             summary.written += told;
@@ -389,7 +402,10 @@ impl Connection {
             let read_back = self.finish_imports(wait, priority, progress).await?;
             summary.read_back += read_back.rows;
             summary.lost += read_back.lost;
-            if pushed.planned == 0 && read_back.rows == 0 && told.opted_out + told.written_back == 0 {
+            if pushed.planned == 0
+                && read_back.rows == 0
+                && told.opted_out + told.written_back + told.parted + told.opted_in == 0
+            {
                 break;
             }
         }

@@ -19,6 +19,8 @@
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
 //! | `write_back` | fields and tags from Brevo to Intercom |
+//! | `partings` | what a deletion on one side leads to on the other |
+//! | `resubscribe` | opt-ins that travel to the other side |
 //! | `pick` | conflicts settled by hand |
 //! | `answers` | what became of a write |
 //! | `verify` | writes of unknown outcome |
@@ -54,6 +56,7 @@ mod observe;
 mod options;
 mod orders;
 mod outbox;
+mod partings;
 mod people;
 mod pick;
 mod place;
@@ -62,6 +65,7 @@ mod preview;
 mod pull;
 mod push;
 mod read_back;
+mod resubscribe;
 mod safety;
 mod settings;
 mod unreadable;
@@ -223,6 +227,10 @@ pub struct Connection {
     telling: tokio::sync::Mutex<()>,
     /// Held while fields and tags are being written to Intercom, or verified there.
     writing_back: tokio::sync::Mutex<()>,
+    /// Held while opt-ins are being carried across.
+    resubscribing: tokio::sync::Mutex<()>,
+    /// Held while what deletions lead to is being done.
+    parting: tokio::sync::Mutex<()>,
     /// Rung when there may be something for Intercom.
     tell_bell: Notify,
     /// Held while whom Brevo's webhooks named is being read: nobody is read twice.
@@ -259,6 +267,8 @@ impl Connection {
             events: tokio::sync::Mutex::new(()),
             telling: tokio::sync::Mutex::new(()),
             writing_back: tokio::sync::Mutex::new(()),
+            resubscribing: tokio::sync::Mutex::new(()),
+            parting: tokio::sync::Mutex::new(()),
             tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),
             options: tokio::sync::Mutex::new(()),

@@ -2,7 +2,7 @@
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
 use super::unreadable::{self, replaceable};
-use super::{Ready, Settings, carry, write_back};
+use super::{Ready, Settings, carry, partings, resubscribe, write_back};
 use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
     OptOutReason, SideName,
@@ -97,7 +97,9 @@ impl Source {
                 if let Some(left) = left {
                     tx.address_is_free(&left)?;
                 }
-                if let Some(link) = tx.link_by_brevo(*id)? {
+                if let Some(link) = tx.link_by_brevo(*id)?
+                    && !partings::left_brevo(tx, &link, &self.settings, self.now)?
+                {
                     mark_brevo_gone(tx, &link, self.now)?;
                 }
                 Ok(true)
@@ -198,6 +200,13 @@ impl Source {
         if let Some(link) = known.as_ref().and_then(|known| known.link) {
             let before = known.as_ref().map_or(&contact.consent, |known| &known.contact.consent);
             let ours = carry::is_our_doing(tx, &contact.id, link, (before, &contact.consent), self.read_began)?;
+            if self.settings.resubscribes
+                && let Some(known) = known.as_ref().filter(|known| known.contact.consent.email_opted_out())
+                && !contact.consent.email_opted_out()
+                && known.contact.email == contact.email
+            {
+                resubscribe::note(tx, link, SideName::Intercom, known.contact.updated_at, self.now)?;
+            }
             let newly_out = new_opt_out(tx, link, &as_seen(before, &contact.consent, ours), &contact.consent)?;
             if self.ready.weighs_times && known.as_ref().is_some_and(|known| known.is_primary) {
                 let dirty = tx.link(link)?.map_or(Dirty::No, |link| link.dirty);
@@ -306,6 +315,13 @@ impl Source {
         let id = link.id;
         if changed && known.is_some() {
             write_back::note_change(tx, (id, link.dirty), SideName::Brevo, contact.modified_at, self)?;
+        }
+        if self.settings.resubscribes
+            && let Some(known) = known.as_ref().filter(|known| known.consent.email_opted_out())
+            && !contact.consent.email_opted_out()
+            && known.email == contact.email
+        {
+            resubscribe::note(tx, id, SideName::Brevo, known.modified_at, self.now)?;
         }
         if self.settings.tells_intercom && contact.consent.email_opted_out() {
             match base_of(&link) {
@@ -436,7 +452,8 @@ fn may_be_lifted(tx: &Tx<'_>, fact: &BrevoOptOut, contact: &BrevoContact, link: 
         flights => flights?.may_loosen,
     };
     let moved = base.email.as_ref().map_or(moved, |agreed| Some(agreed) != contact.email.as_ref());
-    Ok(loosens || moved || link.import.is_some() || tx.may_land_late(contact.id)?)
+    let lifted = resubscribe::may_have_lifted(tx, link.id, fact.at)?;
+    Ok(lifted || loosens || moved || link.import.is_some() || tx.may_land_late(contact.id)?)
 }
 
 /// Settles a link's writes against what Brevo shows. `true` if something is to be planned again.

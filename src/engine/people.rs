@@ -6,7 +6,7 @@ use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
 use super::safety::{self, Gate, Harm, Judged};
 use super::{Ready, carry, write_back};
-use crate::mapping::{Direction, Projection};
+use crate::mapping::{Direction, FieldProblem, Projection};
 use crate::model::{
     BrevoContact, BrevoContactId, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, SideName, Sides,
     Value,
@@ -15,6 +15,7 @@ use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::Kind;
 use crate::reconcile::newest::Span;
 use crate::reconcile::person::{self, Base, Flights, Member, Notice, PersonPlan, PersonViews, ResolvedList};
+use crate::reconcile::taking_part::Part;
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
 use crate::store::links::{Dirty, LinkRow, LinkState};
@@ -37,6 +38,8 @@ pub(super) struct Person {
     tells: bool,
     waits_for_intercom: bool,
     changed: Sides<Option<Span>>,
+    part: Sides<Part>,
+    part_problem: Option<FieldProblem>,
 }
 
 /// A plan, ready to be sent.
@@ -265,7 +268,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
             base.consent.get_or_insert(none).brevo_out = true;
             flights.may_loosen = true;
         }
-        sms_out = sms_was_out && brevo.is_none();
+        sms_out = (sms_was_out || base.sms.is_some_and(|sms| sms.brevo_out)) && brevo.is_none();
     }
     let consent = Consent { sms_opted_out: consent.sms_opted_out || sms_out, ..consent };
     let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
@@ -287,6 +290,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     } else {
         false
     };
+    let (part, part_problem) = takes_part(&record, brevo.as_ref(), ready);
     let changed = if ready.weighs_times { write_back::spans(tx, id)? } else { Sides::default() };
     Ok(Some(Person {
         link,
@@ -301,7 +305,37 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         tells,
         waits_for_intercom,
         changed,
+        part,
+        part_problem,
     }))
+}
+
+/// Whether somebody takes part, in each direction. Where that cannot be told nothing is written, and nobody leaves a list.
+fn takes_part(record: &Fields, brevo: Option<&BrevoContact>, ready: &Ready) -> (Sides<Part>, Option<FieldProblem>) {
+    let mut problem = None;
+    let part = Sides::from_fn(|side| {
+        let Some(filter) = &ready.filter[side] else { return Part::Takes };
+        let (holds, key) = match (side, brevo) {
+            (SideName::Brevo, _) => (filter.holds(None, record), "contacts.filter.intercom_to_brevo"),
+            (SideName::Intercom, Some(contact)) => {
+                let mut record = contact.attributes.clone();
+                let email = contact.email.as_ref().and_then(|email| Value::text(email.as_str()));
+                record.extend(email.map(|email| ("EMAIL".to_owned(), email)));
+                (filter.holds(None, &record), "contacts.filter.brevo_to_intercom")
+            }
+            (SideName::Intercom, None) => return Part::Rests,
+        };
+        match holds {
+            Ok(true) => Part::Takes,
+            Ok(false) if side == SideName::Brevo && ready.unlist_unmatched => Part::Leaves,
+            Ok(false) => Part::Rests,
+            Err(message) => {
+                problem = Some(FieldProblem { field: key.to_owned(), message, help: None });
+                Part::Rests
+            }
+        }
+    });
+    (part, problem)
 }
 
 /// The fields whose trouble is not over with this plan.
@@ -329,6 +363,8 @@ impl Person {
             changed: self.changed,
             sweep: self.link.sweep,
             brevo_may_be_old: self.link.dirty >= Dirty::Live,
+            part: self.part,
+            part_problem: self.part_problem.as_ref(),
         }
     }
 
@@ -406,6 +442,12 @@ impl Person {
         }
         let knot = if plan.change.email.is_some() { place::unknot(tx, self.link.id)? } else { Knot::None };
         if knot == Knot::Undone {
+            return Ok(None);
+        }
+        if ready.filter.brevo.is_some() {
+            tx.set_apart(self.link.id, self.part.brevo != Part::Takes)?;
+        }
+        if self.is_not_made(tx, now)? {
             return Ok(None);
         }
         self.note(tx, ready, &plan, now)?;
@@ -501,6 +543,24 @@ impl Person {
         Ok(false)
     }
 
+    /// Nobody is made in Brevo who does not take part.
+    fn is_not_made(&self, tx: &Tx<'_>, now: DateTime<Utc>) -> Result<bool> {
+        let not = self.brevo.is_none() && self.part.brevo != Part::Takes;
+        if not {
+            for kind in Notice::KINDS {
+                tx.clear_notice(kind, &format!("contact {}", self.primary))?;
+            }
+            tx.give_up(self.link.id)?;
+            tx.clear_failures(self.link.id, &[])?;
+            if let Some(problem) = &self.part_problem {
+                let subject = format!("contact {}", self.primary);
+                let failure = NewFailure::left_out(Some(self.link.id), &subject, &problem.field, &problem.message);
+                tx.put_failure(&failure, now)?;
+            }
+        }
+        Ok(not)
+    }
+
     /// Without an address, and without a phone that it may have, a contact cannot be made: listed, and left.
     fn has_no_identifier(&self, plan: &PersonPlan, tx: &Tx<'_>, now: DateTime<Utc>) -> Result<bool> {
         let without = self.link.email.is_none() && !plan.change.attributes.contains_key("SMS");
@@ -516,6 +576,9 @@ impl Person {
     /// people should know, but base stays, and nobody is put off. `None`: nothing can be written.
     pub(super) fn rehearse(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Rehearsed>> {
         let mut phone_taken = Vec::new();
+        if self.brevo.is_none() && self.part.brevo != Part::Takes {
+            return Ok(None);
+        }
         let plan = if self.awaits_answer() {
             self.dry_plan(ready)
         } else {

@@ -2,7 +2,7 @@
 
 use super::observe::{base_of, flights_of, new_opt_out, settle_as, subject_of};
 use super::unreadable::sparing_each;
-use super::{Connection, EngineError, Settings};
+use super::{Connection, EngineError, Settings, partings};
 use crate::config::WithoutEmail;
 use crate::model::{BrevoContact, BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, phone_digits};
 use crate::reconcile::consent::ConsentBase;
@@ -98,7 +98,7 @@ fn place_one(
 ) -> Result<bool> {
     let Some(mut row) = tx.intercom_contact(id)? else { return Ok(true) };
     if row.state != ContactState::Live {
-        gone(tx, &row, dirty, now)?;
+        gone(tx, &row, settings, dirty, now)?;
         return Ok(true);
     }
     if row.link.is_none()
@@ -348,8 +348,8 @@ fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
     Ok(chosen.is_some())
 }
 
-/// A contact that was deleted, archived or merged away. Brevo is left alone.
-fn gone(tx: &Tx<'_>, row: &IntercomRow, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
+/// A contact that was deleted, archived or merged away. What that leads to in Brevo is done elsewhere (`partings`).
+fn gone(tx: &Tx<'_>, row: &IntercomRow, settings: &Settings, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
     let Some(link) = row.link else { return Ok(()) };
     if let Some(survivor) = row.merged_into.as_ref().map(|id| tx.intercom_contact(id)).transpose()?.flatten()
         && row.state == ContactState::Merged
@@ -370,9 +370,11 @@ fn gone(tx: &Tx<'_>, row: &IntercomRow, dirty: Dirty, now: DateTime<Utc>) -> Res
     // While it is merely missing, nothing is decided: the link waits for whoever it turns out to be.
     if row.state != ContactState::Missing {
         tx.set_link_state(link, LinkState::Left)?;
+        partings::left_intercom(tx, link, settings, now)?;
     }
     tx.give_up(link)?;
-    match gone_notice(row.state) {
+    let ours = partings::is_our_doing(tx, link, settings)?;
+    match gone_notice(row.state).filter(|_| !ours) {
         Some(kind) => tx.put_notice(kind, &subject, None, now),
         None => Ok(()),
     }

@@ -2,10 +2,10 @@
 
 use super::observe::{from_json, to_json};
 use super::{Connection, EngineError, Settings, Told};
-use crate::mapping::{About, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
+use crate::mapping::{About, Expression, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
     Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
-    Scope, Side, SideError, SideName, Write,
+    Scope, Side, SideError, SideName, Sides, Write,
 };
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -36,6 +36,10 @@ pub struct Ready {
     pub uses_companies: bool,
     /// Whether opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Whose record is written on each side; `None`: everybody's.
+    pub filter: Sides<Option<Expression>>,
+    /// Who does not match any more is taken off the lists that the mapping had put them on.
+    pub unlist_unmatched: bool,
     /// Whether fields or tags travel from Brevo to Intercom.
     pub writes_back: bool,
     /// Whether the newest value of some field stands: then it matters when records changed.
@@ -91,6 +95,8 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         uses_tags,
         uses_companies,
         tells_intercom: settings.tells_intercom,
+        filter: settings.filter.clone(),
+        unlist_unmatched: settings.unlist_unmatched,
         writes_back,
         weighs_times,
         missing_attributes: resolution.create.into_iter().map(|spec| spec.name).collect(),
@@ -124,7 +130,8 @@ fn goes_back(mapping: &Mapping) -> (bool, bool) {
 
 /// Whether any rule looks at tags, and whether any looks at companies.
 fn looks_at(settings: &Settings, mapping: &Mapping) -> (bool, bool) {
-    let uses = |prefix: &str| mapping.rules.iter().any(|rule| rule.mentions(prefix));
+    let sifts = |prefix: &str| settings.filter.brevo.as_ref().is_some_and(|filter| filter.mentions(prefix));
+    let uses = |prefix: &str| sifts(prefix) || mapping.rules.iter().any(|rule| rule.mentions(prefix));
     let tags = uses("tags")
         || mapping.lists.iter().any(|rule| {
             matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
@@ -259,8 +266,13 @@ impl Connection {
                 format!("{}={id}{rests}\n", rule.key)
             }))
             .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
+            .chain(SideName::BOTH.into_iter().filter_map(|side| {
+                let (filter, unlist) = (ready.filter[side].as_ref()?, ready.unlist_unmatched);
+                Some(format!("filter to {side}={filter} ({unlist})\n"))
+            }))
             .collect();
-        let (tells, writes_back) = (ready.tells_intercom, ready.writes_back);
+        let resubscribes = self.settings().resubscribes;
+        let (tells, writes_back, sifts) = (ready.tells_intercom, ready.writes_back, ready.filter.brevo.is_some());
         self.store
             .write(move |tx| {
                 if !tells {
@@ -268,6 +280,12 @@ impl Connection {
                 }
                 if !writes_back {
                     tx.drop_write_backs()?;
+                }
+                if !resubscribes {
+                    tx.drop_opt_ins()?;
+                }
+                if !sifts {
+                    tx.drop_apart()?;
                 }
                 let before = tx.meta("mapping")?;
                 if before.as_deref() != Some(fingerprint.as_str()) {
@@ -373,6 +391,8 @@ impl Connection {
             uses_tags,
             uses_companies,
             tells_intercom: settings.tells_intercom,
+            filter: settings.filter.clone(),
+            unlist_unmatched: settings.unlist_unmatched,
             writes_back,
             weighs_times,
             missing_attributes,

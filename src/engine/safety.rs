@@ -119,11 +119,22 @@ pub fn wants(kind: Kind, count: u64) -> String {
     let want = if count == 1 { "wants" } else { "want" };
     match kind {
         Kind::Creates => format!("{count} {contacts} {want} to be made in Brevo"),
-        Kind::Deletes => format!("{count} {contacts} {want} to be deleted"),
+        Kind::Deletes if count == 1 => "1 deletion wants to be followed on the other side".to_owned(),
+        Kind::Deletes => format!("{count} deletions want to be followed on the other side"),
         Kind::OptOuts if count == 1 => "1 opt-out wants to be written".to_owned(),
         Kind::OptOuts => format!("{count} opt-outs want to be written"),
         Kind::Blanked => format!("{count} {contacts} {want} to lose a field's value"),
     }
+}
+
+/// How many of what a hold holds want to be written by now.
+fn wanted_of(tx: &Tx<'_>, kind: &str, now: DateTime<Utc>) -> Stored<u64> {
+    let apart = match Kind::parse(kind) {
+        Some(Kind::Creates) => return tx.hold_creates(),
+        Some(Kind::OptOuts) => tx.hold_opt_outs_to_intercom(now)?,
+        _ => 0,
+    };
+    Ok(apart + tx.count_held(kind)? + tx.count_held_partings(kind)?)
 }
 
 fn slot_of(now: DateTime<Utc>) -> i64 {
@@ -276,11 +287,7 @@ impl Connection {
             .write(move |tx| {
                 let mut over = Vec::new();
                 for hold in tx.current_holds(now)?.into_iter().filter(|hold| hold.state == HoldState::Open) {
-                    let wanted = match Kind::parse(&hold.kind) {
-                        Some(Kind::Creates) => tx.hold_creates()?,
-                        Some(Kind::OptOuts) => tx.hold_opt_outs_to_intercom(now)? + tx.count_held(&hold.kind)?,
-                        _ => tx.count_held(&hold.kind)?,
-                    };
+                    let wanted = wanted_of(tx, &hold.kind, now)?;
                     tx.set_hold_wanted(hold.id, wanted)?;
                     if wanted == 0 {
                         tx.end_hold(hold.id, now)?;
@@ -446,6 +453,7 @@ pub fn approve_in(tx: &Tx<'_>, id: i64, now: DateTime<Utc>) -> Stored<Approved> 
         _ => {}
     }
     tx.release_held(&hold.kind)?;
+    tx.release_partings(&hold.kind, now)?;
     Ok(Approved::Done { id, kind: hold.kind, wanted: hold.wanted, may, until })
 }
 

@@ -1,7 +1,8 @@
 //! What a connection is told to do, as far as the engine needs it.
 
-use crate::config::{Config, ConsentDirection, SyncSwitches, WithoutEmail};
-use crate::mapping::Mapping;
+use crate::config::{Config, ConsentDirection, OnDelete, SyncSwitches, WithoutEmail};
+use crate::mapping::{Expression, Mapping};
+use crate::model::Sides;
 use crate::reconcile::harm::Limits;
 use std::time::Duration;
 
@@ -22,6 +23,14 @@ pub struct Settings {
     pub safety: Limits,
     /// Opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Opt-ins travel, too.
+    pub resubscribes: bool,
+    /// Whose record is written on each side; `None`: everybody's.
+    pub filter: Sides<Option<Expression>>,
+    /// Who does not match any more is taken off the lists that the mapping had put them on.
+    pub unlist_unmatched: bool,
+    /// What becomes of somebody's records on each side once they are gone on the other.
+    pub on_delete: Sides<OnDelete>,
     /// Our API key's name in Brevo: what webhooks say that it changed needs no read.
     pub brevo_key_name: Option<String>,
     /// Log one line for each notification.
@@ -38,6 +47,10 @@ impl Default for Settings {
             import_threshold: 300,
             safety: Limits::default(),
             tells_intercom: true,
+            resubscribes: false,
+            filter: Sides::default(),
+            unlist_unmatched: false,
+            on_delete: Sides { intercom: OnDelete::Keep, brevo: OnDelete::Keep },
             brevo_key_name: None,
             log_webhooks: false,
         }
@@ -62,6 +75,10 @@ impl Settings {
                 share: config.safety.max_share,
             },
             tells_intercom: config.consent.direction == ConsentDirection::Both,
+            resubscribes: config.consent.resubscribe,
+            filter: config.contacts.filter.clone(),
+            unlist_unmatched: config.contacts.unlist_unmatched,
+            on_delete: config.contacts.on_delete,
             brevo_key_name: config.brevo.api_key_name.clone(),
             log_webhooks: config.intercom.log_webhooks,
         }

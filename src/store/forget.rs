@@ -213,6 +213,9 @@ impl Tx<'_> {
         rows += self.delete("write_backs", "link", &links)?;
         rows += self.delete("write_backs", "contact", &contacts)?;
         rows += self.delete("spans", "link", &links)?;
+        rows += self.delete("partings", "link", &links)?;
+        rows += self.delete("apart", "link", &links)?;
+        rows += self.delete("opt_ins", "link", &links)?;
         rows += self.delete("to_confirm", "side = 'intercom' AND id", &contacts)?;
         rows += self.delete("to_confirm", "side = 'brevo' AND CAST(id AS INTEGER)", &brevo)?;
         rows += self.delete("brevo_optouts", "email", &emails)?;

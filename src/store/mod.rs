@@ -12,6 +12,8 @@
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`hints`] | whom Brevo's webhooks named, and who opted out by them |
 //! | [`carried`], [`write_backs`] | what travels to Intercom: opt-outs; fields and tags |
+//! | [`opt_ins`] | opt-ins that are to travel to the other side |
+//! | [`partings`] | who is gone on one side, and what is to be done on the other |
 //! | [`harm`] | what was counted against the limits on harm, and what is held |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | `rare` | tables that are asked for every contact and mostly are empty |
@@ -32,8 +34,10 @@ pub mod hints;
 pub mod links;
 pub mod listings;
 mod migrations;
+pub mod opt_ins;
 pub mod orders;
 mod owner;
+pub mod partings;
 pub mod progress;
 pub mod queues;
 mod rare;

@@ -5,7 +5,7 @@ use super::crossing::SOURCES;
 use super::ending::{Cells, End, same, show, standing, text};
 use super::model::{Card, GAP, Person};
 use super::people::{NAMES, PHONES, normal};
-use super::world::{Rule, Rules, Source, Way, Wins};
+use super::world::{Rule, Rules, Setting, Source, Way, Wins};
 use linkspan::model::SideName;
 use linkspan::sandbox::intercom::IntercomSandbox;
 use serde_json::Value;
@@ -437,7 +437,9 @@ impl End<'_> {
 }
 
 /// Writes to Intercom that must not be: those that say something else than what travels there.
-pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], opt_outs: bool) -> Vec<String> {
+pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], setting: &Setting) -> Vec<String> {
+    let gone = setting.on_delete.intercom;
+    let opt_outs = setting.both || gone == "blocklist";
     let mut paths: Vec<&str> = Vec::new();
     for rules in rules {
         paths.extend(rules.fields.iter().filter(|rule| rule.way != Way::ToBrevo).map(|rule| rule.source.path()));
@@ -461,6 +463,8 @@ pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], opt_outs: bool) -
                 paths.contains(&format!("custom_attributes.{}", body["name"].as_str().unwrap_or_default()).as_str())
             }
             ("POST", "/tags") => tags && body == serde_json::json!({"name": "VIP"}),
+            ("POST", "/contacts/{id}/archive") => gone == "archive",
+            ("DELETE", "/contacts/{id}") => gone == "delete",
             ("POST", "/contacts/{id}/tags") | ("DELETE", "/contacts/{id}/tags/{tag_id}") => tags,
             _ => false,
         }

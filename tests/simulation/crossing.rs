@@ -39,7 +39,7 @@ pub fn cross(plan: &mut Plan) {
         if let Upset::CrashPoint(name, _, _) = upset
             && dice.hits(0.3)
         {
-            *name = dice.pick::<&str>(&CRASH_POINTS);
+            *name = dice.pick::<&str>(&CRASH_POINTS[..13]);
         }
     }
     let last = plan.edits.iter().map(|(at, _)| *at).max().unwrap_or_default();
@@ -47,7 +47,8 @@ pub fn cross(plan: &mut Plan) {
     if dice.hits(0.4) {
         for _ in 0..dice.between(1, 2) {
             let at = Duration::from_millis(dice.between(0, most));
-            let (name, nth) = (dice.pick::<&str>(&CRASH_POINTS[11..]), u32::try_from(dice.between(1, 3)).unwrap_or(1));
+            let (name, nth) =
+                (dice.pick::<&str>(&CRASH_POINTS[11..13]), u32::try_from(dice.between(1, 3)).unwrap_or(1));
             plan.upsets.push((at, Upset::CrashPoint(name, nth, *dice.pick(&[1, 5, 30, 200]))));
         }
         plan.upsets.sort_by_key(|(at, _)| *at);

@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `world` | one seed → a plan: mapping, people, edits, faults, crashes |
 //! | `wide` | what was added to worlds later: companies, figures, conditions, phones |
-//! | `crossing` | what was added last: fields and tags that travel to Intercom |
+//! | `crossing` | what was added then: fields and tags that travel to Intercom |
+//! | `departing` | what was added after that: `contacts.on_delete`; and what must hold of it |
+//! | `sifting` | and `contacts.filter` and `consent.resubscribe` |
 //! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
@@ -30,6 +32,7 @@
 pub mod between;
 pub mod coverage;
 pub mod crossing;
+pub mod departing;
 pub mod ending;
 pub mod faults;
 pub mod happenings;
@@ -38,6 +41,7 @@ pub mod mutants;
 pub mod people;
 pub mod run;
 pub mod shrink;
+pub mod sifting;
 pub mod story;
 pub mod told;
 pub mod wide;

@@ -2,7 +2,9 @@
 //! cut down (`shrink`) without changing the rest; only the network's faults are drawn on the way, from a stream of
 //! their own.
 
+use super::departing::{self, OnDelete};
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
+use super::sifting::{self, Filter};
 use super::{crossing, wide};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -319,8 +321,8 @@ pub enum Upset {
 }
 
 /// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven, wide
-/// ones the first eleven, crossing ones all.
-pub const CRASH_POINTS: [&str; 13] = [
+/// ones the first eleven, crossing ones the first thirteen, those after them all.
+pub const CRASH_POINTS: [&str; 15] = [
     "after_intent",
     "after_remote_write",
     "after_page",
@@ -334,6 +336,8 @@ pub const CRASH_POINTS: [&str; 13] = [
     "after_opt_out_write",
     "after_write_back_intent",
     "after_write_back",
+    "after_parting_intent",
+    "after_parting",
 ];
 
 /// What the vendors and the daemon are set to.
@@ -360,6 +364,14 @@ pub struct Setting {
     pub by_phone: bool,
     /// `consent.direction: both`, the default; else `intercom_to_brevo`.
     pub both: bool,
+    /// `contacts.filter.intercom_to_brevo`.
+    pub filter: Filter,
+    /// `contacts.on_unmatch: unlist`.
+    pub unlists: bool,
+    /// `consent.resubscribe: propagate`.
+    pub resubscribes: bool,
+    /// `contacts.on_delete`.
+    pub on_delete: OnDelete,
     /// Vendors that give so many records a page, whatever is asked for.
     pub page: Option<u64>,
 }
@@ -381,6 +393,14 @@ pub struct Plan {
 impl Plan {
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
+        let mut plan = Self::crossing(seed);
+        departing::depart(&mut plan);
+        sifting::sift(&mut plan);
+        plan
+    }
+
+    /// One in which nobody's going leads to anything.
+    pub fn crossing(seed: u64) -> Self {
         let mut plan = Self::wide(seed);
         crossing::cross(&mut plan);
         plan
@@ -417,6 +437,10 @@ impl Plan {
             webhooks_only: dice.hits(0.15),
             by_phone: false,
             both: false,
+            filter: Filter::Everybody,
+            unlists: false,
+            resubscribes: false,
+            on_delete: OnDelete::KEEP,
             page: None,
         };
         let mut before = Vec::new();
@@ -525,15 +549,19 @@ impl Plan {
         }
         let Setting { incremental, full, brevo_incremental, import_threshold, webhooks_only, by_phone, both, .. } =
             &self.setting;
+        let OnDelete { brevo: in_brevo, intercom: in_intercom } = self.setting.on_delete;
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
         let companies = if rules.reads_companies() { &full } else { "never" };
-        if !both {
-            yaml.push_str("consent:\n  direction: intercom_to_brevo\n");
-        }
-        if *by_phone {
-            yaml.push_str("contacts:\n  without_email: by_phone\n");
-        }
+        let direction = if *both { "both" } else { "intercom_to_brevo" };
+        let resubscribe = if self.setting.resubscribes { "propagate" } else { "keep" };
+        writeln!(yaml, "consent:\n  direction: {direction}\n  resubscribe: {resubscribe}").ok();
+        let without_email = if *by_phone { "by_phone" } else { "skip" };
+        let on_delete = format!("{{brevo: {in_brevo}, intercom: {in_intercom}}}");
+        let filter = self.setting.filter.words().unwrap_or_default();
+        let unmatched = if self.setting.unlists { "unlist" } else { "keep" };
+        writeln!(yaml, "contacts:\n  filter: {{intercom_to_brevo: \"{filter}\"}}\n  on_unmatch: {unmatched}").ok();
+        writeln!(yaml, "  without_email: {without_email}\n  on_delete: {on_delete}").ok();
         write!(
             yaml,
             "mappings: [mapping.yaml]\nphone:\n  default_region: US\nschedule:\n  contacts: {{incremental: {incremental}, full: {full}}}\n  \

@@ -251,6 +251,32 @@ impl Gate {
         Ok(())
     }
 
+    /// What deletions lead to on this side goes as far as it may: all of it, or none.
+    pub(in crate::engine) fn judge_partings(&mut self, tx: &Tx<'_>, side: SideName, kind: Kind) -> Stored<()> {
+        if !self.open.contains_key(&kind) {
+            let wanted = tx.count_partings_due(side, self.now)?;
+            let room = self.room(tx, kind, wanted)?;
+            if harm::go(kind, wanted, room) == wanted {
+                return Ok(());
+            }
+            self.begin(tx, kind, wanted, room)?;
+        }
+        tx.hold_partings(side, kind.as_str())?;
+        if let Some(id) = self.open.get(&kind) {
+            tx.set_hold_wanted(*id, super::wanted_of(tx, kind.as_str(), self.now)?)?;
+        }
+        Ok(())
+    }
+
+    /// So many are about to leave. `false`: not now.
+    pub(in crate::engine) fn go_by(&mut self, tx: &Tx<'_>, kind: Kind, count: u64) -> Stored<bool> {
+        let may = self.room(tx, kind, count)? >= count;
+        if may {
+            self.spend(kind, count);
+        }
+        Ok(may)
+    }
+
     /// Keeps what was counted. What is left of the permits and whom it set aside is handed back.
     pub(in crate::engine) fn close(self, tx: &Tx<'_>) -> Stored<(Pass, Aside, Vec<Begun>)> {
         for (kind, (limits, approval)) in self.spent {

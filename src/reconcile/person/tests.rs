@@ -38,13 +38,21 @@ struct Both {
     contact: BrevoContact,
     base: Base,
     flights: Flights,
+    part: Sides<Part>,
 }
 
 impl Both {
     /// As both stand after the first plan.
     fn agreed(yaml: &str, record: serde_json::Value, attributes: serde_json::Value) -> Self {
         let (mapping, record, contact) = (mapping(yaml), fields(record), contact(attributes));
-        let mut both = Self { mapping, record, contact, base: Base::default(), flights: Flights::default() };
+        let mut both = Self {
+            mapping,
+            record,
+            contact,
+            base: Base::default(),
+            flights: Flights::default(),
+            part: Sides::default(),
+        };
         let plan = both.plan();
         assert!(plan.writes_nothing(), "{plan:?}");
         both.base = plan.base;
@@ -78,6 +86,8 @@ impl Both {
             changed: Sides::default(),
             sweep: true,
             brevo_may_be_old: false,
+            part: self.part,
+            part_problem: None,
         };
         plan(&views, &self.mapping, &self.resolved())
     }
