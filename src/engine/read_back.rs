@@ -104,8 +104,7 @@ impl Connection {
         }
         // A row that the read-back does not show is looked up once, never resent blindly.
         // Where Brevo never said that it had the import, and the read-back shows nothing of it, it never arrived.
-        let answered = import.process.is_some();
-        let arrived = answered || landed > 0;
+        let arrived = import.process.is_some() || landed > 0;
         let given_up = import.stage == ImportStage::GivenUp;
         let missed = missing.len();
         let mut lost = 0;
@@ -135,7 +134,7 @@ impl Connection {
                         let has_left =
                             row.import.is_none() || (found && settle_row(tx, &row, &state, None, &ready, now)?);
                         if !has_left {
-                            if !answered || given_up {
+                            if import.process.is_none() || given_up {
                                 may_make_another(tx, &row, now)?;
                             }
                             lose_row(tx, &row, arrived, now)?;
