@@ -134,7 +134,7 @@ impl Connection {
                         let has_left =
                             row.import.is_none() || (found && settle_row(tx, &row, &state, None, &ready, now)?);
                         if !has_left {
-                            if import.process.is_none() || given_up {
+                            if state.process.is_none() || given_up {
                                 may_make_another(tx, &row, now)?;
                             }
                             lose_row(tx, &row, arrived, now)?;
