@@ -121,9 +121,10 @@ fn turn_of(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Turn> {
     let contact = tx.brevo_contact(row.brevo)?;
     if let Some(link) = tx.link_by_brevo(row.brevo)? {
         let ext_id = contact.and_then(|contact| contact.ext_id);
-        return Ok(match (made_by(tx, row, link.id)?, ext_id) {
-            (Some(made), Some(ext_id)) => Turn::Identify(link.id, made, ext_id),
-            _ => Turn::Done,
+        let Some(ext_id) = ext_id else { return Ok(Turn::Done) };
+        return Ok(match made_by(tx, row, link.id, &ext_id)? {
+            Some(made) => Turn::Identify(link.id, made, ext_id),
+            None => Turn::Done,
         });
     }
     if row.stage == Stage::Made {
@@ -171,8 +172,9 @@ fn turn_of(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Turn> {
     })
 }
 
-/// What a request of ours has made for a person, if it may still be given their external id: it has none of its own.
-fn made_by(tx: &Tx<'_>, row: &Newcomer, link: i64) -> Stored<Option<IntercomContactId>> {
+/// What a request of ours has made for a person, if it may still be given their external id: it has none of its own, and
+/// nobody else of theirs has it.
+fn made_by(tx: &Tx<'_>, row: &Newcomer, link: i64, ext_id: &str) -> Stored<Option<IntercomContactId>> {
     let made = |member: &IntercomRow| match (&row.contact, &row.email) {
         (Some(made), _) => member.contact.id == *made,
         // No answer named it.
@@ -180,6 +182,9 @@ fn made_by(tx: &Tx<'_>, row: &Newcomer, link: i64) -> Stored<Option<IntercomCont
         (None, None) => false,
     };
     let members = tx.members(link)?;
+    if members.iter().any(|member| member.contact.external_id.as_deref() == Some(ext_id)) {
+        return Ok(None);
+    }
     let made = members.iter().find(|member| member.state == ContactState::Live && made(member));
     // A lead is given one by Intercom.
     let is_uuid = |id: &str| id.len() == 36 && id.bytes().filter(|byte| *byte == b'-').count() == 4;

@@ -573,6 +573,8 @@ impl<'a> End<'a> {
                 || self.listed.failures.iter().any(|failure| failure.subject == subject);
             if members.iter().any(|(_, person)| person.made_by_us) {
                 self.counts.push("outcome: in Intercom by our making".to_owned());
+            } else if self.by_its_phone(&address, card).next().is_some() {
+                self.counts.push("outcome: in Intercom by their phone".to_owned());
             } else if holders.is_none() && !listed && card.addresses.len() == 1 {
                 let words = format!("P2: Brevo {} ({address}) is nobody in Intercom, and is not listed", card.now.id);
                 self.wrong.push(words);
