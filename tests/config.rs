@@ -333,10 +333,10 @@ fn who_is_made_and_changed_where_is_said_for_each_side() {
 }
 
 #[test]
-fn opt_outs_travel_both_ways_only_if_asked() {
+fn opt_outs_travel_both_ways_unless_said_otherwise() {
     for (text, direction) in [
-        ("", ConsentDirection::IntercomToBrevo),
-        ("consent: {}", ConsentDirection::IntercomToBrevo),
+        ("", ConsentDirection::Both),
+        ("consent: {}", ConsentDirection::Both),
         ("consent: {direction: intercom_to_brevo}", ConsentDirection::IntercomToBrevo),
         ("consent: {direction: both}", ConsentDirection::Both),
         ("consent: {direction: bidirectional}", ConsentDirection::Both),

@@ -46,11 +46,11 @@ impl Default for Settings {
             events_max_age: Duration::from_secs(24 * 60 * 60),
             import_threshold: 300,
             safety: Limits::default(),
-            tells_intercom: false,
             creates_in_brevo: true,
             creates_in_intercom: None,
             updates: Sides { intercom: true, brevo: true },
             archived: Archived::Link,
+            tells_intercom: true,
             brevo_key_name: None,
             log_webhooks: false,
         }
