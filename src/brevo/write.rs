@@ -42,6 +42,7 @@ impl BrevoClient {
             Write::CreateList(name) => self.create_list(name, priority).await,
             Write::CreateIntercomContact(_)
             | Write::UpdateIntercomContact(..)
+            | Write::UnarchiveIntercomContact(_)
             | Write::TagContact(..)
             | Write::UntagContact(..)
             | Write::CreateTag(_) => {

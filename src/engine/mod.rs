@@ -19,6 +19,7 @@
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
 //! | `write_back` | fields and tags from Brevo to Intercom |
+//! | `create_back` | contacts that Brevo has and Intercom has not |
 //! | `pick` | conflicts settled by hand |
 //! | `answers` | what became of a write |
 //! | `verify` | writes of unknown outcome |
@@ -39,6 +40,7 @@ mod access;
 mod answers;
 mod carry;
 mod confirm;
+mod create_back;
 mod cycle;
 mod daemon;
 mod dry_run;
@@ -223,6 +225,8 @@ pub struct Connection {
     telling: tokio::sync::Mutex<()>,
     /// Held while fields and tags are being written to Intercom, or verified there.
     writing_back: tokio::sync::Mutex<()>,
+    /// Held while contacts are being made in Intercom.
+    making: tokio::sync::Mutex<()>,
     /// When a read of what has changed in Intercom began last that was read to its end.
     intercom_read_at: Mutex<Option<chrono::DateTime<chrono::Utc>>>,
     /// Rung when there may be something for Intercom.
@@ -261,6 +265,7 @@ impl Connection {
             events: tokio::sync::Mutex::new(()),
             telling: tokio::sync::Mutex::new(()),
             writing_back: tokio::sync::Mutex::new(()),
+            making: tokio::sync::Mutex::new(()),
             intercom_read_at: Mutex::default(),
             tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),

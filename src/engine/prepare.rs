@@ -5,7 +5,7 @@ use super::{Connection, EngineError, Settings, Told};
 use crate::mapping::{About, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
     Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
-    Scope, Side, SideError, SideName, Write,
+    Role, Scope, Side, SideError, SideName, Sides, Write,
 };
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -36,6 +36,12 @@ pub struct Ready {
     pub uses_companies: bool,
     /// Whether opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Who is missing in Brevo is made there.
+    pub makes_in_brevo: bool,
+    /// As what whoever is missing in Intercom is made there.
+    pub makes_in_intercom: Option<Role>,
+    /// Whether contacts that exist are changed; if not, they are still opted out.
+    pub updates: Sides<bool>,
     /// Whether fields or tags travel from Brevo to Intercom.
     pub writes_back: bool,
     /// Whether the newest value of some field stands: then it matters when records changed.
@@ -91,6 +97,9 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         uses_tags,
         uses_companies,
         tells_intercom: settings.tells_intercom,
+        makes_in_brevo: settings.creates_in_brevo,
+        makes_in_intercom: settings.creates_in_intercom,
+        updates: settings.updates,
         writes_back,
         weighs_times,
         missing_attributes: resolution.create.into_iter().map(|spec| spec.name).collect(),
@@ -259,8 +268,16 @@ impl Connection {
                 format!("{}={id}{rests}\n", rule.key)
             }))
             .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
+            .chain((!ready.makes_in_brevo).then(|| "create.brevo=never\n".to_owned()))
+            .chain(
+                SideName::BOTH
+                    .iter()
+                    .filter(|side| !ready.updates[**side])
+                    .map(|side| format!("update.{}=never\n", side.as_str())),
+            )
             .collect();
         let (tells, writes_back) = (ready.tells_intercom, ready.writes_back);
+        let (makes, now) = (ready.makes_in_intercom, self.now());
         self.store
             .write(move |tx| {
                 if !tells {
@@ -269,6 +286,7 @@ impl Connection {
                 if !writes_back {
                     tx.drop_write_backs()?;
                 }
+                super::create_back::switch(tx, makes, now)?;
                 let before = tx.meta("mapping")?;
                 if before.as_deref() != Some(fingerprint.as_str()) {
                     tx.set_meta("mapping", &fingerprint)?;
@@ -373,6 +391,9 @@ impl Connection {
             uses_tags,
             uses_companies,
             tells_intercom: settings.tells_intercom,
+            makes_in_brevo: settings.creates_in_brevo,
+            makes_in_intercom: settings.creates_in_intercom,
+            updates: settings.updates,
             writes_back,
             weighs_times,
             missing_attributes,

@@ -32,6 +32,9 @@ pub enum Cause {
 /// How long before a write the engine may last have looked. Neither vendor can write "only if unchanged".
 pub const GAP: i64 = 60_000;
 
+/// Who has been in Intercom for so long is found by a search: its index lags behind, and we look a moment before we make.
+const FOUND: i64 = 420_000;
+
 /// An Intercom contact.
 #[derive(Debug, Clone, Default)]
 pub struct Person {
@@ -58,6 +61,8 @@ pub struct Person {
     pub shared_with: BTreeSet<String>,
     /// That was our write.
     pub out_by_us: bool,
+    /// We made it.
+    pub made_by_us: bool,
     /// When the person last took an opt-out back here.
     pub in_at: Option<i64>,
     /// When it came to its present address.
@@ -424,6 +429,11 @@ impl Model {
             Cause::Ours { what, .. } if what.contains(" /contacts/") || what.contains(" /tags") => {
                 found.append(&mut self.look_at_intercom(intercom, true, now));
             }
+            Cause::Ours { what, left_at, .. } if what.ends_with(" /contacts") => {
+                let known: BTreeSet<String> = self.people.keys().cloned().collect();
+                found.append(&mut self.look_at_intercom(intercom, true, now));
+                self.made(&known, *left_at, now, &mut found);
+            }
             Cause::Ours { .. } | Cause::Landing => {}
         }
         let shown = brevo.contacts();
@@ -553,6 +563,37 @@ impl Model {
             self.people.entry(one).or_default().shared_with.insert(other);
         }
         found
+    }
+
+    /// Judges whom a request of ours made in Intercom.
+    fn made(&mut self, known: &BTreeSet<String>, left_at: i64, now: i64, found: &mut Found) {
+        let new: Vec<String> = self.people.keys().filter(|id| !known.contains(*id)).cloned().collect();
+        for id in new {
+            let Some(person) = self.people.get_mut(&id) else { continue };
+            person.made_by_us = true;
+            let (email, out) = (person.email.clone(), person.out);
+            found.push((false, "outcome: made in Intercom".to_owned()));
+            let others =
+                self.people.iter().filter(|(other, person)| **other != id && person.live && person.email == email);
+            for (other, person) in others {
+                if person.made_by_us {
+                    found.push((true, format!("P6: {id} is the second that we made of {email:?}, after {other}")));
+                } else if person.here_since < now - FOUND {
+                    found.push((true, format!("P6: {id} was made although {other} has had {email:?} for long")));
+                } else {
+                    found.push((false, "made while somebody else made one".to_owned()));
+                }
+            }
+            let told = |when: Option<i64>| when.is_some_and(|when| when < left_at - GAP);
+            let card = self.cards.values().find(|card| {
+                !card.gone && card.now.email_blacklisted && card.now.email.as_deref().map(normal) == email
+            });
+            if let Some(card) = card.filter(|card| !out && told(card.told_out) && told(card.told_here)) {
+                let words =
+                    format!("P4: {id} was made in Intercom subscribed, and Brevo {} is known to be out", card.now.id);
+                found.push((true, words));
+            }
+        }
     }
 
     fn changed(card: &mut Card, contact: &Contact, cause: &Cause, import_left: i64, now: i64, found: &mut Found) {

@@ -501,7 +501,8 @@ impl<'a> Play<'a> {
             shared.count("outcome: refused by Intercom, listed");
         }
         let (sides, times) = ((&shared.intercom, &shared.brevo), (shared.start(), shared.now()));
-        let (wrong, counts) = shared.model().check(&self.rules, &listed, sides, times);
+        let (wrong, counts) =
+            shared.model().check(&self.rules, &listed, sides, times, self.plan.setting.makes.is_some());
         for what in wrong {
             shared.violate(what);
         }
@@ -540,7 +541,8 @@ impl<'a> Play<'a> {
             shared.violate(format!("P3: a quiet cycle wrote to Intercom {}", more.join(" | ")));
         }
         self.history(&connection).await;
-        for what in between::written(&shared.intercom, [&self.plan.rules, &self.plan.later], self.plan.setting.both) {
+        let allowed = (self.plan.setting.both, self.plan.setting.makes);
+        for what in between::written(&shared.intercom, [&self.plan.rules, &self.plan.later], allowed) {
             shared.violate(what);
         }
         for ((method, template), count) in shared.intercom.log().counts() {

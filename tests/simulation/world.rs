@@ -319,8 +319,8 @@ pub enum Upset {
 }
 
 /// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven, wide
-/// ones the first eleven, crossing ones all.
-pub const CRASH_POINTS: [&str; 13] = [
+/// ones the first eleven, crossing ones the first thirteen, and all where contacts are made in Intercom.
+pub const CRASH_POINTS: [&str; 15] = [
     "after_intent",
     "after_remote_write",
     "after_page",
@@ -334,6 +334,8 @@ pub const CRASH_POINTS: [&str; 13] = [
     "after_opt_out_write",
     "after_write_back_intent",
     "after_write_back",
+    "after_newcomer_intent",
+    "after_newcomer_sent",
 ];
 
 /// What the vendors and the daemon are set to.
@@ -360,6 +362,8 @@ pub struct Setting {
     pub by_phone: bool,
     /// `consent.direction: both`, the default; else `intercom_to_brevo`.
     pub both: bool,
+    /// `contacts.create.intercom`: `lead` or `user`; else never.
+    pub makes: Option<&'static str>,
     /// Vendors that give so many records a page, whatever is asked for.
     pub page: Option<u64>,
     /// Brevo's webhooks are received.
@@ -449,6 +453,7 @@ impl Plan {
             webhooks_only: dice.hits(0.15),
             by_phone: false,
             both: false,
+            makes: None,
             page: None,
             hearing: None,
             limits: None,
@@ -572,8 +577,10 @@ impl Plan {
         if !both {
             yaml.push_str("consent:\n  direction: intercom_to_brevo\n");
         }
-        if *by_phone {
-            yaml.push_str("contacts:\n  without_email: by_phone\n");
+        if *by_phone || self.setting.makes.is_some() {
+            let without_email = if *by_phone { "by_phone" } else { "skip" };
+            let makes = self.setting.makes.unwrap_or("never");
+            writeln!(yaml, "contacts:\n  without_email: {without_email}\n  create: {{intercom: {makes}}}").ok();
         }
         write!(
             yaml,
