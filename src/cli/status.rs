@@ -288,19 +288,17 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
 
 fn company_objects(companies: &CompanyObjects) -> String {
     let FirmCounts { all, linked, to_make, waiting, in_import } = companies.counts;
-    let mut words = format!("{linked} of {all} in Brevo");
-    for (count, what) in [(to_make, "to be made"), (in_import, "in an import"), (waiting, "with changes on the way")] {
-        if count > 0 {
-            words.push_str(&format!(", {count} {what}"));
-        }
-    }
-    match companies.about_minutes {
-        None => {}
-        Some(0) => words.push_str("; at once, as far as Brevo's hourly budget goes"),
-        Some(minutes @ ..120) => words.push_str(&format!("; about {minutes} min at Brevo's hourly budget")),
-        Some(minutes) => words.push_str(&format!("; about {} h at Brevo's hourly budget", minutes.div_euclid(60) + 1)),
-    }
-    words
+    let parts = [(to_make, "to be made"), (in_import, "in an import"), (waiting, "with changes on the way")];
+    let parts: Vec<String> = std::iter::once(format!("{linked} of {all} in Brevo"))
+        .chain(parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")))
+        .collect();
+    let time = match companies.about_minutes {
+        None => String::new(),
+        Some(0) => "; at once, as far as Brevo's hourly budget goes".to_owned(),
+        Some(minutes @ ..120) => format!("; about {minutes} min at Brevo's hourly budget"),
+        Some(minutes) => format!("; about {} h at Brevo's hourly budget", minutes.div_euclid(60) + 1),
+    };
+    parts.join(", ") + &time
 }
 
 fn consent(status: &Status) -> String {

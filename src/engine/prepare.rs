@@ -266,7 +266,8 @@ impl Connection {
             .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
             .collect();
         let firms = ready.firms.iter().flat_map(|firms| &firms.mapping.rules);
-        let firms: String = firms.map(|rule| format!("{}={}\n", rule.key, rule.fingerprint)).collect();
+        let firms: Vec<String> = firms.map(|rule| format!("{}={}", rule.key, rule.fingerprint)).collect();
+        let firms = firms.join("\n");
         let (tells, writes_back) = (ready.tells_intercom, ready.writes_back);
         self.store
             .write(move |tx| {

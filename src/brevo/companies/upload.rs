@@ -80,10 +80,14 @@ fn in_a_cell(value: &Value) -> String {
 /// The two parts, and what stands between them: something that the file does not hold.
 fn multipart(csv: &[u8], options: &str) -> (String, Bytes) {
     let text = String::from_utf8_lossy(csv);
-    let boundary = (0_u64..)
-        .map(|number| format!("linkspan-{number:016x}"))
-        .find(|boundary| !text.contains(boundary.as_str()))
-        .unwrap_or_default();
+    let mut number = 0_u64;
+    let boundary = loop {
+        let boundary = format!("linkspan-{number:016x}");
+        if !text.contains(&boundary) {
+            break boundary;
+        }
+        number += 1;
+    };
     let mut body = Vec::with_capacity(csv.len() + 512);
     let part = |body: &mut Vec<u8>, head: &str, content: &[u8]| {
         body.extend_from_slice(format!("--{boundary}\r\nContent-Disposition: form-data; {head}\r\n\r\n").as_bytes());

@@ -150,7 +150,7 @@ impl Connection {
         // What the pages show is linked by our attribute.
         // Only a read that began once it had landed shows all that it made.
         let read = self.read_brevo_companies(false, &crate::engine::Silent).await?;
-        if !read.is_some_and(|began| import.landed_at.is_some_and(|landed| began >= landed)) {
+        if read.is_none() || read < import.landed_at {
             return Ok(());
         }
         self.store

@@ -577,11 +577,11 @@ fn refused(
     let tries = before.tries + 1;
     let mut quarantined = before.quarantined.clone();
     let side = leaving.request.side();
-    if let Some(rule) = ready.and_then(|ready| at_fault(leaving, error, ready)) {
-        if let Some(write) = leaving.plan.flights.field(side, &rule) {
-            quarantined.insert(rule.clone(), person::quarantine_key(&write.sent));
-            tx.put_failure(&NewFailure::refused(None, &subject, &rule, error), now)?;
-        }
+    if let Some(rule) = ready.and_then(|ready| at_fault(leaving, error, ready))
+        && let Some(write) = leaving.plan.flights.field(side, &rule)
+    {
+        quarantined.insert(rule.clone(), person::quarantine_key(&write.sent));
+        tx.put_failure(&NewFailure::refused(None, &subject, &rule, error), now)?;
     }
     if quarantined != before.quarantined {
         return tx.put_firm(&Firm { quarantined, due: Some(now), ..before });
@@ -589,7 +589,7 @@ fn refused(
     let dead = tries >= MOST_TRIES;
     tx.put_failure(&NewFailure { dead, ..NewFailure::refused(None, &subject, "", error) }, now)?;
     let due = (!dead).then(|| now + LATER * i32::try_from(1_u32 << tries.min(6)).unwrap_or(64));
-    tx.put_firm(&Firm { tries, due, ..before })
+    tx.put_firm(&Firm { due, tries, ..before })
 }
 
 /// The one rule whose field a refusal is about, if it can be told.

@@ -201,7 +201,9 @@ impl State {
             let reports = match work {
                 Job::Contacts(work) => self.land(&work),
                 Job::Companies(rows) => {
-                    rows.into_iter().for_each(|row| self.land_company(&row));
+                    for row in rows {
+                        self.land_company(&row);
+                    }
                     BTreeMap::new()
                 }
             };
