@@ -440,13 +440,15 @@ impl Person {
             rule.targets.iter().any(|target| plan.change.attributes.contains_key(&target.attribute))
                 && !rule.missing_options(&self.record).is_empty()
         });
-        let must_wait = lacks_options || knot == Knot::Busy;
+        let late_row = self.rename_waits_until(&plan, tx, now)?;
+        let must_wait = lacks_options || knot == Knot::Busy || late_row.is_some();
         if must_wait && !opts_out {
             if self.link.dirty == Dirty::Consent {
                 // For opt-outs no options are made: this is none (any more), and comes after them.
                 tx.no_opt_out(self.link.id)?;
             } else {
-                tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(30), false)?;
+                let until = late_row.unwrap_or(now + chrono::TimeDelta::seconds(30));
+                tx.postpone(self.link.id, until, false)?;
             }
             return Ok(None);
         }
@@ -455,6 +457,14 @@ impl Person {
             plan = Drafted::unpacked(plan.plan.only_opt_out(&self.base, &self.flights));
         }
         let Some(harm) = gate.goes(tx, &self, &plan)? else { return Ok(None) };
+        if self.brevo.is_none()
+            && let Some((email, until)) = tx.late_address_of(self.link.id, self.link.email.as_ref(), now)?
+        {
+            // A row of an import may still make them under the address that they had: that is looked for first.
+            let flights = Flights { email: Some(email), ..Flights::default() };
+            tx.put_intent(self.link.id, &super::observe::pack_flights(tx, &flights)?, until)?;
+            return Ok(None);
+        }
         Ok(Some(Planned {
             importable: self.importable(&plan),
             harm,
@@ -469,6 +479,15 @@ impl Person {
             rename_to: self.link.rename_to.filter(|_| !only_opt_out),
             watched: self.link.flights,
         }))
+    }
+
+    /// Until when a row of an import may land that would make another contact, were the person's renamed now.
+    fn rename_waits_until(&self, plan: &Drafted, tx: &Tx<'_>, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+        let shown = self.brevo.as_ref().and_then(|contact| contact.email.as_ref());
+        match shown.filter(|_| plan.change.email.is_some()) {
+            Some(shown) => tx.late_address_until(shown, now),
+            None => Ok(None),
+        }
     }
 
     /// Leaves out what Brevo allows once in an account and another contact has. `true`: the phone was left out.

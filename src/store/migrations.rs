@@ -329,6 +329,10 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE INDEX imports_open ON imports(id) WHERE state <> 'done';
     -- People on whom a row of an update import that was given up may still land.
     CREATE TABLE late_rows (brevo_id INTEGER PRIMARY KEY, until INTEGER NOT NULL);
+    -- Addresses with which a row of an import may still make a contact, and whose row it is.
+    CREATE TABLE late_addresses (email TEXT NOT NULL, link INTEGER NOT NULL, until INTEGER NOT NULL,
+        PRIMARY KEY (email, link)) WITHOUT ROWID;
+    CREATE INDEX late_addresses_of_link ON late_addresses(link);
 
     -- What a vendor refused: one row a record and field.
     CREATE TABLE failures (

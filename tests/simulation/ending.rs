@@ -565,17 +565,14 @@ impl<'a> End<'a> {
             if !person.live || person.was_away || person.addresses.len() < 2 || !person.addresses.iter().all(alone) {
                 continue;
             }
-            // An import goes by addresses: where people take one away from the contact that has it, before a row has landed,
-            // the row makes a contact.
             let theirs = |card: &Card| card.addresses.iter().any(|address| person.addresses.contains(address));
-            if self.model.cards.values().any(|card| card.renamed_by_hand && theirs(card)) {
-                continue;
-            }
             let ours: Vec<(i64, &Option<String>)> = self
                 .model
                 .cards
                 .values()
-                .filter(|card| !card.gone && !card.by_hand && theirs(card))
+                // Neither vendor can write "only if unchanged", and an import's row goes by its address: where people take
+                // that away from the contact that has it while the row is queued, it makes a contact.
+                .filter(|card| !card.gone && !card.by_hand && !card.made_unknowing && theirs(card))
                 .map(|card| (card.now.id, &card.now.email))
                 .collect();
             if ours.len() > 1 {

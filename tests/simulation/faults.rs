@@ -386,9 +386,11 @@ impl Network {
     }
 
     fn said(&self, path: &str, answer: &Answer) {
+        let now = self.shared.now();
         if answer.status().is_success() {
-            let now = self.shared.now();
             self.shared.model().told(self.is_brevo, path, answer.body(), now);
+        } else if self.is_brevo && answer.status() == http::StatusCode::NOT_FOUND {
+            self.shared.model().told_gone(path, now);
         }
     }
 }

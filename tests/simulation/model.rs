@@ -99,9 +99,15 @@ pub struct Left {
 pub struct Card {
     pub now: Contact,
     pub gone: bool,
+    /// When the engine was first shown that.
+    pub told_gone: Option<i64>,
     pub by_hand: bool,
     pub addresses: BTreeSet<String>,
     pub renamed_by_hand: bool,
+    /// Addresses that a hand took away from it, and when.
+    taken_away: BTreeMap<String, i64>,
+    /// What made it left us when nobody could know that a hand had taken its address away from the contact that had it.
+    pub made_unknowing: bool,
     /// What people wrote.
     pub hand: BTreeMap<String, Vec<Value>>,
     /// All phones (digits) that it ever had.
@@ -317,6 +323,14 @@ impl Model {
         }
     }
 
+    /// Brevo has told the engine that it knows nothing of this contact.
+    pub fn told_gone(&mut self, path: &str, now: i64) {
+        let id = path.rsplit_once("/contacts/").and_then(|(_, id)| id.parse().ok());
+        if let Some(card) = id.and_then(|id: i64| self.cards.get_mut(&id)).filter(|card| card.gone) {
+            card.told_gone.get_or_insert(now);
+        }
+    }
+
     /// What an answer has told the engine.
     pub fn told(&mut self, is_brevo: bool, path: &str, body: &[u8], now: i64) {
         if !path.contains("/contacts") {
@@ -521,7 +535,10 @@ impl Model {
             card.listed_by_hand.extend(contact.list_ids.difference(&before.list_ids));
             card.unlisted_by_hand.extend(before.list_ids.difference(&contact.list_ids));
             card.unlisted_by_hand.extend(&contact.list_unsubscribed);
-            card.renamed_by_hand |= before.email != contact.email;
+            if before.email != contact.email {
+                card.renamed_by_hand = true;
+                card.taken_away.extend(before.email.as_deref().map(|email| (normal(email), now)));
+            }
         }
         if !matches!(cause, Cause::Hand(_)) {
             let left_at = if let Cause::Ours { left_at, .. } = cause { *left_at } else { import_left };
@@ -580,11 +597,13 @@ impl Model {
     fn appeared(&mut self, contact: Contact, cause: &Cause, now: i64, found: &mut Found) {
         let by_hand = matches!(cause, Cause::Hand(_));
         let email = contact.email.as_deref().map(normal);
+        let left_at = match cause {
+            Cause::Ours { left_at, .. } => *left_at,
+            _ => Self::import_left(&self.imports, email.as_deref(), now),
+        };
+        let taken_away = |card: &Card| email.as_ref().and_then(|email| card.taken_away.get(email)).copied();
+        let made_unknowing = self.cards.values().filter_map(taken_away).any(|at| at > left_at - GAP);
         if !by_hand && !contact.email_blacklisted {
-            let left_at = match cause {
-                Cause::Ours { left_at, .. } => *left_at,
-                _ => Self::import_left(&self.imports, email.as_deref(), now),
-            };
             for (id, person) in &self.people {
                 let told = |when: Option<i64>| when.is_some_and(|when| when < left_at - GAP);
                 let known = told(person.told_out) && told(person.told_here);
@@ -603,9 +622,12 @@ impl Model {
         };
         let card = Card {
             gone: false,
+            told_gone: None,
             by_hand,
             addresses: email.into_iter().collect(),
             renamed_by_hand: false,
+            taken_away: BTreeMap::new(),
+            made_unknowing,
             hand,
             phones: phone_of(&contact).into_iter().collect(),
             listed_by_hand: BTreeSet::new(),

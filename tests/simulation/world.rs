@@ -358,7 +358,7 @@ pub struct Setting {
     pub webhooks_only: bool,
     /// `contacts.without_email: by_phone`.
     pub by_phone: bool,
-    /// `consent.direction: both`.
+    /// `consent.direction: both`, the default; else `intercom_to_brevo`.
     pub both: bool,
     /// Vendors that give so many records a page, whatever is asked for.
     pub page: Option<u64>,
@@ -528,8 +528,8 @@ impl Plan {
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
         let companies = if rules.reads_companies() { &full } else { "never" };
-        if *both {
-            yaml.push_str("consent:\n  direction: both\n");
+        if !both {
+            yaml.push_str("consent:\n  direction: intercom_to_brevo\n");
         }
         if *by_phone {
             yaml.push_str("contacts:\n  without_email: by_phone\n");
