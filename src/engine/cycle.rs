@@ -407,6 +407,7 @@ impl Connection {
             if wait {
                 told += self.tell_intercom(priority).await?;
                 told += self.create_back(priority).await?;
+                told += self.readdress(priority).await?;
                 told += self.write_back(priority).await?;
             }
             summary.written += pushed;

@@ -19,6 +19,7 @@
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
 //! | `write_back` | fields and tags from Brevo to Intercom |
+//! | `readdress` | addresses from Brevo to Intercom |
 //! | `create_back` | contacts that Brevo has and Intercom has not |
 //! | `firms` | company objects: each of Intercom's with one of Brevo's |
 //! | `pick` | conflicts settled by hand |
@@ -66,6 +67,7 @@ mod preview;
 mod pull;
 mod push;
 mod read_back;
+mod readdress;
 mod safety;
 mod settings;
 mod unreadable;
