@@ -24,9 +24,10 @@ mod unreadable;
 
 pub use errors::{ConfigErrors, Diagnostic, Severity};
 pub use types::{
-    BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig, EventsConfig,
-    Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, OnDelete, Plan, Region,
-    ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
+    Archived, BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig,
+    EventsConfig, Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, OnDelete, Plan,
+    Region, ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth,
+    WithoutEmail,
 };
 
 /// The commented example that ships with the program: every key that works, once.

@@ -186,6 +186,9 @@ fn deleted_in_brevo(tx: &Tx<'_>, link: &LinkRow) -> Stored<()> {
     if link.state == LinkState::Active { tx.mark_dirty(link.id, Dirty::Live) } else { Ok(()) }
 }
 
+/// What the steps that were answered came to, and the one that failed.
+type Came = (Vec<(Step, Option<Answer>)>, Option<(Step, Box<SideError>)>);
+
 impl Connection {
     /// Does on each side what the deletions on the other lead to. How many records were written.
     pub(super) async fn part(&self, priority: Priority) -> Result<Pushed, EngineError> {
@@ -213,7 +216,7 @@ impl Connection {
                         if stops_everything(&error) {
                             fatal = Some(error);
                         }
-                        self.put_off(row, LATER).await?;
+                        self.put_parting_off(row, LATER).await?;
                     }
                     Err(error) => return Err(error),
                 }
@@ -227,7 +230,7 @@ impl Connection {
             let (claimed, busy): (Vec<_>, Vec<_>) =
                 known.into_iter().partition(|row| claim.claimed.contains(&row.link));
             for row in busy {
-                self.put_off(row, LATER).await?;
+                self.put_parting_off(row, LATER).await?;
             }
             let going = self.leave_by(claimed).await?;
             self.doors.crash.reach("after_parting_intent");
@@ -285,7 +288,7 @@ impl Connection {
         if held.is_empty() { Ok(due) } else { Ok(Vec::new()) }
     }
 
-    async fn put_off(&self, row: Parting, wait: TimeDelta) -> Result<(), EngineError> {
+    async fn put_parting_off(&self, row: Parting, wait: TimeDelta) -> Result<(), EngineError> {
         let due = self.now() + wait;
         Ok(self.store.write(move |tx| tx.put_parting(&Parting { due, ..row })).await?)
     }
@@ -373,10 +376,7 @@ impl Connection {
         (done, None)
     }
 
-    async fn record_parted(
-        &self,
-        all: Vec<(Going, (Vec<(Step, Option<Answer>)>, Option<(Step, Box<SideError>)>))>,
-    ) -> Result<Pushed, EngineError> {
+    async fn record_parted(&self, all: Vec<(Going, Came)>) -> Result<Pushed, EngineError> {
         let (began, now) = (self.now(), self.now());
         let source = self.source(0, false, began, Dirty::Live)?;
         let pushed = self

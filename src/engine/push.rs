@@ -56,6 +56,9 @@ pub struct Pushed {
     /// Records written because somebody is gone on the other side.
     #[serde(default)]
     pub parted: u64,
+    /// Contacts made in Intercom, or brought back there.
+    #[serde(default)]
+    pub created_in_intercom: u64,
     /// Writes that failed for good or for now.
     pub failed: u64,
     /// Write requests sent.
@@ -73,6 +76,7 @@ impl std::ops::AddAssign for Pushed {
         self.written_back += more.written_back;
         self.opted_in += more.opted_in;
         self.parted += more.parted;
+        self.created_in_intercom += more.created_in_intercom;
         self.failed += more.failed;
         self.requests += more.requests;
     }

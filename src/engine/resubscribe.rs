@@ -279,7 +279,8 @@ fn opted_in_in_brevo(tx: &Tx<'_>, link: i64, id: BrevoContactId, now: DateTime<U
         tx.brevo_opt_out_is_over(&fact.email, now)?;
     }
     if let Some(contact) = tx.brevo_contact(id)? {
-        let consent = crate::model::Consent { email_opt_outs: Default::default(), ..contact.consent.clone() };
+        let consent =
+            crate::model::Consent { email_opt_outs: std::collections::BTreeSet::new(), ..contact.consent.clone() };
         tx.put_brevo_contact(&BrevoContact { consent, ..contact }, 0, false)?;
     }
     Ok(())

@@ -54,7 +54,7 @@ pub fn depart(plan: &mut Plan) {
     plan.edits.sort_by_key(|(at, _)| *at);
     if dice.hits(0.5) {
         let at = Duration::from_millis(dice.between(0, most));
-        let (name, nth) = (dice.pick::<&str>(&CRASH_POINTS[13..15]), u32::try_from(dice.between(1, 2)).unwrap_or(1));
+        let (name, nth) = (dice.pick::<&str>(&CRASH_POINTS[15..19]), u32::try_from(dice.between(1, 2)).unwrap_or(1));
         plan.upsets.push((at, Upset::CrashPoint(name, nth, *dice.pick(&[1, 5, 30, 200]))));
         plan.upsets.sort_by_key(|(at, _)| *at);
     }
@@ -156,7 +156,7 @@ impl End<'_> {
             }
             match action.intercom {
                 "blocklist" if person.out => {
-                    counts.push("outcome: blocklist in Intercom, for they are gone".to_owned())
+                    counts.push("outcome: blocklist in Intercom, for they are gone".to_owned());
                 }
                 "blocklist" | "archive" | "delete"
                     if !self.listed.failures.iter().any(|failure| failure.field == "on_delete") =>

@@ -5,6 +5,8 @@
 //! | `world` | one seed → a plan: mapping, people, edits, faults, crashes |
 //! | `wide` | what was added to worlds later: companies, figures, conditions, phones |
 //! | `crossing` | what was added then: fields and tags that travel to Intercom |
+//! | `bounded` | what was added after that: limits on harm, and Brevo's webhooks |
+//! | `harm` | the checker of those limits |
 //! | `departing` | what was added after that: `contacts.on_delete`; and what must hold of it |
 //! | `sifting` | and `contacts.filter` and `consent.resubscribe` |
 //! | `coverage` | what must come up |
@@ -30,12 +32,14 @@
 )]
 
 pub mod between;
+pub mod bounded;
 pub mod coverage;
 pub mod crossing;
 pub mod departing;
 pub mod ending;
 pub mod faults;
 pub mod happenings;
+pub mod harm;
 pub mod model;
 pub mod mutants;
 pub mod people;

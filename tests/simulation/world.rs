@@ -5,7 +5,7 @@
 use super::departing::{self, OnDelete};
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
 use super::sifting::{self, Filter};
-use super::{crossing, wide};
+use super::{bounded, crossing, wide};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -321,8 +321,9 @@ pub enum Upset {
 }
 
 /// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven, wide
-/// ones the first eleven, crossing ones the first thirteen, those after them all.
-pub const CRASH_POINTS: [&str; 15] = [
+/// ones the first eleven, crossing ones the first thirteen, those in which contacts are made in Intercom two more, and all
+/// where people's going leads to something.
+pub const CRASH_POINTS: [&str; 19] = [
     "after_intent",
     "after_remote_write",
     "after_page",
@@ -336,8 +337,12 @@ pub const CRASH_POINTS: [&str; 15] = [
     "after_opt_out_write",
     "after_write_back_intent",
     "after_write_back",
+    "after_newcomer_intent",
+    "after_newcomer_sent",
     "after_parting_intent",
     "after_parting",
+    "after_opt_in_intent",
+    "after_opt_in",
 ];
 
 /// What the vendors and the daemon are set to.
@@ -372,9 +377,36 @@ pub struct Setting {
     pub resubscribes: bool,
     /// `contacts.on_delete`.
     pub on_delete: OnDelete,
+    /// `contacts.create.intercom`: `lead` or `user`; else never.
+    pub makes: Option<&'static str>,
     /// Vendors that give so many records a page, whatever is asked for.
     pub page: Option<u64>,
+    /// Brevo's webhooks are received.
+    pub hearing: Option<Hearing>,
+    /// `safety`.
+    pub limits: Option<Limits>,
 }
+
+/// How Brevo's webhooks come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearing {
+    pub batched: bool,
+    /// The config names our key, so that what it changed is known by its webhooks.
+    pub knows_our_key: bool,
+}
+
+/// How much may go in an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub creates: u64,
+    pub opt_outs: u64,
+    pub blanked: u64,
+    /// Seconds between two looks of whoever lets go what is held.
+    pub patience: u64,
+}
+
+/// Brevo sends it along.
+pub const BREVO_SECRET: &str = "sandbox-brevo-webhook-secret";
 
 /// All that a run is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -399,7 +431,14 @@ impl Plan {
         plan
     }
 
-    /// One in which nobody's going leads to anything.
+    /// One in which nobody's going leads to anything, and everybody takes part.
+    pub fn bounded(seed: u64) -> Self {
+        let mut plan = Self::crossing(seed);
+        bounded::bound(&mut plan);
+        plan
+    }
+
+    /// One without limits on harm, and in which nothing hears Brevo's webhooks.
     pub fn crossing(seed: u64) -> Self {
         let mut plan = Self::wide(seed);
         crossing::cross(&mut plan);
@@ -441,7 +480,10 @@ impl Plan {
             unlists: false,
             resubscribes: false,
             on_delete: OnDelete::KEEP,
+            makes: None,
             page: None,
+            hearing: None,
+            limits: None,
         };
         let mut before = Vec::new();
         for _ in 0..people {
@@ -553,15 +595,24 @@ impl Plan {
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
         let companies = if rules.reads_companies() { &full } else { "never" };
+        if let Some(Hearing { batched, knows_our_key }) = self.setting.hearing {
+            let key = if knows_our_key { "    api_key_name: linkspan\n" } else { "" };
+            write!(yaml, "  brevo:\n{key}    webhooks: {{secret: {BREVO_SECRET}, batched: {batched}}}\n").ok();
+        }
+        if let Some(Limits { creates, opt_outs, blanked, .. }) = self.setting.limits {
+            writeln!(yaml, "safety: {{max_creates: {creates}, max_optouts: {opt_outs}, max_blanked: {blanked}}}").ok();
+        }
         let direction = if *both { "both" } else { "intercom_to_brevo" };
         let resubscribe = if self.setting.resubscribes { "propagate" } else { "keep" };
         writeln!(yaml, "consent:\n  direction: {direction}\n  resubscribe: {resubscribe}").ok();
         let without_email = if *by_phone { "by_phone" } else { "skip" };
+        let makes = self.setting.makes.unwrap_or("never");
         let on_delete = format!("{{brevo: {in_brevo}, intercom: {in_intercom}}}");
         let filter = self.setting.filter.words().unwrap_or_default();
         let unmatched = if self.setting.unlists { "unlist" } else { "keep" };
         writeln!(yaml, "contacts:\n  filter: {{intercom_to_brevo: \"{filter}\"}}\n  on_unmatch: {unmatched}").ok();
-        writeln!(yaml, "  without_email: {without_email}\n  on_delete: {on_delete}").ok();
+        writeln!(yaml, "  without_email: {without_email}\n  on_delete: {on_delete}\n  create: {{intercom: {makes}}}")
+            .ok();
         write!(
             yaml,
             "mappings: [mapping.yaml]\nphone:\n  default_region: US\nschedule:\n  contacts: {{incremental: {incremental}, full: {full}}}\n  \
