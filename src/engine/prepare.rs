@@ -268,7 +268,7 @@ impl Connection {
         let firms = ready.firms.iter().flat_map(|firms| &firms.mapping.rules);
         let firms: Vec<String> = firms.map(|rule| format!("{}={}", rule.key, rule.fingerprint)).collect();
         let firms = firms.join("\n");
-        let (tells, writes_back) = (ready.tells_intercom, ready.writes_back);
+        let (tells, writes_back, keeps_companies) = (ready.tells_intercom, ready.writes_back, ready.firms.is_some());
         self.store
             .write(move |tx| {
                 if !tells {
@@ -276,6 +276,9 @@ impl Connection {
                 }
                 if !writes_back {
                     tx.drop_write_backs()?;
+                }
+                if !keeps_companies {
+                    super::firms::no_more_reads(tx)?;
                 }
                 if tx.meta("company_mapping")?.unwrap_or_default() != firms {
                     tx.set_meta("company_mapping", &firms)?;
