@@ -153,7 +153,7 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
             if swept.changed == 0 { "nothing new".to_owned() } else { format!("{} new or changed", swept.changed) };
         lines.push(format!("  read     {:24} {:>7}  {changed}", side_in_words(what), swept.rows));
     }
-    let written = &summary.written;
+    let (written, companies) = (&summary.written, &summary.companies);
     if written.imported > 0 {
         lines.push(format!(
             "  written  {:24} {:>7}  {} read back{}",
@@ -170,6 +170,11 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
         ("opt-outs in Intercom", written.opted_out),
         ("contacts made in Intercom", written.created_in_intercom),
         ("contacts changed in Intercom", written.written_back),
+        ("companies, made in Brevo", companies.made),
+        ("companies, imported", companies.imported),
+        ("companies, changed in Brevo", companies.updated),
+        ("companies' contacts linked", companies.linked),
+        ("companies changed, Intercom", companies.written_back),
         ("events", summary.events),
     ] {
         if count > 0 {
@@ -188,6 +193,11 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
         + written.opted_out
         + written.written_back
         + written.created_in_intercom
+        + companies.made
+        + companies.imported
+        + companies.updated
+        + companies.linked
+        + companies.written_back
         + summary.events
         == 0
     {
@@ -208,6 +218,13 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
     for held in &summary.held {
         let wants = super::approve::wants(&held.kind, held.wanted);
         lines.push(format!("  held     {wants}; `linkspan approve {}` lets them go", held.id));
+    }
+    if companies.waiting > 0 {
+        let them = if companies.waiting == 1 { "company waits" } else { "companies wait" };
+        lines.push(format!(
+            "  pending  {} {them} for Brevo's hourly budget; `linkspan status` says for how long",
+            companies.waiting
+        ));
     }
     if summary.pending > 0 {
         let them = if summary.pending == 1 { "it" } else { "them" };

@@ -37,6 +37,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// `field_mapping` and `mappings`, or the default mapping.
     pub mapping: crate::mapping::Mapping,
+    /// Which fields of company objects are kept in step; `None`: company objects are left alone.
+    pub companies: Option<crate::mapping::Mapping>,
     /// What loads, but probably not as meant.
     pub warnings: Vec<Diagnostic>,
     /// Credentials that are nowhere to be found. Checking a config does not need them; calling an API does.
@@ -237,6 +239,8 @@ pub struct ScheduleConfig {
     pub companies: ResourceSchedule,
     /// Intercom conversations.
     pub conversations: ResourceSchedule,
+    /// Brevo companies.
+    pub brevo_companies: ResourceSchedule,
     /// Brevo contacts.
     pub brevo_contacts: ResourceSchedule,
     /// The part of an interval left to chance, from 0 to 1.

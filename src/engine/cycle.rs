@@ -83,6 +83,9 @@ pub struct Summary {
     /// Of these, what no vendor has seen: left out by ourselves.
     #[serde(default)]
     pub left_out: u64,
+    /// Company objects.
+    #[serde(default)]
+    pub companies: super::Kept,
     /// What the limits on harm hold.
     #[serde(default)]
     pub held: Vec<super::Held>,
@@ -209,9 +212,11 @@ impl Connection {
         self.note_whole(whole).await?;
         if options.full {
             // In a sweep, drift is restored.
-            self.store.write(|tx| tx.mark_all_for_sweep()).await?;
+            self.store.write(|tx| tx.mark_all_for_sweep().and_then(|_| tx.mark_all_firms())).await?;
         }
         self.settle_everything(&mut summary, Priority::Backfill, true, progress).await?;
+        // Who belongs to a company is linked once they exist in Brevo.
+        summary.companies = self.keep_firms_in_a_run().await?;
         self.count(&mut summary).await?;
         Ok(summary)
     }
@@ -237,7 +242,8 @@ impl Connection {
                 Ok(tx.reopen_unanswered(verify_after)?
                     + tx.reopen_unanswered_events(verify_after)?
                     + tx.reopen_carried(verify_after)?
-                    + tx.reopen_write_backs(verify_after)?)
+                    + tx.reopen_write_backs(verify_after)?
+                    + tx.reopen_firms(verify_after)?)
             })
             .await?;
         if reopened > 0 {
@@ -290,6 +296,10 @@ impl Connection {
         if scope == Scope::Full {
             whole.push((SideName::Brevo, Resource::Contacts, began));
         }
+        if self.ready_firms().is_some() {
+            let read = self.read_brevo_companies(options.full, progress).await;
+            self.note_failed_read("brevo companies", read, &mut summary.failed_reads)?;
+        }
         for resource in self.resources(&options.resources) {
             let scope = match options.since {
                 Some(since) if resource != Resource::Tags => Scope::CreatedSince(since),
@@ -304,15 +314,30 @@ impl Connection {
                         whole.push((SideName::Intercom, resource, began));
                     }
                 }
-                Err(error) if stops_everything(&error) => return Err(error),
-                Err(error) => {
-                    let words = format!("{error}{}", error.arrow_to_remedy());
-                    tracing::warn!(resource = resource.as_str(), "could not be read: {words}");
-                    summary.failed_reads.insert(name, words);
-                }
+                Err(error) => self.note_failed_read(&name, Err::<(), _>(error), &mut summary.failed_reads)?,
             }
         }
         Ok(whole)
+    }
+
+    /// What cannot be read keeps nothing else from being read; unless nothing can be.
+    #[expect(clippy::unused_self, reason = "reads like the steps around it")]
+    fn note_failed_read<T>(
+        &self,
+        name: &str,
+        read: Result<T, EngineError>,
+        failed: &mut BTreeMap<String, String>,
+    ) -> Result<(), EngineError> {
+        match read {
+            Ok(_) => Ok(()),
+            Err(error) if stops_everything(&error) => Err(error),
+            Err(error) => {
+                let words = format!("{error}{}", error.arrow_to_remedy());
+                tracing::warn!(resource = name, "could not be read: {words}");
+                failed.insert(name.to_owned(), words);
+                Ok(())
+            }
+        }
     }
 
     /// The schedule knows what was read whole: a daemon that starts after a `sync` need not read it all again at once.

@@ -1,7 +1,7 @@
 //! Before the first write: which accounts these are, which attributes and lists exist, and what must be made first.
 
 use super::observe::{from_json, to_json};
-use super::{Connection, EngineError, Settings, Told};
+use super::{Connection, EngineError, ReadyFirms, Settings, Told};
 use crate::mapping::{About, Defaults, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
     Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
@@ -32,8 +32,10 @@ pub struct Ready {
     pub first_start: DateTime<Utc>,
     /// Whether any rule looks at tags.
     pub uses_tags: bool,
-    /// Whether any rule looks at companies.
+    /// Whether any rule looks at companies, or company objects are kept in step.
     pub uses_companies: bool,
+    /// Company objects, if they are kept in step.
+    pub firms: Option<ReadyFirms>,
     /// Whether opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
     /// Who is missing in Brevo is made there.
@@ -98,6 +100,7 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         first_start: DateTime::<Utc>::default(),
         uses_tags,
         uses_companies,
+        firms: None,
         tells_intercom: settings.tells_intercom,
         makes_in_brevo: settings.creates_in_brevo,
         makes_in_intercom: settings.creates_in_intercom,
@@ -141,7 +144,9 @@ fn looks_at(settings: &Settings, mapping: &Mapping) -> (bool, bool) {
         || mapping.lists.iter().any(|rule| {
             matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
         });
-    let companies = uses("company") || mapping.lists.iter().any(|rule| rule.membership.mentions("company"));
+    let companies = settings.companies.is_some()
+        || uses("company")
+        || mapping.lists.iter().any(|rule| rule.membership.mentions("company"));
     (settings.sync.tags && tags, settings.sync.companies && companies)
 }
 
@@ -279,6 +284,9 @@ impl Connection {
                     .map(|side| format!("update.{}=never\n", side.as_str())),
             )
             .collect();
+        let firms = ready.firms.iter().flat_map(|firms| &firms.mapping.rules);
+        let firms: Vec<String> = firms.map(|rule| format!("{}={}", rule.key, rule.fingerprint)).collect();
+        let firms = firms.join("\n");
         let (tells, writes_back) = (ready.tells_intercom, ready.writes_back);
         let (makes, now) = (ready.makes_in_intercom, self.now());
         self.store
@@ -290,6 +298,10 @@ impl Connection {
                     tx.drop_write_backs()?;
                 }
                 super::create_back::switch(tx, makes, now)?;
+                if tx.meta("company_mapping")?.unwrap_or_default() != firms {
+                    tx.set_meta("company_mapping", &firms)?;
+                    tx.mark_all_firms()?;
+                }
                 let before = tx.meta("mapping")?;
                 if before.as_deref() != Some(fingerprint.as_str()) {
                     tx.set_meta("mapping", &fingerprint)?;
@@ -346,6 +358,7 @@ impl Connection {
         let mut misfits = resolution.clashes;
         misfits.extend(resolution.mapping.misdirections());
         misfits.extend(mapping.lists.iter().filter_map(|rule| no_such_list(rule, &existing)));
+        let firms = self.look_at_companies(settings, &mut misfits).await?;
         if !misfits.is_empty() {
             return Err(EngineError::Unfit(misfits));
         }
@@ -382,6 +395,10 @@ impl Connection {
         }
         let technical_list = self.list_by_name(TECHNICAL_LIST, &existing, dry_run, &mut missing_lists).await?;
 
+        let firms = match firms {
+            Some(found) => Some(self.ready_for_companies(settings, found, dry_run).await?),
+            None => None,
+        };
         let (uses_tags, uses_companies) = looks_at(settings, &mapping);
         let (writes_back, weighs_times) = goes_back(&mapping);
         Ok(Ready {
@@ -393,6 +410,7 @@ impl Connection {
             first_start,
             uses_tags,
             uses_companies,
+            firms,
             tells_intercom: settings.tells_intercom,
             makes_in_brevo: settings.creates_in_brevo,
             makes_in_intercom: settings.creates_in_intercom,

@@ -11,6 +11,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Fields and lists, not fitted to the account yet.
     pub mapping: Mapping,
+    /// Which fields of company objects, not fitted to the accounts yet; `None`: they are not kept in step.
+    pub companies: Option<Mapping>,
     /// What is synced.
     pub sync: SyncSwitches,
     /// What becomes of contacts without an address.
@@ -43,6 +45,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             mapping: Mapping::default(),
+            companies: None,
             sync: SyncSwitches { contacts: true, conversations: true, companies: true, events: true, tags: true },
             without_email: WithoutEmail::Skip,
             events_max_age: Duration::from_secs(24 * 60 * 60),
@@ -66,6 +69,7 @@ impl Settings {
         // The lists of `connectors.intercom.lists` are among the mapping's already.
         Self {
             mapping: config.mapping.clone(),
+            companies: config.companies.clone().filter(|_| config.intercom.sync.companies),
             sync: config.intercom.sync,
             without_email: config.contacts.without_email,
             events_max_age: config.events.max_age,

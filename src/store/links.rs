@@ -428,7 +428,7 @@ impl Tx<'_> {
         self.0
             .prepare_cached("UPDATE links SET brevo_id = ?2 WHERE id = ?1")?
             .execute(params![link, brevo.map(BrevoContactId::get)])?;
-        Ok(())
+        self.mark_firms_of_link(link)
     }
 
     /// Exchanges the Brevo contacts of two links.
@@ -601,7 +601,7 @@ impl Tx<'_> {
                  flights = NULL, answered = 1, verify_after = NULL WHERE id = ?1",
             )?
             .execute(params![link, brevo.get()])?;
-        Ok(())
+        self.mark_firms_of_link(link)
     }
 
     /// Takes a link out of its import, which has made this contact.
@@ -609,7 +609,7 @@ impl Tx<'_> {
         self.0
             .prepare_cached("UPDATE links SET import = NULL, brevo_id = ?2 WHERE id = ?1")?
             .execute(params![link, brevo.get()])?;
-        Ok(())
+        self.mark_firms_of_link(link)
     }
 
     /// Takes a link out of its import.

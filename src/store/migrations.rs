@@ -203,6 +203,39 @@ const STEPS: &[M<'_>] = &[M::up(
     ) WITHOUT ROWID;
     CREATE INDEX contact_companies_company ON contact_companies(company);
 
+    -- Company objects: which of Intercom's is which of Brevo's, what is to be written and what is on its way.
+    CREATE TABLE firms (
+        id INTEGER PRIMARY KEY,
+        intercom TEXT NOT NULL UNIQUE,
+        brevo TEXT UNIQUE,
+        gone TEXT,                                 -- the side whose company is gone: left alone
+        due INTEGER,                               -- when it is to be looked at
+        sweep INTEGER NOT NULL DEFAULT 0,
+        tries INTEGER NOT NULL DEFAULT 0,
+        base BLOB,
+        watched BLOB,                              -- our writes on their way, packed
+        unanswered TEXT,                           -- the side to which the last one went, until it is answered
+        verify_after INTEGER,                      -- our clock, ms
+        making INTEGER,                            -- until when a request that makes it in Brevo may land
+        imported INTEGER NOT NULL DEFAULT 0,       -- in the import that is not over yet
+        quarantined TEXT
+    );
+    CREATE INDEX firms_due ON firms(due) WHERE due IS NOT NULL;
+    -- The Brevo contacts that are linked with a company by our doing.
+    CREATE TABLE firm_contacts (
+        firm INTEGER NOT NULL,
+        contact INTEGER NOT NULL,
+        off_until INTEGER,                         -- taken off again; until then a late request may link it once more
+        PRIMARY KEY (firm, contact)
+    ) WITHOUT ROWID;
+    -- Brevo's view of companies.
+    CREATE TABLE brevo_companies (
+        id TEXT PRIMARY KEY,
+        intercom TEXT,                             -- which of Intercom's it says it is
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX brevo_companies_intercom ON brevo_companies(intercom) WHERE intercom IS NOT NULL;
+
     CREATE TABLE contact_tags (
         contact TEXT NOT NULL,
         tag TEXT NOT NULL,

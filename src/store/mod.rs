@@ -26,6 +26,7 @@ pub mod carried;
 mod confirm;
 pub mod contacts;
 pub mod facts;
+pub mod firms;
 pub mod forget;
 pub mod harm;
 pub mod hints;

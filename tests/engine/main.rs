@@ -15,6 +15,7 @@ mod crashes;
 mod dry_runs;
 mod edits;
 mod explain;
+mod firms;
 mod first_sync;
 mod forget;
 mod found;

@@ -3,7 +3,7 @@
 //! their own.
 
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
-use super::{crossing, wide};
+use super::{bounded, crossing, wide};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -366,7 +366,32 @@ pub struct Setting {
     pub makes: Option<&'static str>,
     /// Vendors that give so many records a page, whatever is asked for.
     pub page: Option<u64>,
+    /// Brevo's webhooks are received.
+    pub hearing: Option<Hearing>,
+    /// `safety`.
+    pub limits: Option<Limits>,
 }
+
+/// How Brevo's webhooks come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearing {
+    pub batched: bool,
+    /// The config names our key, so that what it changed is known by its webhooks.
+    pub knows_our_key: bool,
+}
+
+/// How much may go in an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub creates: u64,
+    pub opt_outs: u64,
+    pub blanked: u64,
+    /// Seconds between two looks of whoever lets go what is held.
+    pub patience: u64,
+}
+
+/// Brevo sends it along.
+pub const BREVO_SECRET: &str = "sandbox-brevo-webhook-secret";
 
 /// All that a run is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -385,6 +410,13 @@ pub struct Plan {
 impl Plan {
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
+        let mut plan = Self::crossing(seed);
+        bounded::bound(&mut plan);
+        plan
+    }
+
+    /// One without limits on harm, and in which nothing hears Brevo's webhooks.
+    pub fn crossing(seed: u64) -> Self {
         let mut plan = Self::wide(seed);
         crossing::cross(&mut plan);
         plan
@@ -423,6 +455,8 @@ impl Plan {
             both: false,
             makes: None,
             page: None,
+            hearing: None,
+            limits: None,
         };
         let mut before = Vec::new();
         for _ in 0..people {
@@ -533,6 +567,13 @@ impl Plan {
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
         let companies = if rules.reads_companies() { &full } else { "never" };
+        if let Some(Hearing { batched, knows_our_key }) = self.setting.hearing {
+            let key = if knows_our_key { "    api_key_name: linkspan\n" } else { "" };
+            write!(yaml, "  brevo:\n{key}    webhooks: {{secret: {BREVO_SECRET}, batched: {batched}}}\n").ok();
+        }
+        if let Some(Limits { creates, opt_outs, blanked, .. }) = self.setting.limits {
+            writeln!(yaml, "safety: {{max_creates: {creates}, max_optouts: {opt_outs}, max_blanked: {blanked}}}").ok();
+        }
         if !both {
             yaml.push_str("consent:\n  direction: intercom_to_brevo\n");
         }

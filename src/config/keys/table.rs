@@ -20,7 +20,7 @@ const fn works(word: &'static str) -> Choice {
 
 const EVERYBODY: &str = "all contacts take part in this version";
 const LEFT_ALONE: &str = "a deleted or archived contact is left alone in Brevo in this version";
-const NO_COMPANIES: &str = "companies are read, and written as fields of their contacts, in this version";
+const NO_COMPANIES: &str = "all companies take part, and none is deleted, in this version";
 const NO_CONVERSATIONS: &str = "all conversations take part in this version";
 
 /// The whole document.
@@ -220,6 +220,17 @@ static CONSENT: &[Key] = &[
 ];
 
 static COMPANIES: &[Key] = &[
+    or(
+        "objects",
+        Kind::Flag,
+        "false",
+        "Whether each Intercom company has a company object in Brevo's CRM, linked with its contacts. Costs requests of the 100 an hour that Brevo allows for all but contacts and events.",
+    ),
+    key(
+        "field_mapping",
+        Kind::Mapping,
+        "Which field of an Intercom company goes to which attribute of Brevo's company: `name: name`, or the long form. Without it, name, website (domain) and size (number_of_employees).",
+    ),
     later("filter", NO_COMPANIES),
     later("on_unmatch", NO_COMPANIES),
     later("create", NO_COMPANIES),
@@ -298,6 +309,14 @@ static SCHEDULE: &[Key] = &[
             or("full", Kind::Every, "24h", "All Intercom conversations."),
         ]),
         "Intercom conversations.",
+    ),
+    key(
+        "brevo_companies",
+        Kind::Block(&[
+            or("incremental", Kind::Every, "30m", "Brevo companies that changed."),
+            or("full", Kind::Every, "7d", "All Brevo companies."),
+        ]),
+        "Brevo companies, if company objects are kept in step.",
     ),
     key(
         "brevo_contacts",
