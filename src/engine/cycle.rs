@@ -105,7 +105,7 @@ impl Summary {
         let nothing_read = !self.failed_reads.is_empty() && self.read.is_empty();
         if self.nothing_accepted() || nothing_read {
             "failed"
-        } else if !self.failed_reads.is_empty() || self.written.failed > 0 {
+        } else if !self.failed_reads.is_empty() || self.written.failed > 0 || self.companies.failed > 0 {
             "partial"
         } else {
             "ok"

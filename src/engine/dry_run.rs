@@ -69,6 +69,8 @@ pub struct DryRun {
     pub new_lists: Vec<String>,
     /// Options that would be made, by attribute.
     pub new_options: BTreeMap<String, NewOptions>,
+    /// Company objects.
+    pub companies: super::Rehearsal,
     /// Notices by kind.
     pub notices: BTreeMap<String, u64>,
     /// What a run would have to ask for first: `linkspan approve`.
@@ -125,7 +127,7 @@ impl Connection {
         self.read_all(options, &mut summary, progress).await?;
         if options.full {
             // In a sweep, drift is restored.
-            self.store.write(|tx| tx.mark_all_for_sweep()).await?;
+            self.store.write(|tx| tx.mark_all_for_sweep().and_then(|_| tx.mark_all_firms())).await?;
         }
         self.confirm_some(true, Priority::Backfill).await?;
         self.look_for_missing(Priority::Backfill).await?;
@@ -180,6 +182,7 @@ impl Connection {
         }
         self.rehearse_newcomers(&mut tally).await?;
         let mut dry = tally.dry;
+        dry.companies = self.rehearse_firms().await?;
         dry.would_hold = self.would_hold(tally.harm, dry.creates_in_intercom).await?;
         (dry.notices, dry.events) = self.store.read(|tx| Ok((tx.counts()?.notices, tx.count_outbox()?))).await?;
         Ok(dry)

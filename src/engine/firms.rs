@@ -15,6 +15,7 @@ use crate::mapping::{Direction, Mapping};
 use crate::model::{ErrorKind, Priority, Resource, Scope, SideName};
 use crate::store::firms::FirmCounts;
 use crate::store::progress::JobTimes;
+use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -84,6 +85,22 @@ impl std::ops::AddAssign for Kept {
     }
 }
 
+/// What a run would do about company objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rehearsal {
+    /// Companies that would be made in Brevo.
+    pub make: u64,
+    /// Companies that would be changed there.
+    pub update: u64,
+    /// Companies whose contacts would be linked or taken off.
+    pub link: u64,
+    /// Companies that would be changed in Intercom.
+    pub update_in_intercom: u64,
+    /// Attributes of Brevo's companies that would be made.
+    pub new_attributes: Vec<String>,
+}
+
 /// How long Brevo's hourly budget makes these companies wait, if nothing else is added. `None`: nothing waits.
 pub fn estimate(counts: &FirmCounts, spare: Option<u64>) -> Option<TimeDelta> {
     let to_make = if counts.to_make > BY_IMPORT { 4 } else { counts.to_make };
@@ -103,6 +120,17 @@ pub fn spare_of(limit: u64, remaining: u64) -> u64 {
 /// The name under which the schedule knows the reads of Brevo's companies.
 fn job(full: bool) -> String {
     format!("brevo companies {}", if full { "full" } else { "incremental" })
+}
+
+/// Company objects are switched off: nothing of theirs is planned to be read.
+pub(super) fn no_more_reads(tx: &Tx<'_>) -> Stored<()> {
+    for name in [job(true), job(false)] {
+        let times = tx.job(&name)?;
+        if times.next_at.is_some() {
+            tx.put_job(&name, &JobTimes { next_at: None, ..times })?;
+        }
+    }
+    Ok(())
 }
 
 impl Connection {
@@ -236,16 +264,19 @@ impl Connection {
 
     /// One company after the other, one request at a time, while there is budget.
     async fn take_turns(&self, kept: &mut Kept) -> Result<(), EngineError> {
+        let Some((_, ready)) = self.ready_firms() else { return Ok(()) };
         let mut after = 0;
         loop {
             let now = self.now();
-            let due = self.store.read(move |tx| tx.firms_due(now, after, SOME)).await?;
-            let Some(last) = due.last() else { return Ok(()) };
-            after = last.id;
+            let (from, ready) = (after, ready.clone());
+            // For most, nothing is to be written: that is found out for many at once.
+            let (last, due) = self.store.write(move |tx| turn::due(tx, from, &ready, now)).await?;
+            let Some(last) = last else { return Ok(()) };
+            after = last;
             for firm in due {
                 self.go_on()?;
                 loop {
-                    match self.take_turn(firm.id, kept).await? {
+                    match self.take_turn(firm, kept).await? {
                         // There may be more of the same company: its contacts after its fields, say.
                         Went::On => {}
                         Went::Done => break,
@@ -253,6 +284,24 @@ impl Connection {
                     }
                 }
             }
+        }
+    }
+
+    /// What a run would do.
+    pub(super) async fn rehearse_firms(&self) -> Result<Rehearsal, EngineError> {
+        let Some((_, ready)) = self.ready_firms() else { return Ok(Rehearsal::default()) };
+        let mut would = Rehearsal { new_attributes: ready.missing.clone(), ..Rehearsal::default() };
+        self.store.write(|tx| tx.add_firms()).await?;
+        let mut after = 0;
+        loop {
+            let (from, now, ready) = (after, self.now(), ready.clone());
+            let (last, more) = self.store.read(move |tx| turn::rehearse(tx, from, &ready, now)).await?;
+            let Some(last) = last else { return Ok(would) };
+            after = last;
+            would.make += more.make;
+            would.update += more.update;
+            would.link += more.link;
+            would.update_in_intercom += more.update_in_intercom;
         }
     }
 

@@ -79,7 +79,7 @@ pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
 pub use explain::{Explained, Whom};
-pub use firms::{Kept, ReadyFirms, estimate as company_estimate, spare_of as companies_may_use};
+pub use firms::{Kept, ReadyFirms, Rehearsal, estimate as company_estimate, spare_of as companies_may_use};
 pub use forget::{Forget, Forgotten};
 pub use hints::{
     BREVO_LONGEST_BODY, BREVO_WEBHOOK_OURS, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE,

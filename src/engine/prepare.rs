@@ -287,7 +287,7 @@ impl Connection {
         let firms = ready.firms.iter().flat_map(|firms| &firms.mapping.rules);
         let firms: Vec<String> = firms.map(|rule| format!("{}={}", rule.key, rule.fingerprint)).collect();
         let firms = firms.join("\n");
-        let (tells, writes_back) = (ready.tells_intercom, ready.writes_back);
+        let (tells, writes_back, keeps_companies) = (ready.tells_intercom, ready.writes_back, ready.firms.is_some());
         let (makes, now) = (ready.makes_in_intercom, self.now());
         self.store
             .write(move |tx| {
@@ -298,6 +298,9 @@ impl Connection {
                     tx.drop_write_backs()?;
                 }
                 super::create_back::switch(tx, makes, now)?;
+                if !keeps_companies {
+                    super::firms::no_more_reads(tx)?;
+                }
                 if tx.meta("company_mapping")?.unwrap_or_default() != firms {
                     tx.set_meta("company_mapping", &firms)?;
                     tx.mark_all_firms()?;

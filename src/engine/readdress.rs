@@ -33,14 +33,6 @@ const LATER: TimeDelta = TimeDelta::minutes(1);
 /// Under which field a refusal is listed.
 const FIELD: &str = "email";
 
-/// The link, once it was looked whether its Brevo contact was given another address.
-pub(super) enum Followed {
-    /// As it is by now.
-    Now(LinkRow),
-    /// Somebody or something else comes first: it is planned after that.
-    NotYet,
-}
-
 /// The contact shows the address that it is to lose: nobody has changed it there.
 pub(super) fn is_on_its_way(tx: &Tx<'_>, contact: &IntercomContact, link: &LinkRow) -> Stored<bool> {
     let Some(row) = tx.readdress(&contact.id)? else { return Ok(false) };
@@ -64,33 +56,34 @@ fn changed_in_brevo(tx: &Tx<'_>, link: &LinkRow) -> Stored<Option<(Email, Email)
     Ok((shown != *agreed && base.email.as_ref() == Some(agreed)).then(|| (agreed.clone(), shown)))
 }
 
-/// Follows an address that was changed in Brevo alone.
-pub(super) fn follow(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &Ready) -> Stored<Followed> {
+/// Follows an address that was changed in Brevo alone: the link as it is then. `None`: somebody or something else comes
+/// first, and it is planned after that.
+pub(super) fn follow(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &Ready) -> Stored<Option<LinkRow>> {
     if ready.addresses.direction == Direction::IntercomToBrevo || !ready.updates.intercom {
-        return Ok(Followed::Now(link));
+        return Ok(Some(link));
     }
-    let Some((from, to)) = changed_in_brevo(tx, &link)? else { return Ok(Followed::Now(link)) };
+    let Some((from, to)) = changed_in_brevo(tx, &link)? else { return Ok(Some(link)) };
     if !live.iter().any(|row| row.contact.email.as_ref() == Some(&from)) {
-        return Ok(Followed::Now(link));
+        return Ok(Some(link));
     }
     if is_busy(&link) || flights_of(&link)?.may_loosen {
         // It may be a late write of ours that shows. An opt-out waits for nothing.
-        return Ok(if link.dirty == Dirty::Consent { Followed::Now(link) } else { Followed::NotYet });
+        return Ok(if link.dirty == Dirty::Consent { Some(link) } else { None });
     }
     if let Some(other) = tx.link_by_email(&to)? {
         match changed_in_brevo(tx, &other)? {
             Some((_, others)) if others == from => {
                 if is_busy(&other) {
-                    return Ok(Followed::NotYet);
+                    return Ok(None);
                 }
                 swap(tx, &link, &other, ready)?;
                 tx.mark_dirty(other.id, Dirty::Live)?;
-                return Ok(Followed::Now(tx.link(link.id)?.unwrap_or(link)));
+                return Ok(Some(tx.link(link.id)?.unwrap_or(link)));
             }
             // Chains run from the free end.
             Some(_) => {
                 tx.mark_dirty(other.id, Dirty::Live)?;
-                return Ok(Followed::NotYet);
+                return Ok(None);
             }
             None => {
                 let words = format!(
@@ -108,7 +101,7 @@ pub(super) fn follow(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &
         }
     }
     take(tx, &link, (&from, &to), live.iter().copied())?;
-    Ok(Followed::Now(tx.link(link.id)?.unwrap_or(link)))
+    Ok(Some(tx.link(link.id)?.unwrap_or(link)))
 }
 
 /// What is on its way, or waits for its answer, is about the contact as it was.
@@ -117,11 +110,11 @@ fn is_busy(link: &LinkRow) -> bool {
 }
 
 /// It is listed, and nobody is renamed.
-fn refuse(tx: &Tx<'_>, link: LinkRow, words: &str) -> Stored<Followed> {
+fn refuse(tx: &Tx<'_>, link: LinkRow, words: &str) -> Stored<Option<LinkRow>> {
     let shown = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten();
     let since = shown.map_or_else(DateTime::<Utc>::default, |shown| shown.modified_at);
     tx.put_notice("identity_conflict", &subject_of(tx, &link)?, Some(words), since)?;
-    Ok(Followed::Now(link))
+    Ok(Some(link))
 }
 
 /// The link has the new address from now on, and its contacts are to take it.

@@ -68,6 +68,13 @@ pub struct CompanyImport {
     pub landed_at: Option<DateTime<Utc>>,
 }
 
+impl CompanyImport {
+    /// One that is about to leave. Without an answer, it may land until then.
+    pub fn leaving(now: DateTime<Utc>, until: DateTime<Utc>) -> Self {
+        Self { process: None, sent_at: now, checked_at: None, landed_at: Some(until) }
+    }
+}
+
 /// Companies in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -283,13 +290,16 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// How many are due to be made in Brevo.
-    pub fn firms_to_make(&self, now: DateTime<Utc>) -> Result<u64> {
+    /// How many are due and have not been refused or lost: to be made in Brevo, and others.
+    pub fn firms_waiting(&self, now: DateTime<Utc>) -> Result<(u64, u64)> {
         if !self.holds(Rare::Firms)? {
-            return Ok(0);
+            return Ok((0, 0));
         }
-        let sql = "SELECT count(*) FROM firms WHERE due <= ?1 AND gone IS NULL AND brevo IS NULL AND imported = 0 AND making IS NULL";
-        Ok(self.0.prepare_cached(sql)?.query_row([millis(now)], |row| row.get::<_, i64>(0))?.unsigned_abs())
+        let sql = "SELECT count(*) FILTER (WHERE brevo IS NULL), count(*) FILTER (WHERE brevo IS NOT NULL) FROM firms
+                   WHERE due <= ?1 AND gone IS NULL AND imported = 0 AND making IS NULL AND unanswered IS NULL AND tries = 0";
+        Ok(self.0.prepare_cached(sql)?.query_row([millis(now)], |row| {
+            Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs()))
+        })?)
     }
 
     /// When something of this is next to be done.
@@ -315,7 +325,7 @@ impl Tx<'_> {
     pub fn reopen_firms(&self, until: DateTime<Utc>) -> Result<usize> {
         let made = self.0.execute("UPDATE firms SET making = ?1 WHERE making IS NOT NULL", [millis(until)])?;
         let written = self.0.execute(
-            "UPDATE firms SET verify_after = ?1 WHERE unanswered IS NOT NULL AND making IS NULL",
+            "UPDATE firms SET verify_after = ?1 WHERE unanswered IS NOT NULL AND making IS NULL AND imported = 0",
             [millis(until)],
         )?;
         Ok(made + written)

@@ -190,18 +190,15 @@ async fn a_lost_answer_or_a_power_cut_leaves_nobody_between_two_addresses() {
         in_step(&world).await;
         assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
         minutes(10).await;
-        match fault {
-            Some(fault) => {
-                for _ in 0..5 {
-                    world.intercom.fail(&format!("PUT /contacts/{ann} "), fault.clone());
-                }
-                world.sync().await;
-                world.intercom.knobs(|knobs| knobs.faults.clear());
+        if let Some(fault) = fault {
+            for _ in 0..5 {
+                world.intercom.fail(&format!("PUT /contacts/{ann} "), fault.clone());
             }
-            None => {
-                crash.arm("after_page", 1);
-                run_to_the_end(&mut world, &crash).await;
-            }
+            world.sync().await;
+            world.intercom.knobs(|knobs| knobs.faults.clear());
+        } else {
+            crash.arm("after_page", 1);
+            run_to_the_end(&mut world, &crash).await;
         }
         for _ in 0..2 {
             in_step(&world).await;

@@ -499,7 +499,8 @@ impl<'a> End<'a> {
                     None => continue,
                 };
                 let kept = |conflict: &linkspan::store::listings::Conflict| {
-                    conflict.field.contains(attribute.as_str()) && conflict.lost.contains(&words)
+                    // It is kept as JSON.
+                    conflict.field.contains(attribute.as_str()) && conflict.lost.replace("\\\"", "\"").contains(&words)
                 };
                 if self.listed.conflicts.iter().any(kept) {
                     self.counts.push("outcome: a replaced value is kept".to_owned());

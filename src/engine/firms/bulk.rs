@@ -1,14 +1,19 @@
 //! Many companies at once: the import that makes them, and the looks that tell what has been made.
 
+use super::shown::pack_flights;
 use super::turn::{gather, intend_to_make, rest};
-use super::{BY_IMPORT, SOME};
+use super::{BY_IMPORT, ReadyFirms, SOME};
 use crate::engine::imports::lands_by;
 use crate::engine::{Connection, EngineError};
-use crate::model::{Answer, ErrorKind, ImportState, NewCompany, Observation, Priority, ProcessId, Write};
-use crate::store::firms::{CompanyImport, Firm};
+use crate::model::{
+    Answer, BrevoCompanyId, ErrorKind, ImportState, NewCompany, Observation, Priority, ProcessId, SideName, Write,
+};
+use crate::reconcile::person::PersonPlan;
+use crate::store::firms::{CompanyImport, Firm, LinkedContact};
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
-use chrono::TimeDelta;
+use crate::store::{Result as Stored, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 
 /// The most companies in one import.
@@ -25,38 +30,49 @@ const AFTER_REFUSAL: TimeDelta = TimeDelta::hours(1);
 const SUBJECT: &str = "import of companies";
 
 impl Connection {
-    /// Makes many companies by import. How many were sent.
+    /// Makes many companies by import, or changes many. How many were sent.
     pub(super) async fn import_firms(&self, failed: &mut u64) -> Result<u64, EngineError> {
         let Some((_, ready)) = self.ready_firms() else { return Ok(0) };
         let now = self.now();
         let until = lands_by(now);
-        let rows: Vec<NewCompany> = self
+        let rows: Vec<(Option<BrevoCompanyId>, NewCompany)> = self
             .store
             .write(move |tx| {
-                if tx.company_import()?.is_some() || tx.firms_to_make(now)? <= BY_IMPORT {
+                if tx.company_import()?.is_some() {
                     return Ok(Vec::new());
+                }
+                let (to_make, others) = tx.firms_waiting(now)?;
+                if to_make <= BY_IMPORT {
+                    // One that travels both ways is read before it is written, lest somebody's edit be lost.
+                    if others <= BY_IMPORT || ready.two_way {
+                        return Ok(Vec::new());
+                    }
+                    let rows = changes(tx, &ready, now)?;
+                    if rows.len() as u64 <= BY_IMPORT {
+                        return Ok(Vec::new());
+                    }
+                    tx.put_company_import(Some(&CompanyImport::leaving(now, until)))?;
+                    return intend_to_change(tx, rows, until);
                 }
                 let (mut rows, mut after) = (Vec::new(), 0);
                 while rows.len() < ROWS {
                     let some = tx.firms_due(now, after, SOME)?;
                     let Some(last) = some.last() else { break };
                     after = last.id;
-                    for firm in some.into_iter().filter(|firm| firm.brevo.is_none()) {
+                    for firm in some.into_iter().filter(|firm| firm.brevo.is_none() && firm.tries == 0) {
                         let Some(gathered) = gather(tx, firm.clone())? else { continue };
                         let plan = gathered.plan(&ready);
                         match gathered.to_make(&plan) {
                             Some(new) => {
                                 intend_to_make(tx, firm, &plan, &new, None, until)?;
-                                rows.push(new);
+                                rows.push((None, new));
                             }
                             None => rest(tx, gathered, &plan, now)?,
                         }
                     }
                 }
                 if !rows.is_empty() {
-                    let import =
-                        CompanyImport { process: None, sent_at: now, checked_at: None, landed_at: Some(until) };
-                    tx.put_company_import(Some(&import))?;
+                    tx.put_company_import(Some(&CompanyImport::leaving(now, until)))?;
                 }
                 Ok(rows)
             })
@@ -77,7 +93,12 @@ impl Connection {
                     .write(move |tx| {
                         tx.clear_failures_of(SUBJECT, &[])?;
                         for firm in tx.firms_in_import()? {
-                            tx.put_firm(&Firm { unanswered: None, ..firm })?;
+                            // Which changes have landed is told by a read after its end, and by nothing else.
+                            let firm = match firm.brevo {
+                                None => Firm { unanswered: None, ..firm },
+                                Some(_) => Firm { verify_after: Some(now + LONGEST * 2), ..firm },
+                            };
+                            tx.put_firm(&firm)?;
                         }
                         tx.put_change(&Change {
                             link: None,
@@ -142,7 +163,16 @@ impl Connection {
             }
             import.landed_at = self.has_ended(process, import.sent_at).await?.then_some(now);
             import.checked_at = Some(now);
-            self.store.write(move |tx| tx.put_company_import(Some(&import))).await?;
+            self.store
+                .write(move |tx| {
+                    if let Some(landed) = import.landed_at {
+                        for firm in tx.firms_in_import()?.into_iter().filter(|firm| firm.brevo.is_some()) {
+                            tx.put_firm(&Firm { verify_after: Some(landed), ..firm })?;
+                        }
+                    }
+                    tx.put_company_import(Some(&import))
+                })
+                .await?;
         }
         if import.landed_at.is_none_or(|landed| landed > now) {
             return Ok(());
@@ -157,7 +187,15 @@ impl Connection {
             .write(move |tx| {
                 // A row that the read does not show is looked up before it is made again.
                 for firm in tx.firms_in_import()? {
-                    tx.put_firm(&Firm { imported: false, making: Some(now), ..firm })?;
+                    let firm = match firm.brevo {
+                        // What an import that was taken has passed over goes alone.
+                        None => {
+                            let tries = u32::from(import.process.is_some());
+                            Firm { imported: false, making: Some(now), tries, ..firm }
+                        }
+                        Some(_) => Firm { due: Some(now), tries: 1, ..as_before(firm) },
+                    };
+                    tx.put_firm(&firm)?;
                 }
                 tx.put_company_import(None)
             })
@@ -165,7 +203,7 @@ impl Connection {
         Ok(())
     }
 
-    async fn has_ended(&self, process: ProcessId, sent_at: chrono::DateTime<chrono::Utc>) -> Result<bool, EngineError> {
+    async fn has_ended(&self, process: ProcessId, sent_at: DateTime<Utc>) -> Result<bool, EngineError> {
         let states = self.brevo.import_states(&[process]).await?;
         Ok(match states.get(&process) {
             Some(ImportState::Finished { .. }) => true,
@@ -216,13 +254,54 @@ impl Connection {
     }
 }
 
+/// What an import can change, of what is to be changed: it can neither clear nor say no, and takes nobody off.
+fn changes(tx: &Tx<'_>, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<Vec<(Firm, PersonPlan, NewCompany)>> {
+    let (mut rows, mut after) = (Vec::new(), 0);
+    while rows.len() < ROWS {
+        let some = tx.firms_due(now, after, SOME)?;
+        let Some(last) = some.last() else { break };
+        after = last.id;
+        // What is on its way already is watched by itself.
+        let some = some.into_iter().filter(|firm| firm.brevo.is_some() && firm.tries == 0 && firm.watched.is_none());
+        for firm in some {
+            let Some(gathered) = gather(tx, firm)? else { continue };
+            let plan = gathered.plan(ready);
+            if let Some(change) = gathered.to_import(&plan) {
+                rows.push((gathered.firm, plan, change));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Intent before write.
+fn intend_to_change(
+    tx: &Tx<'_>,
+    rows: Vec<(Firm, PersonPlan, NewCompany)>,
+    until: DateTime<Utc>,
+) -> Stored<Vec<(Option<BrevoCompanyId>, NewCompany)>> {
+    let mut leaving = Vec::with_capacity(rows.len());
+    for (firm, plan, change) in rows {
+        for contact in &change.contacts {
+            tx.put_linked_contact(firm.id, LinkedContact { contact: *contact, off_until: None })?;
+        }
+        let watched = pack_flights(tx, &plan.flights)?;
+        let (unanswered, verify_after) = (Some(SideName::Brevo), Some(until));
+        leaving.push((firm.brevo.clone(), change));
+        tx.put_firm(&Firm { imported: true, watched, unanswered, verify_after, ..firm })?;
+    }
+    Ok(leaving)
+}
+
 /// As it was before a request that made nothing.
 fn as_before(firm: Firm) -> Firm {
-    Firm { imported: false, making: None, base: None, watched: None, unanswered: None, verify_after: None, ..firm }
+    // One that has not been made has nothing that was agreed on.
+    let base = firm.base.clone().filter(|_| firm.brevo.is_some());
+    Firm { imported: false, making: None, base, watched: None, unanswered: None, verify_after: None, ..firm }
 }
 
 /// A look has not shown it: it may be made.
-fn not_made(firm: Option<Firm>, put: impl FnOnce(&Firm) -> crate::store::Result<()>) -> crate::store::Result<()> {
+fn not_made(firm: Option<Firm>, put: impl FnOnce(&Firm) -> Stored<()>) -> Stored<()> {
     match firm.filter(|firm| firm.making.is_some()) {
         Some(firm) if firm.brevo.is_none() => put(&Firm { due: firm.making, ..as_before(firm) }),
         Some(firm) => put(&Firm { making: None, ..firm }),

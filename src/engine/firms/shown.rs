@@ -77,7 +77,8 @@ pub(super) fn settle_brevo(source: &Source, tx: &Tx<'_>, firm: Firm, seen: &Brev
         }
     }
     let late_enough = firm.verify_after.is_some_and(|after| after <= source.read_began);
-    if !late_enough || firm.making.is_some() || firm.imported || firm.unanswered == Some(SideName::Intercom) {
+    // (Of one that is changed by an import, only a read after its end comes late enough.)
+    if !late_enough || firm.making.is_some() || firm.unanswered == Some(SideName::Intercom) {
         return Ok(());
     }
     let (base, flights) = (base_of(&firm), flights_of(&firm));
@@ -128,6 +129,9 @@ fn settle_as(
         verify_after: firm.verify_after.filter(|_| watched.is_some()),
         watched,
         unanswered: None,
+        // What an import has lost goes alone.
+        tries: if firm.imported { firm.tries.max(1) } else { firm.tries },
+        imported: false,
         due: if again { firm.due.or(Some(now)) } else { firm.due },
         ..firm
     })

@@ -1,11 +1,11 @@
 //! One company's turn: what is to be written, the intent, the request, and what it said. One request at a time.
 
 use super::shown::{base_of, flights_of, pack_flights, subject_of};
-use super::{Kept, ReadyFirms};
+use super::{Kept, ReadyFirms, Rehearsal};
 use crate::engine::answers::MOST_TRIES;
 use crate::engine::observe::{pack_base, to_json};
 use crate::engine::unreadable::replaceable;
-use crate::engine::{Connection, EngineError};
+use crate::engine::{Connection, EngineError, LATE_LANDING};
 use crate::model::{
     Answer, BrevoCompany, BrevoCompanyId, BrevoContactId, Company, ErrorKind, Fetched, Fields, NewCompany, Observation,
     Priority, SideError, SideName, Value, Write,
@@ -109,6 +109,19 @@ impl Gathered {
         let set = plan.change.attributes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         let attributes: Fields = set.collect();
         attributes.contains_key(BrevoCompany::NAME).then(|| NewCompany { attributes, contacts: self.wanted.clone() })
+    }
+
+    /// What an import can carry of what is to be changed; `None`: nothing, or not all of it.
+    pub(super) fn to_import(&self, plan: &PersonPlan) -> Option<NewCompany> {
+        self.brevo.as_ref()?;
+        let mut attributes = Fields::new();
+        for (name, value) in &plan.change.attributes {
+            let value = value.clone().filter(|value| *value != Value::Boolean(false))?;
+            attributes.insert(name.clone(), value);
+        }
+        let links = self.links();
+        let something = !attributes.is_empty() || !links.link.is_empty();
+        (something && links.unlink.is_empty()).then_some(NewCompany { attributes, contacts: links.link })
     }
 
     /// The next request; `None`: nothing is to be written.
@@ -328,6 +341,44 @@ fn is_put_off(error: &SideError) -> bool {
     matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy)
 }
 
+/// The last of the companies that were looked at, and those for which something is to be written.
+pub(super) fn due(tx: &Tx<'_>, after: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<(Option<i64>, Vec<i64>)> {
+    let some = tx.firms_due(now, after, super::SOME)?;
+    let last = some.last().map(|firm| firm.id);
+    let mut due = Vec::new();
+    for firm in some {
+        if plan_turn(tx, firm.id, ready, now)?.is_some() {
+            due.push(firm.id);
+        }
+    }
+    Ok((last, due))
+}
+
+/// What would be written for the next of them.
+pub(super) fn rehearse(
+    tx: &Tx<'_>,
+    after: i64,
+    ready: &ReadyFirms,
+    now: DateTime<Utc>,
+) -> Stored<(Option<i64>, Rehearsal)> {
+    let some = tx.firms_due(now, after, super::SOME)?;
+    let last = some.last().map(|firm| firm.id);
+    let mut would = Rehearsal::default();
+    for firm in some {
+        let Some(gathered) = gather(tx, firm)? else { continue };
+        let plan = gathered.plan(ready);
+        if gathered.firm.brevo.is_none() {
+            would.make += u64::from(gathered.to_make(&plan).is_some());
+            continue;
+        }
+        let links = gathered.links();
+        would.update += u64::from(!plan.change.attributes.is_empty());
+        would.link += u64::from(!links.link.is_empty() || !links.unlink.is_empty());
+        would.update_in_intercom += u64::from(!plan.intercom.is_empty());
+    }
+    Ok((last, would))
+}
+
 /// What is to be written next. `None`: nothing, which is noted.
 fn plan_turn(tx: &Tx<'_>, id: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<Option<Leaving>> {
     let Some(firm) = tx.firm(id)? else { return Ok(None) };
@@ -366,6 +417,14 @@ pub(super) fn rest(tx: &Tx<'_>, gathered: Gathered, plan: &PersonPlan, now: Date
     for contact in gathered.links().agreed {
         if !gathered.linked.contains(&LinkedContact { contact, off_until: None }) {
             tx.put_linked_contact(gathered.firm.id, LinkedContact { contact, off_until: None })?;
+        }
+    }
+    // Who is not to be there and is not: unless a late request links them once more, they are nobody's business.
+    let shown = gathered.brevo.as_ref().map(|brevo| &brevo.contacts);
+    for row in gathered.linked.iter().filter(|row| row.off_until.is_none()) {
+        if !gathered.wanted.contains(&row.contact) && shown.is_some_and(|shown| !shown.contains(&row.contact)) {
+            let off_until = Some(now + TimeDelta::from_std(LATE_LANDING).unwrap_or_default());
+            tx.put_linked_contact(gathered.firm.id, LinkedContact { off_until, ..*row })?;
         }
     }
     let firm = Firm { due: None, sweep: false, tries: 0, ..gathered.firm };

@@ -147,6 +147,8 @@ pub struct BrevoKnobs {
     pub companies_ignore_filters: bool,
     /// An import of companies links the contacts that its rows name; else it makes the companies only.
     pub company_imports_link: bool,
+    /// An import of companies calls itself completed, and has changed none of those that are there.
+    pub company_imports_change_nothing: bool,
     /// Requests per second on contacts and on POST /events; `None`: the published 10.
     pub per_second: Option<u32>,
     /// Requests per hour on everything else; `None`: the published 100.
@@ -169,6 +171,7 @@ impl Default for BrevoKnobs {
             company_pages: CompanyPages::FromOne,
             companies_ignore_filters: false,
             company_imports_link: true,
+            company_imports_change_nothing: false,
             per_second: None,
             per_hour: None,
         }
