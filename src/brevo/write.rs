@@ -48,6 +48,7 @@ impl BrevoClient {
             Write::CreateIntercomContact(_)
             | Write::UpdateIntercomContact(..)
             | Write::UpdateIntercomCompany(..)
+            | Write::UnarchiveIntercomContact(_)
             | Write::TagContact(..)
             | Write::UntagContact(..)
             | Write::CreateTag(_) => {

@@ -168,6 +168,7 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
         ("Brevo contacts, changed", written.updated),
         ("list memberships", written.listed),
         ("opt-outs in Intercom", written.opted_out),
+        ("contacts made in Intercom", written.created_in_intercom),
         ("contacts changed in Intercom", written.written_back),
         ("companies, made in Brevo", companies.made),
         ("companies, imported", companies.imported),
@@ -196,6 +197,7 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
         + companies.updated
         + companies.linked
         + companies.written_back
+        + written.created_in_intercom
         + summary.events
         == 0
     {
@@ -281,7 +283,8 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     let mut lines = vec!["Dry run: nothing was written. A sync would".to_owned()];
     let mut line = |what: &str, to: String| lines.push(format!("  {what:13} {to}"));
     let companies = &dry.companies;
-    if dry.creates + dry.updates + dry.opt_outs_in_intercom + dry.updates_in_intercom == 0 {
+    let in_intercom = dry.creates_in_intercom + dry.opt_outs_in_intercom + dry.updates_in_intercom;
+    if dry.creates + dry.updates + in_intercom == 0 {
         let in_step =
             if dry.failed_reads.is_empty() { "both sides are in step" } else { "what could be read is in step" };
         line("write", format!("no contact: {in_step} as far as the mapping goes"));
@@ -296,6 +299,7 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         ("change", dry.updates, contacts(dry.updates)),
         ("opt out", dry.opt_outs, of_these("e-mail", dry.opt_outs)),
         ("opt out", dry.sms_opt_outs, of_these("SMS", dry.sms_opt_outs)),
+        ("create", dry.creates_in_intercom, counted(dry.creates_in_intercom, "Intercom contact")),
         ("change", dry.updates_in_intercom, counted(dry.updates_in_intercom, "Intercom contact")),
         ("opt out", dry.opt_outs_in_intercom, counted(dry.opt_outs_in_intercom, "Intercom contact")),
         ("re-address", dry.renames, contacts(dry.renames)),

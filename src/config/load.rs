@@ -5,14 +5,14 @@ use super::errors::{self, ConfigErrors, Diagnostic, Findings, SourceFile};
 use super::interpolate::{Env, interpolate};
 use super::keys::{self, Leaf, Walk};
 use super::types::{
-    BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig, EventsConfig,
-    Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
+    Archived, BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig,
+    EventsConfig, Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
     ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
 };
 use crate::mapping::{
     self, Defaults, Direction, ListName, ListRule, Mapping, MappingError, Membership, OnConflict, Options,
 };
-use crate::model::SideName;
+use crate::model::{Role, SideName};
 use secrecy::SecretString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -390,6 +390,19 @@ impl Build<'_> {
                 _ => WithoutEmail::Skip,
             },
             default_phone_region: take!(self, "phone.default_region", Text),
+            create_in_brevo: take!(self, "contacts.create.brevo", Word) != Some("never"),
+            create_in_intercom: match take!(self, "contacts.create.intercom", Word) {
+                Some("lead") => Some(Role::Lead),
+                Some("user") => Some(Role::User),
+                _ => None,
+            },
+            update_in_brevo: take!(self, "contacts.update.brevo", Word) != Some("never"),
+            update_in_intercom: take!(self, "contacts.update.intercom", Word) != Some("never"),
+            archived: match take!(self, "contacts.archived", Word) {
+                Some("unarchive") => Archived::Unarchive,
+                Some("skip") => Archived::Skip,
+                _ => Archived::Link,
+            },
         }
     }
 

@@ -1,7 +1,7 @@
 //! The typed config: what the rest of the program reads.
 
 use super::errors::{ConfigErrors, Diagnostic};
-use crate::model::BrevoListId;
+use crate::model::{BrevoListId, Role};
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -354,6 +354,27 @@ pub struct ContactsConfig {
     pub without_email: WithoutEmail,
     /// Country of phone numbers written without their country code: two capital letters.
     pub default_phone_region: Option<String>,
+    /// Those that Intercom has and Brevo has not are made there.
+    pub create_in_brevo: bool,
+    /// As what those that Brevo has and Intercom has not are made there; `None`: they are not.
+    pub create_in_intercom: Option<Role>,
+    /// Contacts that exist in Brevo are changed; otherwise only opted out.
+    pub update_in_brevo: bool,
+    /// The same in Intercom.
+    pub update_in_intercom: bool,
+    /// Archived matches in Intercom.
+    pub archived: Archived,
+}
+
+/// What becomes of an archived Intercom contact that is the match of a Brevo contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Archived {
+    /// Linked, and left archived.
+    Link,
+    /// Brought back.
+    Unarchive,
+    /// Left alone, and listed.
+    Skip,
 }
 
 /// What becomes of contacts without an e-mail address.

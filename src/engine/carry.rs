@@ -27,7 +27,7 @@ use futures_util::StreamExt as _;
 use std::time::Duration;
 
 /// When a token that may not write is tried again.
-const NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
+pub(super) const AFTER_NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
 /// When a contact is tried again that Intercom did not find: a read by id tells what became of it.
 const NOT_FOUND: TimeDelta = TimeDelta::minutes(1);
 
@@ -159,6 +159,7 @@ impl Connection {
     /// Opt-outs, then all else that goes to Intercom.
     pub(super) async fn tell_and_write_back(&self, priority: Priority) -> Result<Pushed, EngineError> {
         let mut told = self.tell_once(priority).await?;
+        told += self.create_back(priority).await?;
         told += self.write_back(priority).await?;
         Ok(told)
     }
@@ -169,7 +170,7 @@ impl Connection {
             .store
             .read(|tx| {
                 let (told, written) = (tx.next_carried()?, tx.next_write_back()?);
-                Ok(told.into_iter().chain(written).min())
+                Ok(told.into_iter().chain(written).chain(tx.next_newcomer()?).min())
             })
             .await?;
         Ok(next.map_or(most, |at| (at - self.now()).to_std().unwrap_or_default().clamp(Duration::from_secs(1), most)))
@@ -406,7 +407,7 @@ fn not_told(
             Ok(false)
         }
         ErrorKind::Auth(_) => {
-            again(Some(now + NOT_LET_IN), before.tries)?;
+            again(Some(now + AFTER_NOT_LET_IN), before.tries)?;
             list(false)?;
             Ok(true)
         }

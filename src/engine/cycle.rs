@@ -94,10 +94,10 @@ pub struct Summary {
 impl Summary {
     /// Something was written, and none of it was taken.
     pub fn nothing_accepted(&self) -> bool {
-        let Pushed { created, updated, listed, imported, opted_out, written_back, failed, .. } = self.written;
-        failed > 0
-            && created + updated + listed + opted_out + written_back + imported.saturating_sub(self.lost) + self.events
-                == 0
+        let Pushed { created, updated, listed, imported, opted_out, written_back, created_in_intercom, failed, .. } =
+            self.written;
+        let intercom = opted_out + written_back + created_in_intercom;
+        failed > 0 && created + updated + listed + intercom + imported.saturating_sub(self.lost) + self.events == 0
     }
 
     /// `ok`, `partial` (something could not be read or written), `failed` (nothing could).
@@ -114,7 +114,8 @@ impl Summary {
 
     /// For a daemon's log: how it ended, in numbers.
     pub(super) fn log(&self, what: &str) {
-        let Pushed { created, updated, listed, imported, opted_out, written_back, failed, .. } = self.written;
+        let Pushed { created, updated, listed, imported, opted_out, written_back, created_in_intercom, failed, .. } =
+            self.written;
         tracing::info!(
             outcome = self.outcome(),
             read = self.read.values().map(|swept| swept.rows).sum::<u64>(),
@@ -124,6 +125,7 @@ impl Summary {
             imported,
             opted_out_in_intercom = opted_out,
             changed_in_intercom = written_back,
+            created_in_intercom,
             events = self.events,
             failed,
             pending = self.pending,
@@ -404,6 +406,7 @@ impl Connection {
             let pushed = self.push(Dirty::Backfill, priority, progress).await?;
             if wait {
                 told += self.tell_intercom(priority).await?;
+                told += self.create_back(priority).await?;
                 told += self.write_back(priority).await?;
             }
             summary.written += pushed;
@@ -414,7 +417,10 @@ impl Connection {
             let read_back = self.finish_imports(wait, priority, progress).await?;
             summary.read_back += read_back.rows;
             summary.lost += read_back.lost;
-            if pushed.planned == 0 && read_back.rows == 0 && told.opted_out + told.written_back == 0 {
+            if pushed.planned == 0
+                && read_back.rows == 0
+                && told.opted_out + told.written_back + told.created_in_intercom == 0
+            {
                 break;
             }
         }

@@ -20,6 +20,7 @@
 //! | `carry` | opt-outs from Brevo to Intercom |
 //! | `write_back` | fields and tags from Brevo to Intercom |
 //! | `firms` | company objects: each of Intercom's with one of Brevo's |
+//! | `create_back` | contacts that Brevo has and Intercom has not |
 //! | `pick` | conflicts settled by hand |
 //! | `answers` | what became of a write |
 //! | `verify` | writes of unknown outcome |
@@ -40,6 +41,7 @@ mod access;
 mod answers;
 mod carry;
 mod confirm;
+mod create_back;
 mod cycle;
 mod daemon;
 mod dry_run;
@@ -230,6 +232,8 @@ pub struct Connection {
     writing_back: tokio::sync::Mutex<()>,
     /// Held while company objects are being kept in step.
     keeping_firms: tokio::sync::Mutex<()>,
+    /// Held while contacts are being made in Intercom.
+    making: tokio::sync::Mutex<()>,
     /// When a read of what has changed in Intercom began last that was read to its end.
     intercom_read_at: Mutex<Option<chrono::DateTime<chrono::Utc>>>,
     /// Rung when there may be something for Intercom.
@@ -269,6 +273,7 @@ impl Connection {
             telling: tokio::sync::Mutex::new(()),
             writing_back: tokio::sync::Mutex::new(()),
             keeping_firms: tokio::sync::Mutex::new(()),
+            making: tokio::sync::Mutex::new(()),
             intercom_read_at: Mutex::default(),
             tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),

@@ -294,10 +294,17 @@ impl Source {
             // The person of this address may have a contact that shows another by now.
             if let Some(email) = contact.email.as_ref().filter(|_| changed)
                 && let Some(link) = tx.link_by_email(email)?
-                && link.brevo_id.is_some()
-                && !adopt_returned(tx, &link)?
             {
-                tx.mark_dirty(link.id, self.dirty)?;
+                if link.brevo_id.is_none() && link.state == LinkState::Active && !self.settings.creates_in_brevo {
+                    // No request to make one will run into it.
+                    tx.set_brevo(link.id, Some(contact.id))?;
+                    tx.mark_dirty(link.id, self.dirty)?;
+                } else if link.brevo_id.is_some() && !adopt_returned(tx, &link)? {
+                    tx.mark_dirty(link.id, self.dirty)?;
+                }
+            }
+            if changed && tx.link_by_brevo(contact.id)?.is_none() {
+                super::create_back::note(tx, contact.id, &self.settings, self.now)?;
             }
             return Ok(applied);
         };

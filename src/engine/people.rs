@@ -335,7 +335,14 @@ impl Person {
     fn plan_with(&self, ready: &Ready, quarantined: &BTreeMap<String, String>) -> PersonPlan {
         let lists: Vec<ResolvedList<'_>> =
             ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
-        person::plan(&self.views(quarantined), &ready.mapping, &lists)
+        let mut plan = person::plan(&self.views(quarantined), &ready.mapping, &lists);
+        if self.brevo.is_some() && !ready.updates.brevo {
+            plan = plan.without_brevo(&self.base, &self.flights);
+        }
+        if !ready.updates.intercom {
+            plan = plan.without_intercom(&self.base, &self.flights);
+        }
+        plan
     }
 
     /// The same person, of whom a full read has shown drift.
@@ -409,6 +416,10 @@ impl Person {
             return Ok(None);
         }
         self.note(tx, ready, &plan, now)?;
+        if self.brevo.is_none() && !ready.makes_in_brevo {
+            tx.give_up(self.link.id)?;
+            return Ok(None);
+        }
         if self.has_no_identifier(&plan, tx, now)? {
             return Ok(None);
         }
@@ -544,7 +555,7 @@ impl Person {
                 phone_taken = self.phone_rules(ready).map(|(rule, _)| rule).collect();
             }
             self.note(tx, ready, &plan, now)?;
-            if self.has_no_identifier(&plan, tx, now)? {
+            if self.brevo.is_none() && !ready.makes_in_brevo || self.has_no_identifier(&plan, tx, now)? {
                 return Ok(None);
             }
             // Who is about to leave the address has left it by the time that this one is made.

@@ -5,7 +5,7 @@ use super::{Connection, EngineError, ReadyFirms, Settings, Told};
 use crate::mapping::{About, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
     Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
-    Scope, Side, SideError, SideName, Write,
+    Role, Scope, Side, SideError, SideName, Sides, Write,
 };
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -38,6 +38,12 @@ pub struct Ready {
     pub firms: Option<ReadyFirms>,
     /// Whether opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Who is missing in Brevo is made there.
+    pub makes_in_brevo: bool,
+    /// As what whoever is missing in Intercom is made there.
+    pub makes_in_intercom: Option<Role>,
+    /// Whether contacts that exist are changed; if not, they are still opted out.
+    pub updates: Sides<bool>,
     /// Whether fields or tags travel from Brevo to Intercom.
     pub writes_back: bool,
     /// Whether the newest value of some field stands: then it matters when records changed.
@@ -94,6 +100,9 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         uses_companies,
         firms: None,
         tells_intercom: settings.tells_intercom,
+        makes_in_brevo: settings.creates_in_brevo,
+        makes_in_intercom: settings.creates_in_intercom,
+        updates: settings.updates,
         writes_back,
         weighs_times,
         missing_attributes: resolution.create.into_iter().map(|spec| spec.name).collect(),
@@ -264,11 +273,19 @@ impl Connection {
                 format!("{}={id}{rests}\n", rule.key)
             }))
             .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
+            .chain((!ready.makes_in_brevo).then(|| "create.brevo=never\n".to_owned()))
+            .chain(
+                SideName::BOTH
+                    .iter()
+                    .filter(|side| !ready.updates[**side])
+                    .map(|side| format!("update.{}=never\n", side.as_str())),
+            )
             .collect();
         let firms = ready.firms.iter().flat_map(|firms| &firms.mapping.rules);
         let firms: Vec<String> = firms.map(|rule| format!("{}={}", rule.key, rule.fingerprint)).collect();
         let firms = firms.join("\n");
         let (tells, writes_back, keeps_companies) = (ready.tells_intercom, ready.writes_back, ready.firms.is_some());
+        let (makes, now) = (ready.makes_in_intercom, self.now());
         self.store
             .write(move |tx| {
                 if !tells {
@@ -284,6 +301,7 @@ impl Connection {
                     tx.set_meta("company_mapping", &firms)?;
                     tx.mark_all_firms()?;
                 }
+                super::create_back::switch(tx, makes, now)?;
                 let before = tx.meta("mapping")?;
                 if before.as_deref() != Some(fingerprint.as_str()) {
                     tx.set_meta("mapping", &fingerprint)?;
@@ -394,6 +412,9 @@ impl Connection {
             uses_companies,
             firms,
             tells_intercom: settings.tells_intercom,
+            makes_in_brevo: settings.creates_in_brevo,
+            makes_in_intercom: settings.creates_in_intercom,
+            updates: settings.updates,
             writes_back,
             weighs_times,
             missing_attributes,

@@ -1,7 +1,8 @@
 //! What a connection is told to do, as far as the engine needs it.
 
-use crate::config::{Config, ConsentDirection, SyncSwitches, WithoutEmail};
+use crate::config::{Archived, Config, ConsentDirection, SyncSwitches, WithoutEmail};
 use crate::mapping::Mapping;
+use crate::model::{Role, Sides};
 use crate::reconcile::harm::Limits;
 use std::time::Duration;
 
@@ -24,6 +25,14 @@ pub struct Settings {
     pub safety: Limits,
     /// Opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Who is missing in Brevo is made there.
+    pub creates_in_brevo: bool,
+    /// As what whoever is missing in Intercom is made there; `None`: they are not.
+    pub creates_in_intercom: Option<Role>,
+    /// Whether contacts that exist are changed; if not, they are still opted out.
+    pub updates: Sides<bool>,
+    /// Archived matches in Intercom.
+    pub archived: Archived,
     /// Our API key's name in Brevo: what webhooks say that it changed needs no read.
     pub brevo_key_name: Option<String>,
     /// Log one line for each notification.
@@ -40,6 +49,10 @@ impl Default for Settings {
             events_max_age: Duration::from_secs(24 * 60 * 60),
             import_threshold: 300,
             safety: Limits::default(),
+            creates_in_brevo: true,
+            creates_in_intercom: None,
+            updates: Sides { intercom: true, brevo: true },
+            archived: Archived::Link,
             tells_intercom: true,
             brevo_key_name: None,
             log_webhooks: false,
@@ -66,6 +79,10 @@ impl Settings {
                 share: config.safety.max_share,
             },
             tells_intercom: config.consent.direction == ConsentDirection::Both,
+            creates_in_brevo: config.contacts.create_in_brevo,
+            creates_in_intercom: config.contacts.create_in_intercom,
+            updates: Sides { intercom: config.contacts.update_in_intercom, brevo: config.contacts.update_in_brevo },
+            archived: config.contacts.archived,
             brevo_key_name: config.brevo.api_key_name.clone(),
             log_webhooks: config.intercom.log_webhooks,
         }

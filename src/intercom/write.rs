@@ -31,6 +31,14 @@ pub fn company_request_for(company: &IntercomCompanyId) -> String {
     format!("PUT /companies/{company}")
 }
 
+/// The request that brings an archived contact back, for the history.
+pub fn unarchive_request_for(contact: &IntercomContactId) -> String {
+    format!("POST /contacts/{contact}/unarchive")
+}
+
+/// The request that makes a contact, as the history names it.
+pub const CREATE_REQUEST: &str = "POST /contacts";
+
 /// The request that gives a contact a tag, or takes it away, for the history.
 pub fn tag_request_for(id: &IntercomContactId, give: bool) -> String {
     if give { format!("POST /contacts/{id}/tags") } else { format!("DELETE /contacts/{id}/tags/…") }
@@ -41,6 +49,7 @@ impl IntercomClient {
         match write {
             Write::CreateIntercomContact(new) => self.create_contact(new, priority).await,
             Write::UpdateIntercomContact(id, change) => self.update_contact(id, change, priority).await,
+            Write::UnarchiveIntercomContact(id) => self.unarchive(id, priority).await,
             Write::TagContact(contact, tag) => self.tag_contact(contact, tag, priority).await,
             Write::UntagContact(contact, tag) => self.untag_contact(contact, tag, priority).await,
             Write::CreateTag(name) => self.create_tag(name, priority).await,
@@ -107,6 +116,13 @@ impl IntercomClient {
         let parsed = self.send(Ask::write(Method::PUT, &path, Some(body.into()), priority), Effect::Idempotent).await?;
         let company = wire::company(parsed.json).map_err(|error| unreadable(&error))?;
         Ok(Answer::IntercomCompany(Box::new(company), parsed.server_time))
+    }
+
+    /// The answer shows no more of it than its ids.
+    async fn unarchive(&self, id: &IntercomContactId, priority: Priority) -> Result<Answer, Box<SideError>> {
+        let path = ["contacts", id.as_str(), "unarchive"];
+        self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent).await?;
+        Ok(Answer::Done)
     }
 
     /// Sends a write whose answer is the contact.

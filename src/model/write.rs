@@ -223,6 +223,8 @@ pub enum Write {
     CreateIntercomContact(NewIntercomContact),
     /// Change an Intercom contact.
     UpdateIntercomContact(IntercomContactId, IntercomChange),
+    /// Bring an archived Intercom contact back.
+    UnarchiveIntercomContact(IntercomContactId),
     /// Put a tag on an Intercom contact.
     TagContact(IntercomContactId, IntercomTagId),
     /// Take a tag off an Intercom contact.

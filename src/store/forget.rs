@@ -213,6 +213,9 @@ impl Tx<'_> {
         rows += self.delete("write_backs", "link", &links)?;
         rows += self.delete("write_backs", "contact", &contacts)?;
         rows += self.delete("spans", "link", &links)?;
+        rows += self.delete("newcomers", "brevo", &brevo)?;
+        rows += self.delete("newcomers", "email", &emails)?;
+        rows += self.delete("newcomers", "contact", &contacts)?;
         rows += self.delete("to_confirm", "side = 'intercom' AND id", &contacts)?;
         rows += self.delete("to_confirm", "side = 'brevo' AND CAST(id AS INTEGER)", &brevo)?;
         rows += self.delete("brevo_optouts", "email", &emails)?;

@@ -127,6 +127,17 @@ const STEPS: &[M<'_>] = &[M::up(
     );
     CREATE INDEX write_backs_due ON write_backs(due) WHERE due IS NOT NULL;
     CREATE INDEX write_backs_watched ON write_backs(verify_after) WHERE watched IS NOT NULL;
+    -- Brevo contacts that nobody in Intercom is linked to and that are to be made there.
+    CREATE TABLE newcomers (
+        brevo INTEGER PRIMARY KEY,
+        stage TEXT NOT NULL,                       -- waiting, sent, unsure, made, listed, alone
+        due INTEGER NOT NULL,                      -- our clock, ms; beyond all time: held, or left alone
+        email TEXT,                                -- the address with which the request left
+        contact TEXT,                              -- what it made
+        tries INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX newcomers_due ON newcomers(due);
+    CREATE INDEX newcomers_email ON newcomers(email) WHERE email IS NOT NULL;
     CREATE TABLE spans (
         link INTEGER NOT NULL,
         side TEXT NOT NULL,

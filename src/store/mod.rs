@@ -33,6 +33,7 @@ pub mod hints;
 pub mod links;
 pub mod listings;
 mod migrations;
+pub mod newcomers;
 pub mod orders;
 mod owner;
 pub mod progress;

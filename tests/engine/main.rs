@@ -21,6 +21,7 @@ mod forget;
 mod found;
 mod harness;
 mod imports;
+mod newcomers;
 mod notices;
 mod options;
 mod orders;

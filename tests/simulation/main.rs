@@ -66,7 +66,8 @@ fn what_once_failed_holds() {
     };
     run(seeds(""), Plan::narrow);
     run(seeds("w"), Plan::wide);
-    run(seeds("c"), Plan::draw);
+    run(seeds("c"), Plan::crossing);
+    run(seeds("b"), Plan::draw);
 }
 
 #[test]

@@ -170,9 +170,43 @@ static CONTACTS: &[Key] = &[
     ),
     later("filter", EVERYBODY),
     later("on_unmatch", EVERYBODY),
-    later("create", "missing contacts are always created in Brevo, and never in Intercom, in this version"),
+    key(
+        "create",
+        Kind::Block(CREATE),
+        "Whether a contact that one side has and the other has not is made there. Never in Intercom unless asked: people there cost money.",
+    ),
+    key(
+        "update",
+        Kind::Block(UPDATE),
+        "Whether contacts that exist are changed. With `never`, a side only gains contacts: opt-outs reach it all the same.",
+    ),
     later("on_delete", LEFT_ALONE),
-    later("archived", LEFT_ALONE),
+    or(
+        "archived",
+        Kind::Choice(&[works("link"), works("unarchive"), works("skip")]),
+        "link",
+        "An archived Intercom contact that is the match of a Brevo contact: linked and left archived, brought back, or left alone and listed.",
+    ),
+];
+
+static CREATE: &[Key] = &[
+    or(
+        "brevo",
+        Kind::Choice(&[works("always"), works("never")]),
+        "always",
+        "Intercom contacts that Brevo has not. With `never`, only contacts that exist in Brevo are updated.",
+    ),
+    or(
+        "intercom",
+        Kind::Choice(&[works("never"), works("lead"), works("user")]),
+        "never",
+        "Brevo contacts that Intercom has not, with an e-mail address or an external id: made as leads or as users. The app needs the permission to write users then.",
+    ),
+];
+
+static UPDATE: &[Key] = &[
+    or("brevo", Kind::Choice(&[works("always"), works("never")]), "always", "Contacts that exist in Brevo."),
+    or("intercom", Kind::Choice(&[works("always"), works("never")]), "always", "Contacts that exist in Intercom."),
 ];
 
 static CONSENT: &[Key] = &[
@@ -342,7 +376,7 @@ static SAFETY: &[Key] = &[
         "max_creates",
         Kind::Count(0, 100_000_000),
         "10000",
-        "Contacts made in Brevo in an hour; in a day, ten times as many. The first fill is not counted.",
+        "Contacts made in an hour, on either side; in a day, ten times as many. The first fill of Brevo is not counted.",
     ),
     or(
         "max_deletes",
