@@ -47,8 +47,8 @@ impl BrevoClient {
             Write::LinkCompany(id, link, unlink) => self.link_company(id, link, unlink, priority).await,
             Write::CreateIntercomContact(_)
             | Write::UpdateIntercomContact(..)
-            | Write::UpdateIntercomCompany(..)
             | Write::UnarchiveIntercomContact(_)
+            | Write::UpdateIntercomCompany(..)
             | Write::TagContact(..)
             | Write::UntagContact(..)
             | Write::CreateTag(_) => {

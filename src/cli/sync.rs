@@ -192,12 +192,12 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
         + written.listed
         + written.opted_out
         + written.written_back
+        + written.created_in_intercom
         + companies.made
         + companies.imported
         + companies.updated
         + companies.linked
         + companies.written_back
-        + written.created_in_intercom
         + summary.events
         == 0
     {

@@ -172,7 +172,7 @@ impl Loader<'_> {
         let contacts = build.contacts();
         let consent = build.consent();
         let intercom = build.intercom();
-        let defaults = build.defaults();
+        let defaults = intercom.defaults;
         let options = Options {
             default_phone_region: contacts.default_phone_region.clone(),
             api_version: intercom.api_version.clone(),
@@ -349,6 +349,7 @@ impl Build<'_> {
             region,
             api_version,
             sync,
+            defaults: self.defaults(),
             lists,
             debug: self.flag("connectors.intercom.debug", false),
             log_level,

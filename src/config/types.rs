@@ -1,6 +1,7 @@
 //! The typed config: what the rest of the program reads.
 
 use super::errors::{ConfigErrors, Diagnostic};
+use crate::mapping::Defaults;
 use crate::model::{BrevoListId, Role};
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
@@ -72,6 +73,8 @@ pub struct IntercomConfig {
     pub base_url: Url,
     /// What is synced.
     pub sync: SyncSwitches,
+    /// How fields travel that do not say it, and addresses.
+    pub defaults: Defaults,
     /// Lists that contacts are put on.
     pub lists: ListsConfig,
     /// More detail in the log.

@@ -160,6 +160,7 @@ impl Connection {
     pub(super) async fn tell_and_write_back(&self, priority: Priority) -> Result<Pushed, EngineError> {
         let mut told = self.tell_once(priority).await?;
         told += self.create_back(priority).await?;
+        told += self.readdress(priority).await?;
         told += self.write_back(priority).await?;
         Ok(told)
     }
@@ -170,7 +171,7 @@ impl Connection {
             .store
             .read(|tx| {
                 let (told, written) = (tx.next_carried()?, tx.next_write_back()?);
-                Ok(told.into_iter().chain(written).chain(tx.next_newcomer()?).min())
+                Ok(told.into_iter().chain(written).chain(tx.next_newcomer()?).chain(tx.next_readdress()?).min())
             })
             .await?;
         Ok(next.map_or(most, |at| (at - self.now()).to_std().unwrap_or_default().clamp(Duration::from_secs(1), most)))

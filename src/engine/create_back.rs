@@ -316,8 +316,9 @@ impl Connection {
             if due.is_empty() {
                 return Ok(pushed);
             }
-            let mut turns = futures_util::stream::iter(due.into_iter().map(|brevo| self.take_turn(brevo, priority)))
-                .buffer_unordered(AT_ONCE);
+            let mut turns =
+                futures_util::stream::iter(due.into_iter().map(|brevo| self.take_newcomers_turn(brevo, priority)))
+                    .buffer_unordered(AT_ONCE);
             let mut fatal = None;
             while let Some(done) = turns.next().await {
                 match done {
@@ -343,7 +344,7 @@ impl Connection {
     }
 
     /// One Brevo contact. Whatever becomes of it, its next turn is later, or there is none.
-    async fn take_turn(&self, brevo: BrevoContactId, priority: Priority) -> Result<Pushed, EngineError> {
+    async fn take_newcomers_turn(&self, brevo: BrevoContactId, priority: Priority) -> Result<Pushed, EngineError> {
         let Some(turn) = self.begin_turn(brevo).await? else { return Ok(Pushed::default()) };
         match turn {
             Turn::Identify(link, contact, ext_id) => {

@@ -254,10 +254,11 @@ impl Connection {
 
     async fn count(&self, summary: &mut Summary) -> Result<(), EngineError> {
         let now = self.now();
-        let (counts, holds) = self.store.read(move |tx| Ok((tx.counts()?, tx.current_holds(now)?))).await?;
+        let (counts, holds, newcomers) =
+            self.store.read(move |tx| Ok((tx.counts()?, tx.current_holds(now)?, tx.count_newcomers()?))).await?;
         let open = holds.into_iter().filter(|hold| hold.state == crate::store::harm::HoldState::Open);
         summary.held = open.map(|hold| super::Held { id: hold.id, kind: hold.kind, wanted: hold.wanted }).collect();
-        summary.pending = counts.pending;
+        summary.pending = counts.pending + newcomers;
         summary.failed = counts.failed;
         summary.left_out = counts.left_out;
         Ok(())
@@ -407,6 +408,7 @@ impl Connection {
             if wait {
                 told += self.tell_intercom(priority).await?;
                 told += self.create_back(priority).await?;
+                told += self.readdress(priority).await?;
                 told += self.write_back(priority).await?;
             }
             summary.written += pushed;

@@ -243,7 +243,7 @@ impl Connection {
             self.look_up_firms().await?;
             self.verify_firms().await?;
             kept.imported += self.import_firms(&mut kept.failed).await?;
-            self.take_firms_turns(&mut kept).await
+            self.take_turns(&mut kept).await
         };
         match done.await {
             Ok(()) => {}
@@ -263,7 +263,7 @@ impl Connection {
     }
 
     /// One company after the other, one request at a time, while there is budget.
-    async fn take_firms_turns(&self, kept: &mut Kept) -> Result<(), EngineError> {
+    async fn take_turns(&self, kept: &mut Kept) -> Result<(), EngineError> {
         let Some((_, ready)) = self.ready_firms() else { return Ok(()) };
         let mut after = 0;
         loop {
@@ -276,7 +276,7 @@ impl Connection {
             for firm in due {
                 self.go_on()?;
                 loop {
-                    match self.take_firms_turn(firm, kept).await? {
+                    match self.take_turn(firm, kept).await? {
                         // There may be more of the same company: its contacts after its fields, say.
                         Went::On => {}
                         Went::Done => break,

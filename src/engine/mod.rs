@@ -19,8 +19,9 @@
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
 //! | `write_back` | fields and tags from Brevo to Intercom |
-//! | `firms` | company objects: each of Intercom's with one of Brevo's |
+//! | `readdress` | addresses from Brevo to Intercom |
 //! | `create_back` | contacts that Brevo has and Intercom has not |
+//! | `firms` | company objects: each of Intercom's with one of Brevo's |
 //! | `pick` | conflicts settled by hand |
 //! | `answers` | what became of a write |
 //! | `verify` | writes of unknown outcome |
@@ -66,6 +67,7 @@ mod preview;
 mod pull;
 mod push;
 mod read_back;
+mod readdress;
 mod safety;
 mod settings;
 mod unreadable;
@@ -230,10 +232,10 @@ pub struct Connection {
     telling: tokio::sync::Mutex<()>,
     /// Held while fields and tags are being written to Intercom, or verified there.
     writing_back: tokio::sync::Mutex<()>,
-    /// Held while company objects are being kept in step.
-    keeping_firms: tokio::sync::Mutex<()>,
     /// Held while contacts are being made in Intercom.
     making: tokio::sync::Mutex<()>,
+    /// Held while company objects are being kept in step.
+    keeping_firms: tokio::sync::Mutex<()>,
     /// When a read of what has changed in Intercom began last that was read to its end.
     intercom_read_at: Mutex<Option<chrono::DateTime<chrono::Utc>>>,
     /// Rung when there may be something for Intercom.
@@ -272,8 +274,8 @@ impl Connection {
             events: tokio::sync::Mutex::new(()),
             telling: tokio::sync::Mutex::new(()),
             writing_back: tokio::sync::Mutex::new(()),
-            keeping_firms: tokio::sync::Mutex::new(()),
             making: tokio::sync::Mutex::new(()),
+            keeping_firms: tokio::sync::Mutex::new(()),
             intercom_read_at: Mutex::default(),
             tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),

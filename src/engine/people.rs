@@ -4,6 +4,7 @@ use super::filling::Parcel;
 use super::forget::{self, Tombstones};
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
+use super::readdress;
 use super::safety::{self, Gate, Harm, Judged};
 use super::{Ready, carry, write_back};
 use crate::mapping::{Direction, Projection};
@@ -196,6 +197,10 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     };
     if state == LinkState::Active && live.iter().any(|row| row.contact.email == link.email) {
         link = place::adopt_present_holder(tx, link)?;
+        link = match readdress::follow(tx, link, &live, ready)? {
+            Some(link) => link,
+            None => return Ok(None),
+        };
     }
     let mut added = Fields::new();
 

@@ -123,6 +123,11 @@ fn place_one(
         tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     }
+    if super::readdress::is_on_its_way(tx, &row.contact, &link)? {
+        // It is to take the address that its Brevo contact was given: nobody has moved in Intercom.
+        elect(tx, link.id)?;
+        return Ok(true);
+    }
     moved(tx, &row, &link, settings, dirty, now)
 }
 
@@ -446,6 +451,7 @@ fn moved(
             tx.mark_dirty(other.id, dirty)?;
         }
         Rename::WaitFor(_) => return Ok(false),
+        Rename::Rename if super::readdress::brevo_wins(tx, row, link, settings, now)? => {}
         Rename::Rename => {
             tx.set_link_email(link.id, Some(new))?;
             tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
@@ -681,7 +687,7 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
 ///
 /// What is on its way to the contact, or has not been read back yet, is watched on: what we last saw of the contact is from
 /// before that.
-fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, before: &LinkRow) -> Result<()> {
+pub(super) fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, before: &LinkRow) -> Result<()> {
     let brings = own.consent.is_some_and(|consent| consent.brevo_out);
     let consent = match (own.consent, theirs.consent) {
         (Some(own), Some(theirs)) => Some(ConsentBase {

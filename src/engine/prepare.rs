@@ -2,7 +2,7 @@
 
 use super::observe::{from_json, to_json};
 use super::{Connection, EngineError, ReadyFirms, Settings, Told};
-use crate::mapping::{About, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
+use crate::mapping::{About, Defaults, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
     Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
     Role, Scope, Side, SideError, SideName, Sides, Write,
@@ -44,6 +44,8 @@ pub struct Ready {
     pub makes_in_intercom: Option<Role>,
     /// Whether contacts that exist are changed; if not, they are still opted out.
     pub updates: Sides<bool>,
+    /// Whether an address that is changed in Brevo is followed in Intercom, and whose stands where both changed it.
+    pub addresses: Defaults,
     /// Whether fields or tags travel from Brevo to Intercom.
     pub writes_back: bool,
     /// Whether the newest value of some field stands: then it matters when records changed.
@@ -103,6 +105,7 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         makes_in_brevo: settings.creates_in_brevo,
         makes_in_intercom: settings.creates_in_intercom,
         updates: settings.updates,
+        addresses: settings.addresses,
         writes_back,
         weighs_times,
         missing_attributes: resolution.create.into_iter().map(|spec| spec.name).collect(),
@@ -294,6 +297,7 @@ impl Connection {
                 if !writes_back {
                     tx.drop_write_backs()?;
                 }
+                super::create_back::switch(tx, makes, now)?;
                 if !keeps_companies {
                     super::firms::no_more_reads(tx)?;
                 }
@@ -301,7 +305,6 @@ impl Connection {
                     tx.set_meta("company_mapping", &firms)?;
                     tx.mark_all_firms()?;
                 }
-                super::create_back::switch(tx, makes, now)?;
                 let before = tx.meta("mapping")?;
                 if before.as_deref() != Some(fingerprint.as_str()) {
                     tx.set_meta("mapping", &fingerprint)?;
@@ -415,6 +418,7 @@ impl Connection {
             makes_in_brevo: settings.creates_in_brevo,
             makes_in_intercom: settings.creates_in_intercom,
             updates: settings.updates,
+            addresses: settings.addresses,
             writes_back,
             weighs_times,
             missing_attributes,

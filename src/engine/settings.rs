@@ -1,7 +1,7 @@
 //! What a connection is told to do, as far as the engine needs it.
 
 use crate::config::{Archived, Config, ConsentDirection, SyncSwitches, WithoutEmail};
-use crate::mapping::Mapping;
+use crate::mapping::{Defaults, Mapping};
 use crate::model::{Role, Sides};
 use crate::reconcile::harm::Limits;
 use std::time::Duration;
@@ -33,6 +33,8 @@ pub struct Settings {
     pub updates: Sides<bool>,
     /// Archived matches in Intercom.
     pub archived: Archived,
+    /// Whether an address that is changed in Brevo is followed in Intercom, and whose stands where both changed it.
+    pub addresses: Defaults,
     /// Our API key's name in Brevo: what webhooks say that it changed needs no read.
     pub brevo_key_name: Option<String>,
     /// Log one line for each notification.
@@ -53,6 +55,7 @@ impl Default for Settings {
             creates_in_intercom: None,
             updates: Sides { intercom: true, brevo: true },
             archived: Archived::Link,
+            addresses: Defaults::default(),
             tells_intercom: true,
             brevo_key_name: None,
             log_webhooks: false,
@@ -83,6 +86,7 @@ impl Settings {
             creates_in_intercom: config.contacts.create_in_intercom,
             updates: Sides { intercom: config.contacts.update_in_intercom, brevo: config.contacts.update_in_brevo },
             archived: config.contacts.archived,
+            addresses: config.intercom.defaults,
             brevo_key_name: config.brevo.api_key_name.clone(),
             log_webhooks: config.intercom.log_webhooks,
         }

@@ -26,11 +26,6 @@ pub fn request_for(contact: &IntercomContactId) -> String {
     format!("PUT /contacts/{contact}")
 }
 
-/// The request that changes a company, for the history.
-pub fn company_request_for(company: &IntercomCompanyId) -> String {
-    format!("PUT /companies/{company}")
-}
-
 /// The request that brings an archived contact back, for the history.
 pub fn unarchive_request_for(contact: &IntercomContactId) -> String {
     format!("POST /contacts/{contact}/unarchive")
@@ -38,6 +33,11 @@ pub fn unarchive_request_for(contact: &IntercomContactId) -> String {
 
 /// The request that makes a contact, as the history names it.
 pub const CREATE_REQUEST: &str = "POST /contacts";
+
+/// The request that changes a company, for the history.
+pub fn company_request_for(company: &IntercomCompanyId) -> String {
+    format!("PUT /companies/{company}")
+}
 
 /// The request that gives a contact a tag, or takes it away, for the history.
 pub fn tag_request_for(id: &IntercomContactId, give: bool) -> String {
@@ -89,6 +89,13 @@ impl IntercomClient {
         self.changed(Ask::write(Method::PUT, &path, Some(body_of(change)?.into()), priority), Effect::Idempotent).await
     }
 
+    /// The answer shows no more of it than its ids.
+    async fn unarchive(&self, id: &IntercomContactId, priority: Priority) -> Result<Answer, Box<SideError>> {
+        let path = ["contacts", id.as_str(), "unarchive"];
+        self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent).await?;
+        Ok(Answer::Done)
+    }
+
     /// `company_id` can never be changed, and what the API computes itself it does not take.
     async fn update_company(
         &self,
@@ -116,13 +123,6 @@ impl IntercomClient {
         let parsed = self.send(Ask::write(Method::PUT, &path, Some(body.into()), priority), Effect::Idempotent).await?;
         let company = wire::company(parsed.json).map_err(|error| unreadable(&error))?;
         Ok(Answer::IntercomCompany(Box::new(company), parsed.server_time))
-    }
-
-    /// The answer shows no more of it than its ids.
-    async fn unarchive(&self, id: &IntercomContactId, priority: Priority) -> Result<Answer, Box<SideError>> {
-        let path = ["contacts", id.as_str(), "unarchive"];
-        self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent).await?;
-        Ok(Answer::Done)
     }
 
     /// Sends a write whose answer is the contact.

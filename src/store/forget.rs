@@ -214,6 +214,10 @@ impl Tx<'_> {
         rows += self.delete("write_backs", "contact", &contacts)?;
         rows += self.delete("spans", "link", &links)?;
         rows += self.delete("newcomers", "brevo", &brevo)?;
+        rows += self.delete("readdresses", "contact", &contacts)?;
+        rows += self.delete("readdresses", "link", &links)?;
+        rows += self.delete("readdresses", "email", &emails)?;
+        rows += self.delete("readdresses", "new_email", &emails)?;
         rows += self.delete("newcomers", "email", &emails)?;
         rows += self.delete("newcomers", "contact", &contacts)?;
         rows += self.delete("to_confirm", "side = 'intercom' AND id", &contacts)?;

@@ -127,6 +127,16 @@ const STEPS: &[M<'_>] = &[M::up(
     );
     CREATE INDEX write_backs_due ON write_backs(due) WHERE due IS NOT NULL;
     CREATE INDEX write_backs_watched ON write_backs(verify_after) WHERE watched IS NOT NULL;
+    -- Intercom contacts that are to take the address that somebody gave their Brevo contact.
+    CREATE TABLE readdresses (
+        contact TEXT PRIMARY KEY,
+        link INTEGER NOT NULL,
+        email TEXT NOT NULL,                       -- the address that it shows
+        new_email TEXT NOT NULL,
+        due INTEGER NOT NULL,                      -- our clock, ms
+        tries INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX readdresses_due ON readdresses(due);
     -- Brevo contacts that nobody in Intercom is linked to and that are to be made there.
     CREATE TABLE newcomers (
         brevo INTEGER PRIMARY KEY,

@@ -39,6 +39,7 @@ mod owner;
 pub mod progress;
 pub mod queues;
 mod rare;
+pub mod readdresses;
 mod words;
 mod worker;
 pub mod write_backs;

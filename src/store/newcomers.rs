@@ -212,7 +212,8 @@ impl Tx<'_> {
     /// How many wait to be made in Intercom.
     pub fn count_newcomers(&self) -> Result<u64> {
         let count: i64 = self.0.query_row(
-            "SELECT count(*) FROM newcomers WHERE stage IN ('waiting', 'sent', 'unsure')",
+            "SELECT count(*) FROM newcomers WHERE stage IN ('waiting', 'sent', 'unsure')
+               AND brevo NOT IN (SELECT brevo_id FROM links WHERE brevo_id IS NOT NULL)",
             [],
             |row| row.get(0),
         )?;

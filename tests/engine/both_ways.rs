@@ -249,6 +249,22 @@ async fn a_tag_follows_its_list_and_the_list_its_tag() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_leaves_a_list_right_after_a_tag_has_put_them_on_it_loses_the_tag() {
+    let (world, id) = in_step(BOTH).await;
+    world.intercom.tag(&id, "VIP").unwrap();
+    minutes(10).await;
+    world.sync().await;
+    let vip = world.brevo.list_id("Very important").unwrap();
+    assert_eq!(world.brevo.list_members(vip).len(), 1);
+    // Before any read has shown her on it.
+    world.brevo.leave_list("jane@example.com", vip);
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(world.intercom.contact_tags(&id), [""; 0]);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn at_a_first_link_who_has_a_value_fills_the_blank() {
     let world = World::new(BOTH);
     let id = world.intercom.create_contact(ContactSeed { name: None, ..jane() });

@@ -28,6 +28,7 @@ mod orders;
 mod outbox;
 mod previews;
 mod races;
+mod readdresses;
 mod reloads;
 mod safety;
 mod switches;

@@ -64,7 +64,7 @@ impl Model {
         let Cause::Ours { left_at, .. } = cause else { return Vec::new() };
         let mut wrong = Vec::new();
         let gone = |name: &&str| !is_blank(&card.now, name) && is_blank(contact, name);
-        if ["PLAN_TIER", "SEATS", "IS_ADMIN"].iter().any(|name| gone(&name)) {
+        if ["PLAN_TIER", "SEATS", "IS_ADMIN"].iter().any(gone) {
             wrong.extend(self.harm.goes("blanked", *left_at));
         }
         if contact.email_blacklisted && !card.now.email_blacklisted && !card.ever_out {

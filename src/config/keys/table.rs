@@ -79,7 +79,7 @@ static INTERCOM: &[Key] = &[
         "direction",
         Kind::Choice(&[works("intercom_to_brevo"), works("brevo_to_intercom"), works("both"), works("bidirectional")]),
         "intercom_to_brevo",
-        "Which way fields travel that do not say it themselves. With `both`, those that cannot travel back (a company's name, figures) stay with Intercom's value.",
+        "Which way fields travel that do not say it themselves. With `both`, those that cannot travel back (a company's name, figures) stay with Intercom's value. Unless it is `intercom_to_brevo`, an address that is changed in Brevo reaches Intercom, too.",
     ),
     key("lists", Kind::Block(LISTS), "Brevo lists that contacts are put on."),
     or("debug", Kind::Flag, "false", "More detail in the log, about this connector."),

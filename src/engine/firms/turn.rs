@@ -143,7 +143,7 @@ impl Gathered {
 }
 
 impl Connection {
-    pub(super) async fn take_firms_turn(&self, id: i64, kept: &mut Kept) -> Result<Went, EngineError> {
+    pub(super) async fn take_turn(&self, id: i64, kept: &mut Kept) -> Result<Went, EngineError> {
         let Some((_, ready)) = self.ready_firms() else { return Ok(Went::Done) };
         let mut fresh: BTreeSet<SideName> = BTreeSet::new();
         let leaving = loop {
@@ -369,12 +369,12 @@ pub(super) fn rehearse(
         let plan = gathered.plan(ready);
         if gathered.firm.brevo.is_none() {
             would.make += u64::from(gathered.to_make(&plan).is_some());
-        } else {
-            let links = gathered.links();
-            would.update += u64::from(!plan.change.attributes.is_empty());
-            would.link += u64::from(!links.link.is_empty() || !links.unlink.is_empty());
-            would.update_in_intercom += u64::from(!plan.intercom.is_empty());
+            continue;
         }
+        let links = gathered.links();
+        would.update += u64::from(!plan.change.attributes.is_empty());
+        would.link += u64::from(!links.link.is_empty() || !links.unlink.is_empty());
+        would.update_in_intercom += u64::from(!plan.intercom.is_empty());
     }
     Ok((last, would))
 }
