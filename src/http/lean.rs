@@ -184,13 +184,6 @@ impl<'t> Json<'t> {
 /// Adds one value to the end of a row.
 struct Grow<'r, 'a>(&'r mut Vec<Node<'a>>);
 
-impl<'a> Grow<'_, 'a> {
-    fn one<E>(self, node: Node<'a>) -> Result<(), E> {
-        self.0.push(node);
-        Ok(())
-    }
-}
-
 impl<'a> DeserializeSeed<'a> for Grow<'_, 'a> {
     type Value = ();
 
@@ -207,31 +200,38 @@ impl<'a> Visitor<'a> for Grow<'_, 'a> {
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
-        self.one(Node::Bool(value))
+        self.0.push(Node::Bool(value));
+        Ok(())
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.one(Node::Number(value.into()))
+        self.0.push(Node::Number(value.into()));
+        Ok(())
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.one(Node::Number(value.into()))
+        self.0.push(Node::Number(value.into()));
+        Ok(())
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.one(Number::from_f64(value).map_or(Node::Null, Node::Number))
+        self.0.push(Number::from_f64(value).map_or(Node::Null, Node::Number));
+        Ok(())
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'a str) -> Result<(), E> {
-        self.one(Node::Text(text.into()))
+        self.0.push(Node::Text(text.into()));
+        Ok(())
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<(), E> {
-        self.one(Node::Text(text.to_owned().into()))
+        self.0.push(Node::Text(text.to_owned().into()));
+        Ok(())
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
-        self.one(Node::Null)
+        self.0.push(Node::Null);
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<(), A::Error> {
