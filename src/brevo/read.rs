@@ -67,33 +67,40 @@ impl BrevoClient {
             Resource::Lists => (format!("/contacts/lists?limit={LISTS_A_PAGE}&offset={offset}&sort=asc"), "lists"),
             other => return Err(unsupported(other.as_str())),
         };
-        let answer = self.send(Ask::get(target, CONTACTS, request.priority)).await?;
-        let tree = json(&answer)?;
-        let (rows, total) = wire::rows(tree.root(), key).ok_or_else(|| errors::malformed(&answer))?;
-        let end = offset.saturating_add(rows.len() as u64);
-        let asked = if request.resource == Resource::Lists { LISTS_A_PAGE } else { CONTACTS_A_PAGE };
-        // A page shorter than asked ends the sweep only where the total agrees: the vendor may cap pages lower.
-        let more = !rows.is_empty() && total.map_or(rows.len() as u64 >= asked, |total| end < total);
-        let observations: Vec<Observation> = rows
-            .iter()
-            .filter_map(|&row| match request.resource {
-                Resource::Lists => list(row),
-                _ => wire::contact(row).map(|contact| Observation::BrevoContact(Box::new(contact))),
-            })
-            .collect();
-        if observations.len() < rows.len() {
-            tracing::warn!(skipped = rows.len() - observations.len(), resource = key, "Brevo sent rows without an id");
-        }
+        let read = |answer: &http::Response<Bytes>, json: Json<'_>| {
+            let (rows, total) = wire::rows(json, key).ok_or_else(|| errors::malformed(answer))?;
+            let end = offset.saturating_add(rows.len() as u64);
+            let asked = if request.resource == Resource::Lists { LISTS_A_PAGE } else { CONTACTS_A_PAGE };
+            // A page shorter than asked ends the sweep only where the total agrees: the vendor may cap pages lower.
+            let more = !rows.is_empty() && total.map_or(rows.len() as u64 >= asked, |total| end < total);
+            let observations: Vec<Observation> = rows
+                .iter()
+                .filter_map(|&row| match request.resource {
+                    Resource::Lists => list(row),
+                    _ => wire::contact(row).map(|contact| Observation::BrevoContact(Box::new(contact))),
+                })
+                .collect();
+            if observations.len() < rows.len() {
+                tracing::warn!(
+                    skipped = rows.len() - observations.len(),
+                    resource = key,
+                    "Brevo sent rows without an id"
+                );
+            }
+            let next = more.then(|| Cursor(format!(r#"{{"offset":{end}}}"#)));
+            let server_time = server_time(answer.headers());
+            Ok(ReadPage { observations, next, total, server_time, repeats_are_errors: true })
+        };
+        let page = self.ask(Ask::get(target, CONTACTS, request.priority), read).await?;
         if let Scope::Since(instant) = request.scope {
             let older = |seen: &&Observation| matches!(seen, Observation::BrevoContact(c) if c.modified_at < instant);
-            let older = observations.iter().filter(older).count();
+            let older = page.observations.iter().filter(older).count();
             if older > 0 {
                 // A parameter that Brevo does not know is ignored with a 200, and an increment becomes a full scan.
                 tracing::warn!(older, "Brevo sent contacts that did not change since the time asked for");
             }
         }
-        let next = more.then(|| Cursor(format!(r#"{{"offset":{end}}}"#)));
-        Ok(ReadPage { observations, next, total, server_time: server_time(answer.headers()), repeats_are_errors: true })
+        Ok(page)
     }
 
     pub(super) async fn count_contacts(

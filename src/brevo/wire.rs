@@ -45,7 +45,7 @@ pub(super) fn contact(json: Json<'_>) -> Option<BrevoContact> {
     let (mut created_at, mut modified_at) = (None, None);
     let mut consent = Consent::default();
     let (mut lists, mut lists_left) = (BTreeSet::new(), BTreeSet::new());
-    let mut attributes = Vec::new();
+    let mut attributes = Vec::with_capacity(16);
     for (name, json) in json.members() {
         match name {
             "id" => id = whole(json),
@@ -61,7 +61,8 @@ pub(super) fn contact(json: Json<'_>) -> Option<BrevoContact> {
             "listUnsubscribed" => lists_left = ids(json),
             "attributes" => {
                 for (name, json) in json.members() {
-                    let name = name.to_uppercase(); // written in any case, read in upper case, and once documented in lower case
+                    // Written in any case, read in upper case, and once documented in lower case.
+                    let name = if name.is_ascii() { name.to_ascii_uppercase() } else { name.to_uppercase() };
                     match name.as_str() {
                         "EMAIL" => {}
                         "EXT_ID" => ext_id_attribute = ext_id_attribute.or_else(|| identifier(json)),

@@ -49,8 +49,8 @@ impl<'a> Tree<'a> {
         body: &'a [u8],
         mut from: serde_json::Deserializer<R>,
     ) -> Result<Self, serde_json::Error> {
-        // Pages of contacts have a node for every twenty bytes and more.
-        let mut nodes = Vec::with_capacity(body.len() / 20 + 1);
+        // Pages of contacts have a node for every thirteen bytes.
+        let mut nodes = Vec::with_capacity(body.len() / 12 + 1);
         Grow(&mut nodes).deserialize(&mut from)?;
         from.end()?;
         Ok(Self(nodes))

@@ -141,20 +141,20 @@ fn partial<T: Ord>(list: Option<Json<'_>>, key: &str, wrap: impl Fn(String) -> T
     Partial { items, complete }
 }
 
-/// Fields under way: collected at once, which is cheaper than one by one.
+/// Fields under way.
 #[derive(Default)]
-struct Gathered(Vec<(String, Value)>);
+struct Gathered(Fields);
 
 impl Gathered {
     fn set(&mut self, path: &str, value: Option<Value>) {
         if let Some(value) = value {
-            self.0.push((path.to_owned(), value));
+            self.0.insert(path.to_owned(), value);
         }
     }
 
     fn set_under(&mut self, under: &str, name: &str, json: Json<'_>) {
         if let Some(value) = json.to_value() {
-            self.0.push(([under, name].concat(), value));
+            self.0.insert([under, name].concat(), value);
         }
     }
 
@@ -162,10 +162,6 @@ impl Gathered {
         for (name, json) in json.members() {
             self.set_under("custom_attributes.", name, json);
         }
-    }
-
-    fn into_fields(self) -> Fields {
-        self.0.into_iter().collect()
     }
 }
 
@@ -177,7 +173,7 @@ pub fn contact(json: Json<'_>) -> Result<IntercomContact, WireError> {
     let (mut id, mut external_id, mut raw_email, mut said_role) = (None, None, None, None);
     let (mut created, mut updated, mut tags, mut companies) = (None, None, None, None);
     let mut consent = Consent::default();
-    let mut fields = Gathered(Vec::with_capacity(32));
+    let mut fields = Gathered::default();
     // Once through all members, because looking each of sixty up costs more than everything else here.
     for (name, json) in object(json, "contact")?.members() {
         match name {
@@ -290,7 +286,7 @@ pub fn contact(json: Json<'_>) -> Result<IntercomContact, WireError> {
         consent,
         tags: partial(tags, "tags", IntercomTagId::new),
         companies: partial(companies, "companies", IntercomCompanyId::new),
-        fields: fields.into_fields(),
+        fields: fields.0,
     })
 }
 
@@ -334,7 +330,7 @@ pub fn company(json: Json<'_>) -> Result<Company, WireError> {
         company_id,
         updated_at: instant_of(json, "updated_at"),
         last_request_at: instant_of(json, "last_request_at"),
-        fields: fields.into_fields(),
+        fields: fields.0,
     })
 }
 
