@@ -3,9 +3,10 @@
 #![expect(clippy::panic, reason = "a test says why it fails")]
 
 use linkspan::config::{
-    Config, ConsentDirection, EXAMPLE, Every, ListRef, LogLevel, Plan, Region, WebhookAuth, WithoutEmail, schema,
+    Archived, Config, ConsentDirection, EXAMPLE, Every, ListRef, LogLevel, Plan, Region, WebhookAuth, WithoutEmail,
+    schema,
 };
-use linkspan::model::BrevoListId;
+use linkspan::model::{BrevoListId, Role};
 use secrecy::ExposeSecret as _;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -306,17 +307,36 @@ events: {max_age: soon}
 fn what_comes_later_is_refused_with_that_reason() {
     insta::assert_snapshot!(refused(
         r#"
-contacts: {filter: "role == 'user'", on_unmatch: keep, create: {brevo: always}, on_delete: keep, archived: link}
+contacts: {filter: "role == 'user'", on_unmatch: keep, on_delete: keep}
 consent: {resubscribe: propagate}
 "#
     ));
 }
 
 #[test]
-fn opt_outs_travel_both_ways_only_if_asked() {
+fn who_is_made_and_changed_where_is_said_for_each_side() {
+    let contacts = |text: &str| parse(text).contacts;
+    let quiet = contacts("");
+    assert!(quiet.create_in_brevo && quiet.update_in_brevo && quiet.update_in_intercom);
+    assert_eq!((quiet.create_in_intercom, quiet.archived), (None, Archived::Link));
+    let update_only = contacts("contacts: {create: {brevo: never}}");
+    assert!(!update_only.create_in_brevo && update_only.update_in_brevo);
+    let create_only = contacts("contacts: {update: {brevo: never, intercom: never}}");
+    assert!(create_only.create_in_brevo && !create_only.update_in_brevo && !create_only.update_in_intercom);
+    for (word, role) in [("lead", Some(Role::Lead)), ("user", Some(Role::User)), ("never", None)] {
+        assert_eq!(contacts(&format!("contacts: {{create: {{intercom: {word}}}}}")).create_in_intercom, role);
+    }
+    assert_eq!(contacts("contacts: {archived: unarchive}").archived, Archived::Unarchive);
+    assert_eq!(contacts("contacts: {archived: skip}").archived, Archived::Skip);
+    let wrong = refused("contacts: {create: {intercom: always}}");
+    assert!(wrong.contains("lead") && wrong.contains("user"), "{wrong}");
+}
+
+#[test]
+fn opt_outs_travel_both_ways_unless_said_otherwise() {
     for (text, direction) in [
-        ("", ConsentDirection::IntercomToBrevo),
-        ("consent: {}", ConsentDirection::IntercomToBrevo),
+        ("", ConsentDirection::Both),
+        ("consent: {}", ConsentDirection::Both),
         ("consent: {direction: intercom_to_brevo}", ConsentDirection::IntercomToBrevo),
         ("consent: {direction: both}", ConsentDirection::Both),
         ("consent: {direction: bidirectional}", ConsentDirection::Both),

@@ -1,5 +1,6 @@
 //! [`BrevoClient`]: how requests are built, authenticated, paced and judged.
 
+use super::companies::CompanyAttributes;
 use super::errors;
 use crate::doors::Doors;
 use crate::http::lean::{self, Tree};
@@ -7,9 +8,9 @@ use crate::http::{
     Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, RetryPolicy, Transport, Window,
 };
 use crate::model::{
-    AccountInfo, Answer, Attribute, AttributeKind, AuthProblem, Budget, ContactKey, ConversationId, ErrorKind, Fetched,
-    ImportState, IntercomCompanyId, IntercomContactId, OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest,
-    Related, Side, SideError, SideName, Write,
+    AccountInfo, Answer, Attribute, AttributeKind, AuthProblem, BrevoCompany, BrevoCompanyId, Budget, ContactKey,
+    ConversationId, ErrorKind, Fetched, ImportState, IntercomCompanyId, IntercomContactId, OutgoingEvent, Priority,
+    ProcessId, ReadPage, ReadRequest, Related, Side, SideError, SideName, Write,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -51,6 +52,8 @@ pub struct BrevoClient {
     caller: Caller,
     /// The attributes' types, once read: they decide how a value is written.
     kinds: RwLock<BTreeMap<String, AttributeKind>>,
+    /// The same of companies, with the names that Brevo made for them.
+    company_attributes: RwLock<CompanyAttributes>,
     /// The folder of our lists, once found.
     pub(super) folder: tokio::sync::Mutex<Option<i64>>,
 }
@@ -104,6 +107,8 @@ pub(super) struct Ask {
     pub(super) target: String,
     /// JSON.
     pub(super) body: Option<Bytes>,
+    /// What the body is; JSON if nothing else is said.
+    pub(super) content_type: Option<String>,
     pub(super) family: &'static str,
     pub(super) effect: Effect,
     pub(super) priority: Priority,
@@ -121,7 +126,15 @@ impl From<serde_json::Value> for Json {
 impl Ask {
     /// A read of something under `/contacts`.
     pub(super) fn get(target: impl Into<String>, family: &'static str, priority: Priority) -> Self {
-        Self { method: Method::GET, target: target.into(), body: None, family, effect: Effect::Read, priority }
+        Self {
+            method: Method::GET,
+            target: target.into(),
+            body: None,
+            content_type: None,
+            family,
+            effect: Effect::Read,
+            priority,
+        }
     }
 
     /// A write under `/contacts`.
@@ -133,7 +146,7 @@ impl Ask {
         priority: Priority,
     ) -> Self {
         let Json(body) = body.into();
-        Self { method, target: target.into(), body: Some(body), family: CONTACTS, effect, priority }
+        Self { method, target: target.into(), body: Some(body), content_type: None, family: CONTACTS, effect, priority }
     }
 
     /// The same in another family.
@@ -159,6 +172,7 @@ impl BrevoClient {
             api_key: options.api_key,
             caller,
             kinds: RwLock::default(),
+            company_attributes: RwLock::default(),
             folder: tokio::sync::Mutex::default(),
         }
     }
@@ -225,7 +239,8 @@ impl BrevoClient {
         }
         let body = match ask.body {
             Some(json) => {
-                request = request.header(http::header::CONTENT_TYPE, "application/json");
+                let kind = ask.content_type.as_deref().unwrap_or("application/json");
+                request = request.header(http::header::CONTENT_TYPE, kind);
                 json
             }
             None => Bytes::new(),
@@ -246,6 +261,16 @@ impl BrevoClient {
     /// Looks at the attributes' types, which may not have been read yet.
     pub(super) fn with_kinds<T>(&self, look: impl FnOnce(&BTreeMap<String, AttributeKind>) -> T) -> T {
         look(&self.kinds.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Remembers the companies' attributes.
+    pub(super) fn remember_company_attributes(&self, attributes: CompanyAttributes) {
+        *self.company_attributes.write().unwrap_or_else(PoisonError::into_inner) = attributes;
+    }
+
+    /// Looks at the companies' attributes, which may not have been read yet.
+    pub(super) fn with_company_attributes<T>(&self, look: impl FnOnce(&CompanyAttributes) -> T) -> T {
+        look(&self.company_attributes.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -288,6 +313,22 @@ impl Side for BrevoClient {
         Err(unsupported("Intercom companies"))
     }
 
+    async fn company_attributes(&self) -> Result<Vec<Attribute>, Box<SideError>> {
+        self.read_company_attributes().await
+    }
+
+    async fn fetch_brevo_company(&self, id: &BrevoCompanyId, priority: Priority) -> Result<Fetched, Box<SideError>> {
+        self.fetch_company_by_id(id, priority).await
+    }
+
+    async fn companies_of(
+        &self,
+        id: &IntercomCompanyId,
+        priority: Priority,
+    ) -> Result<Vec<BrevoCompany>, Box<SideError>> {
+        self.find_companies_of(id, priority).await
+    }
+
     async fn related(
         &self,
         _: &IntercomContactId,
@@ -319,6 +360,12 @@ impl Side for BrevoClient {
 
     fn budgets(&self) -> Vec<Budget> {
         self.caller.budgets()
+    }
+
+    fn company_budget(&self) -> Option<Budget> {
+        let budget = self.caller.budgets().into_iter().find(|budget| budget.family == OTHER)?;
+        let held = self.caller.held_back(OTHER).is_some();
+        Some(if held { Budget { remaining: 0, ..budget } } else { budget })
     }
 
     fn held_back(&self) -> Option<Duration> {

@@ -9,11 +9,13 @@
 //! | `events` | which events Brevo has already |
 //! | `import` | the asynchronous bulk write and its reports |
 //! | `schema` | contact attributes |
+//! | `companies` | companies and their attributes |
 //! | [`webhook`] | what Brevo's webhooks say, and whether one is Brevo's |
 //! | [`registrations`] | webhooks as Brevo has them registered |
 //! | `errors` | Brevo's answers → [`crate::model::SideError`] |
 
 mod client;
+mod companies;
 mod errors;
 mod events;
 pub mod import;
@@ -28,4 +30,5 @@ mod write;
 mod tests;
 
 pub use client::{BrevoClient, BrevoOptions};
+pub use companies::company_request_for;
 pub use write::request_for;

@@ -46,6 +46,9 @@ impl BrevoClient {
     }
 
     pub(super) async fn read_page(&self, request: &ReadRequest) -> Result<ReadPage, Box<SideError>> {
+        if request.resource == Resource::Companies {
+            return self.read_companies(request).await;
+        }
         let offset = match &request.cursor {
             None => 0,
             Some(cursor) => {
@@ -163,6 +166,6 @@ fn list(row: Json<'_>) -> Option<Observation> {
 }
 
 /// UTC with milliseconds and `Z`: the one form without a `+`, which a query would turn into a space.
-fn since(instant: DateTime<Utc>) -> String {
+pub(super) fn since(instant: DateTime<Utc>) -> String {
     instant.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -16,7 +16,7 @@ pub(super) fn text<'t>(json: Json<'t>, key: &str) -> Option<&'t str> {
 }
 
 /// An instant. Brevo writes its account's local offset where its documentation says UTC, with or without milliseconds.
-fn instant(json: Json<'_>) -> Option<DateTime<Utc>> {
+pub(super) fn instant(json: Json<'_>) -> Option<DateTime<Utc>> {
     let text = json.as_str()?.trim();
     let parsed =
         DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"));

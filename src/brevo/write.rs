@@ -41,12 +41,19 @@ impl BrevoClient {
             Write::CreateAttribute(spec) => self.create_attribute(spec, priority).await,
             Write::SetAttributeOptions(attribute) => self.set_options(attribute, priority).await,
             Write::CreateList(name) => self.create_list(name, priority).await,
+            Write::CreateCompanyAttribute(spec) => self.create_company_attribute(spec, priority).await,
+            Write::CreateCompany(company) => self.create_company(company, priority).await,
+            Write::ImportCompanies(companies) => self.import_companies(companies, priority).await,
+            Write::UpdateCompany(id, change) => self.update_company(id, change, priority).await,
+            Write::LinkCompany(id, link, unlink) => self.link_company(id, link, unlink, priority).await,
             Write::CreateIntercomContact(_)
             | Write::UpdateIntercomContact(..)
+            | Write::UnarchiveIntercomContact(_)
+            | Write::UpdateIntercomCompany(..)
             | Write::TagContact(..)
             | Write::UntagContact(..)
             | Write::CreateTag(_) => {
-                let what = "Brevo has no contacts and tags of Intercom's";
+                let what = "Brevo has no contacts, companies and tags of Intercom's";
                 Err(SideError::new(SideName::Brevo, ErrorKind::Unsupported, what))
             }
         }

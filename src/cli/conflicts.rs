@@ -54,6 +54,8 @@ struct Shown {
     at: DateTime<Utc>,
     intercom: Option<String>,
     brevo: Option<i64>,
+    /// The Intercom company, if it is about one.
+    company: Option<String>,
     field: String,
     side: SideName,
     lost: Vec<Json>,
@@ -70,7 +72,8 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
     let store = Store::open_read_only(&context.config()?.state.path)?;
     let limit = arguments.limit;
     let conflicts = store.read(move |tx| tx.list_conflicts(None, limit)).await?;
-    let rows = conflicts.into_iter().map(|ListedConflict { conflict, intercom, brevo }| Shown {
+    let rows = conflicts.into_iter().map(|ListedConflict { conflict, intercom, brevo, company }| Shown {
+        company,
         id: conflict.id,
         at: conflict.at,
         intercom,
@@ -89,7 +92,11 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
         printer.note("no value was replaced that somebody had not agreed to");
     } else {
         let rows = rows.into_iter().map(|row| {
-            let intercom = row.intercom.map_or_else(|| "contact –".to_owned(), |id| format!("contact {id}"));
+            let intercom = match (row.company, row.intercom) {
+                (Some(id), _) => format!("company {id}"),
+                (None, Some(id)) => format!("contact {id}"),
+                (None, None) => "contact –".to_owned(),
+            };
             let brevo = row.brevo.map(|id| format!("\n(Brevo contact {id})")).unwrap_or_default();
             [
                 row.id.to_string(),

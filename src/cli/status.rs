@@ -3,12 +3,13 @@
 use super::approve::Held;
 use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
-use crate::config::Config;
+use crate::config::{Config, ConsentDirection};
 use crate::engine::{
     self, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE, WEBHOOK_OTHER_WORKSPACE,
     WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE,
 };
 use crate::model::SideName;
+use crate::store::firms::FirmCounts;
 use crate::store::listings::Counts;
 use crate::store::progress::Run;
 use crate::store::{Owner, Store, StoreError};
@@ -25,8 +26,7 @@ pub(super) struct Arguments {
 }
 
 /// What is not built yet, said instead of kept quiet.
-const LATER: [&str; 2] =
-    ["custom events: come with a later version", "Brevo company objects: come with a later version"];
+const LATER: [&str; 1] = ["custom events: come with a later version"];
 
 /// Why nobody is connected before the first run.
 const NOT_ASKED: &str =
@@ -50,6 +50,8 @@ struct Status {
     contacts_synced: u64,
     conversations_synced: u64,
     companies_synced: u64,
+    /// Company objects, if they are kept in step.
+    company_objects: Option<CompanyObjects>,
     pending: u64,
     verifying: u64,
     /// Contacts that the last full read did not show, still to be asked for one by one.
@@ -63,6 +65,8 @@ struct Status {
     api_budget: Vec<Budget>,
     notices: BTreeMap<String, u64>,
     consent_divergences: u64,
+    /// Which way opt-outs travel, by the config.
+    consent_direction: &'static str,
     opt_outs_to_intercom: u64,
     /// People with other changes on their way to Intercom.
     changes_to_intercom: u64,
@@ -89,6 +93,16 @@ struct Status {
     #[serde(skip)]
     first_run: bool,
     later: Vec<&'static str>,
+}
+
+/// How far company objects are.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CompanyObjects {
+    #[serde(flatten)]
+    counts: FirmCounts,
+    /// How long what waits will take, at Brevo's hourly budget.
+    about_minutes: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -138,7 +152,12 @@ async fn show(context: &Context, config: &Config) -> Result<(), CliError> {
             "there is no state yet at {}; `linkspan sync` or `linkspan run` makes it",
             config.state.path.display()
         ));
-        Status { not_connected: Some(NOT_ASKED.to_owned()), later: LATER.to_vec(), ..Status::default() }
+        Status {
+            not_connected: Some(NOT_ASKED.to_owned()),
+            consent_direction: config.consent.direction.as_str(),
+            later: LATER.to_vec(),
+            ..Status::default()
+        }
     });
     if context.printer.is_json() {
         context.printer.json(&status);
@@ -155,6 +174,7 @@ async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, S
         return Ok(None);
     }
     let store = Store::open_read_only(path)?;
+    let keeps_companies = config.companies.is_some();
     let mut status = store
         .read(move |tx| {
             let counts = tx.counts()?;
@@ -162,6 +182,17 @@ async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, S
             let (intercom, brevo) = (tx.meta("intercom")?, tx.meta("brevo")?);
             let (webhooks_waiting, _) = tx.inbox_state()?;
             let budgets = tx.budgets()?;
+            let counts_of_firms = tx.firm_counts()?;
+            // What was left of it when it was looked at last; an hour later all of it is there again.
+            let spare = budgets.iter().find(|(side, budget, _)| side == "brevo" && budget.family == "other");
+            let spare = spare.map(|(_, budget, _)| {
+                let over = budget.resets_at.is_some_and(|at| at <= now);
+                engine::companies_may_use(budget.limit, if over { budget.limit } else { budget.remaining })
+            });
+            let company_objects = keeps_companies.then(|| CompanyObjects {
+                counts: counts_of_firms,
+                about_minutes: engine::company_estimate(&counts_of_firms, spare).map(|time| time.num_minutes()),
+            });
             let refusals = engine::refusals(tx)?.into_iter().map(|refusal| Refused {
                 side: refusal.error.side,
                 message: refusal.error.to_string(),
@@ -170,6 +201,7 @@ async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, S
             });
             let next_runs = tx.jobs()?.into_iter().filter_map(|(job, times)| Some((job, times.next_at?))).collect();
             Ok(Status {
+                company_objects,
                 held: tx.current_holds(now)?.into_iter().map(Held::from).collect(),
                 webhook_seen_at: tx.meta("webhook_seen_at")?.and_then(|text| text.parse().ok()),
                 webhooks_waiting,
@@ -201,6 +233,7 @@ async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, S
         })
         .await?;
     status.holder = Owner::holder(path);
+    status.consent_direction = config.consent.direction.as_str();
     // The last run that ended tells whether the accounts let us in; while the first is at work, that it could begin.
     let well = match &status.last_run {
         Some(run) => run.outcome.as_deref() != Some("failed"),
@@ -261,8 +294,28 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
     }
 }
 
+fn company_objects(companies: &CompanyObjects) -> String {
+    let FirmCounts { all, linked, to_make, waiting, in_import } = companies.counts;
+    let parts = [(to_make, "to be made"), (in_import, "in an import"), (waiting, "with changes on the way")];
+    let parts: Vec<String> = std::iter::once(format!("{linked} of {all} in Brevo"))
+        .chain(parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")))
+        .collect();
+    let time = match companies.about_minutes {
+        None => String::new(),
+        Some(0) => "; at once, as far as Brevo's hourly budget goes".to_owned(),
+        Some(minutes @ ..120) => format!("; about {minutes} min at Brevo's hourly budget"),
+        Some(minutes) => format!("; about {} h at Brevo's hourly budget", minutes.div_euclid(60) + 1),
+    };
+    parts.join(", ") + &time
+}
+
 fn consent(status: &Status) -> String {
-    let differ = format!("{} differ between the sides", status.consent_divergences);
+    let way = if status.consent_direction == ConsentDirection::Both.as_str() {
+        "opt-outs travel both ways"
+    } else {
+        "opt-outs travel from Intercom to Brevo only"
+    };
+    let differ = format!("{way}; {} differ between the sides", status.consent_divergences);
     match status.opt_outs_to_intercom {
         0 => differ,
         on_their_way => format!("{differ}, {on_their_way} on the way to Intercom"),
@@ -324,6 +377,9 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
     if status.brevo_webhook_seen_at.is_some() || status.brevo_webhooks_to_read > 0 {
         let (seen, named) = (at(status.brevo_webhook_seen_at), status.brevo_webhooks_to_read);
         lines.push(("Brevo's webhooks", format!("last seen {seen}, {named} people to read")));
+    }
+    if let Some(companies) = &status.company_objects {
+        lines.push(("company objects", company_objects(companies)));
     }
     if status.changes_to_intercom > 0 {
         lines.push(("to Intercom", format!("{} people with changes on the way", status.changes_to_intercom)));

@@ -153,7 +153,7 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
             if swept.changed == 0 { "nothing new".to_owned() } else { format!("{} new or changed", swept.changed) };
         lines.push(format!("  read     {:24} {:>7}  {changed}", side_in_words(what), swept.rows));
     }
-    let written = &summary.written;
+    let (written, companies) = (&summary.written, &summary.companies);
     if written.imported > 0 {
         lines.push(format!(
             "  written  {:24} {:>7}  {} read back{}",
@@ -168,7 +168,13 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
         ("Brevo contacts, changed", written.updated),
         ("list memberships", written.listed),
         ("opt-outs in Intercom", written.opted_out),
+        ("contacts made in Intercom", written.created_in_intercom),
         ("contacts changed in Intercom", written.written_back),
+        ("companies, made in Brevo", companies.made),
+        ("companies, imported", companies.imported),
+        ("companies, changed in Brevo", companies.updated),
+        ("companies' contacts linked", companies.linked),
+        ("companies changed, Intercom", companies.written_back),
         ("events", summary.events),
     ] {
         if count > 0 {
@@ -186,6 +192,12 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
         + written.listed
         + written.opted_out
         + written.written_back
+        + written.created_in_intercom
+        + companies.made
+        + companies.imported
+        + companies.updated
+        + companies.linked
+        + companies.written_back
         + summary.events
         == 0
     {
@@ -206,6 +218,13 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
     for held in &summary.held {
         let wants = super::approve::wants(&held.kind, held.wanted);
         lines.push(format!("  held     {wants}; `linkspan approve {}` lets them go", held.id));
+    }
+    if companies.waiting > 0 {
+        let them = if companies.waiting == 1 { "company waits" } else { "companies wait" };
+        lines.push(format!(
+            "  pending  {} {them} for Brevo's hourly budget; `linkspan status` says for how long",
+            companies.waiting
+        ));
     }
     if summary.pending > 0 {
         let them = if summary.pending == 1 { "it" } else { "them" };
@@ -258,7 +277,8 @@ const SHOWN_LABELS: usize = 10;
 fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     let mut lines = vec!["Dry run: nothing was written. A sync would".to_owned()];
     let mut line = |what: &str, to: String| lines.push(format!("  {what:13} {to}"));
-    if dry.creates + dry.updates + dry.opt_outs_in_intercom + dry.updates_in_intercom == 0 {
+    let in_intercom = dry.creates_in_intercom + dry.opt_outs_in_intercom + dry.updates_in_intercom;
+    if dry.creates + dry.updates + in_intercom == 0 {
         let in_step =
             if dry.failed_reads.is_empty() { "both sides are in step" } else { "what could be read is in step" };
         line("write", format!("no contact: {in_step} as far as the mapping goes"));
@@ -273,6 +293,7 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         ("change", dry.updates, contacts(dry.updates)),
         ("opt out", dry.opt_outs, of_these("e-mail", dry.opt_outs)),
         ("opt out", dry.sms_opt_outs, of_these("SMS", dry.sms_opt_outs)),
+        ("create", dry.creates_in_intercom, counted(dry.creates_in_intercom, "Intercom contact")),
         ("change", dry.updates_in_intercom, counted(dry.updates_in_intercom, "Intercom contact")),
         ("opt out", dry.opt_outs_in_intercom, counted(dry.opt_outs_in_intercom, "Intercom contact")),
         ("re-address", dry.renames, contacts(dry.renames)),

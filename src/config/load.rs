@@ -5,14 +5,14 @@ use super::errors::{self, ConfigErrors, Diagnostic, Findings, SourceFile};
 use super::interpolate::{Env, interpolate};
 use super::keys::{self, Leaf, Walk};
 use super::types::{
-    BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig, EventsConfig,
-    Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
+    Archived, BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig,
+    EventsConfig, Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
     ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
 };
 use crate::mapping::{
     self, Defaults, Direction, ListName, ListRule, Mapping, MappingError, Membership, OnConflict, Options,
 };
-use crate::model::SideName;
+use crate::model::{Role, SideName};
 use secrecy::SecretString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -135,7 +135,15 @@ impl Loader<'_> {
         let root = self.take_in(source, text)?;
         let mut walk = keys::walk(&root, &mut self.findings);
         let mut trees = vec![root];
-        let mut sections: Vec<mapping::Section> = std::mem::take(&mut walk.sections)
+        // Two mappings: of contacts, and of company objects.
+        let (of_companies, of_contacts): (Vec<_>, Vec<_>) = std::mem::take(&mut walk.sections)
+            .into_iter()
+            .partition(|section| section.path.first().is_some_and(|first| first == "companies"));
+        let of_companies: Vec<mapping::Section> = of_companies
+            .into_iter()
+            .map(|section| mapping::Section { file: 0, path: section.path, value: section.value })
+            .collect();
+        let mut sections: Vec<mapping::Section> = of_contacts
             .into_iter()
             .map(|section| mapping::Section { file: 0, path: section.path, value: section.value })
             .collect();
@@ -164,13 +172,15 @@ impl Loader<'_> {
         let contacts = build.contacts();
         let consent = build.consent();
         let intercom = build.intercom();
-        let defaults = build.defaults();
+        let defaults = intercom.defaults;
         let options = Options {
             default_phone_region: contacts.default_phone_region.clone(),
             api_version: intercom.api_version.clone(),
             defaults,
+            of_companies: false,
         };
         let mapping = build.mapping(&sections, &options, &intercom.lists, &trees);
+        let companies = build.companies(&of_companies, options, intercom.sync.companies, &trees);
         let config = Config {
             source: source.to_path_buf(),
             brevo: build.brevo(),
@@ -184,6 +194,7 @@ impl Loader<'_> {
             consent,
             intercom,
             mapping,
+            companies,
             warnings: Vec::new(),
             missing_credentials: Vec::new(),
         };
@@ -338,6 +349,7 @@ impl Build<'_> {
             region,
             api_version,
             sync,
+            defaults: self.defaults(),
             lists,
             debug: self.flag("connectors.intercom.debug", false),
             log_level,
@@ -379,13 +391,26 @@ impl Build<'_> {
                 _ => WithoutEmail::Skip,
             },
             default_phone_region: take!(self, "phone.default_region", Text),
+            create_in_brevo: take!(self, "contacts.create.brevo", Word) != Some("never"),
+            create_in_intercom: match take!(self, "contacts.create.intercom", Word) {
+                Some("lead") => Some(Role::Lead),
+                Some("user") => Some(Role::User),
+                _ => None,
+            },
+            update_in_brevo: take!(self, "contacts.update.brevo", Word) != Some("never"),
+            update_in_intercom: take!(self, "contacts.update.intercom", Word) != Some("never"),
+            archived: match take!(self, "contacts.archived", Word) {
+                Some("unarchive") => Archived::Unarchive,
+                Some("skip") => Archived::Skip,
+                _ => Archived::Link,
+            },
         }
     }
 
     fn consent(&mut self) -> ConsentConfig {
         let direction = match take!(self, "consent.direction", Word) {
-            Some("both" | "bidirectional") => ConsentDirection::Both,
-            _ => ConsentDirection::IntercomToBrevo,
+            Some("intercom_to_brevo") => ConsentDirection::IntercomToBrevo,
+            _ => ConsentDirection::Both,
         };
         ConsentConfig { direction }
     }
@@ -425,6 +450,10 @@ impl Build<'_> {
             incremental: every("schedule.conversations.incremental", minutes(5)),
             full: every("schedule.conversations.full", hours(24)),
         };
+        let brevo_companies = ResourceSchedule {
+            incremental: every("schedule.brevo_companies.incremental", minutes(30)),
+            full: every("schedule.brevo_companies.full", hours(7 * 24)),
+        };
         let brevo_contacts = ResourceSchedule {
             incremental: every("schedule.brevo_contacts.incremental", minutes(15)),
             full: every("schedule.brevo_contacts.full", hours(24)),
@@ -433,6 +462,7 @@ impl Build<'_> {
             contacts,
             companies,
             conversations,
+            brevo_companies,
             brevo_contacts,
             jitter: self.share("schedule.jitter", 0.1),
         }
@@ -465,6 +495,27 @@ impl Build<'_> {
         }
     }
 
+    /// Which fields of company objects are kept in step, if they are.
+    fn companies(
+        &mut self,
+        sections: &[mapping::Section],
+        options: Options,
+        read: bool,
+        trees: &[Node],
+    ) -> Option<Mapping> {
+        let place = self.walk.places.get("companies.objects").copied();
+        let on = self.flag("companies.objects", false);
+        // Also where it is switched off: what is wrong there would be so tomorrow.
+        let options = Options { of_companies: true, ..options };
+        let mapping = self.compiled(sections, &options, trees);
+        if let Some(place) = place.filter(|_| on && !read) {
+            self.findings
+                .warning(place, "company objects will be left alone")
+                .label("needs `connectors.intercom.sync.companies: true`");
+        }
+        on.then_some(mapping)
+    }
+
     /// The compiled mapping, with the lists of `connectors.intercom.lists` among its own.
     fn mapping(
         &mut self,
@@ -473,10 +524,17 @@ impl Build<'_> {
         lists: &ListsConfig,
         trees: &[Node],
     ) -> Mapping {
+        let mut mapping = self.compiled(sections, options, trees);
+        self.with_lists(&mut mapping, lists);
+        mapping
+    }
+
+    /// What the sections say, with what is wrong in them among the findings.
+    fn compiled(&mut self, sections: &[mapping::Section], options: &Options, trees: &[Node]) -> Mapping {
         let files = self.files;
         let locate =
             |file: usize, path: &[String], on_key: bool| errors::spot(trees.get(file)?.locate(path, on_key), files);
-        let mut mapping = match mapping::parse(sections, options, &locate) {
+        let mapping = match mapping::parse(sections, options, &locate) {
             Ok(mapping) => mapping,
             Err(errors) => {
                 for error in errors {
@@ -498,6 +556,12 @@ impl Build<'_> {
                 finding.help(help.clone());
             }
         }
+        mapping
+    }
+
+    /// The lists of `connectors.intercom.lists`.
+    fn with_lists(&mut self, mapping: &mut Mapping, lists: &ListsConfig) {
+        let files = self.files;
         let named = [
             (Membership::AllUsers, &lists.all_users, "connectors.intercom.lists.all_users"),
             (Membership::Leads, &lists.leads, "connectors.intercom.lists.leads"),
@@ -520,7 +584,6 @@ impl Build<'_> {
             }
             mapping.lists.push(rule);
         }
-        mapping
     }
 
     /// Of several tags, any may lead to a list. A list of everybody with a role is one of its own, or it does not say

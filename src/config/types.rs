@@ -1,7 +1,8 @@
 //! The typed config: what the rest of the program reads.
 
 use super::errors::{ConfigErrors, Diagnostic};
-use crate::model::BrevoListId;
+use crate::mapping::Defaults;
+use crate::model::{BrevoListId, Role};
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -36,6 +37,8 @@ pub struct Config {
     pub events: EventsConfig,
     /// `field_mapping` and `mappings`, or the default mapping.
     pub mapping: crate::mapping::Mapping,
+    /// Which fields of company objects are kept in step; `None`: company objects are left alone.
+    pub companies: Option<crate::mapping::Mapping>,
     /// What loads, but probably not as meant.
     pub warnings: Vec<Diagnostic>,
     /// Credentials that are nowhere to be found. Checking a config does not need them; calling an API does.
@@ -70,6 +73,8 @@ pub struct IntercomConfig {
     pub base_url: Url,
     /// What is synced.
     pub sync: SyncSwitches,
+    /// How fields travel that do not say it, and addresses.
+    pub defaults: Defaults,
     /// Lists that contacts are put on.
     pub lists: ListsConfig,
     /// More detail in the log.
@@ -234,6 +239,8 @@ pub struct ScheduleConfig {
     pub companies: ResourceSchedule,
     /// Intercom conversations.
     pub conversations: ResourceSchedule,
+    /// Brevo companies.
+    pub brevo_companies: ResourceSchedule,
     /// Brevo contacts.
     pub brevo_contacts: ResourceSchedule,
     /// The part of an interval left to chance, from 0 to 1.
@@ -350,6 +357,27 @@ pub struct ContactsConfig {
     pub without_email: WithoutEmail,
     /// Country of phone numbers written without their country code: two capital letters.
     pub default_phone_region: Option<String>,
+    /// Those that Intercom has and Brevo has not are made there.
+    pub create_in_brevo: bool,
+    /// As what those that Brevo has and Intercom has not are made there; `None`: they are not.
+    pub create_in_intercom: Option<Role>,
+    /// Contacts that exist in Brevo are changed; otherwise only opted out.
+    pub update_in_brevo: bool,
+    /// The same in Intercom.
+    pub update_in_intercom: bool,
+    /// Archived matches in Intercom.
+    pub archived: Archived,
+}
+
+/// What becomes of an archived Intercom contact that is the match of a Brevo contact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Archived {
+    /// Linked, and left archived.
+    Link,
+    /// Brought back.
+    Unarchive,
+    /// Left alone, and listed.
+    Skip,
 }
 
 /// What becomes of contacts without an e-mail address.
@@ -368,13 +396,23 @@ pub struct ConsentConfig {
     pub direction: ConsentDirection,
 }
 
-/// Which way an opt-out of e-mail travels. An opt-in never does.
+/// Which way an opt-out of e-mail travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConsentDirection {
     /// One found in Brevo stands there and is listed.
     IntercomToBrevo,
     /// One found in Brevo reaches Intercom, too.
     Both,
+}
+
+impl ConsentDirection {
+    /// As the config writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IntercomToBrevo => "intercom_to_brevo",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// Events sent to Brevo.

@@ -1,4 +1,4 @@
-//! Opt-outs that Brevo has and that travel to Intercom: `consent.direction: both`.
+//! Opt-outs that Brevo has and that travel to Intercom, unless `consent.direction` is `intercom_to_brevo`.
 //!
 //! They have a queue of their own, apart from the links' writes: they go to another vendor, whose troubles hold up nobody
 //! else, and each Intercom contact of an address is told once, and by itself. What is kept of that also tells our own
@@ -27,7 +27,7 @@ use futures_util::StreamExt as _;
 use std::time::Duration;
 
 /// When a token that may not write is tried again.
-const NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
+pub(super) const AFTER_NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
 /// When a contact is tried again that Intercom did not find: a read by id tells what became of it.
 const NOT_FOUND: TimeDelta = TimeDelta::minutes(1);
 
@@ -159,6 +159,8 @@ impl Connection {
     /// Opt-outs, then all else that goes to Intercom.
     pub(super) async fn tell_and_write_back(&self, priority: Priority) -> Result<Pushed, EngineError> {
         let mut told = self.tell_once(priority).await?;
+        told += self.create_back(priority).await?;
+        told += self.readdress(priority).await?;
         told += self.write_back(priority).await?;
         Ok(told)
     }
@@ -169,7 +171,7 @@ impl Connection {
             .store
             .read(|tx| {
                 let (told, written) = (tx.next_carried()?, tx.next_write_back()?);
-                Ok(told.into_iter().chain(written).min())
+                Ok(told.into_iter().chain(written).chain(tx.next_newcomer()?).chain(tx.next_readdress()?).min())
             })
             .await?;
         Ok(next.map_or(most, |at| (at - self.now()).to_std().unwrap_or_default().clamp(Duration::from_secs(1), most)))
@@ -406,7 +408,7 @@ fn not_told(
             Ok(false)
         }
         ErrorKind::Auth(_) => {
-            again(Some(now + NOT_LET_IN), before.tries)?;
+            again(Some(now + AFTER_NOT_LET_IN), before.tries)?;
             list(false)?;
             Ok(true)
         }

@@ -83,6 +83,9 @@ pub struct Summary {
     /// Of these, what no vendor has seen: left out by ourselves.
     #[serde(default)]
     pub left_out: u64,
+    /// Company objects.
+    #[serde(default)]
+    pub companies: super::Kept,
     /// What the limits on harm hold.
     #[serde(default)]
     pub held: Vec<super::Held>,
@@ -91,10 +94,10 @@ pub struct Summary {
 impl Summary {
     /// Something was written, and none of it was taken.
     pub fn nothing_accepted(&self) -> bool {
-        let Pushed { created, updated, listed, imported, opted_out, written_back, failed, .. } = self.written;
-        failed > 0
-            && created + updated + listed + opted_out + written_back + imported.saturating_sub(self.lost) + self.events
-                == 0
+        let Pushed { created, updated, listed, imported, opted_out, written_back, created_in_intercom, failed, .. } =
+            self.written;
+        let intercom = opted_out + written_back + created_in_intercom;
+        failed > 0 && created + updated + listed + intercom + imported.saturating_sub(self.lost) + self.events == 0
     }
 
     /// `ok`, `partial` (something could not be read or written), `failed` (nothing could).
@@ -111,7 +114,8 @@ impl Summary {
 
     /// For a daemon's log: how it ended, in numbers.
     pub(super) fn log(&self, what: &str) {
-        let Pushed { created, updated, listed, imported, opted_out, written_back, failed, .. } = self.written;
+        let Pushed { created, updated, listed, imported, opted_out, written_back, created_in_intercom, failed, .. } =
+            self.written;
         tracing::info!(
             outcome = self.outcome(),
             read = self.read.values().map(|swept| swept.rows).sum::<u64>(),
@@ -121,6 +125,7 @@ impl Summary {
             imported,
             opted_out_in_intercom = opted_out,
             changed_in_intercom = written_back,
+            created_in_intercom,
             events = self.events,
             failed,
             pending = self.pending,
@@ -207,9 +212,11 @@ impl Connection {
         self.note_whole(whole).await?;
         if options.full {
             // In a sweep, drift is restored.
-            self.store.write(|tx| tx.mark_all_for_sweep()).await?;
+            self.store.write(|tx| tx.mark_all_for_sweep().and_then(|_| tx.mark_all_firms())).await?;
         }
         self.settle_everything(&mut summary, Priority::Backfill, true, progress).await?;
+        // Who belongs to a company is linked once they exist in Brevo.
+        summary.companies = self.keep_firms_in_a_run().await?;
         self.count(&mut summary).await?;
         Ok(summary)
     }
@@ -235,7 +242,8 @@ impl Connection {
                 Ok(tx.reopen_unanswered(verify_after)?
                     + tx.reopen_unanswered_events(verify_after)?
                     + tx.reopen_carried(verify_after)?
-                    + tx.reopen_write_backs(verify_after)?)
+                    + tx.reopen_write_backs(verify_after)?
+                    + tx.reopen_firms(verify_after)?)
             })
             .await?;
         if reopened > 0 {
@@ -288,6 +296,10 @@ impl Connection {
         if scope == Scope::Full {
             whole.push((SideName::Brevo, Resource::Contacts, began));
         }
+        if self.ready_firms().is_some() {
+            let read = self.read_brevo_companies(options.full, progress).await;
+            self.note_failed_read("brevo companies", read, &mut summary.failed_reads)?;
+        }
         for resource in self.resources(&options.resources) {
             let scope = match options.since {
                 Some(since) if resource != Resource::Tags => Scope::CreatedSince(since),
@@ -302,15 +314,30 @@ impl Connection {
                         whole.push((SideName::Intercom, resource, began));
                     }
                 }
-                Err(error) if stops_everything(&error) => return Err(error),
-                Err(error) => {
-                    let words = format!("{error}{}", error.arrow_to_remedy());
-                    tracing::warn!(resource = resource.as_str(), "could not be read: {words}");
-                    summary.failed_reads.insert(name, words);
-                }
+                Err(error) => self.note_failed_read(&name, Err::<(), _>(error), &mut summary.failed_reads)?,
             }
         }
         Ok(whole)
+    }
+
+    /// What cannot be read keeps nothing else from being read; unless nothing can be.
+    #[expect(clippy::unused_self, reason = "reads like the steps around it")]
+    fn note_failed_read<T>(
+        &self,
+        name: &str,
+        read: Result<T, EngineError>,
+        failed: &mut BTreeMap<String, String>,
+    ) -> Result<(), EngineError> {
+        match read {
+            Ok(_) => Ok(()),
+            Err(error) if stops_everything(&error) => Err(error),
+            Err(error) => {
+                let words = format!("{error}{}", error.arrow_to_remedy());
+                tracing::warn!(resource = name, "could not be read: {words}");
+                failed.insert(name.to_owned(), words);
+                Ok(())
+            }
+        }
     }
 
     /// The schedule knows what was read whole: a daemon that starts after a `sync` need not read it all again at once.
@@ -379,6 +406,8 @@ impl Connection {
             let pushed = self.push(Dirty::Backfill, priority, progress).await?;
             if wait {
                 told += self.tell_intercom(priority).await?;
+                told += self.create_back(priority).await?;
+                told += self.readdress(priority).await?;
                 told += self.write_back(priority).await?;
             }
             summary.written += pushed;
@@ -389,7 +418,10 @@ impl Connection {
             let read_back = self.finish_imports(wait, priority, progress).await?;
             summary.read_back += read_back.rows;
             summary.lost += read_back.lost;
-            if pushed.planned == 0 && read_back.rows == 0 && told.opted_out + told.written_back == 0 {
+            if pushed.planned == 0
+                && read_back.rows == 0
+                && told.opted_out + told.written_back + told.created_in_intercom == 0
+            {
                 break;
             }
         }

@@ -97,12 +97,13 @@ impl Daemon {
             if stop.is_cancelled() {
                 return Ok(());
             }
-            let (live, scheduled, telling) = tokio::join!(
+            let (live, scheduled, telling, firms) = tokio::join!(
                 Box::pin(self.live(&stop)),
                 Box::pin(self.scheduled(&stop)),
-                Box::pin(self.telling(&stop))
+                Box::pin(self.telling(&stop)),
+                Box::pin(self.firms(&stop))
             );
-            live.and(scheduled).and(telling)
+            live.and(scheduled).and(telling).and(firms)
         };
         let asked = async {
             stop.cancelled().await;
@@ -228,6 +229,54 @@ impl Daemon {
                 return Ok(());
             }
         }
+    }
+
+    /// Company objects: beside all else, because their budget is an hour's.
+    async fn firms(&self, stop: &CancellationToken) -> Result<(), EngineError> {
+        let connection = &self.connection;
+        loop {
+            let outcome = tokio::select! {
+                biased;
+                () = self.stop_softly(stop) => return Ok(()),
+                outcome = self.firms_once() => outcome,
+            };
+            let pause = match outcome {
+                Ok(()) => connection.until_firms(LONGEST_SLEEP).await.unwrap_or(AFTER_FAILURE),
+                Err(EngineError::Stopped) => return Ok(()),
+                Err(error) => {
+                    connection.note_refusal(&error).await;
+                    report("companies", &error);
+                    LONGEST_SLEEP
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn firms_once(&self) -> Result<(), EngineError> {
+        let connection = &self.connection;
+        if connection.ready_firms().is_none() {
+            return Ok(());
+        }
+        connection.read_brevo_companies_when_due(&self.schedule()).await?;
+        let kept = connection.keep_firms().await?;
+        if kept.made + kept.imported + kept.updated + kept.linked + kept.written_back > 0 {
+            tracing::info!(
+                made = kept.made,
+                imported = kept.imported,
+                updated = kept.updated,
+                linked = kept.linked,
+                changed_in_intercom = kept.written_back,
+                failed = kept.failed,
+                waiting = kept.waiting,
+                "companies are kept in step"
+            );
+        }
+        Ok(())
     }
 
     async fn live_once(&self) -> Result<(), EngineError> {
@@ -514,6 +563,9 @@ impl Daemon {
         tracing::debug!(job = %job.name(), rows, changed, "a scheduled read ended");
         if job.full && job.resource == Resource::Contacts {
             connection.store.write(|tx| tx.mark_all_for_sweep()).await?;
+        }
+        if job.full && job.resource == Resource::Companies {
+            connection.store.write(|tx| tx.mark_all_firms()).await?;
         }
         Ok(serde_json::to_string(&swept).unwrap_or_default())
     }

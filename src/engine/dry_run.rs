@@ -1,5 +1,6 @@
 //! What a run would do: it reads and plans as one, and sends no write.
 
+use super::create_back;
 use super::people::{self, Names, Rehearsed};
 use super::safety::WouldHold;
 use super::unreadable::sparing;
@@ -30,6 +31,8 @@ pub struct DryRun {
     pub opt_outs: u64,
     /// Intercom contacts that would be opted out there.
     pub opt_outs_in_intercom: u64,
+    /// Intercom contacts that would be made: Brevo contacts that nobody there is known to be.
+    pub creates_in_intercom: u64,
     /// Intercom contacts that would be changed there.
     pub updates_in_intercom: u64,
     /// How often each field of Intercom's would be set, by path.
@@ -175,10 +178,42 @@ impl Connection {
                 }
             }
         }
+        self.rehearse_newcomers(&mut tally).await?;
         let mut dry = tally.dry;
-        dry.would_hold = self.would_hold(tally.harm).await?;
+        dry.would_hold = self.would_hold(tally.harm, dry.creates_in_intercom).await?;
         (dry.notices, dry.events) = self.store.read(|tx| Ok((tx.counts()?.notices, tx.count_outbox()?))).await?;
         Ok(dry)
+    }
+}
+
+impl Connection {
+    /// Whom Brevo alone has. Intercom is not asked for each of them: who is found there after all is linked instead.
+    async fn rehearse_newcomers(&self, tally: &mut Tally) -> Result<(), EngineError> {
+        let mut after = 0;
+        loop {
+            let ((settings, ready), now) = (self.require_told()?, self.now());
+            let (last, made) = self
+                .store
+                .write(move |tx| {
+                    let ids = tx.newcomers_waiting(after, BATCH)?;
+                    let mut made = Vec::new();
+                    for id in &ids {
+                        let one = sparing(tx, now, || create_back::rehearse(tx, *id, &settings, &ready))?;
+                        made.extend(one.flatten());
+                    }
+                    Ok((ids.last().map(|id| id.get()), made))
+                })
+                .await?;
+            let Some(last) = last else { return Ok(()) };
+            after = last;
+            for one in made {
+                tally.dry.creates_in_intercom += 1;
+                tally.dry.opt_outs_in_intercom += u64::from(one.opted_out);
+                for path in one.fields {
+                    *tally.dry.fields_in_intercom.entry(path).or_default() += 1;
+                }
+            }
+        }
     }
 }
 

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 /// How long Brevo may take without finishing any import. After that an import that is at work is given up: what landed
 /// is read back, and its other rows are planned again. (Brevo promises no time, and processes can stay queued.)
-const LONGEST_IMPORT: TimeDelta = TimeDelta::minutes(30);
+pub(super) const LONGEST_IMPORT: TimeDelta = TimeDelta::minutes(30);
 /// For so long a read of Brevo counts as fresh for update imports that go out together.
 const FRESH: TimeDelta = TimeDelta::seconds(30);
 /// After this an import is looked at first, then after twice as long each time.

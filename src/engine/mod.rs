@@ -19,6 +19,9 @@
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
 //! | `write_back` | fields and tags from Brevo to Intercom |
+//! | `readdress` | addresses from Brevo to Intercom |
+//! | `create_back` | contacts that Brevo has and Intercom has not |
+//! | `firms` | company objects: each of Intercom's with one of Brevo's |
 //! | `pick` | conflicts settled by hand |
 //! | `answers` | what became of a write |
 //! | `verify` | writes of unknown outcome |
@@ -39,11 +42,13 @@ mod access;
 mod answers;
 mod carry;
 mod confirm;
+mod create_back;
 mod cycle;
 mod daemon;
 mod dry_run;
 pub mod explain;
 mod filling;
+mod firms;
 pub mod forget;
 mod hints;
 mod hydrate;
@@ -62,6 +67,7 @@ mod preview;
 mod pull;
 mod push;
 mod read_back;
+mod readdress;
 mod safety;
 mod settings;
 mod unreadable;
@@ -73,6 +79,7 @@ pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
 pub use explain::{Explained, Whom};
+pub use firms::{Kept, ReadyFirms, estimate as company_estimate, spare_of as companies_may_use};
 pub use forget::{Forget, Forgotten};
 pub use hints::{
     BREVO_LONGEST_BODY, BREVO_WEBHOOK_OURS, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE,
@@ -108,9 +115,11 @@ const BATCH: usize = 500;
 pub const LATE_LANDING: Duration = Duration::from_secs(90);
 
 /// Every kind of notice that is kept for people.
-pub const NOTICE_KINDS: [&str; 12] = [
+pub const NOTICE_KINDS: [&str; 14] = [
     "archived_in_intercom",
+    "brevo_company_gone",
     "brevo_contact_gone",
+    "company_twice",
     "consent_diverges",
     "deleted_in_intercom",
     "email_removed",
@@ -223,6 +232,12 @@ pub struct Connection {
     telling: tokio::sync::Mutex<()>,
     /// Held while fields and tags are being written to Intercom, or verified there.
     writing_back: tokio::sync::Mutex<()>,
+    /// Held while contacts are being made in Intercom.
+    making: tokio::sync::Mutex<()>,
+    /// Held while company objects are being kept in step.
+    keeping_firms: tokio::sync::Mutex<()>,
+    /// When a read of what has changed in Intercom began last that was read to its end.
+    intercom_read_at: Mutex<Option<chrono::DateTime<chrono::Utc>>>,
     /// Rung when there may be something for Intercom.
     tell_bell: Notify,
     /// Held while whom Brevo's webhooks named is being read: nobody is read twice.
@@ -259,6 +274,9 @@ impl Connection {
             events: tokio::sync::Mutex::new(()),
             telling: tokio::sync::Mutex::new(()),
             writing_back: tokio::sync::Mutex::new(()),
+            making: tokio::sync::Mutex::new(()),
+            keeping_firms: tokio::sync::Mutex::new(()),
+            intercom_read_at: Mutex::default(),
             tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),
             options: tokio::sync::Mutex::new(()),

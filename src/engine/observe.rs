@@ -2,7 +2,7 @@
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
 use super::unreadable::{self, replaceable};
-use super::{Ready, Settings, carry, write_back};
+use super::{Ready, Settings, carry, firms, write_back};
 use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
     OptOutReason, SideName,
@@ -74,6 +74,7 @@ impl Source {
             Observation::Company(company) => self.company(tx, company),
             Observation::CompanyGone(id) => {
                 tx.set_company_gone(id)?;
+                tx.set_firm_gone(id, true)?;
                 Ok(tx.mark_company_dirty(id, self.dirty)? > 0)
             }
             Observation::Conversation(conversation) => self.conversation(tx, conversation),
@@ -102,6 +103,8 @@ impl Source {
                 }
                 Ok(true)
             }
+            Observation::BrevoCompany(company) => firms::brevo_company(self, tx, company),
+            Observation::BrevoCompanyGone(id) => firms::brevo_company_gone(tx, id, self.now),
             Observation::BrevoList { id, name } => tx.put_list(*id, name).map(|()| false),
         }
     }
@@ -218,6 +221,7 @@ impl Source {
         if changed {
             tx.mark_company_dirty(&company.id, self.dirty)?;
         }
+        firms::intercom_company(self, tx, company, changed)?;
         Ok(changed)
     }
 
@@ -290,10 +294,17 @@ impl Source {
             // The person of this address may have a contact that shows another by now.
             if let Some(email) = contact.email.as_ref().filter(|_| changed)
                 && let Some(link) = tx.link_by_email(email)?
-                && link.brevo_id.is_some()
-                && !adopt_returned(tx, &link)?
             {
-                tx.mark_dirty(link.id, self.dirty)?;
+                if link.brevo_id.is_none() && link.state == LinkState::Active && !self.settings.creates_in_brevo {
+                    // No request to make one will run into it.
+                    tx.set_brevo(link.id, Some(contact.id))?;
+                    tx.mark_dirty(link.id, self.dirty)?;
+                } else if link.brevo_id.is_some() && !adopt_returned(tx, &link)? {
+                    tx.mark_dirty(link.id, self.dirty)?;
+                }
+            }
+            if changed && tx.link_by_brevo(contact.id)?.is_none() {
+                super::create_back::note(tx, contact.id, &self.settings, self.now)?;
             }
             return Ok(applied);
         };

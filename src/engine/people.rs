@@ -4,6 +4,7 @@ use super::filling::Parcel;
 use super::forget::{self, Tombstones};
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
+use super::readdress::{self, Followed};
 use super::safety::{self, Gate, Harm, Judged};
 use super::{Ready, carry, write_back};
 use crate::mapping::{Direction, Projection};
@@ -196,6 +197,10 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     };
     if state == LinkState::Active && live.iter().any(|row| row.contact.email == link.email) {
         link = place::adopt_present_holder(tx, link)?;
+        link = match readdress::follow(tx, link, &live, ready)? {
+            Followed::Now(link) => link,
+            Followed::NotYet => return Ok(None),
+        };
     }
     let mut added = Fields::new();
 
@@ -335,7 +340,14 @@ impl Person {
     fn plan_with(&self, ready: &Ready, quarantined: &BTreeMap<String, String>) -> PersonPlan {
         let lists: Vec<ResolvedList<'_>> =
             ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
-        person::plan(&self.views(quarantined), &ready.mapping, &lists)
+        let mut plan = person::plan(&self.views(quarantined), &ready.mapping, &lists);
+        if self.brevo.is_some() && !ready.updates.brevo {
+            plan = plan.without_brevo(&self.base, &self.flights);
+        }
+        if !ready.updates.intercom {
+            plan = plan.without_intercom(&self.base, &self.flights);
+        }
+        plan
     }
 
     /// The same person, of whom a full read has shown drift.
@@ -409,6 +421,10 @@ impl Person {
             return Ok(None);
         }
         self.note(tx, ready, &plan, now)?;
+        if self.brevo.is_none() && !ready.makes_in_brevo {
+            tx.give_up(self.link.id)?;
+            return Ok(None);
+        }
         if self.has_no_identifier(&plan, tx, now)? {
             return Ok(None);
         }
@@ -440,13 +456,15 @@ impl Person {
             rule.targets.iter().any(|target| plan.change.attributes.contains_key(&target.attribute))
                 && !rule.missing_options(&self.record).is_empty()
         });
-        let must_wait = lacks_options || knot == Knot::Busy;
+        let late_row = self.rename_waits_until(&plan, tx, now)?;
+        let must_wait = lacks_options || knot == Knot::Busy || late_row.is_some();
         if must_wait && !opts_out {
             if self.link.dirty == Dirty::Consent {
                 // For opt-outs no options are made: this is none (any more), and comes after them.
                 tx.no_opt_out(self.link.id)?;
             } else {
-                tx.postpone(self.link.id, now + chrono::TimeDelta::seconds(30), false)?;
+                let until = late_row.unwrap_or(now + chrono::TimeDelta::seconds(30));
+                tx.postpone(self.link.id, until, false)?;
             }
             return Ok(None);
         }
@@ -455,6 +473,14 @@ impl Person {
             plan = Drafted::unpacked(plan.plan.only_opt_out(&self.base, &self.flights));
         }
         let Some(harm) = gate.goes(tx, &self, &plan)? else { return Ok(None) };
+        if self.brevo.is_none()
+            && let Some((email, until)) = tx.late_address_of(self.link.id, self.link.email.as_ref(), now)?
+        {
+            // A row of an import may still make them under the address that they had: that is looked for first.
+            let flights = Flights { email: Some(email), ..Flights::default() };
+            tx.put_intent(self.link.id, &super::observe::pack_flights(tx, &flights)?, until)?;
+            return Ok(None);
+        }
         Ok(Some(Planned {
             importable: self.importable(&plan),
             harm,
@@ -469,6 +495,15 @@ impl Person {
             rename_to: self.link.rename_to.filter(|_| !only_opt_out),
             watched: self.link.flights,
         }))
+    }
+
+    /// Until when a row of an import may land that would make another contact, were the person's renamed now.
+    fn rename_waits_until(&self, plan: &Drafted, tx: &Tx<'_>, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+        let shown = self.brevo.as_ref().and_then(|contact| contact.email.as_ref());
+        match shown.filter(|_| plan.change.email.is_some()) {
+            Some(shown) => tx.late_address_until(shown, now),
+            None => Ok(None),
+        }
     }
 
     /// Leaves out what Brevo allows once in an account and another contact has. `true`: the phone was left out.
@@ -525,7 +560,7 @@ impl Person {
                 phone_taken = self.phone_rules(ready).map(|(rule, _)| rule).collect();
             }
             self.note(tx, ready, &plan, now)?;
-            if self.has_no_identifier(&plan, tx, now)? {
+            if self.brevo.is_none() && !ready.makes_in_brevo || self.has_no_identifier(&plan, tx, now)? {
                 return Ok(None);
             }
             // Who is about to leave the address has left it by the time that this one is made.

@@ -102,6 +102,12 @@ fn choose(tx: &Tx<'_>, pick: Pick, ready: &Ready) -> Stored<Result<Chosen, Strin
     let Some(conflict) = tx.conflict(pick.conflict)? else {
         return Ok(Err(format!("there is no conflict {}; `linkspan conflicts` lists them", pick.conflict)));
     };
+    if conflict.link < 0 {
+        let side = conflict.side;
+        return Ok(Err(format!(
+            "it is about a company: put the value back in {side} yourself, and it travels from there"
+        )));
+    }
     if pick.side != conflict.side {
         return Ok(Err(format!("{}'s value is the one that stands; {}'s lost", pick.side, conflict.side)));
     }

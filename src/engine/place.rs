@@ -123,6 +123,11 @@ fn place_one(
         tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     }
+    if super::readdress::is_on_its_way(tx, &row.contact, &link)? {
+        // It is to take the address that its Brevo contact was given: nobody has moved in Intercom.
+        elect(tx, link.id)?;
+        return Ok(true);
+    }
     moved(tx, &row, &link, settings, dirty, now)
 }
 
@@ -178,7 +183,7 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
         }
         _ => None,
     };
-    Ok(identity::first_link(&Candidates {
+    let decision = identity::first_link(&Candidates {
         group: group.map(|link| link.id),
         by_external_id: match &contact.external_id {
             // A group's contact has the external id of whoever spoke for it, and stays with the rest.
@@ -192,7 +197,14 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
             None => None,
         },
         identifiable: contact.email.is_some() || phone.is_some(),
-    }))
+    });
+    if decision == FirstLink::Create
+        && let Some(brevo) = super::create_back::made_for(tx, contact.email.as_ref())?
+    {
+        // We made it, or meant to, and its address in Brevo is another by now.
+        return Ok(FirstLink::LinkTo(brevo));
+    }
+    Ok(decision)
 }
 
 /// Makes the link of somebody who is to have one of their own.
@@ -205,7 +217,8 @@ pub(super) fn new_link(
     let link = tx.new_link(contact.email.as_ref(), brevo, dirty)?;
     if let Some(brevo) = brevo {
         let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
-        if contact.email.is_some() && theirs != contact.email {
+        let ours = super::create_back::made_for(tx, contact.email.as_ref())? == Some(brevo);
+        if contact.email.is_some() && theirs != contact.email && !ours {
             // Found by external id under another address: Intercom's is the one that counts.
             tx.set_rename(link, contact.email.as_ref())?;
         }
@@ -438,6 +451,7 @@ fn moved(
             tx.mark_dirty(other.id, dirty)?;
         }
         Rename::WaitFor(_) => return Ok(false),
+        Rename::Rename if super::readdress::brevo_wins(tx, row, link, settings, now)? => {}
         Rename::Rename => {
             tx.set_link_email(link.id, Some(new))?;
             tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
@@ -549,6 +563,10 @@ pub(super) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &
     let consent = link_consent(link)?.filter(|consent| consent.brevo_out);
     let consent = consent.map(|consent| ConsentBase { intercom_out: false, ..consent });
     let flights = Flights { may_loosen: consent.is_some(), ..Flights::default() };
+    if let Some(left) = link.brevo_id.filter(|left| *left != brevo) {
+        // It was this person's: nobody is made for it.
+        tx.leave_alone(left)?;
+    }
     tx.set_brevo(link.id, Some(brevo))?;
     tx.set_link_email(link.id, Some(email))?;
     tx.set_rename(link.id, None)?;
@@ -669,7 +687,7 @@ pub(super) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
 ///
 /// What is on its way to the contact, or has not been read back yet, is watched on: what we last saw of the contact is from
 /// before that.
-fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, before: &LinkRow) -> Result<()> {
+pub(super) fn take_over(tx: &Tx<'_>, link: &LinkRow, own: &Base, theirs: &Base, before: &LinkRow) -> Result<()> {
     let brings = own.consent.is_some_and(|consent| consent.brevo_out);
     let consent = match (own.consent, theirs.consent) {
         (Some(own), Some(theirs)) => Some(ConsentBase {

@@ -1,11 +1,11 @@
 //! Before the first write: which accounts these are, which attributes and lists exist, and what must be made first.
 
 use super::observe::{from_json, to_json};
-use super::{Connection, EngineError, Settings, Told};
-use crate::mapping::{About, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
+use super::{Connection, EngineError, ReadyFirms, Settings, Told};
+use crate::mapping::{About, Defaults, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
     Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
-    Scope, Side, SideError, SideName, Write,
+    Role, Scope, Side, SideError, SideName, Sides, Write,
 };
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, Utc};
@@ -32,10 +32,20 @@ pub struct Ready {
     pub first_start: DateTime<Utc>,
     /// Whether any rule looks at tags.
     pub uses_tags: bool,
-    /// Whether any rule looks at companies.
+    /// Whether any rule looks at companies, or company objects are kept in step.
     pub uses_companies: bool,
+    /// Company objects, if they are kept in step.
+    pub firms: Option<ReadyFirms>,
     /// Whether opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Who is missing in Brevo is made there.
+    pub makes_in_brevo: bool,
+    /// As what whoever is missing in Intercom is made there.
+    pub makes_in_intercom: Option<Role>,
+    /// Whether contacts that exist are changed; if not, they are still opted out.
+    pub updates: Sides<bool>,
+    /// Whether an address that is changed in Brevo is followed in Intercom, and whose stands where both changed it.
+    pub addresses: Defaults,
     /// Whether fields or tags travel from Brevo to Intercom.
     pub writes_back: bool,
     /// Whether the newest value of some field stands: then it matters when records changed.
@@ -90,7 +100,12 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         first_start: DateTime::<Utc>::default(),
         uses_tags,
         uses_companies,
+        firms: None,
         tells_intercom: settings.tells_intercom,
+        makes_in_brevo: settings.creates_in_brevo,
+        makes_in_intercom: settings.creates_in_intercom,
+        updates: settings.updates,
+        addresses: settings.addresses,
         writes_back,
         weighs_times,
         missing_attributes: resolution.create.into_iter().map(|spec| spec.name).collect(),
@@ -129,7 +144,9 @@ fn looks_at(settings: &Settings, mapping: &Mapping) -> (bool, bool) {
         || mapping.lists.iter().any(|rule| {
             matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
         });
-    let companies = uses("company") || mapping.lists.iter().any(|rule| rule.membership.mentions("company"));
+    let companies = settings.companies.is_some()
+        || uses("company")
+        || mapping.lists.iter().any(|rule| rule.membership.mentions("company"));
     (settings.sync.tags && tags, settings.sync.companies && companies)
 }
 
@@ -259,8 +276,19 @@ impl Connection {
                 format!("{}={id}{rests}\n", rule.key)
             }))
             .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
+            .chain((!ready.makes_in_brevo).then(|| "create.brevo=never\n".to_owned()))
+            .chain(
+                SideName::BOTH
+                    .iter()
+                    .filter(|side| !ready.updates[**side])
+                    .map(|side| format!("update.{}=never\n", side.as_str())),
+            )
             .collect();
+        let firms = ready.firms.iter().flat_map(|firms| &firms.mapping.rules);
+        let firms: Vec<String> = firms.map(|rule| format!("{}={}", rule.key, rule.fingerprint)).collect();
+        let firms = firms.join("\n");
         let (tells, writes_back) = (ready.tells_intercom, ready.writes_back);
+        let (makes, now) = (ready.makes_in_intercom, self.now());
         self.store
             .write(move |tx| {
                 if !tells {
@@ -268,6 +296,11 @@ impl Connection {
                 }
                 if !writes_back {
                     tx.drop_write_backs()?;
+                }
+                super::create_back::switch(tx, makes, now)?;
+                if tx.meta("company_mapping")?.unwrap_or_default() != firms {
+                    tx.set_meta("company_mapping", &firms)?;
+                    tx.mark_all_firms()?;
                 }
                 let before = tx.meta("mapping")?;
                 if before.as_deref() != Some(fingerprint.as_str()) {
@@ -325,6 +358,7 @@ impl Connection {
         let mut misfits = resolution.clashes;
         misfits.extend(resolution.mapping.misdirections());
         misfits.extend(mapping.lists.iter().filter_map(|rule| no_such_list(rule, &existing)));
+        let firms = self.look_at_companies(settings, &mut misfits).await?;
         if !misfits.is_empty() {
             return Err(EngineError::Unfit(misfits));
         }
@@ -361,6 +395,10 @@ impl Connection {
         }
         let technical_list = self.list_by_name(TECHNICAL_LIST, &existing, dry_run, &mut missing_lists).await?;
 
+        let firms = match firms {
+            Some(found) => Some(self.ready_for_companies(settings, found, dry_run).await?),
+            None => None,
+        };
         let (uses_tags, uses_companies) = looks_at(settings, &mapping);
         let (writes_back, weighs_times) = goes_back(&mapping);
         Ok(Ready {
@@ -372,7 +410,12 @@ impl Connection {
             first_start,
             uses_tags,
             uses_companies,
+            firms,
             tells_intercom: settings.tells_intercom,
+            makes_in_brevo: settings.creates_in_brevo,
+            makes_in_intercom: settings.creates_in_intercom,
+            updates: settings.updates,
+            addresses: settings.addresses,
             writes_back,
             weighs_times,
             missing_attributes,

@@ -10,7 +10,7 @@ use crate::store::links::Dirty;
 use crate::store::progress::{Sweep, Watermark};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// What one sweep saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -21,6 +21,9 @@ pub struct Swept {
     pub changed: u64,
     /// Requests.
     pub pages: u64,
+    /// When the first of them began, in whichever run.
+    #[serde(skip)]
+    pub began: Option<DateTime<Utc>>,
 }
 
 impl std::ops::AddAssign for Swept {
@@ -195,7 +198,7 @@ impl Connection {
         let number = if full { sweep.number } else { 0 };
         let dirty = if full { Dirty::Backfill } else { Dirty::Live };
         let give_up = |why: &str| EngineError::Sweep { side, resource: resource.as_str(), why: why.to_owned() };
-        let mut swept = Swept::default();
+        let mut swept = Swept { began: Some(sweep.began_at), ..Swept::default() };
         progress.stage(stage, sweep.rows, sweep.total);
         let request = |cursor| ReadRequest { resource, scope, cursor, timezone: ready.timezone, priority };
         let mut next = self.side(side).read(&request(sweep.cursor.clone())).await;
@@ -297,6 +300,9 @@ impl Connection {
         if side == SideName::Brevo && resource == Resource::Contacts && covers && !full {
             self.settle_unshown(sweep.began_at).await?;
         }
+        if side == SideName::Intercom && resource == Resource::Contacts && covers {
+            *self.intercom_read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweep.began_at);
+        }
         self.keep_budgets().await?;
         Ok(swept)
     }
@@ -365,6 +371,8 @@ fn fingerprint(observations: &[Observation]) -> String {
             Observation::Tag(tag) => ("tg", tag.id.to_string()),
             Observation::BrevoContact(contact) => ("bc", contact.id.to_string()),
             Observation::BrevoContactGone(id) => ("bg", id.to_string()),
+            Observation::BrevoCompany(company) => ("bo", company.id.to_string()),
+            Observation::BrevoCompanyGone(id) => ("bx", id.to_string()),
             Observation::BrevoList { id, .. } => ("bl", id.to_string()),
         };
         hash.update(kind);

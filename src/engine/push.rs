@@ -50,6 +50,9 @@ pub struct Pushed {
     /// Intercom contacts changed: fields and tags that travel there.
     #[serde(default)]
     pub written_back: u64,
+    /// Contacts made in Intercom, or brought back there.
+    #[serde(default)]
+    pub created_in_intercom: u64,
     /// Writes that failed for good or for now.
     pub failed: u64,
     /// Write requests sent.
@@ -65,6 +68,7 @@ impl std::ops::AddAssign for Pushed {
         self.imported += more.imported;
         self.opted_out += more.opted_out;
         self.written_back += more.written_back;
+        self.created_in_intercom += more.created_in_intercom;
         self.failed += more.failed;
         self.requests += more.requests;
     }

@@ -1,6 +1,7 @@
 //! What imports left behind: read, compared row by row with what was sent, and settled.
 
 use super::answers::{hold_apart, rename_if_moved};
+use super::imports::LONGEST_IMPORT;
 use super::observe::{Applied, Source, base_of, flights_of, settle_as, settle_now};
 use super::unreadable::{sparing, sparing_each};
 use super::{BATCH, Connection, EngineError, Ready};
@@ -133,6 +134,9 @@ impl Connection {
                         let has_left =
                             row.import.is_none() || (found && settle_row(tx, &row, &state, None, &ready, now)?);
                         if !has_left {
+                            if state.process.is_none() || given_up {
+                                may_make_another(tx, &row, now)?;
+                            }
                             lose_row(tx, &row, arrived, now)?;
                             if let Some(contact) = row.brevo_id.filter(|_| given_up && !state.creates) {
                                 tx.put_late_row(contact, now + LANDS_LATE)?;
@@ -309,6 +313,7 @@ fn settle_row(
             // Its request may have been late, and how long Brevo queues what came of it is not known: the row may still
             // land, and lift a blocklisting.
             tx.put_late_row(contact.id, now + LANDS_LATE)?;
+            may_make_another(tx, link, now)?;
         }
         // Brevo never said that it had the import, and the row agreed on all of it beforehand: what it was to set is
         // planned again, which writes nothing where it has landed.
@@ -325,6 +330,16 @@ fn settle_row(
 fn has_landed(base: &Base, flights: &person::Flights, contact: &BrevoContact, ready: &Ready) -> bool {
     let joined = flights.lists.iter().all(|(list, joined)| contact.lists.contains(list) == *joined);
     joined && person::settle(base, flights, true, contact, &ready.mapping).refused.is_empty()
+}
+
+/// Nobody knows whether the row lands yet. It goes by its address, and if whoever has that in Brevo has been given another by
+/// then, it makes a contact: so for as long as Brevo takes over an import at most, nobody is given another.
+fn may_make_another(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -> Stored<()> {
+    let shown = link.brevo_id.map(|contact| tx.brevo_contact(contact)).transpose()?.flatten();
+    // Somebody may have given the contact another address since the row was sent.
+    let mut sent: BTreeSet<Email> = shown.and_then(|contact| contact.email).into_iter().collect();
+    sent.extend(flights_of(link)?.email.or(sent_address(link, &base_of(link)?)));
+    sent.iter().try_for_each(|email| tx.put_late_address(link.id, email, now + LONGEST_IMPORT))
 }
 
 /// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.

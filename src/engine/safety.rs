@@ -118,7 +118,7 @@ pub fn wants(kind: Kind, count: u64) -> String {
     let contacts = if count == 1 { "contact" } else { "contacts" };
     let want = if count == 1 { "wants" } else { "want" };
     match kind {
-        Kind::Creates => format!("{count} {contacts} {want} to be made in Brevo"),
+        Kind::Creates => format!("{count} {contacts} {want} to be made"),
         Kind::Deletes => format!("{count} {contacts} {want} to be deleted"),
         Kind::OptOuts if count == 1 => "1 opt-out wants to be written".to_owned(),
         Kind::OptOuts => format!("{count} opt-outs want to be written"),
@@ -141,6 +141,15 @@ pub(super) fn give_back(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>)
     if count == 0 || (kind == Kind::Creates && tx.meta(FILLED)?.is_none()) {
         return Ok(());
     }
+    take_off(tx, kind, count, now)
+}
+
+/// A contact that was to be made in Intercom was not. (Those are counted from the first one on.)
+pub(super) fn give_back_newcomer(tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
+    take_off(tx, Kind::Creates, 1, now)
+}
+
+fn take_off(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>) -> Stored<()> {
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     let approved =
         tx.current_holds(now)?.into_iter().find(|hold| hold.state == HoldState::Approved && hold.kind == kind.as_str());
@@ -364,17 +373,25 @@ impl Connection {
     }
 
     /// What a run would have to ask for, of so many of each kind.
-    pub(super) async fn would_hold(&self, wanted: BTreeMap<Kind, u64>) -> Result<Vec<WouldHold>, EngineError> {
+    /// `newcomers`: contacts that would be made in Intercom, of which no first fill is exempt.
+    pub(super) async fn would_hold(
+        &self,
+        mut wanted: BTreeMap<Kind, u64>,
+        newcomers: u64,
+    ) -> Result<Vec<WouldHold>, EngineError> {
         let (now, bounds) = (self.now(), self.bounds());
         Ok(self
             .store
             .read(move |tx| {
                 let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
                 let mut held = Vec::new();
+                if !gate.is_filled(tx)? {
+                    wanted.remove(&Kind::Creates);
+                }
+                if newcomers > 0 {
+                    *wanted.entry(Kind::Creates).or_default() += newcomers;
+                }
                 for (kind, wanted) in wanted {
-                    if kind == Kind::Creates && !gate.is_filled(tx)? {
-                        continue;
-                    }
                     let may = gate.room(tx, kind, wanted)?;
                     if may < wanted {
                         held.push(WouldHold { kind: kind.as_str().to_owned(), wanted, may });
@@ -441,7 +458,7 @@ pub fn approve_in(tx: &Tx<'_>, id: i64, now: DateTime<Utc>) -> Stored<Approved> 
     let (may, until) = (harm::approved(hold.wanted), now + APPROVED_FOR);
     tx.approve_hold(id, may, until)?;
     match Kind::parse(&hold.kind) {
-        Some(Kind::Creates) => tx.release_creates()?,
+        Some(Kind::Creates) => tx.release_creates(now)?,
         Some(Kind::OptOuts) => tx.release_opt_outs_to_intercom(now)?,
         _ => {}
     }

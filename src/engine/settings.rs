@@ -1,7 +1,8 @@
 //! What a connection is told to do, as far as the engine needs it.
 
-use crate::config::{Config, ConsentDirection, SyncSwitches, WithoutEmail};
-use crate::mapping::Mapping;
+use crate::config::{Archived, Config, ConsentDirection, SyncSwitches, WithoutEmail};
+use crate::mapping::{Defaults, Mapping};
+use crate::model::{Role, Sides};
 use crate::reconcile::harm::Limits;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use std::time::Duration;
 pub struct Settings {
     /// Fields and lists, not fitted to the account yet.
     pub mapping: Mapping,
+    /// Which fields of company objects, not fitted to the accounts yet; `None`: they are not kept in step.
+    pub companies: Option<Mapping>,
     /// What is synced.
     pub sync: SyncSwitches,
     /// What becomes of contacts without an address.
@@ -22,6 +25,16 @@ pub struct Settings {
     pub safety: Limits,
     /// Opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Who is missing in Brevo is made there.
+    pub creates_in_brevo: bool,
+    /// As what whoever is missing in Intercom is made there; `None`: they are not.
+    pub creates_in_intercom: Option<Role>,
+    /// Whether contacts that exist are changed; if not, they are still opted out.
+    pub updates: Sides<bool>,
+    /// Archived matches in Intercom.
+    pub archived: Archived,
+    /// Whether an address that is changed in Brevo is followed in Intercom, and whose stands where both changed it.
+    pub addresses: Defaults,
     /// Our API key's name in Brevo: what webhooks say that it changed needs no read.
     pub brevo_key_name: Option<String>,
     /// Log one line for each notification.
@@ -32,12 +45,18 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             mapping: Mapping::default(),
+            companies: None,
             sync: SyncSwitches { contacts: true, conversations: true, companies: true, events: true, tags: true },
             without_email: WithoutEmail::Skip,
             events_max_age: Duration::from_secs(24 * 60 * 60),
             import_threshold: 300,
             safety: Limits::default(),
-            tells_intercom: false,
+            creates_in_brevo: true,
+            creates_in_intercom: None,
+            updates: Sides { intercom: true, brevo: true },
+            archived: Archived::Link,
+            addresses: Defaults::default(),
+            tells_intercom: true,
             brevo_key_name: None,
             log_webhooks: false,
         }
@@ -50,6 +69,7 @@ impl Settings {
         // The lists of `connectors.intercom.lists` are among the mapping's already.
         Self {
             mapping: config.mapping.clone(),
+            companies: config.companies.clone().filter(|_| config.intercom.sync.companies),
             sync: config.intercom.sync,
             without_email: config.contacts.without_email,
             events_max_age: config.events.max_age,
@@ -62,6 +82,11 @@ impl Settings {
                 share: config.safety.max_share,
             },
             tells_intercom: config.consent.direction == ConsentDirection::Both,
+            creates_in_brevo: config.contacts.create_in_brevo,
+            creates_in_intercom: config.contacts.create_in_intercom,
+            updates: Sides { intercom: config.contacts.update_in_intercom, brevo: config.contacts.update_in_brevo },
+            archived: config.contacts.archived,
+            addresses: config.intercom.defaults,
             brevo_key_name: config.brevo.api_key_name.clone(),
             log_webhooks: config.intercom.log_webhooks,
         }

@@ -95,6 +95,11 @@ impl Connection {
                         source.apply(tx, observation)?;
                         if let (None, Observation::BrevoContact(contact)) = (link.brevo_id, &**observation) {
                             if let Some(holder) = tx.link_by_brevo(contact.id)?.filter(|holder| holder.id != link.id) {
+                                if link.email != contact.email {
+                                    // It is of whoever has come to the address since: this one has another.
+                                    tx.drop_intent(link.id, None, true)?;
+                                    return tx.mark_dirty(link.id, Dirty::Live);
+                                }
                                 return hold_apart(tx, link.id, holder.id, source.now);
                             }
                             // Our create did land: it is the person's contact, and what it shows is judged.

@@ -6,9 +6,9 @@ use crate::doors::Doors;
 use crate::http::lean::{Json, Tree};
 use crate::http::{Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, Transport, Window};
 use crate::model::{
-    AccountInfo, Answer, Attribute, Budget, ContactKey, ConversationId, ErrorKind, Fetched, Gone, ImportState,
-    IntercomCompanyId, IntercomContactId, Observation, OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest,
-    Related, Side, SideError, SideName, Write,
+    AccountInfo, Answer, Attribute, BrevoCompany, BrevoCompanyId, Budget, ContactKey, ConversationId, ErrorKind,
+    Fetched, Gone, ImportState, IntercomCompanyId, IntercomContactId, Observation, OutgoingEvent, Priority, ProcessId,
+    ReadPage, ReadRequest, Related, Side, SideError, SideName, Write,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -359,6 +359,18 @@ impl Side for IntercomClient {
 
     async fn fetch_company(&self, id: &IntercomCompanyId, priority: Priority) -> Result<Fetched, Box<SideError>> {
         self.fetch_other(&["companies", id.as_str()], "company", priority).await
+    }
+
+    async fn company_attributes(&self) -> Result<Vec<Attribute>, Box<SideError>> {
+        self.read_company_attributes().await
+    }
+
+    async fn fetch_brevo_company(&self, _: &BrevoCompanyId, _: Priority) -> Result<Fetched, Box<SideError>> {
+        Err(unsupported("companies of Brevo's"))
+    }
+
+    async fn companies_of(&self, _: &IntercomCompanyId, _: Priority) -> Result<Vec<BrevoCompany>, Box<SideError>> {
+        Err(unsupported("companies of Brevo's"))
     }
 
     async fn related(

@@ -19,7 +19,18 @@ impl IntercomClient {
 
     /// `GET /data_attributes?model=contact`: standard and custom ones, without the archived.
     pub(super) async fn read_attributes(&self) -> Result<Vec<Attribute>, Box<SideError>> {
-        let query = [("model", "contact".to_owned())];
+        self.read_attributes_of("contact").await
+    }
+
+    /// Data attributes of companies, under the paths that a contact's record has them under (`company.…`).
+    pub(super) async fn read_company_attributes(&self) -> Result<Vec<Attribute>, Box<SideError>> {
+        let own = self.read_attributes_of("company").await?;
+        let below = |attribute: Attribute| Attribute { name: format!("company.{}", attribute.name), ..attribute };
+        Ok(own.into_iter().map(below).collect())
+    }
+
+    async fn read_attributes_of(&self, model: &str) -> Result<Vec<Attribute>, Box<SideError>> {
+        let query = [("model", model.to_owned())];
         let ask = Ask { query: &query, ..Ask::get(&["data_attributes"], Priority::Live) };
         self.ask(ask, |json, _| {
             let list = wire::list(json, &["data"], "attributes").map_err(|error| unreadable(&error))?;

@@ -5,11 +5,12 @@ use super::client::{Ask, IntercomClient, unreadable, unsupported};
 use super::wire;
 use crate::http::{Effect, lean};
 use crate::model::{
-    Answer, AttributeKind, AttributeSpec, ErrorKind, IntercomChange, IntercomContactId, IntercomTagId,
-    NewIntercomContact, Number, Priority, SideError, SideName, Tag, Value, Write,
+    Answer, AttributeKind, AttributeSpec, ErrorKind, IntercomChange, IntercomCompanyId, IntercomContactId,
+    IntercomTagId, NewIntercomContact, Number, Priority, SideError, SideName, Tag, Value, Write,
 };
 use http::Method;
 use serde_json::{Map, Value as Json, json};
+use std::collections::BTreeMap;
 
 /// The paths that the API lets us write, besides address, external id, consent and custom attributes.
 const TEXTS: [&str; 3] = ["name", "phone", "avatar"];
@@ -17,10 +18,25 @@ const TEXTS: [&str; 3] = ["name", "phone", "avatar"];
 const TIMES: [&str; 2] = ["signed_up_at", "last_seen_at"];
 /// How a custom attribute's path begins.
 const CUSTOM: &str = "custom_attributes.";
+/// How the path of a company's field begins.
+const COMPANY: &str = "company.";
 
 /// The request that changes a contact, as the history names it.
 pub fn request_for(contact: &IntercomContactId) -> String {
     format!("PUT /contacts/{contact}")
+}
+
+/// The request that brings an archived contact back, for the history.
+pub fn unarchive_request_for(contact: &IntercomContactId) -> String {
+    format!("POST /contacts/{contact}/unarchive")
+}
+
+/// The request that makes a contact, as the history names it.
+pub const CREATE_REQUEST: &str = "POST /contacts";
+
+/// The request that changes a company, for the history.
+pub fn company_request_for(company: &IntercomCompanyId) -> String {
+    format!("PUT /companies/{company}")
 }
 
 /// The request that gives a contact a tag, or takes it away, for the history.
@@ -33,6 +49,7 @@ impl IntercomClient {
         match write {
             Write::CreateIntercomContact(new) => self.create_contact(new, priority).await,
             Write::UpdateIntercomContact(id, change) => self.update_contact(id, change, priority).await,
+            Write::UnarchiveIntercomContact(id) => self.unarchive(id, priority).await,
             Write::TagContact(contact, tag) => self.tag_contact(contact, tag, priority).await,
             Write::UntagContact(contact, tag) => self.untag_contact(contact, tag, priority).await,
             Write::CreateTag(name) => self.create_tag(name, priority).await,
@@ -41,6 +58,12 @@ impl IntercomClient {
                 Err(unsupported("contacts of Brevo's"))
             }
             Write::AddToList(..) | Write::RemoveFromList(..) | Write::CreateList(_) => Err(unsupported("lists")),
+            Write::UpdateIntercomCompany(id, change) => self.update_company(id, change, priority).await,
+            Write::CreateCompanyAttribute(_)
+            | Write::CreateCompany(_)
+            | Write::ImportCompanies(_)
+            | Write::UpdateCompany(..)
+            | Write::LinkCompany(..) => Err(unsupported("companies of Brevo's")),
             Write::SendEvents(_) => Err(unsupported("events of Brevo's")),
             Write::SetAttributeOptions(_) => Err(unsupported("options that are changed")),
         }
@@ -64,6 +87,45 @@ impl IntercomClient {
         }
         let path = ["contacts", id.as_str()];
         self.changed(Ask::write(Method::PUT, &path, Some(body_of(change)?.into()), priority), Effect::Idempotent).await
+    }
+
+    /// The answer shows no more of it than its ids.
+    async fn unarchive(&self, id: &IntercomContactId, priority: Priority) -> Result<Answer, Box<SideError>> {
+        let path = ["contacts", id.as_str(), "unarchive"];
+        self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
+        Ok(Answer::Done)
+    }
+
+    /// `company_id` can never be changed, and what the API computes itself it does not take.
+    async fn update_company(
+        &self,
+        id: &IntercomCompanyId,
+        change: &BTreeMap<String, Option<Value>>,
+        priority: Priority,
+    ) -> Result<Answer, Box<SideError>> {
+        let (mut body, mut custom) = (Map::new(), Map::new());
+        for (path, value) in change {
+            let path = path.strip_prefix(COMPANY).unwrap_or(path);
+            let wired = wired_of_company(path, value.as_ref()).ok_or_else(|| {
+                let field = Some(path.to_owned());
+                let words = "not a value that Intercom takes there";
+                SideError::new(SideName::Intercom, ErrorKind::Rejected { field }, words)
+            })?;
+            match path.strip_prefix(CUSTOM) {
+                Some(name) => custom.insert(name.to_owned(), wired),
+                None => body.insert(path.to_owned(), wired),
+            };
+        }
+        if !custom.is_empty() {
+            body.insert("custom_attributes".to_owned(), custom.into());
+        }
+        let path = ["companies", id.as_str()];
+        let ask = Ask::write(Method::PUT, &path, Some(body.into()), priority);
+        self.send(ask, Effect::Idempotent, |json, server_time| {
+            let company = wire::company(json).map_err(|error| unreadable(&error))?;
+            Ok(Answer::IntercomCompany(Box::new(company), server_time))
+        })
+        .await
     }
 
     /// Sends a write whose answer is the contact.
@@ -123,8 +185,12 @@ impl IntercomClient {
                 return Err(unsupported(&format!("attributes of the type {}", spec.kind.name())));
             }
         };
-        let name = spec.name.strip_prefix(CUSTOM).unwrap_or(&spec.name);
-        let mut body = json!({ "name": name, "model": "contact", "data_type": data_type });
+        let (model, path) = match spec.name.strip_prefix(COMPANY) {
+            Some(path) => ("company", path),
+            None => ("contact", spec.name.as_str()),
+        };
+        let name = path.strip_prefix(CUSTOM).unwrap_or(path);
+        let mut body = json!({ "name": name, "model": model, "data_type": data_type });
         if !spec.options.is_empty() {
             let options: Vec<Json> = spec.options.iter().map(|option| json!({ "value": option })).collect();
             body["options"] = options.into();
@@ -161,6 +227,22 @@ fn body_of(change: &IntercomChange) -> Result<Map<String, Json>, Box<SideError>>
         body.insert("unsubscribed_from_emails".to_owned(), true.into());
     }
     Ok(body)
+}
+
+/// The same for companies.
+fn wired_of_company(path: &str, value: Option<&Value>) -> Option<Json> {
+    match (path, value) {
+        (_, value) if path.starts_with(CUSTOM) => wired(path, value),
+        ("name" | "plan" | "website" | "industry", Some(Value::Text(text))) => Some(text.as_str().into()),
+        ("plan" | "website" | "industry", None) => Some("".into()),
+        ("size" | "monthly_spend", Some(Value::Number(Number::Whole(number)))) => Some((*number).into()),
+        // Floats would be cut off there.
+        ("monthly_spend", Some(Value::Number(Number::Fraction(number)))) => {
+            Number::from_f64(number.trunc()).map(Number::to_json)
+        }
+        ("size" | "monthly_spend", None) => Some(0.into()),
+        _ => None,
+    }
 }
 
 /// A value as Intercom takes it at a path: times, and days as their midnight in UTC, in unix seconds. `None`: it takes no

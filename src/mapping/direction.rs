@@ -73,6 +73,21 @@ pub fn unwritable(path: &str) -> Option<(&'static str, Option<&'static str>)> {
     })
 }
 
+/// The same for companies: what `PUT /companies/{id}` takes.
+fn unwritable_of_company(path: &str) -> Option<(&'static str, Option<&'static str>)> {
+    let own = path.strip_prefix("company.").unwrap_or(path);
+    if ["name", "plan", "size", "website", "industry", "monthly_spend"].contains(&own)
+        || own.starts_with("custom_attributes.")
+    {
+        return None;
+    }
+    Some(match own {
+        "id" | "company_id" => ("it says which company this is", Some("leave it out of the mapping")),
+        "tags" | "segments" => ("it is not written from an attribute", None),
+        _ => ("Intercom counts it itself, and lets nobody set it", None),
+    })
+}
+
 impl FieldRule {
     /// Whether it matters when the field was changed on which side.
     pub fn weighs_times(&self) -> bool {
@@ -107,7 +122,8 @@ impl FieldRule {
         if self.direction == Direction::IntercomToBrevo {
             return None;
         }
-        let (why, instead, expected) = if let Some((why, instead)) = unwritable(&self.source) {
+        let unwritable = if self.of_company { unwritable_of_company(&self.source) } else { unwritable(&self.source) };
+        let (why, instead, expected) = if let Some((why, instead)) = unwritable {
             (why.to_owned(), instead.map(str::to_owned), "a field that can be written in Intercom")
         } else {
             let none = inverse::check(self).err()?;
@@ -116,7 +132,8 @@ impl FieldRule {
         let mut ways = vec!["`direction: intercom_to_brevo`".to_owned()];
         ways.extend(instead);
         if expected.starts_with("a field") && !matches!(self.source.as_str(), "email" | "external_id") {
-            ways.push("for a value of Brevo's own, a custom attribute: `custom_attributes.NAME`".to_owned());
+            let prefix = if self.of_company { "company." } else { "" };
+            ways.push(format!("for a value of Brevo's own, a custom attribute: `{prefix}custom_attributes.NAME`"));
         }
         Some(Misfit {
             spot: self.spot.clone(),

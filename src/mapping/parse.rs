@@ -8,7 +8,7 @@ use super::rule::{FieldRule, OnClear, OnDrift, ValueType};
 use super::transform::Step;
 use super::{Defaults, Direction, ListName, ListRule, Locate, Mapping, MappingError, Membership, OnConflict};
 use super::{Section, convert, phone};
-use crate::model::{BrevoListId, Fields, SideName, Value};
+use crate::model::{BrevoCompany, BrevoListId, Fields, SideName, Value};
 use serde_yaml::Value as Yaml;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +21,15 @@ pub struct Options {
     pub api_version: String,
     /// How fields travel that do not say it.
     pub defaults: Defaults,
+    /// The mapping is of company objects: Intercom's company is the record, Brevo's company holds the attributes.
+    pub of_companies: bool,
 }
 
 /// Attributes that identify a contact in Brevo and are no mapping's to write.
 const IDENTIFIERS: &[&str] = &["EMAIL", "EXT_ID"];
+
+/// What a company's own paths begin with, in a contact's record and here.
+const COMPANY: &str = "company.";
 
 /// The keys of the long form.
 const ENTRY_KEYS: &[&str] =
@@ -101,7 +106,24 @@ impl Parser<'_> {
         self.errors.push(error);
     }
 
+    /// What every company of Brevo's can hold without an attribute of its own.
+    fn default_mapping_of_companies(&mut self) {
+        let rules = [
+            ("company.name", SourceKind::Text, "NAME"),
+            ("company.website", SourceKind::Text, "DOMAIN"),
+            ("company.size", SourceKind::Number, "NUMBER_OF_EMPLOYEES"),
+        ];
+        for (source, kind, target) in rules {
+            let mut rule = FieldRule::new(source, kind, &[target]);
+            rule.of_company = true;
+            self.mapping.rules.extend(rule.typed().by_default(self.options.defaults));
+        }
+    }
+
     fn default_mapping(&mut self) {
+        if self.options.of_companies {
+            return self.default_mapping_of_companies();
+        }
         let rules = [
             ("name", SourceKind::Text, &["FIRSTNAME", "LASTNAME"] as &[&str]),
             ("phone", SourceKind::Text, &["SMS"]),
@@ -135,10 +157,12 @@ impl Parser<'_> {
                     let here = join(path, key);
                     match key {
                         "field_mapping" => self.section(&here, value),
-                        "tags" | "conversation_tags" if value.is_mapping() && value.get("to").is_none() => {
+                        "tags" | "conversation_tags"
+                            if !self.options.of_companies && value.is_mapping() && value.get("to").is_none() =>
+                        {
                             self.tags(&here, key == "tags", value);
                         }
-                        "lists" => self.lists(&here, value),
+                        "lists" if !self.options.of_companies => self.lists(&here, value),
                         "cases" => self.cases(&here, value),
                         source => self.entry(&here, true, source, value),
                     }
@@ -163,6 +187,8 @@ impl Parser<'_> {
     /// One path and what becomes of it. `here` leads to the path: a key of its own, or the value of `from`.
     fn entry(&mut self, here: &[String], keyed: bool, source: &str, value: &Yaml) {
         self.maps_fields = true;
+        let own = self.options.of_companies && !source.starts_with(COMPANY);
+        let source = &if own { format!("{COMPANY}{source}") } else { source.to_owned() };
         let below = |key: &str| {
             if keyed { join(here, key) } else { join(here.split_last().map_or(here, |(_, parent)| parent), key) }
         };
@@ -209,6 +235,9 @@ impl Parser<'_> {
         let names: Vec<String> = targets.iter().map(|(place, name)| self.attribute(place, name)).collect();
         let kind = match paths::lookup(source) {
             Known::Yes(kind) => kind,
+            Known::Elsewhere(who) if self.options.of_companies => {
+                return self.error(here, keyed, format!("companies have no `{source}`"), Some(who.to_owned()));
+            }
             Known::Elsewhere(who) => {
                 let version = if self.options.api_version.is_empty() { "2.11" } else { &self.options.api_version };
                 let names = names.join(", ");
@@ -224,6 +253,7 @@ impl Parser<'_> {
         };
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut rule = FieldRule::new(source, kind, &names);
+        rule.of_company = self.options.of_companies;
         rule.spot = (self.locate)(self.file, here, keyed);
         rule.set_defaults(self.options.defaults);
         for (target, (place, _)) in rule.targets.iter_mut().zip(&targets) {
@@ -323,7 +353,10 @@ impl Parser<'_> {
     fn attribute(&mut self, place: &[String], name: &str) -> String {
         let upper = name.trim().to_uppercase();
         let fits = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if IDENTIFIERS.contains(&upper.as_str()) {
+        if self.options.of_companies && upper == BrevoCompany::OURS {
+            let help = "it holds the id of Intercom's company, and is written by itself".to_owned();
+            self.error(place, false, format!("{upper} tells whose the company is and cannot be mapped"), Some(help));
+        } else if !self.options.of_companies && IDENTIFIERS.contains(&upper.as_str()) {
             let help = match upper.as_str() {
                 "EMAIL" => "the address follows Intercom's by itself: `email: email`",
                 _ => "it follows Intercom's `external_id` by itself",

@@ -53,7 +53,9 @@ impl Mapping {
             let custom = custom_rules(&rules, &intercom);
             rules.extend(custom.into_iter().filter_map(|rule| rule.by_default(self.defaults)));
         }
-        localise(&mut rules, &brevo);
+        if rules.iter().all(|rule| !rule.of_company) {
+            localise(&mut rules, &brevo);
+        }
         for rule in rules {
             let rule = resolution.rule(rule, &brevo, &intercom);
             resolution.mapping.rules.push(rule);
@@ -67,7 +69,8 @@ impl Mapping {
         let mut missing: Vec<AttributeSpec> = Vec::new();
         for rule in self.rules.iter().filter(|rule| rule.direction != Direction::IntercomToBrevo) {
             let known = |name: &str| name == rule.source;
-            if !rule.source.starts_with("custom_attributes.")
+            let custom = if rule.of_company { "company.custom_attributes." } else { "custom_attributes." };
+            if !rule.source.starts_with(custom)
                 || intercom.iter().any(|found| known(&found.name))
                 || missing.iter().any(|spec| known(&spec.name))
             {
@@ -123,7 +126,7 @@ impl Resolution {
                 target.options = if chosen { numbered(&wanted, &[], &labels) } else { Vec::new() };
                 let options = target.options.iter().map(|(label, _)| label.clone()).collect();
                 // Brevo's own: they are there, whether listed or not.
-                if convert::is_phone(&name) {
+                if convert::is_phone(&name) && !rule.of_company {
                     continue;
                 }
                 if wanted == AttributeKind::Category && target.options.is_empty() {

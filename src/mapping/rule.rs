@@ -134,6 +134,8 @@ pub struct FieldRule {
     pub fingerprint: String,
     /// The type that was asked for.
     pub value_type: Option<ValueType>,
+    /// It is of a company object, not of a contact.
+    pub(crate) of_company: bool,
     /// What the source holds.
     pub(crate) source_kind: SourceKind,
     pub(crate) steps: Vec<Step>,
@@ -160,6 +162,7 @@ impl FieldRule {
             on_drift: OnDrift::default(),
             fingerprint: String::new(),
             value_type: None,
+            of_company: false,
             source_kind,
             steps: Vec::new(),
             when: None,

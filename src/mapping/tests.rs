@@ -511,13 +511,51 @@ fn a_file_of_lists_only_leaves_the_default_fields() {
 fn what_the_readme_shows_loads() {
     let readme = include_str!("../../mappings/README.md");
     let blocks: Vec<&str> = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(blocks.len(), 6);
+    assert_eq!(blocks.len(), 7);
     for block in blocks {
+        if block.starts_with("companies:") {
+            let block: serde_yaml::Value = serde_yaml::from_str(block).unwrap();
+            let value = block["companies"]["field_mapping"].clone();
+            let rules = of_companies(Section { file: 0, path: vec![], value }).unwrap();
+            assert_eq!(rules.rules.len(), 5);
+            continue;
+        }
         let mapping = mapping(block);
         assert!(run_cases(&mapping).iter().all(|result| result.failures.is_empty()), "{block}");
     }
     for name in super::transform::NAMES {
         assert!(readme.contains(&format!("`{name}")), "{name} is not explained");
+    }
+}
+
+fn of_companies(section: Section) -> Result<Mapping, Vec<MappingError>> {
+    parse(&[section], &Options { of_companies: true, ..options() }, &here)
+}
+
+#[test]
+fn company_objects_have_paths_and_attributes_of_their_own() {
+    let rules = of_companies(section("{name: name, company.size: number_of_employees}")).unwrap();
+    let keys: Vec<&str> = rules.rules.iter().map(|rule| rule.key.as_str()).collect();
+    assert_eq!(keys, ["company.name -> NAME", "company.size -> NUMBER_OF_EMPLOYEES"]);
+    let held = written(&rules, &record(json!({"company.name": "Acme", "company.size": 7})));
+    assert_eq!((&held["NAME"], &held["NUMBER_OF_EMPLOYEES"]), (&json!("Acme"), &json!(7)));
+    let defaults = parse(&[], &Options { of_companies: true, ..options() }, &here).unwrap();
+    let targets: Vec<&str> = defaults.rules.iter().map(|rule| rule.targets[0].attribute.as_str()).collect();
+    assert_eq!(targets, ["NAME", "DOMAIN", "NUMBER_OF_EMPLOYEES"]);
+    let both = of_companies(section("name: {to: name, direction: both}")).unwrap();
+    assert!(both.misdirections().is_empty(), "of the company itself, it can be written");
+    let missing = of_companies(section("custom_attributes.tier: {to: tier, direction: both}")).unwrap();
+    assert_eq!(missing.missing_in_intercom(&[], &[])[0].name, "company.custom_attributes.tier");
+
+    for (yaml, words) in [
+        ("nmae: name", "Intercom has no field `company.nmae`"),
+        ("email: email", "Intercom has no field `company.email`"),
+        ("name: linkspan_intercom_id", "tells whose the company is"),
+        ("user_count: {to: users, direction: both}", "Intercom counts it itself"),
+        ("tags: {VIP: {list: 42}}", "`company.tags` has no `to:`"),
+    ] {
+        let errors = of_companies(section(yaml)).expect_err("this should not load");
+        assert!(errors[0].message.contains(words), "{yaml}: {errors:?}");
     }
 }
 

@@ -69,6 +69,10 @@ text_id!(
     IntercomCompanyId
 );
 text_id!(
+    /// A Brevo company: 24 hex digits.
+    BrevoCompanyId
+);
+text_id!(
     /// An Intercom conversation. Unique only within one workspace.
     ConversationId
 );

@@ -22,18 +22,19 @@ pub use consent::{Consent, OptOutReason};
 pub use email::{Email, EmailError};
 pub use error::{AuthProblem, ErrorKind, SideError};
 pub use ids::{
-    BrevoContactId, BrevoListId, BrevoOrganizationId, ConversationId, IntercomCompanyId, IntercomContactId,
-    IntercomTagId, IntercomWorkspaceId, ProcessId,
+    BrevoCompanyId, BrevoContactId, BrevoListId, BrevoOrganizationId, ConversationId, IntercomCompanyId,
+    IntercomContactId, IntercomTagId, IntercomWorkspaceId, ProcessId,
 };
 pub use observation::{Cursor, Fetched, Gone, Observation, ReadPage, ReadRequest, Related, Resource, Scope};
 pub use phone::phone_digits;
 pub use record::{
-    BrevoContact, Company, Conversation, ConversationState, Fields, IntercomContact, Partial, Rating, Role, Sla, Tag,
+    BrevoCompany, BrevoContact, Company, Conversation, ConversationState, Fields, IntercomContact, Partial, Rating,
+    Role, Sla, Tag,
 };
 pub use side::{ContactKey, Side, SideName};
 pub use sides::Sides;
 pub use value::{Number, Value};
 pub use write::{
-    Answer, AttributeSpec, ContactChange, ImportBatch, ImportRow, ImportState, IntercomChange, NewContact,
+    Answer, AttributeSpec, ContactChange, ImportBatch, ImportRow, ImportState, IntercomChange, NewCompany, NewContact,
     NewIntercomContact, OutgoingEvent, Priority, Write,
 };

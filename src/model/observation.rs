@@ -1,8 +1,8 @@
 //! What was seen at a vendor, and how it is asked for.
 
 use super::{
-    BrevoContact, BrevoContactId, BrevoListId, Company, Conversation, ConversationId, IntercomCompanyId,
-    IntercomContact, IntercomContactId, Tag,
+    BrevoCompany, BrevoCompanyId, BrevoContact, BrevoContactId, BrevoListId, Company, Conversation, ConversationId,
+    IntercomCompanyId, IntercomContact, IntercomContactId, Tag,
 };
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -43,6 +43,10 @@ pub enum Observation {
     BrevoContact(Box<BrevoContact>),
     /// A Brevo contact that is no longer there.
     BrevoContactGone(BrevoContactId),
+    /// A Brevo company.
+    BrevoCompany(Box<BrevoCompany>),
+    /// A Brevo company that is no longer there.
+    BrevoCompanyGone(BrevoCompanyId),
     /// A Brevo list.
     BrevoList {
         /// Its id.

@@ -1,8 +1,8 @@
 //! Records as the engine sees them: vendors' wire shapes are turned into these inside the vendors' rooms.
 
 use super::{
-    BrevoContactId, BrevoListId, Consent, ConversationId, Email, IntercomCompanyId, IntercomContactId, IntercomTagId,
-    Value, pack,
+    BrevoCompanyId, BrevoContactId, BrevoListId, Consent, ConversationId, Email, IntercomCompanyId, IntercomContactId,
+    IntercomTagId, Value, pack,
 };
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
@@ -137,6 +137,34 @@ pub struct Company {
     /// Every mappable path, without the `company.` prefix: `name`, `plan` (the plan's name), `size`,
     /// `custom_attributes.*` …
     pub fields: Fields,
+}
+
+/// A Brevo company.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BrevoCompany {
+    /// Brevo's id.
+    pub id: BrevoCompanyId,
+    /// Brevo's record time, where shown.
+    pub modified_at: Option<DateTime<Utc>>,
+    /// The contacts that are linked with it.
+    pub contacts: BTreeSet<BrevoContactId>,
+    /// Attributes under their UPPER-CASE names, untyped ([`Value::from_json`]); NAME among them.
+    pub attributes: Fields,
+}
+
+impl BrevoCompany {
+    /// The attribute that holds the id of Intercom's company. Brevo's companies have no external id and nothing of them is
+    /// unique, so that this attribute alone tells which is ours.
+    pub const OURS: &'static str = "LINKSPAN_INTERCOM_ID";
+    /// As people see the attribute in Brevo.
+    pub const OURS_LABEL: &'static str = "Linkspan Intercom ID";
+    /// The attribute without which Brevo takes no company.
+    pub const NAME: &'static str = "NAME";
+
+    /// The company of Intercom's that it stands for.
+    pub fn intercom(&self) -> Option<IntercomCompanyId> {
+        self.attributes.get(Self::OURS).map(|id| IntercomCompanyId::new(id.to_string().trim()))
+    }
 }
 
 /// A tag's id and name.

@@ -120,6 +120,24 @@ pub trait Side: Send + Sync {
     async fn fetch_company(&self, id: &super::IntercomCompanyId, priority: Priority)
     -> Result<Fetched, Box<SideError>>;
 
+    /// The company fields that exist there; Intercom's under the paths that a contact's record has (`company.name`).
+    async fn company_attributes(&self) -> Result<Vec<Attribute>, Box<SideError>>;
+
+    /// One company as it is now (Brevo).
+    async fn fetch_brevo_company(
+        &self,
+        id: &super::BrevoCompanyId,
+        priority: Priority,
+    ) -> Result<Fetched, Box<SideError>>;
+
+    /// The companies that stand for this one of Intercom's, by [`super::BrevoCompany::OURS`] (Brevo). It is asked before one
+    /// whose making was not answered is made again.
+    async fn companies_of(
+        &self,
+        id: &super::IntercomCompanyId,
+        priority: Priority,
+    ) -> Result<Vec<super::BrevoCompany>, Box<SideError>>;
+
     /// All ids of a set that the contact's record embeds only in part.
     async fn related(
         &self,
@@ -148,6 +166,11 @@ pub trait Side: Send + Sync {
 
     /// What is left of each budget, as the last answers said.
     fn budgets(&self) -> Vec<Budget>;
+
+    /// What is left of the budget that companies share with much else (Brevo). `None`: there is no limit.
+    fn company_budget(&self) -> Option<Budget> {
+        None
+    }
 
     /// How long the vendor still holds us back, because it said "too many". Nothing that is asked of it now goes out
     /// before.

@@ -1,8 +1,8 @@
 //! What is asked of a vendor to change, and what it answered.
 
 use super::{
-    Attribute, AttributeKind, BrevoContactId, BrevoListId, Email, Fields, IntercomContact, IntercomContactId,
-    IntercomTagId, ProcessId, Role, Tag, Value, pack,
+    Attribute, AttributeKind, BrevoCompany, BrevoCompanyId, BrevoContactId, BrevoListId, Company, Email, Fields,
+    IntercomCompanyId, IntercomContact, IntercomContactId, IntercomTagId, ProcessId, Role, Tag, Value, pack,
 };
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
@@ -176,6 +176,15 @@ pub struct NewIntercomContact {
     pub has: IntercomChange,
 }
 
+/// A company to make in Brevo.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NewCompany {
+    /// Attributes to set: NAME, without which Brevo takes none, and [`BrevoCompany::OURS`] among them.
+    pub attributes: Fields,
+    /// The contacts to link with it.
+    pub contacts: BTreeSet<BrevoContactId>,
+}
+
 /// One request that changes something.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
@@ -197,10 +206,24 @@ pub enum Write {
     SetAttributeOptions(Attribute),
     /// Make a list, in a folder of ours, which is made if missing.
     CreateList(String),
+    /// Make an attribute of Brevo's companies. Brevo makes a name of its own for it, which is to be read back.
+    CreateCompanyAttribute(AttributeSpec),
+    /// Make a company. Brevo knows no two as one: asked twice, it makes two.
+    CreateCompany(NewCompany),
+    /// Make many companies, in the background.
+    ImportCompanies(Vec<NewCompany>),
+    /// Change attributes of a company: a value sets, `None` clears. Never its contacts: that would replace them all.
+    UpdateCompany(BrevoCompanyId, BTreeMap<String, Option<Value>>),
+    /// Link contacts with a company (first), or take them off it (second).
+    LinkCompany(BrevoCompanyId, BTreeSet<BrevoContactId>, BTreeSet<BrevoContactId>),
+    /// Change an Intercom company, by path: a value sets, `None` clears.
+    UpdateIntercomCompany(IntercomCompanyId, BTreeMap<String, Option<Value>>),
     /// Make an Intercom contact.
     CreateIntercomContact(NewIntercomContact),
     /// Change an Intercom contact.
     UpdateIntercomContact(IntercomContactId, IntercomChange),
+    /// Bring an archived Intercom contact back.
+    UnarchiveIntercomContact(IntercomContactId),
     /// Put a tag on an Intercom contact.
     TagContact(IntercomContactId, IntercomTagId),
     /// Take a tag off an Intercom contact.
@@ -218,6 +241,12 @@ pub enum Answer {
     ContactCreated(BrevoContactId),
     /// An Intercom contact as it is after it was made or changed, and the vendor's clock when it said so.
     IntercomContact(Box<IntercomContact>, Option<DateTime<Utc>>),
+    /// A company was made in Brevo.
+    CompanyCreated(BrevoCompanyId),
+    /// A Brevo company as it is after it was changed, and the vendor's clock when it said so.
+    BrevoCompany(Box<BrevoCompany>, Option<DateTime<Utc>>),
+    /// An Intercom company as it is after it was changed, and the vendor's clock when it said so.
+    IntercomCompany(Box<Company>, Option<DateTime<Utc>>),
     /// A tag of Intercom's was made, or found under its name.
     TagCreated(Tag),
     /// An import was queued; the vendor's clock when it answered.

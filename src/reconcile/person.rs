@@ -1,6 +1,7 @@
 //! The plan for one person: all fields, consent, lists, address and external id together, as one change of one Brevo
 //! contact, with the base that holds once it is accepted.
 
+mod less;
 mod settle;
 #[cfg(test)]
 mod tests;

@@ -54,6 +54,9 @@ impl Tx<'_> {
         if before == *companies {
             return Ok(false);
         }
+        for company in before.symmetric_difference(companies) {
+            self.mark_firm(company)?;
+        }
         self.0.prepare_cached("DELETE FROM contact_companies WHERE contact = ?1")?.execute([contact.as_str()])?;
         let mut insert =
             self.0.prepare_cached("INSERT OR IGNORE INTO contact_companies (contact, company) VALUES (?1, ?2)")?;

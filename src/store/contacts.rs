@@ -195,7 +195,7 @@ impl Tx<'_> {
                  wants_fetch = 0 WHERE id = ?1",
             )?
             .execute(params![id.as_str(), state.as_str(), merged_into.map(IntercomContactId::as_str)])?;
-        Ok(())
+        self.mark_firms_of_contact(id)
     }
 
     /// Asks for identity to be decided (again).
@@ -296,7 +296,7 @@ impl Tx<'_> {
         self.0
             .prepare_cached("UPDATE intercom_contacts SET link = ?2, is_primary = ?3 WHERE id = ?1")?
             .execute(params![id.as_str(), link, is_primary])?;
-        Ok(())
+        self.mark_firms_of_contact(id)
     }
 
     /// The Brevo contact with this id, unless it is gone.

@@ -238,11 +238,12 @@ impl Tx<'_> {
             .0
             .prepare_cached("SELECT count(*) FROM links WHERE dirty > 0 AND brevo_id IS NULL AND not_before >= ?1")?
             .query_row([NEVER], |row| row.get(0))?;
-        Ok(count.unsigned_abs())
+        Ok(count.unsigned_abs() + self.hold_newcomers()?)
     }
 
     /// Contacts are made again.
-    pub fn release_creates(&self) -> Result<()> {
+    pub fn release_creates(&self, now: DateTime<Utc>) -> Result<()> {
+        self.release_newcomers(now)?;
         self.0.execute(
             "UPDATE links SET not_before = 0, dirty = max(dirty, 2) WHERE dirty > 0 AND not_before >= ?1",
             [NEVER],

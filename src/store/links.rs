@@ -428,7 +428,7 @@ impl Tx<'_> {
         self.0
             .prepare_cached("UPDATE links SET brevo_id = ?2 WHERE id = ?1")?
             .execute(params![link, brevo.map(BrevoContactId::get)])?;
-        Ok(())
+        self.mark_firms_of_link(link)
     }
 
     /// Exchanges the Brevo contacts of two links.
@@ -526,7 +526,8 @@ impl Tx<'_> {
     /// After a start: what had left without an answer may still land for a while, counted from now.
     pub fn reopen_unanswered(&self, verify_after: DateTime<Utc>) -> Result<usize> {
         Ok(self.0.execute(
-            "UPDATE links SET verify_after = ?1 WHERE flights IS NOT NULL AND answered = 0 AND import IS NULL",
+            "UPDATE links SET verify_after = max(coalesce(verify_after, 0), ?1)
+             WHERE flights IS NOT NULL AND answered = 0 AND import IS NULL",
             [millis(verify_after)],
         )?)
     }
@@ -600,7 +601,7 @@ impl Tx<'_> {
                  flights = NULL, answered = 1, verify_after = NULL WHERE id = ?1",
             )?
             .execute(params![link, brevo.get()])?;
-        Ok(())
+        self.mark_firms_of_link(link)
     }
 
     /// Takes a link out of its import, which has made this contact.
@@ -608,7 +609,7 @@ impl Tx<'_> {
         self.0
             .prepare_cached("UPDATE links SET import = NULL, brevo_id = ?2 WHERE id = ?1")?
             .execute(params![link, brevo.get()])?;
-        Ok(())
+        self.mark_firms_of_link(link)
     }
 
     /// Takes a link out of its import.

@@ -98,7 +98,7 @@ pub struct NoticeRow {
 pub struct Conflict {
     /// Its number, for `conflicts pick`; 0 before it is kept.
     pub id: i64,
-    /// Whose.
+    /// Whose; below zero, a company's: less the number of its row.
     pub link: i64,
     /// Which field.
     pub field: String,
@@ -125,6 +125,8 @@ pub struct ListedConflict {
     pub intercom: Option<String>,
     /// The person's contact in Brevo.
     pub brevo: Option<i64>,
+    /// The Intercom company, if it is about one.
+    pub company: Option<String>,
 }
 
 /// One change that we made, and why.
@@ -246,6 +248,16 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The trouble of a record that has no link is over, but for the fields named.
+    pub fn clear_failures_of(&self, subject: &str, but: &[&str]) -> Result<()> {
+        let mut statement = self.0.prepare_cached("SELECT field FROM failures WHERE subject = ?1")?;
+        let fields: Vec<String> = statement.query_map([subject], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        fields
+            .iter()
+            .filter(|field| !but.contains(&field.as_str()))
+            .try_for_each(|field| self.clear_failure(subject, field))
+    }
+
     /// What was refused or left out, newest first.
     pub fn failures(&self, limit: usize) -> Result<Vec<Failure>> {
         let mut statement = self.0.prepare_cached(
@@ -305,13 +317,18 @@ impl Tx<'_> {
                 WHERE subject GLOB 'contact *' AND field = ?2 AND (?1 IS NULL OR id = ?1))",
             params![id, OPT_OUT_IN_INTERCOM],
         )?;
+        let companies = self.0.execute(
+            "UPDATE firms SET due = 0, tries = 0, quarantined = NULL WHERE intercom IN
+               (SELECT substr(subject, 9) FROM failures WHERE subject GLOB 'company *' AND (?1 IS NULL OR id = ?1))",
+            [id],
+        )?;
         self.0.execute(
             "DELETE FROM failures WHERE (?1 IS NULL OR id = ?1) AND
-               (link IS NOT NULL OR field = ?2
+               (link IS NOT NULL OR field = ?2 OR subject GLOB 'company *'
                 OR EXISTS (SELECT 1 FROM outbox WHERE key = substr(subject, 7) AND subject GLOB 'event *'))",
             params![id, OPT_OUT_IN_INTERCOM],
         )?;
-        Ok(links + events + opt_outs)
+        Ok(links + events + opt_outs + companies)
     }
 
     /// Tells people something about a record, once.
@@ -426,7 +443,8 @@ impl Tx<'_> {
         let listed = self.conflicts_of(link, limit)?.into_iter().map(|conflict| {
             let intercom = primary.query_row([conflict.link], |row| row.get(0)).optional()?;
             let brevo = brevo.query_row([conflict.link], |row| row.get(0)).optional()?.flatten();
-            Ok(ListedConflict { conflict, intercom, brevo })
+            let company = self.firm(-conflict.link)?.map(|firm| firm.intercom.as_str().to_owned());
+            Ok(ListedConflict { conflict, intercom, brevo, company })
         });
         listed.collect()
     }

@@ -127,6 +127,27 @@ const STEPS: &[M<'_>] = &[M::up(
     );
     CREATE INDEX write_backs_due ON write_backs(due) WHERE due IS NOT NULL;
     CREATE INDEX write_backs_watched ON write_backs(verify_after) WHERE watched IS NOT NULL;
+    -- Intercom contacts that are to take the address that somebody gave their Brevo contact.
+    CREATE TABLE readdresses (
+        contact TEXT PRIMARY KEY,
+        link INTEGER NOT NULL,
+        email TEXT NOT NULL,                       -- the address that it shows
+        new_email TEXT NOT NULL,
+        due INTEGER NOT NULL,                      -- our clock, ms
+        tries INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX readdresses_due ON readdresses(due);
+    -- Brevo contacts that nobody in Intercom is linked to and that are to be made there.
+    CREATE TABLE newcomers (
+        brevo INTEGER PRIMARY KEY,
+        stage TEXT NOT NULL,                       -- waiting, sent, unsure, made, listed, alone
+        due INTEGER NOT NULL,                      -- our clock, ms; beyond all time: held, or left alone
+        email TEXT,                                -- the address with which the request left
+        contact TEXT,                              -- what it made
+        tries INTEGER NOT NULL DEFAULT 0
+    );
+    CREATE INDEX newcomers_due ON newcomers(due);
+    CREATE INDEX newcomers_email ON newcomers(email) WHERE email IS NOT NULL;
     CREATE TABLE spans (
         link INTEGER NOT NULL,
         side TEXT NOT NULL,
@@ -181,6 +202,39 @@ const STEPS: &[M<'_>] = &[M::up(
         PRIMARY KEY (contact, company)
     ) WITHOUT ROWID;
     CREATE INDEX contact_companies_company ON contact_companies(company);
+
+    -- Company objects: which of Intercom's is which of Brevo's, what is to be written and what is on its way.
+    CREATE TABLE firms (
+        id INTEGER PRIMARY KEY,
+        intercom TEXT NOT NULL UNIQUE,
+        brevo TEXT UNIQUE,
+        gone TEXT,                                 -- the side whose company is gone: left alone
+        due INTEGER,                               -- when it is to be looked at
+        sweep INTEGER NOT NULL DEFAULT 0,
+        tries INTEGER NOT NULL DEFAULT 0,
+        base BLOB,
+        watched BLOB,                              -- our writes on their way, packed
+        unanswered TEXT,                           -- the side to which the last one went, until it is answered
+        verify_after INTEGER,                      -- our clock, ms
+        making INTEGER,                            -- until when a request that makes it in Brevo may land
+        imported INTEGER NOT NULL DEFAULT 0,       -- in the import that is not over yet
+        quarantined TEXT
+    );
+    CREATE INDEX firms_due ON firms(due) WHERE due IS NOT NULL;
+    -- The Brevo contacts that are linked with a company by our doing.
+    CREATE TABLE firm_contacts (
+        firm INTEGER NOT NULL,
+        contact INTEGER NOT NULL,
+        off_until INTEGER,                         -- taken off again; until then a late request may link it once more
+        PRIMARY KEY (firm, contact)
+    ) WITHOUT ROWID;
+    -- Brevo's view of companies.
+    CREATE TABLE brevo_companies (
+        id TEXT PRIMARY KEY,
+        intercom TEXT,                             -- which of Intercom's it says it is
+        record TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX brevo_companies_intercom ON brevo_companies(intercom) WHERE intercom IS NOT NULL;
 
     CREATE TABLE contact_tags (
         contact TEXT NOT NULL,
@@ -296,6 +350,10 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE INDEX imports_open ON imports(id) WHERE state <> 'done';
     -- People on whom a row of an update import that was given up may still land.
     CREATE TABLE late_rows (brevo_id INTEGER PRIMARY KEY, until INTEGER NOT NULL);
+    -- Addresses with which a row of an import may still make a contact, and whose row it is.
+    CREATE TABLE late_addresses (email TEXT NOT NULL, link INTEGER NOT NULL, until INTEGER NOT NULL,
+        PRIMARY KEY (email, link)) WITHOUT ROWID;
+    CREATE INDEX late_addresses_of_link ON late_addresses(link);
 
     -- What a vendor refused: one row a record and field.
     CREATE TABLE failures (

@@ -1,9 +1,9 @@
 //! Durable queues: webhooks that came in, events on their way out, imports at work.
 
 use super::{Result, Tx, decode, encode, instant, millis, rare::Rare};
-use crate::model::{BrevoContactId, IntercomContactId, ProcessId, SideName};
+use crate::model::{BrevoContactId, Email, IntercomContactId, ProcessId, SideName};
 use chrono::{DateTime, TimeDelta, Utc};
-use rusqlite::params;
+use rusqlite::{OptionalExtension as _, params};
 use std::collections::BTreeMap;
 
 /// A webhook as it came in.
@@ -326,8 +326,52 @@ impl Tx<'_> {
                 .query_row([contact.get()], |row| row.get(0))?)
     }
 
+    /// A row of an import of which nobody knows what became may still land under this address, and make a contact if
+    /// nobody there has it.
+    pub fn put_late_address(&self, link: i64, email: &Email, until: DateTime<Utc>) -> Result<()> {
+        self.fills(Rare::LateAddresses);
+        self.0
+            .prepare_cached("INSERT OR REPLACE INTO late_addresses (email, link, until) VALUES (?1, ?2, ?3)")?
+            .execute(params![email.as_str(), link, millis(until)])?;
+        Ok(())
+    }
+
+    /// Until when a row may still land under this address.
+    pub fn late_address_until(&self, email: &Email, now: DateTime<Utc>) -> Result<Option<DateTime<Utc>>> {
+        if !self.holds(Rare::LateAddresses)? {
+            return Ok(None);
+        }
+        let until: Option<i64> = self
+            .0
+            .prepare_cached("SELECT max(until) FROM late_addresses WHERE email = ?1 AND until > ?2")?
+            .query_row(params![email.as_str(), millis(now)], |row| row.get(0))?;
+        Ok(until.map(instant))
+    }
+
+    /// Another address under which a row of this person's may still land, and until when.
+    pub fn late_address_of(
+        &self,
+        link: i64,
+        but: Option<&Email>,
+        now: DateTime<Utc>,
+    ) -> Result<Option<(Email, DateTime<Utc>)>> {
+        if !self.holds(Rare::LateAddresses)? {
+            return Ok(None);
+        }
+        let late: Option<(String, i64)> = self
+            .0
+            .prepare_cached(
+                "SELECT email, until FROM late_addresses WHERE link = ?1 AND email IS NOT ?2 AND until > ?3
+                 ORDER BY until DESC LIMIT 1",
+            )?
+            .query_row(params![link, but.map(Email::as_str), millis(now)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()?;
+        Ok(late.and_then(|(email, until)| Some((Email::parse(&email).ok()?, instant(until)))))
+    }
+
     /// Forgets rows that land no more.
     pub fn prune_late_rows(&self, now: DateTime<Utc>) -> Result<usize> {
+        self.0.execute("DELETE FROM late_addresses WHERE until < ?1", [millis(now)])?;
         Ok(self.0.execute("DELETE FROM late_rows WHERE until < ?1", [millis(now)])?)
     }
 

@@ -9,6 +9,8 @@ use std::cell::Cell;
 pub(super) enum Rare {
     BrevoOptOuts,
     Conversations,
+    Firms,
+    LateAddresses,
     LateRows,
     Merged,
     Notices,
@@ -20,6 +22,8 @@ impl Rare {
         match self {
             Self::BrevoOptOuts => "SELECT EXISTS (SELECT 1 FROM brevo_optouts)",
             Self::Conversations => "SELECT EXISTS (SELECT 1 FROM conversation_contacts)",
+            Self::Firms => "SELECT EXISTS (SELECT 1 FROM firms)",
+            Self::LateAddresses => "SELECT EXISTS (SELECT 1 FROM late_addresses)",
             Self::LateRows => "SELECT EXISTS (SELECT 1 FROM late_rows)",
             Self::Merged => "SELECT EXISTS (SELECT 1 FROM intercom_contacts WHERE merged_into IS NOT NULL)",
             Self::Notices => "SELECT EXISTS (SELECT 1 FROM notices)",
@@ -30,7 +34,7 @@ impl Rare {
 
 /// What a transaction knows of them.
 #[derive(Default)]
-pub(super) struct Filled([Cell<Option<bool>>; 6]);
+pub(super) struct Filled([Cell<Option<bool>>; 8]);
 
 impl Tx<'_> {
     /// Whether the table holds anything.

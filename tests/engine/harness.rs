@@ -55,10 +55,16 @@ impl World {
     }
 
     pub fn with_crashes(yaml: &str, crash: Arc<dyn CrashPoints>) -> Self {
+        Self::with_lag(yaml, crash, double::IntercomOptions::default().index_lag)
+    }
+
+    /// Intercom's search shows nobody before so long after they were made.
+    pub fn with_lag(yaml: &str, crash: Arc<dyn CrashPoints>, index_lag: Duration) -> Self {
         let start: DateTime<Utc> = "2026-11-20T09:30:00Z".parse().unwrap();
         let clock = Arc::new(SimulatedClock::starting_at(start));
         let intercom = IntercomSandbox::new(double::IntercomOptions {
             clock: clock.clone(),
+            index_lag,
             ..double::IntercomOptions::default()
         });
         let brevo = BrevoSandbox::new(BrevoOptions::new(1, clock.clone()));

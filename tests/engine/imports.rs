@@ -106,6 +106,57 @@ async fn an_update_import_that_never_left_is_sent_again() {
     assert_eq!(summary.failed, 0);
 }
 
+/// Everybody's row leaves by import, whose answer is lost in a crash, and which Brevo queues for ten minutes. Meanwhile the
+/// first is given another address. Back comes the world half an hour after the row could have landed.
+async fn moved_while_a_row_may_land(linked: bool) -> World {
+    let crash = Arc::new(CrashAt::default());
+    let mut world = World::with_crashes(CONFIG, crash.clone());
+    let ids = people(&world).await;
+    if linked {
+        world.sync().await;
+        rename_all(&world, &ids, "Bo").await;
+    }
+    world.brevo.imports_take(Duration::from_secs(600));
+    crash.arm("after_import_sent", 1);
+    let connection = world.connection.clone();
+    #[expect(clippy::disallowed_methods, reason = "the run is awaited; a task is what a crash can unwind")]
+    let run = tokio::spawn(async move { connection.sync(&SyncOptions::default(), &Seen::default()).await.map(drop) });
+    assert!(run.await.unwrap_err().is_panic() && crash.fired.load(Ordering::SeqCst));
+    world.restart(CONFIG);
+    world.intercom.set_email(&ids[0], Some("moved@x.example")).unwrap();
+    if linked {
+        world.intercom.unsubscribe(&ids[0]).unwrap();
+    }
+    pass(60).await;
+    world.sync().await;
+    pass(120).await;
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("moved@x.example").is_none(), "it waits");
+    if linked {
+        assert!(world.brevo.contact_by_email("p0@x.example").unwrap().email_blacklisted, "an opt-out does not");
+    }
+    pass(45 * 60).await;
+    world.sync().await;
+    world.sync().await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_renamed_while_a_row_may_land_that_would_make_another_contact() {
+    let world = moved_while_a_row_may_land(true).await;
+    assert_eq!(world.brevo.contact_count(), PEOPLE);
+    let moved = world.brevo.contact_by_email("moved@x.example").unwrap();
+    assert!(moved.email_blacklisted);
+    assert_eq!(world.attribute("moved@x.example", "FULLNAME"), Some(json!("Bo")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_made_under_another_address_than_that_of_a_row_that_may_land() {
+    let world = moved_while_a_row_may_land(false).await;
+    assert_eq!(world.brevo.contact_count(), PEOPLE);
+    assert_eq!(world.attribute("moved@x.example", "FULLNAME"), Some(json!("Ann")));
+}
+
 /// That we are not let in says nothing about the rows: they may go by import again.
 #[tokio::test(start_paused = true)]
 async fn an_import_that_the_key_did_not_open_is_sent_again_as_an_import() {

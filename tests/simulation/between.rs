@@ -437,7 +437,7 @@ impl End<'_> {
 }
 
 /// Writes to Intercom that must not be: those that say something else than what travels there.
-pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], opt_outs: bool) -> Vec<String> {
+pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], (opt_outs, makes): (bool, Option<&str>)) -> Vec<String> {
     let mut paths: Vec<&str> = Vec::new();
     for rules in rules {
         paths.extend(rules.fields.iter().filter(|rule| rule.way != Way::ToBrevo).map(|rule| rule.source.path()));
@@ -446,7 +446,10 @@ pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], opt_outs: bool) -
     let lets = |body: &Value| {
         let Some(body) = body.as_object() else { return false };
         body.iter().all(|(key, value)| match key.as_str() {
+            "unsubscribed_from_emails" if body.contains_key("role") => value == true,
             "unsubscribed_from_emails" => opt_outs && value == true && body.len() == 1,
+            "email" => body.contains_key("role"),
+            "role" => makes.is_some_and(|role| *value == role),
             "custom_attributes" => value
                 .as_object()
                 .is_some_and(|all| all.keys().all(|key| paths.contains(&format!("custom_attributes.{key}").as_str()))),
@@ -456,7 +459,8 @@ pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], opt_outs: bool) -
     let wrong = |write: &&linkspan::sandbox::LoggedRequest| {
         let body: Value = serde_json::from_slice(&write.body).unwrap_or_default();
         !match (write.method.as_str(), write.template.as_str()) {
-            ("PUT", "/contacts/{id}") => lets(&body),
+            ("PUT", "/contacts/{id}") => lets(&body) && body.get("role").is_none(),
+            ("POST", "/contacts") => lets(&body) && body.get("role").is_some(),
             ("POST", "/data_attributes") => {
                 paths.contains(&format!("custom_attributes.{}", body["name"].as_str().unwrap_or_default()).as_str())
             }

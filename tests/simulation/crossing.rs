@@ -39,7 +39,7 @@ pub fn cross(plan: &mut Plan) {
         if let Upset::CrashPoint(name, _, _) = upset
             && dice.hits(0.3)
         {
-            *name = dice.pick::<&str>(&CRASH_POINTS);
+            *name = dice.pick::<&str>(&CRASH_POINTS[..13]);
         }
     }
     let last = plan.edits.iter().map(|(at, _)| *at).max().unwrap_or_default();
@@ -47,7 +47,8 @@ pub fn cross(plan: &mut Plan) {
     if dice.hits(0.4) {
         for _ in 0..dice.between(1, 2) {
             let at = Duration::from_millis(dice.between(0, most));
-            let (name, nth) = (dice.pick::<&str>(&CRASH_POINTS[11..]), u32::try_from(dice.between(1, 3)).unwrap_or(1));
+            let (name, nth) =
+                (dice.pick::<&str>(&CRASH_POINTS[11..13]), u32::try_from(dice.between(1, 3)).unwrap_or(1));
             plan.upsets.push((at, Upset::CrashPoint(name, nth, *dice.pick(&[1, 5, 30, 200]))));
         }
         plan.upsets.sort_by_key(|(at, _)| *at);
@@ -63,7 +64,41 @@ pub fn cross(plan: &mut Plan) {
             plan.edits.push((Duration::from_millis(at + dice.below(wait + 1)), field(&mut dice, who, source)));
         }
     }
+    make(plan, most);
     plan.edits.sort_by_key(|(at, _)| *at);
+}
+
+/// Some make in Intercom whom Brevo alone has: by dice of its own, so that all other worlds stay as they were.
+fn make(plan: &mut Plan, most: u64) {
+    let mut dice = Dice::new(plan.seed, "making");
+    if !dice.hits(0.35) {
+        return;
+    }
+    plan.setting.makes = Some(*dice.pick(&["lead", "user", "user"]));
+    for _ in 0..dice.between(1, 4) {
+        plan.before.push(Edit::stranger(&mut dice));
+    }
+    for _ in 0..dice.between(1, 5) {
+        let at = dice.between(0, most);
+        plan.edits.push((Duration::from_millis(at), Edit::stranger(&mut dice)));
+        if dice.hits(0.3) {
+            // Somebody meets them in Intercom at about the same time.
+            let wait = *dice.pick(&[0, 3_000, 250_000, 500_000]);
+            plan.edits.push((Duration::from_millis(at + dice.below(wait + 1)), Edit::newcomer(&mut dice)));
+        }
+        if dice.hits(0.3) {
+            let wait = *dice.pick(&[3_000, 330_000, 400_000, 800_000]);
+            let (who, to) = (dice.next() >> 1, dice.next() >> 1);
+            let edit = if dice.hits(0.5) { Edit::BrevoAddress(who, to) } else { Edit::BrevoUnsubscribe(who) };
+            plan.edits.push((Duration::from_millis(at + dice.below(wait + 1)), edit));
+        }
+    }
+    for _ in 0..dice.below(3) {
+        let at = Duration::from_millis(dice.between(0, most));
+        let (name, nth) = (dice.pick::<&str>(&CRASH_POINTS[13..]), u32::try_from(dice.between(1, 2)).unwrap_or(1));
+        plan.upsets.push((at, Upset::CrashPoint(name, nth, *dice.pick(&[1, 5, 30, 200]))));
+    }
+    plan.upsets.sort_by_key(|(at, _)| *at);
 }
 
 fn way(dice: &mut Dice) -> Way {

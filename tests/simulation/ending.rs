@@ -138,6 +138,7 @@ impl Model {
         listed: &Listed,
         (intercom, brevo): (&IntercomSandbox, &BrevoSandbox),
         (start, now): (i64, i64),
+        makes: bool,
     ) -> (Vec<String>, Vec<String>) {
         let mut found = self.look(&Cause::Landing, intercom, brevo, now);
         self.look_at_intercom(intercom, false, now);
@@ -146,6 +147,9 @@ impl Model {
         let addresses: Vec<String> = end.model.holders.keys().cloned().collect();
         for address in &addresses {
             end.address(address, brevo);
+        }
+        if makes {
+            end.newcomers();
         }
         end.consent();
         end.text_messages();
@@ -557,6 +561,27 @@ impl<'a> End<'a> {
         card.now.email.as_deref().map(normal).is_some_and(|address| !self.members(&address).is_empty())
     }
 
+    /// P2: whom Brevo alone has is in Intercom, too, or is listed.
+    fn newcomers(&mut self) {
+        for card in self.model.cards.values().filter(|card| !card.gone && card.by_hand) {
+            let Some(address) = card.now.email.as_deref().map(normal) else { continue };
+            // Of those who were there once, another rule decides.
+            let holders = self.model.holders.get(&address);
+            let members = self.members(&address);
+            let subject = format!("Brevo contact {}", card.now.id);
+            let listed = self.listed.notices.iter().any(|(_, about, _)| *about == subject)
+                || self.listed.failures.iter().any(|failure| failure.subject == subject);
+            if members.iter().any(|(_, person)| person.made_by_us) {
+                self.counts.push("outcome: in Intercom by our making".to_owned());
+            } else if self.by_its_phone(&address, card).next().is_some() {
+                self.counts.push("outcome: in Intercom by their phone".to_owned());
+            } else if holders.is_none() && !listed && card.addresses.len() == 1 {
+                let words = format!("P2: Brevo {} ({address}) is nobody in Intercom, and is not listed", card.now.id);
+                self.wrong.push(words);
+            }
+        }
+    }
+
     /// P6: nobody who only ever had addresses of their own has two Brevo contacts of our making.
     fn duplicates(&mut self) {
         let alone = |address: &String| self.model.holders.get(address).is_some_and(|holders| holders.len() == 1);
@@ -565,17 +590,14 @@ impl<'a> End<'a> {
             if !person.live || person.was_away || person.addresses.len() < 2 || !person.addresses.iter().all(alone) {
                 continue;
             }
-            // An import goes by addresses: where people take one away from the contact that has it, before a row has landed,
-            // the row makes a contact.
             let theirs = |card: &Card| card.addresses.iter().any(|address| person.addresses.contains(address));
-            if self.model.cards.values().any(|card| card.renamed_by_hand && theirs(card)) {
-                continue;
-            }
             let ours: Vec<(i64, &Option<String>)> = self
                 .model
                 .cards
                 .values()
-                .filter(|card| !card.gone && !card.by_hand && theirs(card))
+                // Neither vendor can write "only if unchanged", and an import's row goes by its address: where people take
+                // that away from the contact that has it while the row is queued, it makes a contact.
+                .filter(|card| !card.gone && !card.by_hand && !card.made_unknowing && theirs(card))
                 .map(|card| (card.now.id, &card.now.email))
                 .collect();
             if ours.len() > 1 {

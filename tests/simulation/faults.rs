@@ -3,7 +3,7 @@
 use super::model::{Cause, Model};
 use super::people::{self, Edit};
 use super::story::Story;
-use super::world::{Dice, Plan, Rates};
+use super::world::{BREVO_SECRET, Dice, Plan, Rates};
 use async_trait::async_trait;
 use axum::body::Body;
 use bytes::Bytes;
@@ -132,7 +132,7 @@ impl Shared {
             intercom: sides.0,
             brevo: sides.1,
             story: Mutex::new(Story::new(keep)),
-            model: Mutex::new(Model::knowing(plan.setting.by_phone)),
+            model: Mutex::new(Model::knowing(plan.setting.by_phone, plan.setting.limits)),
             dice: Mutex::new(Dice::new(plan.seed, "network")),
             rates: Mutex::new(plan.rates),
             latency: plan.setting.latency,
@@ -258,11 +258,37 @@ impl Shared {
         rate > 0.0 && open(&self.dice).hits(rate)
     }
 
+    /// Registers Brevo's webhooks.
+    pub async fn hear_brevo(&self, batched: bool) {
+        let events = [
+            "spam",
+            "hardBounce",
+            "unsubscribed",
+            "listAddition",
+            "contactUpdated",
+            "contactDeleted",
+            "softBounce",
+            "opened",
+        ];
+        let body = serde_json::json!({
+            "url": "https://linkspan.test/webhooks/brevo", "type": "marketing", "events": events, "batched": batched,
+            "auth": {"type": "bearer", "token": BREVO_SECRET},
+        });
+        let request = http::Request::post("/v3/webhooks").header("api-key", self.brevo.api_key());
+        let request = request.header("content-type", "application/json").body(Body::from(body.to_string())).unwrap();
+        let Ok(answer) = self.brevo.router().oneshot(request).await;
+        assert!(answer.status().is_success(), "{}", answer.status());
+    }
+
     /// Takes the notifications that a change has caused, and sends them on their way.
-    fn pump(self: &Arc<Self>) {
+    pub fn pump(self: &Arc<Self>) {
         let rates = *open(&self.rates);
         let made_at = self.now();
-        for webhook in self.intercom.take_webhooks() {
+        let brevo = self.brevo.take_webhooks().into_iter().map(|webhook| (true, webhook));
+        for (is_brevo, webhook) in
+            self.intercom.take_webhooks().into_iter().map(|webhook| (false, webhook)).chain(brevo)
+        {
+            let count = |what: &str| self.count(format!("{what}{}", if is_brevo { " from Brevo" } else { "" }));
             let (lost, twice, late, first, some) = {
                 let mut dice = open(&self.dice);
                 (
@@ -274,49 +300,63 @@ impl Shared {
                 )
             };
             if lost {
-                self.count("webhook lost");
+                count("webhook lost");
                 continue;
             }
             let mut delays = vec![if first {
-                self.count("webhook first");
+                count("webhook first");
                 0
             } else if late {
-                self.count("webhook late");
+                count("webhook late");
                 60_000 + some % 1_500_000
             } else {
                 50 + some % 4_000
             }];
             if twice {
-                self.count("webhook twice");
+                count("webhook twice");
                 delays.push(100 + some % 90_000);
             }
             for delay in delays {
                 let (shared, webhook) = (Arc::clone(self), webhook.clone());
                 open(&self.background).spawn(async move {
                     tokio::time::sleep(Duration::from_millis(delay)).await;
-                    if !shared.deliver(&webhook, made_at).await {
-                        // Intercom tries once more after a minute, and never again.
-                        tokio::time::sleep(Duration::from_secs(60)).await;
-                        if !shared.deliver(&webhook, made_at).await {
-                            shared.count("webhook undeliverable");
+                    // Intercom tries once more after a minute, and never again; Brevo after ten minutes, then after an hour, and
+                    // twice more.
+                    let waits: &[u64] = if is_brevo { &[600, 3_600] } else { &[60] };
+                    let mut delivered = shared.deliver(&webhook, is_brevo, made_at).await;
+                    for wait in waits {
+                        if delivered {
+                            return;
                         }
+                        tokio::time::sleep(Duration::from_secs(*wait)).await;
+                        delivered = shared.deliver(&webhook, is_brevo, made_at).await;
+                    }
+                    if !delivered {
+                        shared.count("webhook undeliverable");
                     }
                 });
             }
         }
     }
 
-    async fn deliver(&self, webhook: &OutgoingWebhook, made_at: i64) -> bool {
+    async fn deliver(&self, webhook: &OutgoingWebhook, is_brevo: bool, made_at: i64) -> bool {
         let Some(router) = open(&self.receiver).clone() else { return false };
-        let mut request = http::Request::post(linkspan::server::INTERCOM_PATH);
+        let path = if is_brevo { linkspan::server::BREVO_PATH } else { linkspan::server::INTERCOM_PATH };
+        let mut request = http::Request::post(path);
         for (name, value) in &webhook.headers {
             request = request.header(name, value);
         }
         let request = request.body(Body::from(webhook.body.clone())).unwrap();
         let Ok(answer) = router.oneshot(request).await;
         let taken = answer.status().is_success();
-        self.tell(&format!("<~~ webhook {} → {}", webhook.topic, answer.status().as_u16()));
-        if taken {
+        let whose = if is_brevo { " from Brevo" } else { "" };
+        self.tell(&format!("<~~ webhook {}{whose} → {}", webhook.topic, answer.status().as_u16()));
+        if taken && is_brevo {
+            self.count("webhook acknowledged from Brevo");
+            self.count(format!("webhook of Brevo's: {}", webhook.topic));
+            let now = self.now();
+            self.model().acknowledged_from_brevo(&webhook.body, made_at, now);
+        } else if taken {
             self.count("webhook acknowledged");
             let now = self.now();
             self.model().acknowledged(&webhook.topic, &webhook.body, made_at, now);
@@ -386,9 +426,11 @@ impl Network {
     }
 
     fn said(&self, path: &str, answer: &Answer) {
+        let now = self.shared.now();
         if answer.status().is_success() {
-            let now = self.shared.now();
             self.shared.model().told(self.is_brevo, path, answer.body(), now);
+        } else if self.is_brevo && answer.status() == http::StatusCode::NOT_FOUND {
+            self.shared.model().told_gone(path, now);
         }
     }
 }

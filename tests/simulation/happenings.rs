@@ -143,7 +143,9 @@ impl End<'_> {
                 let told =
                     |card: i64| events.iter().any(|event| event.contact == Some(card) && event.tells(id, what, start));
                 for contact in &what.contacts {
-                    match self.heard(what, contact, talk, &told) {
+                    let told_nobody =
+                        events.iter().any(|event| event.contact.is_none() && event.tells(id, what, start));
+                    match self.heard(what, contact, talk, &told, told_nobody) {
                         None => {}
                         Some(true) => counts.push(format!("outcome: told of a conversation: {}", what.kind)),
                         Some(false) if lasts || what.acknowledged => wrong.push(format!(
@@ -162,8 +164,15 @@ impl End<'_> {
     }
 
     /// Whether Brevo was told what happened to somebody in a conversation. `None`: it need not have been, or of whom is not
-    /// clear.
-    fn heard(&self, what: &Happening, contact: &str, talk: &Talk, told: &dyn Fn(i64) -> bool) -> Option<bool> {
+    /// clear. `told_nobody`: it was told of a contact that was not there any more.
+    fn heard(
+        &self,
+        what: &Happening,
+        contact: &str,
+        talk: &Talk,
+        told: &dyn Fn(i64) -> bool,
+        told_nobody: bool,
+    ) -> Option<bool> {
         let people = &self.model.people;
         let then = people.get(contact)?;
         let (id, person) = if then.live {
@@ -191,6 +200,11 @@ impl End<'_> {
                 // And before it was shown that another contact has the address by now, it told the one that had it.
                 || (was_theirs(person, other) && card.told_here.is_none_or(|at| at > what.at - GAP))
         });
-        Some(told(card.now.id) || earlier.any(|other| told(other.now.id)))
+        // Of the contact that they had then, which was deleted unseen; another came up since.
+        let deleted_unseen = |other: &Card| {
+            other.gone && was_theirs(person, other) && other.told_gone.is_none_or(|at| at > what.at - GAP)
+        };
+        let told_of_deleted = told_nobody && self.model.cards.values().any(deleted_unseen);
+        Some(told(card.now.id) || told_of_deleted || earlier.any(|other| told(other.now.id)))
     }
 }

@@ -2,8 +2,9 @@
 //! with the engine. What must hold at any moment is judged here; what must hold in the end, in `ending` and `happenings`.
 
 use super::between::Between;
+use super::harm::Harm;
 use super::people::{Meaning, PHONES, normal};
-use super::world::Source;
+use super::world::{Limits, Source};
 use bytes::Bytes;
 use linkspan::sandbox::brevo::{BrevoSandbox, Contact};
 use linkspan::sandbox::intercom::IntercomSandbox;
@@ -31,6 +32,9 @@ pub enum Cause {
 /// How long before a write the engine may last have looked. Neither vendor can write "only if unchanged".
 pub const GAP: i64 = 60_000;
 
+/// Who has been in Intercom for so long is found by a search: its index lags behind, and we look a moment before we make.
+const FOUND: i64 = 420_000;
+
 /// An Intercom contact.
 #[derive(Debug, Clone, Default)]
 pub struct Person {
@@ -51,10 +55,14 @@ pub struct Person {
     pub told_out: Option<i64>,
     /// A notification that says so was answered with 2xx.
     pub acknowledged_out: bool,
+    /// A notification that told of an opt-out of theirs was once answered with 2xx.
+    pub out_by_notice: bool,
     /// Who has ever had an address at the same time.
     pub shared_with: BTreeSet<String>,
     /// That was our write.
     pub out_by_us: bool,
+    /// We made it.
+    pub made_by_us: bool,
     /// When the person last took an opt-out back here.
     pub in_at: Option<i64>,
     /// When it came to its present address.
@@ -99,9 +107,15 @@ pub struct Left {
 pub struct Card {
     pub now: Contact,
     pub gone: bool,
+    /// When the engine was first shown that.
+    pub told_gone: Option<i64>,
     pub by_hand: bool,
     pub addresses: BTreeSet<String>,
     pub renamed_by_hand: bool,
+    /// Addresses that a hand took away from it, and when.
+    taken_away: BTreeMap<String, i64>,
+    /// What made it left us when nobody could know that a hand had taken its address away from the contact that had it.
+    pub made_unknowing: bool,
     /// What people wrote.
     pub hand: BTreeMap<String, Vec<Value>>,
     /// All phones (digits) that it ever had.
@@ -112,6 +126,10 @@ pub struct Card {
     pub said: Option<(i64, bool)>,
     pub out_at: i64,
     pub told_out: Option<i64>,
+    /// A notification that says so was answered with 2xx.
+    pub acknowledged_out: bool,
+    /// It has opted out at some time.
+    pub ever_out: bool,
     /// Since when a person's no stands here, as far as the engine could tell it from an earlier one.
     pub no_since: Option<i64>,
     /// The engine was shown the yes after the last no.
@@ -195,6 +213,8 @@ pub struct Model {
     pub failed_event_looks: u64,
     /// What may travel to Intercom.
     pub between: Between,
+    /// What is limited.
+    pub harm: Harm,
 }
 
 type Found = Vec<(bool, String)>;
@@ -274,8 +294,8 @@ impl Card {
 
 impl Model {
     /// `by_phone`: who has no address is known by their phone.
-    pub fn knowing(by_phone: bool) -> Self {
-        Self { by_phone, ..Self::default() }
+    pub fn knowing(by_phone: bool, limits: Option<Limits>) -> Self {
+        Self { by_phone, harm: Harm::within(limits), ..Self::default() }
     }
 
     pub fn intercom_ids(&self) -> Vec<String> {
@@ -314,6 +334,40 @@ impl Model {
         {
             person.told_out.get_or_insert(now);
             person.acknowledged_out = true;
+            person.out_by_notice = true;
+        }
+    }
+
+    /// A notification of Brevo's that was made at this time was answered with 2xx.
+    pub fn acknowledged_from_brevo(&mut self, body: &[u8], made_at: i64, now: i64) {
+        let Ok(body) = serde_json::from_slice::<Value>(body) else { return };
+        let events = body.as_array().cloned().unwrap_or_else(|| vec![body]);
+        for event in events {
+            let Some(email) = event["email"].as_str().map(normal) else { continue };
+            let kind = event["event"].as_str().unwrap_or_default();
+            let opts_out = ["unsubscribed", "spam", "hard_bounce"].contains(&kind);
+            if opts_out {
+                self.harm.noticed.insert(email.clone());
+            }
+            for card in self.cards.values_mut() {
+                let theirs = card.now.email.as_deref().map(normal).as_ref() == Some(&email);
+                if kind == "contact_deleted" && card.gone && theirs {
+                    card.told_gone.get_or_insert(now);
+                }
+                // One that is from before a yes says nothing about what stands.
+                if opts_out && theirs && card.now.email_blacklisted && card.out_at <= made_at {
+                    card.told_out.get_or_insert(now);
+                    card.acknowledged_out = true;
+                }
+            }
+        }
+    }
+
+    /// Brevo has told the engine that it knows nothing of this contact.
+    pub fn told_gone(&mut self, path: &str, now: i64) {
+        let id = path.rsplit_once("/contacts/").and_then(|(_, id)| id.parse().ok());
+        if let Some(card) = id.and_then(|id: i64| self.cards.get_mut(&id)).filter(|card| card.gone) {
+            card.told_gone.get_or_insert(now);
         }
     }
 
@@ -326,6 +380,9 @@ impl Model {
             self.first_search_at.get_or_insert(now);
         }
         let Ok(body) = serde_json::from_slice::<Value>(body) else { return };
+        if path.ends_with("/contacts/search") && body["pages"]["next"].is_null() {
+            self.read_whole();
+        }
         let many = body["contacts"].as_array().or_else(|| body["data"].as_array()).cloned();
         for shown in many.unwrap_or_else(|| vec![body]) {
             if is_brevo {
@@ -372,6 +429,11 @@ impl Model {
             Cause::Ours { what, .. } if what.contains(" /contacts/") || what.contains(" /tags") => {
                 found.append(&mut self.look_at_intercom(intercom, true, now));
             }
+            Cause::Ours { what, left_at, .. } if what.ends_with(" /contacts") => {
+                let known: BTreeSet<String> = self.people.keys().cloned().collect();
+                found.append(&mut self.look_at_intercom(intercom, true, now));
+                self.made(&known, *left_at, now, &mut found);
+            }
             Cause::Ours { .. } | Cause::Landing => {}
         }
         let shown = brevo.contacts();
@@ -381,12 +443,16 @@ impl Model {
             match self.cards.get_mut(&contact.id) {
                 Some(card) if card.now == contact => {}
                 Some(card) => {
+                    let before = card.clone();
+                    found.extend(self.harm_of_change(&before, &contact, cause).into_iter().map(|wrong| (true, wrong)));
+                    let Some(card) = self.cards.get_mut(&contact.id) else { continue };
                     let import_left = Self::import_left(&self.imports, contact.email.as_deref(), now);
                     Self::changed(card, &contact, cause, import_left, now, &mut found);
                 }
                 None => self.appeared(contact, cause, now, &mut found),
             }
         }
+        self.note_fill(now);
         for (id, card) in &mut self.cards {
             if !card.gone && !seen.contains(id) {
                 card.gone = true;
@@ -499,6 +565,37 @@ impl Model {
         found
     }
 
+    /// Judges whom a request of ours made in Intercom.
+    fn made(&mut self, known: &BTreeSet<String>, left_at: i64, now: i64, found: &mut Found) {
+        let new: Vec<String> = self.people.keys().filter(|id| !known.contains(*id)).cloned().collect();
+        for id in new {
+            let Some(person) = self.people.get_mut(&id) else { continue };
+            person.made_by_us = true;
+            let (email, out) = (person.email.clone(), person.out);
+            found.push((false, "outcome: made in Intercom".to_owned()));
+            let others =
+                self.people.iter().filter(|(other, person)| **other != id && person.live && person.email == email);
+            for (other, person) in others {
+                if person.made_by_us {
+                    found.push((true, format!("P6: {id} is the second that we made of {email:?}, after {other}")));
+                } else if person.here_since < now - FOUND {
+                    found.push((true, format!("P6: {id} was made although {other} has had {email:?} for long")));
+                } else {
+                    found.push((false, "made while somebody else made one".to_owned()));
+                }
+            }
+            let told = |when: Option<i64>| when.is_some_and(|when| when < left_at - GAP);
+            let card = self.cards.values().find(|card| {
+                !card.gone && card.now.email_blacklisted && card.now.email.as_deref().map(normal) == email
+            });
+            if let Some(card) = card.filter(|card| !out && told(card.told_out) && told(card.told_here)) {
+                let words =
+                    format!("P4: {id} was made in Intercom subscribed, and Brevo {} is known to be out", card.now.id);
+                found.push((true, words));
+            }
+        }
+    }
+
     fn changed(card: &mut Card, contact: &Contact, cause: &Cause, import_left: i64, now: i64, found: &mut Found) {
         let before = std::mem::replace(&mut card.now, contact.clone());
         card.addresses.extend(contact.email.as_deref().map(normal));
@@ -521,7 +618,10 @@ impl Model {
             card.listed_by_hand.extend(contact.list_ids.difference(&before.list_ids));
             card.unlisted_by_hand.extend(before.list_ids.difference(&contact.list_ids));
             card.unlisted_by_hand.extend(&contact.list_unsubscribed);
-            card.renamed_by_hand |= before.email != contact.email;
+            if before.email != contact.email {
+                card.renamed_by_hand = true;
+                card.taken_away.extend(before.email.as_deref().map(|email| (normal(email), now)));
+            }
         }
         if !matches!(cause, Cause::Hand(_)) {
             let left_at = if let Cause::Ours { left_at, .. } = cause { *left_at } else { import_left };
@@ -531,6 +631,8 @@ impl Model {
             card.out_at = now;
             card.loosened = None;
             card.told_out = (!matches!(cause, Cause::Hand(_))).then_some(now);
+            card.acknowledged_out = false;
+            card.ever_out = true;
         }
         if contact.email_blacklisted && !before.email_blacklisted {
             // Where it was we who said no, an opt-in must show after that, or the person's own no is the one we know of.
@@ -580,11 +682,16 @@ impl Model {
     fn appeared(&mut self, contact: Contact, cause: &Cause, now: i64, found: &mut Found) {
         let by_hand = matches!(cause, Cause::Hand(_));
         let email = contact.email.as_deref().map(normal);
+        let left_at = match cause {
+            Cause::Ours { left_at, .. } => *left_at,
+            _ => Self::import_left(&self.imports, email.as_deref(), now),
+        };
+        let taken_away = |card: &Card| email.as_ref().and_then(|email| card.taken_away.get(email)).copied();
+        let made_unknowing = self.cards.values().filter_map(taken_away).any(|at| at > left_at - GAP);
+        if !by_hand && !made_unknowing {
+            found.extend(self.harm_of_creation(&contact, left_at).map(|wrong| (true, wrong)));
+        }
         if !by_hand && !contact.email_blacklisted {
-            let left_at = match cause {
-                Cause::Ours { left_at, .. } => *left_at,
-                _ => Self::import_left(&self.imports, email.as_deref(), now),
-            };
             for (id, person) in &self.people {
                 let told = |when: Option<i64>| when.is_some_and(|when| when < left_at - GAP);
                 let known = told(person.told_out) && told(person.told_here);
@@ -603,9 +710,12 @@ impl Model {
         };
         let card = Card {
             gone: false,
+            told_gone: None,
             by_hand,
             addresses: email.into_iter().collect(),
             renamed_by_hand: false,
+            taken_away: BTreeMap::new(),
+            made_unknowing,
             hand,
             phones: phone_of(&contact).into_iter().collect(),
             listed_by_hand: BTreeSet::new(),
@@ -613,6 +723,8 @@ impl Model {
             said: by_hand.then_some((now, contact.email_blacklisted)),
             out_at: now,
             told_out: (!by_hand && contact.email_blacklisted).then_some(now),
+            acknowledged_out: false,
+            ever_out: contact.email_blacklisted,
             no_since: (by_hand && contact.email_blacklisted).then_some(now),
             yes_shown: !contact.email_blacklisted,
             ours_since: (!by_hand).then_some(now),
@@ -631,8 +743,28 @@ impl Model {
 
     /// P1, before any sweep could make up for what was forgotten: every opt-out whose notification was acknowledged is in
     /// Brevo by now, if the program knows who that is.
-    pub fn check_acknowledged(&self) -> Vec<String> {
+    ///
+    /// `both`: opt-outs travel to Intercom, too.
+    pub fn check_acknowledged(&self, both: bool) -> Vec<String> {
         let mut wrong = Vec::new();
+        for card in
+            self.cards.values().filter(|card| both && !card.gone && card.acknowledged_out && card.addresses.len() == 1)
+        {
+            let (Some((_, true)), Some(since), true) = (card.said, card.no_since, card.now.email_blacklisted) else {
+                continue;
+            };
+            for (id, person) in &self.people {
+                let theirs = person.live && person.email.as_ref().is_some_and(|email| card.addresses.contains(email));
+                let plain = person.addresses.len() == 1 && !person.was_away && person.told_here.is_some();
+                let linked = card.ours_since.is_some_and(|since| since < card.out_at);
+                if theirs && plain && linked && !person.out && person.in_at.is_none_or(|at| at < since) {
+                    wrong.push(format!(
+                        "P1: the opt-out of Brevo {} was acknowledged, and {id} may be mailed",
+                        card.now.id
+                    ));
+                }
+            }
+        }
         for (id, person) in
             self.people.iter().filter(|(_, person)| person.live && person.out && person.acknowledged_out)
         {

@@ -100,6 +100,7 @@ pub enum Edit {
     BrevoUnsubscribe(u64),
     BrevoBlocklist(u64),
     BrevoBounce(u64),
+    BrevoSpam(u64),
     BrevoResubscribe(u64),
     BrevoLeaveList(u64, u64),
     BrevoTakeOff(u64, u64),
@@ -212,6 +213,7 @@ impl Edit {
             | Self::BrevoUnsubscribe(who)
             | Self::BrevoBlocklist(who)
             | Self::BrevoBounce(who)
+            | Self::BrevoSpam(who)
             | Self::BrevoResubscribe(who)
             | Self::BrevoLeaveVip(who)
             | Self::BrevoDelete(who) => *who = whom,
@@ -490,6 +492,10 @@ pub fn act(
         Edit::BrevoBounce(who) => {
             let email = their(*who)?;
             return brevo.hard_bounce(&email).then(|| (format!("Brevo {email}: hard bounce"), Meaning::Consent));
+        }
+        Edit::BrevoSpam(who) => {
+            let email = their(*who)?;
+            return brevo.spam(&email).then(|| (format!("Brevo {email}: reports spam"), Meaning::Consent));
         }
         Edit::BrevoResubscribe(who) => {
             let email = their(*who)?;

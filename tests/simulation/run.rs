@@ -4,16 +4,18 @@ use super::between;
 use super::faults::{CrashDoor, Network, PowerCut, Shared};
 use super::model::Listed;
 use super::people::Edit;
-use super::world::{Plan, Rates, Rules, Upset};
+use super::world::{BREVO_SECRET, Plan, Rates, Rules, Upset};
+use linkspan::brevo::webhook::Auth;
 use linkspan::brevo::{BrevoClient, BrevoOptions as BrevoClientOptions};
 use linkspan::config::Config;
 use linkspan::doors::{Clock, Doors, SeededRng, SimulatedClock};
-use linkspan::engine::{Connection, Daemon, EngineError, Settings, Silent, SyncOptions};
+use linkspan::engine::{Approved, Connection, Daemon, EngineError, Settings, Silent, SyncOptions, approve_in};
 use linkspan::intercom::{IntercomClient, IntercomOptions};
 use linkspan::model::SideName;
 use linkspan::sandbox::brevo::{BrevoOptions, BrevoSandbox};
 use linkspan::sandbox::intercom::{self as double, IntercomSandbox};
 use linkspan::server::Server;
+use linkspan::store::harm::HoldState;
 use linkspan::store::{Calling, Store};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -64,6 +66,8 @@ struct Play<'a> {
     starts: u64,
     /// Nothing goes wrong in this plan.
     undisturbed: bool,
+    /// When somebody looks next what the limits on harm hold.
+    next_look: Option<Instant>,
 }
 
 async fn listed(store: &Store) -> Listed {
@@ -129,6 +133,7 @@ impl<'a> Play<'a> {
             away: 5,
             starts: 0,
             undisturbed: plan.rates == Rates::NONE && plan.upsets.is_empty(),
+            next_look: None,
         }
     }
 
@@ -163,6 +168,8 @@ impl<'a> Play<'a> {
         let (connection, config) = self.connect();
         self.shared.tell("### started");
         let server = Server::new(connection.clone(), config.intercom.client_secret.clone());
+        let hears = self.plan.setting.hearing.map(|_| Auth::Bearer(BREVO_SECRET.to_owned().into()));
+        let server = server.with_brevo(hears);
         self.shared.receiver(Some(server.router()));
         let daemon = Arc::new(Daemon::new(connection.clone(), config.schedule.clone()));
         let stop = CancellationToken::new();
@@ -274,6 +281,36 @@ impl<'a> Play<'a> {
         }
     }
 
+    /// Somebody looks what is held and lets it go: `all` of it, or what is held longest.
+    async fn approve(&mut self, all: bool) {
+        let patience = self.plan.setting.limits.map_or(0, |limits| limits.patience);
+        self.next_look = Some(Instant::now() + Duration::from_secs(patience));
+        let Some(process) = &self.process else { return };
+        let connection = Arc::clone(&process.connection);
+        self.let_go(&connection, all).await;
+    }
+
+    async fn is_held(&self, connection: &Arc<Connection>) -> bool {
+        let now = connection.doors().clock.now();
+        let held = connection.store().read(move |tx| tx.current_holds(now)).await.unwrap();
+        held.iter().any(|hold| hold.state == HoldState::Open)
+    }
+
+    async fn let_go(&self, connection: &Arc<Connection>, all: bool) {
+        let shared = &self.shared;
+        let now = connection.doors().clock.now();
+        let held = connection.store().read(move |tx| tx.current_holds(now)).await.unwrap();
+        for hold in held.into_iter().filter(|hold| hold.state == HoldState::Open).take(if all { 9 } else { 1 }) {
+            let approved = connection.store().write(move |tx| approve_in(tx, hold.id, now)).await.unwrap();
+            shared.count(format!("held and approved: {}", hold.kind));
+            shared.tell(&format!("*** the operator lets go what is held: {approved:?}"));
+            if let Approved::Done { may, .. } = approved {
+                let at = shared.now();
+                shared.model().harm.approved(&hold.kind, may, at);
+            }
+        }
+    }
+
     /// Asks it to stop, and waits.
     async fn stop(&mut self) {
         let Some(mut process) = self.process.take() else { return };
@@ -291,12 +328,17 @@ impl<'a> Play<'a> {
     async fn play(mut self) -> Outcome {
         let shared = Arc::clone(&self.shared);
         let began = Instant::now();
+        if let Some(hearing) = self.plan.setting.hearing {
+            shared.hear_brevo(hearing.batched).await;
+        }
         for edit in &self.plan.before {
             shared.hand(edit);
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
         tokio::time::sleep(Duration::from_secs(60)).await;
         let zero = Instant::now();
+        let patience = self.plan.setting.limits.map(|limits| Duration::from_secs(limits.patience));
+        self.next_look = patience.map(|patience| zero + patience);
         self.start();
         let mut edits = self.plan.edits.iter().peekable();
         let mut upsets = self.plan.upsets.iter().peekable();
@@ -304,6 +346,10 @@ impl<'a> Play<'a> {
             let edit_at = edits.peek().map(|(at, _)| *at);
             let upset_at = upsets.peek().map(|(at, _)| *at);
             let Some(at) = edit_at.into_iter().chain(upset_at).min() else { break };
+            while let Some(look) = self.next_look.filter(|look| *look < zero + at) {
+                self.until(look).await;
+                self.approve(false).await;
+            }
             self.until(zero + at).await;
             if edit_at == Some(at) {
                 let edit: Option<&(Duration, Edit)> = edits.next();
@@ -337,12 +383,20 @@ impl<'a> Play<'a> {
         self.shared.heal();
         loop {
             self.until(Instant::now() + Duration::from_secs(60)).await;
+            self.shared.pump();
             if self.shared.is_quiet() {
                 break;
             }
         }
+        if self.plan.setting.limits.is_some() {
+            // What is shown and told by now is held by now, or soon after it was let go.
+            for _ in 0..4 {
+                self.until(Instant::now() + Duration::from_secs(60)).await;
+                self.approve(true).await;
+            }
+        }
         self.until(Instant::now() + Duration::from_secs(300)).await;
-        let forgotten = self.shared.model().check_acknowledged();
+        let forgotten = self.shared.model().check_acknowledged(self.plan.setting.both);
         for what in forgotten {
             self.shared.violate(what);
         }
@@ -363,8 +417,15 @@ impl<'a> Play<'a> {
         tokio::time::sleep(Duration::from_secs(300)).await;
         self.shared.tell(&format!("### sync{}", if full { " --full" } else { "" }));
         let options = SyncOptions { full, ..SyncOptions::default() };
-        if let Err(error) = connection.sync(&options, &Silent).await {
-            self.shared.violate(format!("no progress after healing: {error}"));
+        for _ in 0..4 {
+            if let Err(error) = connection.sync(&options, &Silent).await {
+                self.shared.violate(format!("no progress after healing: {error}"));
+            }
+            if self.plan.setting.limits.is_none() || !self.is_held(connection).await {
+                break;
+            }
+            self.let_go(connection, true).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
         }
     }
 
@@ -420,6 +481,9 @@ impl<'a> Play<'a> {
         for full in [true, false, true] {
             self.cycle(&connection, full).await;
         }
+        if self.plan.setting.limits.is_some() && self.is_held(&connection).await {
+            shared.violate("P7: something is held though everything was let go".to_owned());
+        }
         let listed = listed(connection.store()).await;
         for notice in &listed.notices {
             shared.count(format!("notice {}", notice.0));
@@ -437,7 +501,8 @@ impl<'a> Play<'a> {
             shared.count("outcome: refused by Intercom, listed");
         }
         let (sides, times) = ((&shared.intercom, &shared.brevo), (shared.start(), shared.now()));
-        let (wrong, counts) = shared.model().check(&self.rules, &listed, sides, times);
+        let (wrong, counts) =
+            shared.model().check(&self.rules, &listed, sides, times, self.plan.setting.makes.is_some());
         for what in wrong {
             shared.violate(what);
         }
@@ -476,7 +541,8 @@ impl<'a> Play<'a> {
             shared.violate(format!("P3: a quiet cycle wrote to Intercom {}", more.join(" | ")));
         }
         self.history(&connection).await;
-        for what in between::written(&shared.intercom, [&self.plan.rules, &self.plan.later], self.plan.setting.both) {
+        let allowed = (self.plan.setting.both, self.plan.setting.makes);
+        for what in between::written(&shared.intercom, [&self.plan.rules, &self.plan.later], allowed) {
             shared.violate(what);
         }
         for ((method, template), count) in shared.intercom.log().counts() {

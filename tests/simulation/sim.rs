@@ -4,7 +4,9 @@
 //! |---|---|
 //! | `world` | one seed → a plan: mapping, people, edits, faults, crashes |
 //! | `wide` | what was added to worlds later: companies, figures, conditions, phones |
-//! | `crossing` | what was added last: fields and tags that travel to Intercom |
+//! | `crossing` | what was added then: fields and tags that travel to Intercom |
+//! | `bounded` | what was added last: limits on harm, and Brevo's webhooks |
+//! | `harm` | the checker of those limits |
 //! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
@@ -28,11 +30,13 @@
 )]
 
 pub mod between;
+pub mod bounded;
 pub mod coverage;
 pub mod crossing;
 pub mod ending;
 pub mod faults;
 pub mod happenings;
+pub mod harm;
 pub mod model;
 pub mod mutants;
 pub mod people;

@@ -3,7 +3,7 @@
 //! their own.
 
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
-use super::{crossing, wide};
+use super::{bounded, crossing, wide};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -319,8 +319,8 @@ pub enum Upset {
 }
 
 /// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven, wide
-/// ones the first eleven, crossing ones all.
-pub const CRASH_POINTS: [&str; 13] = [
+/// ones the first eleven, crossing ones the first thirteen, and all where contacts are made in Intercom.
+pub const CRASH_POINTS: [&str; 15] = [
     "after_intent",
     "after_remote_write",
     "after_page",
@@ -334,6 +334,8 @@ pub const CRASH_POINTS: [&str; 13] = [
     "after_opt_out_write",
     "after_write_back_intent",
     "after_write_back",
+    "after_newcomer_intent",
+    "after_newcomer_sent",
 ];
 
 /// What the vendors and the daemon are set to.
@@ -358,11 +360,38 @@ pub struct Setting {
     pub webhooks_only: bool,
     /// `contacts.without_email: by_phone`.
     pub by_phone: bool,
-    /// `consent.direction: both`.
+    /// `consent.direction: both`, the default; else `intercom_to_brevo`.
     pub both: bool,
+    /// `contacts.create.intercom`: `lead` or `user`; else never.
+    pub makes: Option<&'static str>,
     /// Vendors that give so many records a page, whatever is asked for.
     pub page: Option<u64>,
+    /// Brevo's webhooks are received.
+    pub hearing: Option<Hearing>,
+    /// `safety`.
+    pub limits: Option<Limits>,
 }
+
+/// How Brevo's webhooks come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hearing {
+    pub batched: bool,
+    /// The config names our key, so that what it changed is known by its webhooks.
+    pub knows_our_key: bool,
+}
+
+/// How much may go in an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub creates: u64,
+    pub opt_outs: u64,
+    pub blanked: u64,
+    /// Seconds between two looks of whoever lets go what is held.
+    pub patience: u64,
+}
+
+/// Brevo sends it along.
+pub const BREVO_SECRET: &str = "sandbox-brevo-webhook-secret";
 
 /// All that a run is made of.
 #[derive(Debug, Clone, PartialEq)]
@@ -381,6 +410,13 @@ pub struct Plan {
 impl Plan {
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
+        let mut plan = Self::crossing(seed);
+        bounded::bound(&mut plan);
+        plan
+    }
+
+    /// One without limits on harm, and in which nothing hears Brevo's webhooks.
+    pub fn crossing(seed: u64) -> Self {
         let mut plan = Self::wide(seed);
         crossing::cross(&mut plan);
         plan
@@ -417,7 +453,10 @@ impl Plan {
             webhooks_only: dice.hits(0.15),
             by_phone: false,
             both: false,
+            makes: None,
             page: None,
+            hearing: None,
+            limits: None,
         };
         let mut before = Vec::new();
         for _ in 0..people {
@@ -528,11 +567,20 @@ impl Plan {
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
         let companies = if rules.reads_companies() { &full } else { "never" };
-        if *both {
-            yaml.push_str("consent:\n  direction: both\n");
+        if let Some(Hearing { batched, knows_our_key }) = self.setting.hearing {
+            let key = if knows_our_key { "    api_key_name: linkspan\n" } else { "" };
+            write!(yaml, "  brevo:\n{key}    webhooks: {{secret: {BREVO_SECRET}, batched: {batched}}}\n").ok();
         }
-        if *by_phone {
-            yaml.push_str("contacts:\n  without_email: by_phone\n");
+        if let Some(Limits { creates, opt_outs, blanked, .. }) = self.setting.limits {
+            writeln!(yaml, "safety: {{max_creates: {creates}, max_optouts: {opt_outs}, max_blanked: {blanked}}}").ok();
+        }
+        if !both {
+            yaml.push_str("consent:\n  direction: intercom_to_brevo\n");
+        }
+        if *by_phone || self.setting.makes.is_some() {
+            let without_email = if *by_phone { "by_phone" } else { "skip" };
+            let makes = self.setting.makes.unwrap_or("never");
+            writeln!(yaml, "contacts:\n  without_email: {without_email}\n  create: {{intercom: {makes}}}").ok();
         }
         write!(
             yaml,

@@ -69,8 +69,6 @@ fn config(sandboxes: &Sandboxes) -> String {
     api_key: {API_KEY}
     webhooks:
       secret: demo
-consent:
-  direction: both
 field_mapping:
   name:
     to: [FIRSTNAME, LASTNAME]
@@ -231,7 +229,7 @@ async fn play(context: &Context, arguments: &Arguments, kept: &CancellationToken
     let sync_began = clock.now();
     let options = SyncOptions { full: true, ..SyncOptions::default() };
     let sync = connection.sync(&options, &stages);
-    let (summary, first) = with_first_record(sync, &sandboxes, clock.as_ref()).await;
+    let (summary, first) = Box::pin(with_first_record(sync, &sandboxes, clock.as_ref())).await;
     stages.finish();
     let summary = summary?;
     if !printer.is_json() {

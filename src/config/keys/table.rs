@@ -20,7 +20,7 @@ const fn works(word: &'static str) -> Choice {
 
 const EVERYBODY: &str = "all contacts take part in this version";
 const LEFT_ALONE: &str = "a deleted or archived contact is left alone in Brevo in this version";
-const NO_COMPANIES: &str = "companies are read, and written as fields of their contacts, in this version";
+const NO_COMPANIES: &str = "all companies take part, and none is deleted, in this version";
 const NO_CONVERSATIONS: &str = "all conversations take part in this version";
 
 /// The whole document.
@@ -79,7 +79,7 @@ static INTERCOM: &[Key] = &[
         "direction",
         Kind::Choice(&[works("intercom_to_brevo"), works("brevo_to_intercom"), works("both"), works("bidirectional")]),
         "intercom_to_brevo",
-        "Which way fields travel that do not say it themselves. With `both`, those that cannot travel back (a company's name, figures) stay with Intercom's value.",
+        "Which way fields travel that do not say it themselves. With `both`, those that cannot travel back (a company's name, figures) stay with Intercom's value. Unless it is `intercom_to_brevo`, an address that is changed in Brevo reaches Intercom, too.",
     ),
     key("lists", Kind::Block(LISTS), "Brevo lists that contacts are put on."),
     or("debug", Kind::Flag, "false", "More detail in the log, about this connector."),
@@ -170,22 +170,67 @@ static CONTACTS: &[Key] = &[
     ),
     later("filter", EVERYBODY),
     later("on_unmatch", EVERYBODY),
-    later("create", "missing contacts are always created in Brevo, and never in Intercom, in this version"),
+    key(
+        "create",
+        Kind::Block(CREATE),
+        "Whether a contact that one side has and the other has not is made there. Never in Intercom unless asked: people there cost money.",
+    ),
+    key(
+        "update",
+        Kind::Block(UPDATE),
+        "Whether contacts that exist are changed. With `never`, a side only gains contacts: opt-outs reach it all the same.",
+    ),
     later("on_delete", LEFT_ALONE),
-    later("archived", LEFT_ALONE),
+    or(
+        "archived",
+        Kind::Choice(&[works("link"), works("unarchive"), works("skip")]),
+        "link",
+        "An archived Intercom contact that is the match of a Brevo contact: linked and left archived, brought back, or left alone and listed.",
+    ),
+];
+
+static CREATE: &[Key] = &[
+    or(
+        "brevo",
+        Kind::Choice(&[works("always"), works("never")]),
+        "always",
+        "Intercom contacts that Brevo has not. With `never`, only contacts that exist in Brevo are updated.",
+    ),
+    or(
+        "intercom",
+        Kind::Choice(&[works("never"), works("lead"), works("user")]),
+        "never",
+        "Brevo contacts that Intercom has not, with an e-mail address or an external id: made as leads or as users. The app needs the permission to write users then.",
+    ),
+];
+
+static UPDATE: &[Key] = &[
+    or("brevo", Kind::Choice(&[works("always"), works("never")]), "always", "Contacts that exist in Brevo."),
+    or("intercom", Kind::Choice(&[works("always"), works("never")]), "always", "Contacts that exist in Intercom."),
 ];
 
 static CONSENT: &[Key] = &[
     or(
         "direction",
-        Kind::Choice(&[works("intercom_to_brevo"), works("both"), works("bidirectional")]),
-        "intercom_to_brevo",
-        "Which way opt-outs of e-mail travel. With `both`, whoever is blocklisted in Brevo is unsubscribed in Intercom; the app needs the permission to write users then. Otherwise that is only listed, and Intercom is only read.",
+        Kind::Choice(&[works("both"), works("bidirectional"), works("intercom_to_brevo")]),
+        "both",
+        "Which way opt-outs of e-mail travel. With `both`, whoever is blocklisted in Brevo is unsubscribed in Intercom, too; the app needs the permission to write users. With `intercom_to_brevo` that is only listed.",
     ),
     later("resubscribe", "an opt-in stays where it was given in this version"),
 ];
 
 static COMPANIES: &[Key] = &[
+    or(
+        "objects",
+        Kind::Flag,
+        "false",
+        "Whether each Intercom company has a company object in Brevo's CRM, linked with its contacts. Costs requests of the 100 an hour that Brevo allows for all but contacts and events.",
+    ),
+    key(
+        "field_mapping",
+        Kind::Mapping,
+        "Which field of an Intercom company goes to which attribute of Brevo's company: `name: name`, or the long form. Without it, name, website (domain) and size (number_of_employees).",
+    ),
     later("filter", NO_COMPANIES),
     later("on_unmatch", NO_COMPANIES),
     later("create", NO_COMPANIES),
@@ -266,6 +311,14 @@ static SCHEDULE: &[Key] = &[
         "Intercom conversations.",
     ),
     key(
+        "brevo_companies",
+        Kind::Block(&[
+            or("incremental", Kind::Every, "30m", "Brevo companies that changed."),
+            or("full", Kind::Every, "7d", "All Brevo companies."),
+        ]),
+        "Brevo companies, if company objects are kept in step.",
+    ),
+    key(
         "brevo_contacts",
         Kind::Block(&[
             or("incremental", Kind::Every, "15m", "Brevo contacts that changed."),
@@ -323,7 +376,7 @@ static SAFETY: &[Key] = &[
         "max_creates",
         Kind::Count(0, 100_000_000),
         "10000",
-        "Contacts made in Brevo in an hour; in a day, ten times as many. The first fill is not counted.",
+        "Contacts made in an hour, on either side; in a day, ten times as many. The first fill of Brevo is not counted.",
     ),
     or(
         "max_deletes",

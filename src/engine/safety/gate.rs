@@ -217,6 +217,18 @@ impl Gate {
         Ok(Some(does))
     }
 
+    /// A contact is about to be made in Intercom. People there cost money: no first fill is exempt. `false`: not now.
+    pub(in crate::engine) fn makes_newcomer(&mut self, tx: &Tx<'_>) -> Stored<bool> {
+        if self.room(tx, Kind::Creates, 1)? > 0 {
+            self.spend(Kind::Creates, 1);
+            return Ok(true);
+        }
+        if !self.open.contains_key(&Kind::Creates) {
+            self.begin(tx, Kind::Creates, 1, 0)?;
+        }
+        Ok(false)
+    }
+
     pub(super) fn is_filled(&mut self, tx: &Tx<'_>) -> Stored<bool> {
         let filled = match self.filled {
             Some(filled) => filled,

@@ -66,10 +66,11 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     let mut settled =
         settle_fields(base, flights, (SideName::Brevo, answered), mapping, |rule| rule.observed(&contact.attributes));
     let base = &mut settled.base;
-    for list in flights.lists.keys() {
+    for (list, joined) in &flights.lists {
         let member = contact.lists.contains(list);
         match base.lists.get_mut(list) {
-            Some(agreed) if answered => agreed.member = member,
+            // Who has left it since had been put on it.
+            Some(agreed) if answered => agreed.member = member || (*joined && contact.lists_left.contains(list)),
             // Whether it landed or not: who is on the list is there by our rule, and who is not was taken off by nobody.
             _ if !answered => drop(base.lists.insert(*list, ListBase { wanted: member, member })),
             _ => {}

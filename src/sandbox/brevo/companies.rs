@@ -1,7 +1,9 @@
 //! Companies and their attributes. Nothing about them is unique, nothing fires webhooks.
 
+use super::imports::Job;
 use super::reply::{Call, Outcome, Reply, integers, text, texts};
 use super::state::State;
+use super::{BrevoSandbox, CompanyPages};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,12 +107,60 @@ impl State {
                 "multi-choice" => value.is_array(),
                 _ => value.is_string(),
             };
-            if !fits && !value.is_null() {
-                return Err(Reply::invalid(&format!("Attribute {name} has an invalid value")));
+            let is_empty = value.is_null() || value.as_str() == Some("");
+            if !fits && !is_empty {
+                // What does not fit is passed over without a word, as with contacts.
+                continue;
             }
-            taken.insert(name.clone(), value.clone());
+            taken.insert(name.clone(), if is_empty { Value::Null } else { value.clone() });
         }
         Ok(taken)
+    }
+
+    /// A row of an import: a company of its own, whatever is there already.
+    pub(super) fn land_company(&mut self, row: &BTreeMap<String, String>) {
+        let mut attributes = Map::new();
+        for (name, cell) in row.iter().filter(|(_, cell)| !cell.trim().is_empty()) {
+            let Some(field) = self.crm.fields.iter().find(|field| field.internal == *name) else { continue };
+            let value = match field.kind.as_str() {
+                "number" => cell.trim().parse::<f64>().ok().map(|number| json!(number)),
+                "boolean" => cell.trim().parse::<bool>().ok().map(Value::Bool),
+                "multi-choice" => Some(json!(cell.split(',').map(str::trim).collect::<Vec<_>>())),
+                _ => Some(json!(cell)),
+            };
+            // As a whole number, where it is one.
+            let whole = |value: Value| match value.as_f64() {
+                #[expect(clippy::cast_possible_truncation, reason = "whole, and of a size that people write")]
+                Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => json!(number as i64),
+                _ => value,
+            };
+            if let Some(value) = value.map(whole) {
+                attributes.insert(name.clone(), value);
+            }
+        }
+        if !attributes.contains_key("name") {
+            return;
+        }
+        let contacts = row.get("associated_contact").map(String::as_str).unwrap_or_default();
+        let contacts = contacts.split(',').filter_map(|id| id.trim().parse().ok());
+        let links = self.knobs.company_imports_link;
+        let contacts = contacts.filter(|id: &i64| links && self.contacts.get(*id).is_some()).collect();
+        self.add_company(attributes, contacts, BTreeSet::new());
+    }
+
+    fn add_company(
+        &mut self,
+        mut attributes: Map<String, Value>,
+        contacts: BTreeSet<i64>,
+        deals: BTreeSet<String>,
+    ) -> String {
+        attributes.retain(|_, value| !value.is_null());
+        let id = self.crm.next_id();
+        let (place, now) = (self.crm.last, self.now);
+        let company = Company { id: id.clone(), attributes, contacts, deals, created: now, modified: now };
+        self.crm.companies.insert(place, company);
+        self.crm.by_id.insert(id.clone(), place);
+        id
     }
 
     fn links(&self, body: &Map<String, Value>, name: &str) -> Result<Option<BTreeSet<i64>>, Reply> {
@@ -135,12 +185,7 @@ pub(super) fn create(state: &mut State, call: &Call) -> Outcome {
     attributes.insert("name".into(), json!(name));
     let contacts = state.links(&body, "linkedContactsIds")?.unwrap_or_default();
     let deals = texts(&body, "linkedDealsIds")?.unwrap_or_default().into_iter().collect();
-    let id = state.crm.next_id();
-    let place = state.crm.last;
-    let now = state.now;
-    let company = Company { id: id.clone(), attributes, contacts, deals, created: now, modified: now };
-    state.crm.companies.insert(place, company);
-    state.crm.by_id.insert(id.clone(), place);
+    let id = state.add_company(attributes, contacts, deals);
     Ok(Reply::json(200, &json!({"id": id})))
 }
 
@@ -206,6 +251,44 @@ pub(super) fn delete(state: &mut State, call: &Call) -> Outcome {
     Ok(Reply::empty(204))
 }
 
+/// The parts of a multipart body, by name. What separates them is its first line.
+fn parts(body: &[u8]) -> Option<BTreeMap<String, Vec<u8>>> {
+    let text = std::str::from_utf8(body).ok()?;
+    let boundary = text.lines().next()?.trim_end();
+    let mut parts = BTreeMap::new();
+    for part in text.split(boundary).skip(1).filter(|part| !part.starts_with("--")) {
+        let (head, content) = part.trim_start_matches("\r\n").split_once("\r\n\r\n")?;
+        let name = head.split("name=\"").nth(1)?.split('"').next()?;
+        let content = content.strip_suffix("\r\n").unwrap_or(content);
+        parts.insert(name.to_owned(), content.as_bytes().to_vec());
+    }
+    Some(parts)
+}
+
+/// `POST /companies/import`: a CSV file, a row a company. It lands later, and tells no ids.
+pub(super) fn import(state: &mut State, call: &Call) -> Outcome {
+    let refusal = |why: &str| Reply::json(400, &json!({"message": format!("Bad request : {why}")}));
+    let parts = parts(&call.body).ok_or_else(|| refusal("not a multipart form"))?;
+    let file = parts.get("file").ok_or_else(|| refusal("file is missing"))?;
+    let options: Value = match parts.get("mapping") {
+        Some(mapping) => serde_json::from_slice(mapping).map_err(|_| refusal("mapping is not valid JSON"))?,
+        None => json!({}),
+    };
+    if options["update_existing_records"] == json!(true) {
+        return Err(refusal("this sandbox makes companies by import, and changes none"));
+    }
+    let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file.as_slice());
+    let heads: Vec<String> =
+        reader.headers().map_err(|_| refusal("no header"))?.iter().map(|head| head.trim().to_owned()).collect();
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|_| refusal("not a CSV file"))?;
+        rows.push(heads.iter().cloned().zip(record.iter().map(str::to_owned)).collect());
+    }
+    let id = state.queue_import("COMPANIES_IMPORT", Job::Companies(rows));
+    Ok(Reply::json(200, &json!({"processId": id})))
+}
+
 /// Both filter syntaxes: `filters={"attributes.name":"v"}` and `filters[attributes.name]=v`.
 fn filters(call: &Call) -> Result<Vec<(String, String)>, Reply> {
     let mut wanted = Vec::new();
@@ -225,15 +308,23 @@ fn filters(call: &Call) -> Result<Vec<(String, String)>, Reply> {
     Ok(wanted)
 }
 
-/// Pages from 1, without a count.
+/// Without a count. What the numbers of pages count is a knob: nobody knows.
 pub(super) fn list(state: &mut State, call: &Call) -> Outcome {
     let (limit, _) = call.page(50, 1_000)?;
     let page = match call.first("page") {
-        None => 1,
-        Some(text) => text.parse::<usize>().map_err(|_| Reply::invalid("page should be an integer"))?.max(1),
+        None => None,
+        Some(text) => Some(text.parse::<usize>().map_err(|_| Reply::invalid("page should be an integer"))?),
+    };
+    let skipped = match (state.knobs.company_pages, page) {
+        (CompanyPages::FromOne, page) => (page.unwrap_or(1).max(1) - 1).saturating_mul(limit),
+        (CompanyPages::FromZero, page) => page.unwrap_or(0).saturating_mul(limit),
+        (CompanyPages::Offset, page) => page.unwrap_or(0),
     };
     let (modified, created) = (call.instant("modifiedSince")?, call.instant("createdSince")?);
-    let (linked, wanted) = (call.numbers("linkedContactsIds")?, filters(call)?);
+    let (linked, mut wanted) = (call.numbers("linkedContactsIds")?, filters(call)?);
+    if state.knobs.companies_ignore_filters {
+        wanted.clear();
+    }
     let has = |company: &Company, (name, value): &(String, String)| match company.attributes.get(name) {
         Some(Value::String(text)) => text == value,
         Some(other) => other.to_string().as_str() == value,
@@ -253,7 +344,6 @@ pub(super) fn list(state: &mut State, call: &Call) -> Outcome {
     if !call.ascending()? {
         found.reverse();
     }
-    let skipped = (page - 1).saturating_mul(limit);
     let items: Vec<Value> =
         found.into_iter().skip(skipped).take(limit).map(|company| state.company_shown(company)).collect();
     Ok(Reply::json(200, &json!({"items": items})))
@@ -314,4 +404,79 @@ pub(super) fn delete_attribute(state: &mut State, call: &Call) -> Outcome {
     let index = index.filter(|index| *index >= DEFAULT_FIELDS.len());
     state.crm.fields.remove(index.ok_or_else(|| Reply::not_found("Attribute not found"))?);
     Ok(Reply::empty(204))
+}
+
+/// A company, as it is really there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShownCompany {
+    /// Brevo's id.
+    pub id: String,
+    /// Values by internal name.
+    pub attributes: BTreeMap<String, Value>,
+    /// The contacts that are linked with it.
+    pub contacts: BTreeSet<i64>,
+}
+
+impl BrevoSandbox {
+    /// All companies, in order of creation.
+    pub fn companies(&self) -> Vec<ShownCompany> {
+        let shown = |company: &Company| ShownCompany {
+            id: company.id.clone(),
+            attributes: company.attributes.clone().into_iter().collect(),
+            contacts: company.contacts.clone(),
+        };
+        self.with(|state| state.crm.companies.values().map(shown).collect())
+    }
+
+    /// Somebody makes a company in Brevo's screens; its id.
+    pub fn create_company(&self, name: &str) -> String {
+        let attributes = Map::from_iter([("name".to_owned(), json!(name))]);
+        self.with(|state| state.add_company(attributes, BTreeSet::new(), BTreeSet::new()))
+    }
+
+    /// Somebody edits a value there (`null` clears it); false where there is no such company.
+    pub fn edit_company(&self, id: &str, name: &str, value: Value) -> bool {
+        self.change_company(id, |company| match value {
+            Value::Null => drop(company.attributes.remove(name)),
+            value => drop(company.attributes.insert(name.to_owned(), value)),
+        })
+    }
+
+    /// Somebody links a contact with it there (`true`), or takes one off.
+    pub fn link_company(&self, id: &str, contact: i64, linked: bool) -> bool {
+        self.change_company(id, |company| {
+            if linked {
+                company.contacts.insert(contact);
+            } else {
+                company.contacts.remove(&contact);
+            }
+        })
+    }
+
+    /// Somebody deletes it there.
+    pub fn delete_company(&self, id: &str) -> bool {
+        self.with(|state| {
+            let place = state.crm.by_id.remove(id);
+            place.is_some_and(|place| state.crm.companies.remove(&place).is_some())
+        })
+    }
+
+    /// An attribute of companies is of another type from now on.
+    pub fn retype_company_attribute(&self, name: &str, kind: &str) {
+        self.with(|state| {
+            for field in state.crm.fields.iter_mut().filter(|field| field.internal == name) {
+                kind.clone_into(&mut field.kind);
+            }
+        });
+    }
+
+    fn change_company(&self, id: &str, change: impl FnOnce(&mut Company)) -> bool {
+        self.with(|state| {
+            let now = state.now;
+            let Some(company) = state.crm.get_mut(id) else { return false };
+            change(company);
+            company.modified = now;
+            true
+        })
+    }
 }

@@ -17,13 +17,21 @@ pub(super) struct Process {
     accepted: DateTime<Utc>,
     due: DateTime<Utc>,
     /// What it still has to do.
-    work: Option<Work>,
+    work: Option<Job>,
     /// The failed rows, by the report's name, as CSV.
     reports: BTreeMap<&'static str, String>,
 }
 
+/// What a process does once it is due.
 #[derive(Debug)]
-struct Work {
+pub(super) enum Job {
+    Contacts(Work),
+    /// Companies, a row each.
+    Companies(Vec<BTreeMap<String, String>>),
+}
+
+#[derive(Debug)]
+pub(super) struct Work {
     rows: Vec<Map<String, Value>>,
     lists: Vec<i64>,
     update_existing: bool,
@@ -133,10 +141,7 @@ pub(super) fn import(state: &mut State, call: &Call) -> Outcome {
         email_blacklist: flag(&body, "emailBlacklist")?.unwrap_or(false),
         sms_blacklist: flag(&body, "smsBlacklist")?.unwrap_or(false),
     };
-    let delay = TimeDelta::from_std(state.options.import_delay).unwrap_or(TimeDelta::zero());
-    let due = state.now + delay;
-    let id = state.new_process("IMPORTUSER", due, Some(work));
-    state.land_imports(state.now);
+    let id = state.queue_import("IMPORTUSER", Job::Contacts(work));
     Ok(Reply::json(202, &json!({"processId": id})))
 }
 
@@ -158,7 +163,15 @@ enum Landing {
 }
 
 impl State {
-    fn new_process(&mut self, name: &'static str, due: DateTime<Utc>, work: Option<Work>) -> i64 {
+    /// In the background, after as long as imports take.
+    pub(super) fn queue_import(&mut self, name: &'static str, job: Job) -> i64 {
+        let delay = TimeDelta::from_std(self.options.import_delay).unwrap_or(TimeDelta::zero());
+        let id = self.new_process(name, self.now + delay, Some(job));
+        self.land_imports(self.now);
+        id
+    }
+
+    fn new_process(&mut self, name: &'static str, due: DateTime<Utc>, work: Option<Job>) -> i64 {
         let id = self.processes.last_key_value().map_or(self.no_process_yet, |(last, _)| *last) + 1;
         let process = Process { name, accepted: self.now, due, work, reports: BTreeMap::new() };
         self.processes.insert(id, process);
@@ -185,7 +198,15 @@ impl State {
             let Some(process) = self.processes.get_mut(&id) else { continue };
             let Some(work) = process.work.take() else { continue };
             self.now = process.due;
-            let reports = self.land(&work);
+            let reports = match work {
+                Job::Contacts(work) => self.land(&work),
+                Job::Companies(rows) => {
+                    for row in rows {
+                        self.land_company(&row);
+                    }
+                    BTreeMap::new()
+                }
+            };
             if let Some(process) = self.processes.get_mut(&id) {
                 process.reports = reports;
             }

@@ -23,6 +23,7 @@ mod tests_more;
 mod webhooks;
 mod world;
 
+pub use companies::ShownCompany;
 pub use directory::Contact;
 pub use events::ReceivedEvent;
 pub use hands::ContactSeed;
@@ -55,6 +56,18 @@ impl AccountLanguage {
             Self::German => ("VORNAME", "NACHNAME"),
         }
     }
+}
+
+/// What the number of a page of companies counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CompanyPages {
+    /// Pages from 1 on; 0 is 1, too.
+    #[default]
+    FromOne,
+    /// Pages from 0 on.
+    FromZero,
+    /// Companies.
+    Offset,
 }
 
 /// What kind of account to play.
@@ -128,6 +141,12 @@ pub struct BrevoKnobs {
     pub described_list_unsubscribed: bool,
     /// Imports fire webhooks too (with an empty `api_key_name`).
     pub import_webhooks: bool,
+    /// What the number of a page of companies counts: the description does not say.
+    pub company_pages: CompanyPages,
+    /// Pass over filters of companies, as over any parameter that is not understood.
+    pub companies_ignore_filters: bool,
+    /// An import of companies links the contacts that its rows name; else it makes the companies only.
+    pub company_imports_link: bool,
     /// Requests per second on contacts and on POST /events; `None`: the published 10.
     pub per_second: Option<u32>,
     /// Requests per hour on everything else; `None`: the published 100.
@@ -147,6 +166,9 @@ impl Default for BrevoKnobs {
             flat_list_answers: false,
             described_list_unsubscribed: false,
             import_webhooks: true,
+            company_pages: CompanyPages::FromOne,
+            companies_ignore_filters: false,
+            company_imports_link: true,
             per_second: None,
             per_hour: None,
         }

@@ -51,6 +51,7 @@ const ROUTES: &[(&str, &str, Handler)] = &[
     ("GET", "/events", events::list),
     ("GET", "/companies", companies::list),
     ("POST", "/companies", companies::create),
+    ("POST", "/companies/import", companies::import),
     ("PATCH", "/companies/link-unlink/{id}", companies::link),
     ("GET", "/companies/{id}", companies::get),
     ("PATCH", "/companies/{id}", companies::update),

@@ -26,7 +26,8 @@ pub(super) async fn handle(Extract(sandbox): Extract<IntercomSandbox>, request: 
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let (latency, limit, unlimited, fault) = {
         let mut knobs = sandbox.0.knobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = if knobs.faults.is_empty() { String::new() } else { format!("{} {target}", parts.method) };
+        // With a blank behind it, so that a part can name a whole path.
+        let asked = if knobs.faults.is_empty() { String::new() } else { format!("{} {target} ", parts.method) };
         let place = knobs.faults.iter().position(|(part, _)| asked.contains(part.as_str()));
         let fault = place.and_then(|place| knobs.faults.remove(place)).map(|(_, fault)| fault);
         (knobs.latency, knobs.rate_limit, knobs.unlimited, fault)

@@ -1,0 +1,543 @@
+//! Contacts that Brevo has and Intercom has not: `contacts.create.intercom` (docs/decisions/0018).
+//!
+//! Intercom knows no upsert and no key that would make a repeat harmless; its search lags some minutes behind, and among
+//! leads nothing keeps a second one of an address from being made. So whoever is nobody's in Brevo waits, is looked for
+//! under all that they are known by, and is made only then; and a request of which no answer is known is not repeated before
+//! a look that begins later than what it made could take to be found.
+
+mod answers;
+
+use super::carry::AFTER_NOT_LET_IN;
+use super::cycle::stops_everything;
+use super::forget::Tombstones;
+use super::push::{AT_ONCE, CHUNK, Pushed};
+use super::safety::{self, Gate, Pass};
+use super::unreadable::sparing;
+use super::{Connection, EngineError, LATE_LANDING, Ready, Settings};
+use crate::config::Archived;
+use crate::model::{
+    BrevoContact, BrevoContactId, Consent, ContactKey, Email, ErrorKind, Fetched, Fields, IntercomChange,
+    IntercomContactId, NewIntercomContact, Observation, Priority, Resource, Role, SideError, SideName, Sides, Value,
+    Write,
+};
+use crate::reconcile::person::{self, Base, Flights, PersonPlan, PersonViews, ResolvedList};
+use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::links::{Dirty, LinkState};
+use crate::store::newcomers::{Newcomer, Stage};
+use crate::store::{Result as Stored, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::StreamExt as _;
+use std::collections::BTreeMap;
+
+/// How long a contact that somebody has just made in Intercom may be missing from its search ("a few minutes").
+const INDEX_LAG: TimeDelta = TimeDelta::minutes(5);
+/// Somebody is looked at again who cannot be made for now, because of something that passes.
+const SOON: TimeDelta = TimeDelta::minutes(1);
+/// Something about them is being settled, or will be shown by a read.
+const LATER: TimeDelta = TimeDelta::minutes(15);
+/// Who is listed is looked at now and then.
+const NOW_AND_THEN: TimeDelta = TimeDelta::days(1);
+/// Whoever is being written to right now is looked at again then.
+const BUSY: TimeDelta = TimeDelta::seconds(2);
+
+/// A Brevo contact that is nobody's was seen, new or changed.
+pub(super) fn note(tx: &Tx<'_>, contact: BrevoContactId, settings: &Settings, now: DateTime<Utc>) -> Stored<()> {
+    if settings.creates_in_intercom.is_some() { tx.note_newcomer(contact, now + INDEX_LAG) } else { Ok(()) }
+}
+
+/// Who is to be made in Intercom, once a config says so.
+pub(super) fn switch(tx: &Tx<'_>, makes: Option<Role>, now: DateTime<Utc>) -> Stored<()> {
+    const LISTED: &str = "newcomers_noted";
+    let noted = tx.meta(LISTED)?.as_deref() == Some("yes");
+    match (makes, noted) {
+        (None, _) => {
+            tx.drop_newcomers()?;
+            if noted { tx.set_meta(LISTED, "no") } else { Ok(()) }
+        }
+        (Some(_), false) => {
+            tx.note_all_newcomers(now + INDEX_LAG)?;
+            tx.set_meta(LISTED, "yes")
+        }
+        (Some(_), true) => Ok(()),
+    }
+}
+
+/// The contact that a request of ours made with this address, or may have made: whatever address it shows in Brevo by now.
+pub(super) fn made_for(tx: &Tx<'_>, email: Option<&Email>) -> Stored<Option<BrevoContactId>> {
+    let Some(email) = email else { return Ok(None) };
+    let Some(row) = tx.newcomer_sent_with(email)? else { return Ok(None) };
+    Ok(if tx.link_by_brevo(row.brevo)?.is_none() { Some(row.brevo) } else { None })
+}
+
+/// How a Brevo contact is named in lists.
+fn subject(brevo: BrevoContactId) -> String {
+    format!("Brevo contact {brevo}")
+}
+
+/// The kinds of notice about them.
+const NOTICES: [&str; 4] = ["archived_in_intercom", "deleted_in_intercom", "identity_conflict", "without_email"];
+
+fn clear_notices(tx: &Tx<'_>, brevo: BrevoContactId) -> Stored<()> {
+    let subject = subject(brevo);
+    NOTICES.iter().try_for_each(|kind| tx.clear_notice(kind, &subject))?;
+    tx.clear_failure(&subject, "")
+}
+
+/// Nothing is to be done about it any more.
+fn is_done(tx: &Tx<'_>, brevo: BrevoContactId) -> Stored<()> {
+    clear_notices(tx, brevo)?;
+    tx.drop_newcomer(brevo)
+}
+
+fn list(tx: &Tx<'_>, row: Newcomer, kind: &str, detail: Option<&str>, now: DateTime<Utc>) -> Stored<()> {
+    clear_notices(tx, row.brevo)?;
+    tx.put_notice(kind, &subject(row.brevo), detail, now)?;
+    tx.put_newcomer_row(&Newcomer { stage: Stage::Listed, due: now + NOW_AND_THEN, email: None, tries: 0, ..row })
+}
+
+/// Whether somebody is to be made in Intercom, as far as the state knows.
+#[derive(Debug)]
+enum Turn {
+    /// There is nothing (more) to be done.
+    Done,
+    /// Their external id is to be added to this contact, if it has another.
+    Identify(i64, IntercomContactId, String),
+    /// Looked at again later.
+    Wait(TimeDelta),
+    /// They cannot be made.
+    List(&'static str, String),
+    /// An archived contact is their match.
+    Archived(IntercomContactId),
+    /// They are in nobody's way.
+    Make(Box<BrevoContact>),
+    /// Whoever it was is gone: nobody is made, but a request may have.
+    Find,
+}
+
+fn turn_of(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Turn> {
+    if row.stage == Stage::Alone {
+        return Ok(Turn::Done);
+    }
+    let contact = tx.brevo_contact(row.brevo)?;
+    if let Some(link) = tx.link_by_brevo(row.brevo)? {
+        let ext_id = contact.and_then(|contact| contact.ext_id);
+        let Some(ext_id) = ext_id else { return Ok(Turn::Done) };
+        return Ok(match made_by(tx, row, link.id, &ext_id)? {
+            Some(made) => Turn::Identify(link.id, made, ext_id),
+            None => Turn::Done,
+        });
+    }
+    if row.stage == Stage::Made {
+        // It is there; whose it is waits for another, or is listed.
+        let made = row.contact.as_ref().map(|made| tx.intercom_contact(made)).transpose()?.flatten();
+        let there = made.is_some_and(|made| made.state == ContactState::Live);
+        return Ok(if there { Turn::Wait(LATER) } else { Turn::Done });
+    }
+    let Some(contact) = contact else { return Ok(if row.email.is_some() { Turn::Find } else { Turn::Done }) };
+    if settings.creates_in_intercom.is_none() {
+        return Ok(if row.email.is_some() { Turn::Find } else { Turn::Done });
+    }
+    let Some(email) = &contact.email else {
+        let none = "it has neither an e-mail address nor an external id by which Intercom could know it";
+        let made = contact.ext_id.is_some();
+        return Ok(if made { Turn::Make(Box::new(contact)) } else { Turn::List("without_email", none.to_owned()) });
+    };
+    if let Some(forgotten) = Tombstones::read(tx)?
+        && forgotten.at(tx, Some(email))?.is_some()
+    {
+        // Somebody asked for that.
+        return Ok(Turn::Done);
+    }
+    if let Some(link) = tx.link_by_email(email)? {
+        let gone = "somebody of its address was deleted in Intercom, and is not made there again";
+        return Ok(match link.state {
+            LinkState::Left => match known_as(tx, email, ContactState::Archived)? {
+                Some(archived) => Turn::Archived(archived),
+                None => Turn::List("deleted_in_intercom", gone.to_owned()),
+            },
+            // It is about to be linked, or to be found by the request that would make one in Brevo.
+            LinkState::Active | LinkState::BrevoGone => Turn::Wait(LATER),
+        });
+    }
+    if let Some(id) = known_as(tx, email, ContactState::Live)? {
+        let words = format!("contact {id} in Intercom has its address, and is not linked to it");
+        return Ok(if tx.is_unplaced(&id)? { Turn::Wait(SOON) } else { Turn::List("identity_conflict", words) });
+    }
+    if known_as(tx, email, ContactState::Missing)?.is_some() {
+        return Ok(Turn::Wait(LATER));
+    }
+    Ok(match known_as(tx, email, ContactState::Archived)? {
+        Some(archived) => Turn::Archived(archived),
+        None => Turn::Make(Box::new(contact)),
+    })
+}
+
+/// What a request of ours has made for a person, if it may still be given their external id: it has none of its own, and
+/// nobody else of theirs has it.
+fn made_by(tx: &Tx<'_>, row: &Newcomer, link: i64, ext_id: &str) -> Stored<Option<IntercomContactId>> {
+    let made = |member: &IntercomRow| match (&row.contact, &row.email) {
+        (Some(made), _) => member.contact.id == *made,
+        // No answer named it.
+        (None, Some(email)) => row.stage == Stage::Unsure && member.contact.email.as_ref() == Some(email),
+        (None, None) => false,
+    };
+    let members = tx.members(link)?;
+    if members.iter().any(|member| member.contact.external_id.as_deref() == Some(ext_id)) {
+        return Ok(None);
+    }
+    let made = members.iter().find(|member| member.state == ContactState::Live && made(member));
+    // A lead is given one by Intercom.
+    let is_uuid = |id: &str| id.len() == 36 && id.bytes().filter(|byte| *byte == b'-').count() == 4;
+    let free = |member: &&IntercomRow| match &member.contact.external_id {
+        None => true,
+        Some(own) => member.contact.role == Role::Lead && is_uuid(own),
+    };
+    Ok(made.filter(free).map(|member| member.contact.id.clone()))
+}
+
+/// An Intercom contact that the state knows with this address.
+fn known_as(tx: &Tx<'_>, email: &Email, state: ContactState) -> Stored<Option<IntercomContactId>> {
+    for id in tx.intercom_ids_by_email(email)? {
+        if tx.intercom_contact(&id)?.is_some_and(|row| row.state == state) {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}
+
+/// A contact that is about to be made.
+struct Making {
+    brevo: BrevoContactId,
+    new: NewIntercomContact,
+    plan: PersonPlan,
+}
+
+/// What is asked of Intercom next.
+enum Asked {
+    Nothing,
+    Make(Box<Making>),
+    Archived(IntercomContactId),
+}
+
+/// The contact with all that travels to Intercom. Nothing is known there yet, so that it is what a first link would fill.
+fn making(tx: &Tx<'_>, contact: &BrevoContact, role: Role, bare: bool, ready: &Ready) -> Stored<Making> {
+    let mut record = Fields::new();
+    record.insert("role".to_owned(), Value::Text(role.as_str().to_owned()));
+    record.extend(contact.email.as_ref().map(|email| ("email".to_owned(), Value::Text(email.as_str().to_owned()))));
+    let (base, flights, consent, none) = (Base::default(), Flights::default(), Consent::default(), BTreeMap::new());
+    let views = PersonViews {
+        record: &record,
+        email: contact.email.as_ref(),
+        external_id: None,
+        consent: &consent,
+        members: &[],
+        tells: false,
+        brevo: Some(contact),
+        base: &base,
+        flights: &flights,
+        waits_for_intercom: false,
+        rename_to: None,
+        quarantined: &none,
+        changed: Sides::default(),
+        sweep: false,
+        brevo_may_be_old: false,
+    };
+    let lists: Vec<ResolvedList<'_>> =
+        ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
+    let mut plan = person::plan(&views, &ready.mapping, &lists);
+    // Tags are given once there is somebody to give them to.
+    plan.tags.clear();
+    plan.back.lists.clear();
+    plan.flights.tags.clear();
+    plan.intercom.retain(|_, value| value.is_some());
+    if bare {
+        // Something of it was refused: what it is, the write that follows tells.
+        plan.intercom.clear();
+    }
+    // What a notice told of counts before any read shows it.
+    let told = tx.brevo_opt_outs(Some(contact.id), contact.email.as_ref())?;
+    let out = contact.consent.email_opted_out() || told.iter().any(|fact| fact.over_at.is_none());
+    let has = IntercomChange {
+        fields: plan.intercom.clone(),
+        // With an address Intercom takes a new external id for a new person, even if somebody has that address. So it
+        // comes after.
+        external_id: contact.ext_id.clone().filter(|_| contact.email.is_none()),
+        email: contact.email.clone(),
+        email_opted_out: out,
+    };
+    Ok(Making { brevo: contact.id, new: NewIntercomContact { role, has }, plan })
+}
+
+/// Who would be made by a run, and how, as far as the state knows: for a dry run.
+pub(super) struct Rehearsed {
+    pub(super) opted_out: bool,
+    pub(super) fields: Vec<String>,
+}
+
+/// Whether this one would be made.
+pub(super) fn rehearse(
+    tx: &Tx<'_>,
+    brevo: BrevoContactId,
+    settings: &Settings,
+    ready: &Ready,
+) -> Stored<Option<Rehearsed>> {
+    let (Some(row), Some(role)) = (tx.newcomer(brevo)?, settings.creates_in_intercom) else { return Ok(None) };
+    let Turn::Make(contact) = turn_of(tx, &row, settings)? else { return Ok(None) };
+    let has = making(tx, &contact, role, false, ready)?.new.has;
+    Ok(Some(Rehearsed { opted_out: has.email_opted_out, fields: has.fields.into_keys().collect() }))
+}
+
+impl Connection {
+    /// Makes in Intercom whom Brevo alone has, as far as it is their turn. That Intercom does not let us holds up nothing
+    /// else: it is listed, and tried again.
+    pub(super) async fn create_back(&self, priority: Priority) -> Result<Pushed, EngineError> {
+        let mut pushed = Pushed::default();
+        // Whoever is at it goes on until nothing is due.
+        let Ok(_making) = self.making.try_lock() else { return Ok(pushed) };
+        loop {
+            self.go_on()?;
+            if self.is_held(SideName::Intercom) || self.is_held(SideName::Brevo) {
+                return Ok(pushed);
+            }
+            let now = self.now();
+            let due = self
+                .store
+                .read(move |tx| {
+                    // Before both were read whole, nobody is known not to be there.
+                    for side in SideName::BOTH {
+                        let read = tx.watermark(side, Resource::Contacts)?;
+                        if read.is_none_or(|read| read.full_at.is_none()) {
+                            return Ok(Vec::new());
+                        }
+                    }
+                    tx.newcomers_due(now, CHUNK)
+                })
+                .await?;
+            if due.is_empty() {
+                return Ok(pushed);
+            }
+            let mut turns =
+                futures_util::stream::iter(due.into_iter().map(|brevo| self.take_newcomers_turn(brevo, priority)))
+                    .buffer_unordered(AT_ONCE);
+            let mut fatal = None;
+            while let Some(done) = turns.next().await {
+                match done {
+                    Ok(done) => pushed += done,
+                    Err(error) => fatal = Some(error),
+                }
+            }
+            drop(turns);
+            match fatal {
+                None => {}
+                Some(EngineError::Side(error)) => {
+                    let error = EngineError::Side(error);
+                    let help = error.arrow_to_remedy();
+                    tracing::error!("contacts cannot be made in Intercom: {}{help}", error.for_log());
+                    if stops_everything(&error) {
+                        self.note_refusal(&error).await;
+                    }
+                    return Ok(pushed);
+                }
+                Some(error) => return Err(error),
+            }
+        }
+    }
+
+    /// One Brevo contact. Whatever becomes of it, its next turn is later, or there is none.
+    async fn take_newcomers_turn(&self, brevo: BrevoContactId, priority: Priority) -> Result<Pushed, EngineError> {
+        let Some(turn) = self.begin_turn(brevo).await? else { return Ok(Pushed::default()) };
+        match turn {
+            Turn::Identify(link, contact, ext_id) => {
+                return self.identify(brevo, (link, contact, ext_id), priority).await;
+            }
+            Turn::Archived(_) | Turn::Make(_) => {
+                // Consent, address and whether it is there at all, from just before.
+                let read_began = self.now();
+                match self.brevo.fetch(&ContactKey::Brevo(brevo), priority).await {
+                    Ok(found) => self.take_for_true(brevo, found, read_began).await?,
+                    Err(error) => return self.put_off(brevo, error).await,
+                }
+            }
+            Turn::Done | Turn::Wait(_) | Turn::List(..) | Turn::Find => {}
+        }
+        for key in self.keys_of(brevo).await? {
+            let read_began = self.now();
+            match self.intercom.fetch(&key, priority).await {
+                Ok(Fetched::Gone(_)) => {}
+                Ok(Fetched::Found(shown, _)) => {
+                    self.found(brevo, &shown, read_began, false).await?;
+                    return Ok(Pushed::default());
+                }
+                // Several have it: a read shows all of them.
+                Err(error) if matches!(error.kind, ErrorKind::Conflict { .. }) => {
+                    self.wait(brevo, LATER).await?;
+                    return Ok(Pushed::default());
+                }
+                // It is not even a key that could be looked for: then nobody has it.
+                Err(error) if matches!(error.kind, ErrorKind::Rejected { .. }) => {}
+                Err(error) => return self.put_off(brevo, error).await,
+            }
+        }
+        match self.put_newcomer_intent(brevo).await? {
+            Asked::Nothing => Ok(Pushed::default()),
+            Asked::Archived(archived) => self.meet_archived(brevo, archived, priority).await,
+            Asked::Make(making) => {
+                self.doors.crash.reach("after_newcomer_intent");
+                let began = self.now();
+                let write = Write::CreateIntercomContact(making.new.clone());
+                let answer = self.intercom.write(&write, priority).await;
+                self.doors.crash.reach("after_newcomer_sent");
+                self.record_newcomer(*making, answer, began, priority).await
+            }
+        }
+    }
+
+    /// What is to be done, if it is more than the state can do by itself.
+    async fn begin_turn(&self, brevo: BrevoContactId) -> Result<Option<Turn>, EngineError> {
+        let (now, settings) = (self.now(), self.settings());
+        let findable = self.findable();
+        let turn = self
+            .store
+            .write(move |tx| {
+                sparing(tx, now, || {
+                    let Some(row) = tx.newcomer(brevo)? else { return Ok(Turn::Done) };
+                    if row.stage == Stage::Sent {
+                        // Whoever sent it is not there any more. When exactly it left, nobody knows.
+                        tx.put_newcomer_row(&Newcomer { stage: Stage::Unsure, due: findable, ..row })?;
+                        return Ok(Turn::Wait(TimeDelta::zero()));
+                    }
+                    let turn = turn_of(tx, &row, &settings)?;
+                    settle(tx, row, &turn, now)?;
+                    Ok(turn)
+                })
+            })
+            .await?;
+        if turn.is_none() {
+            // What cannot be read is read anew.
+            self.wait(brevo, LATER).await?;
+        }
+        Ok(turn.filter(|turn| !matches!(turn, Turn::Done | Turn::Wait(_) | Turn::List(..))))
+    }
+
+    /// When whatever a request makes that leaves now is found by a search.
+    fn findable(&self) -> DateTime<Utc> {
+        self.now() + TimeDelta::from_std(LATE_LANDING).unwrap_or_default() + INDEX_LAG
+    }
+
+    /// A read of a Brevo contact by its id.
+    async fn take_for_true(
+        &self,
+        brevo: BrevoContactId,
+        found: Fetched,
+        read_began: DateTime<Utc>,
+    ) -> Result<(), EngineError> {
+        let source = self.source(0, true, read_began, Dirty::Live)?;
+        self.store
+            .write(move |tx| match &found {
+                Fetched::Found(shown, _) => source.apply(tx, shown).map(drop),
+                Fetched::Gone(_) => source.apply(tx, &Observation::BrevoContactGone(brevo)).map(drop),
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Under what it is looked for.
+    async fn keys_of(&self, brevo: BrevoContactId) -> Result<Vec<ContactKey>, EngineError> {
+        Ok(self
+            .store
+            .read(move |tx| {
+                let Some(row) = tx.newcomer(brevo)? else { return Ok(Vec::new()) };
+                let contact = tx.brevo_contact(brevo)?;
+                let (email, ext_id) = contact.map_or((None, None), |contact| (contact.email, contact.ext_id));
+                let sent = row.email.filter(|sent| email.as_ref() != Some(sent));
+                let emails = sent.into_iter().chain(email).map(ContactKey::IntercomEmail);
+                Ok(ext_id.map(ContactKey::IntercomExternalId).into_iter().chain(emails).collect())
+            })
+            .await?)
+    }
+
+    /// Intent before write: nothing was found, and still nothing is known.
+    async fn put_newcomer_intent(&self, brevo: BrevoContactId) -> Result<Asked, EngineError> {
+        let (now, bounds, findable) = (self.now(), self.bounds(), self.findable());
+        let (settings, ready) = self.require_told()?;
+        let (asked, begun) = self
+            .store
+            .write(move |tx| {
+                let Some(mut row) = tx.newcomer(brevo)? else { return Ok((Asked::Nothing, Vec::new())) };
+                if row.stage == Stage::Unsure {
+                    // It never landed.
+                    safety::give_back_newcomer(tx, now)?;
+                    row = Newcomer { stage: Stage::Waiting, email: None, ..row };
+                    tx.put_newcomer_row(&row)?;
+                }
+                let turn = turn_of(tx, &row, &settings)?;
+                settle(tx, row.clone(), &turn, now)?;
+                let brings_back = settings.archived == Archived::Unarchive;
+                let (Turn::Make(_) | Turn::Archived(_), Some(role)) = (&turn, settings.creates_in_intercom) else {
+                    return Ok((Asked::Nothing, Vec::new()));
+                };
+                let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
+                let counts = brings_back || matches!(turn, Turn::Make(_));
+                let may = !counts || gate.makes_newcomer(tx)?;
+                let asked = match turn {
+                    _ if !may => {
+                        let due = crate::store::harm::held_until();
+                        tx.put_newcomer_row(&Newcomer { stage: Stage::Waiting, due, ..row })?;
+                        Asked::Nothing
+                    }
+                    Turn::Make(contact) => {
+                        let making = making(tx, &contact, role, row.tries > 0, &ready)?;
+                        let email = contact.email.clone();
+                        tx.put_newcomer_row(&Newcomer { stage: Stage::Sent, due: findable, email, ..row })?;
+                        Asked::Make(Box::new(making))
+                    }
+                    Turn::Archived(id) => {
+                        tx.put_newcomer_row(&Newcomer { due: now + LATER, ..row })?;
+                        Asked::Archived(id)
+                    }
+                    _ => Asked::Nothing,
+                };
+                let (_, _, begun) = gate.close(tx)?;
+                Ok((asked, begun))
+            })
+            .await?;
+        safety::tell(&begun);
+        Ok(asked)
+    }
+
+    async fn wait(&self, brevo: BrevoContactId, wait: TimeDelta) -> Result<(), EngineError> {
+        let due = self.now() + wait;
+        self.store
+            .write(move |tx| match tx.newcomer(brevo)? {
+                Some(row) => tx.put_newcomer_row(&Newcomer { due, ..row }),
+                None => Ok(()),
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// It could not even be looked for.
+    async fn put_off(&self, brevo: BrevoContactId, error: Box<SideError>) -> Result<Pushed, EngineError> {
+        let fatal = matches!(error.kind, ErrorKind::Auth(_));
+        let asked = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(SOON);
+        self.wait(brevo, if fatal { AFTER_NOT_LET_IN } else { asked.max(SOON) }).await?;
+        tracing::debug!("a contact that is to be made in Intercom cannot be looked for now: {}", error.for_log());
+        if fatal { Err(EngineError::Side(error)) } else { Ok(Pushed::default()) }
+    }
+}
+
+/// Keeps what follows from a turn. What is to be asked of a vendor is kept when it is asked; until then it is put off, so
+/// that whatever goes wrong, somebody else has their turn.
+fn settle(tx: &Tx<'_>, row: Newcomer, turn: &Turn, now: DateTime<Utc>) -> Stored<()> {
+    match turn {
+        Turn::Done => is_done(tx, row.brevo),
+        Turn::Wait(wait) => tx.put_newcomer_row(&Newcomer { due: now + *wait, ..row }),
+        Turn::List(kind, detail) => list(tx, row, kind, Some(detail), now),
+        // Somebody was made for whom nobody is left.
+        Turn::Find if row.stage == Stage::Waiting => is_done(tx, row.brevo),
+        Turn::Identify(..) | Turn::Archived(_) | Turn::Make(_) | Turn::Find => {
+            let stage = if row.stage == Stage::Listed { Stage::Waiting } else { row.stage };
+            tx.put_newcomer_row(&Newcomer { stage, due: now + SOON, ..row })
+        }
+    }
+}

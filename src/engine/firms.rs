@@ -1,0 +1,284 @@
+//! Company objects: each company of Intercom's with one of Brevo's, field by field, and whose contacts belong to it.
+//!
+//! Brevo's companies have no external id and nothing of them is unique, so that the link table and an attribute of ours
+//! tell which is which (docs/decisions/0021). All that is asked about them shares a hundred requests an hour with much
+//! else, so that they have a loop of their own, and stop where others' share begins.
+
+mod bulk;
+mod prepare;
+mod shown;
+mod turn;
+
+use super::cycle::stops_everything;
+use super::{Connection, EngineError, Progress};
+use crate::mapping::{Direction, Mapping};
+use crate::model::{ErrorKind, Priority, Resource, Scope, SideName};
+use crate::store::firms::FirmCounts;
+use crate::store::progress::JobTimes;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use turn::Went;
+
+pub(super) use shown::{brevo_company, brevo_company_gone, intercom_company};
+
+/// Companies have so much of the hourly budget that they share with events, imports and webhooks.
+const SHARE_OF_BUDGET: (u64, u64) = (6, 10);
+/// With so many companies to make, they go by import: then they cost three requests or four.
+const BY_IMPORT: u64 = 50;
+/// How long a run waits for an import of companies.
+const LONGEST_WAIT: TimeDelta = TimeDelta::minutes(15);
+/// How often it looks whether that is over.
+const LOOK: Duration = Duration::from_secs(10);
+/// Companies that are looked at in one transaction.
+const SOME: usize = 200;
+
+/// What is known of both accounts, for company objects.
+#[derive(Debug, Clone)]
+pub struct ReadyFirms {
+    /// Their mapping, fitted to the accounts.
+    pub mapping: Mapping,
+    /// Something travels from Brevo: then a company is read before it is written, lest somebody's edit be lost.
+    pub two_way: bool,
+    /// Attributes of Brevo's companies that do not exist yet (a dry run makes none).
+    pub missing: Vec<String>,
+}
+
+impl ReadyFirms {
+    pub(super) fn new(mapping: Mapping, missing: Vec<String>) -> Self {
+        let two_way = mapping.rules.iter().any(|rule| rule.direction != Direction::IntercomToBrevo);
+        Self { mapping, two_way, missing }
+    }
+}
+
+/// What was done about company objects.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Kept {
+    /// Made in Brevo, one by one.
+    pub made: u64,
+    /// Sent there by import.
+    pub imported: u64,
+    /// Changed in Brevo.
+    pub updated: u64,
+    /// Whose contacts were linked or taken off.
+    pub linked: u64,
+    /// Changed in Intercom.
+    pub written_back: u64,
+    /// Writes that failed, for good or for now.
+    pub failed: u64,
+    /// Still to be done.
+    pub waiting: u64,
+}
+
+impl std::ops::AddAssign for Kept {
+    fn add_assign(&mut self, more: Self) {
+        self.made += more.made;
+        self.imported += more.imported;
+        self.updated += more.updated;
+        self.linked += more.linked;
+        self.written_back += more.written_back;
+        self.failed += more.failed;
+        self.waiting = more.waiting;
+    }
+}
+
+/// How long Brevo's hourly budget makes these companies wait, if nothing else is added. `None`: nothing waits.
+pub fn estimate(counts: &FirmCounts, spare: Option<u64>) -> Option<TimeDelta> {
+    let to_make = if counts.to_make > BY_IMPORT { 4 } else { counts.to_make };
+    let requests = to_make + counts.waiting + u64::from(counts.in_import > 0) * 3;
+    let beyond = requests.saturating_sub(spare.unwrap_or(0));
+    let (some, all) = SHARE_OF_BUDGET;
+    let minutes = beyond.saturating_mul(60 * all).div_ceil(100 * some);
+    (requests > 0).then(|| TimeDelta::minutes(i64::try_from(minutes).unwrap_or(i64::MAX / 1_000_000)))
+}
+
+/// How much of a budget companies may still use.
+pub fn spare_of(limit: u64, remaining: u64) -> u64 {
+    let (some, all) = SHARE_OF_BUDGET;
+    remaining.saturating_sub(limit.saturating_mul(all - some) / all)
+}
+
+/// The name under which the schedule knows the reads of Brevo's companies.
+fn job(full: bool) -> String {
+    format!("brevo companies {}", if full { "full" } else { "incremental" })
+}
+
+impl Connection {
+    /// Whether something may be asked about companies now.
+    pub(super) fn may_ask_about_companies(&self) -> bool {
+        self.brevo.company_budget().is_none_or(|budget| spare_of(budget.limit, budget.remaining) > 0)
+    }
+
+    /// Company objects are kept in step.
+    pub(super) fn ready_firms(&self) -> Option<(Arc<super::Ready>, ReadyFirms)> {
+        let ready = self.ready()?;
+        let firms = ready.firms.clone()?;
+        Some((ready, firms))
+    }
+
+    async fn knows_brevo_companies(&self) -> Result<bool, EngineError> {
+        let known = self.store.read(|tx| tx.watermark(SideName::Brevo, Resource::Companies)).await?;
+        Ok(known.is_some_and(|known| known.full_at.is_some()))
+    }
+
+    /// Reads Brevo's companies, as far as the budget goes: the next time goes on where it stood. When that read began, once
+    /// it has come to its end.
+    pub(super) async fn read_brevo_companies(
+        &self,
+        full: bool,
+        progress: &dyn Progress,
+    ) -> Result<Option<DateTime<Utc>>, EngineError> {
+        if !self.may_ask_about_companies() {
+            return Ok(None);
+        }
+        let (side, resource) = (SideName::Brevo, Resource::Companies);
+        let began = self.now();
+        let scope = self.next_scope(side, resource, full).await?;
+        let read_began = match self.sweep(side, resource, scope, Priority::Live, progress).await {
+            Ok(swept) => swept.began.unwrap_or(began),
+            Err(EngineError::Side(error)) if error.kind == ErrorKind::Throttled => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        self.settle_unshown_firms(read_began).await?;
+        let ended = self.now();
+        self.store
+            .write(move |tx| {
+                let times = JobTimes { last_began: Some(began), last_ended: Some(ended), next_at: None };
+                if scope == Scope::Full {
+                    tx.put_job(&job(true), &times)?;
+                }
+                tx.put_job(&job(false), &times)
+            })
+            .await?;
+        Ok(Some(read_began))
+    }
+
+    /// The same, where the schedule says that it is time.
+    pub(super) async fn read_brevo_companies_when_due(
+        &self,
+        schedule: &crate::config::ScheduleConfig,
+    ) -> Result<(), EngineError> {
+        let now = self.now();
+        for (full, every) in [(true, &schedule.brevo_companies.full), (false, &schedule.brevo_companies.incremental)] {
+            let name = job(full);
+            let times = self.store.read(move |tx| tx.job(&name)).await?;
+            let at = match (times.last_began, times.next_at) {
+                (None, _) if full => Some(now),
+                (_, Some(at)) => Some(at),
+                (began, None) => {
+                    let at = every.next_after(began.unwrap_or(now), schedule.jitter, self.doors.rng.unit());
+                    let (name, times) = (job(full), JobTimes { next_at: at, ..times });
+                    self.store.write(move |tx| tx.put_job(&name, &times)).await?;
+                    at
+                }
+            };
+            if at.is_some_and(|at| at <= now) {
+                self.read_brevo_companies(full, &super::Silent).await?;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// In a run that somebody waits for: all that can be done now, and the end of an import.
+    pub(super) async fn keep_firms_in_a_run(&self) -> Result<Kept, EngineError> {
+        let mut kept = Kept::default();
+        let until = self.now() + LONGEST_WAIT;
+        loop {
+            kept += self.keep_firms().await?;
+            let importing = self.store.read(|tx| tx.company_import()).await?.is_some();
+            if !importing || self.now() >= until || !self.may_ask_about_companies() {
+                return Ok(kept);
+            }
+            self.go_on()?;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// All that can be done now about company objects.
+    pub(super) async fn keep_firms(&self) -> Result<Kept, EngineError> {
+        let mut kept = Kept::default();
+        if self.ready_firms().is_none() {
+            return Ok(kept);
+        }
+        // Whoever is at it goes on until nothing more can be done.
+        let Ok(_turn) = self.keeping_firms.try_lock() else { return Ok(kept) };
+        // What exists there decides what is made.
+        if !self.knows_brevo_companies().await? && self.read_brevo_companies(true, &super::Silent).await?.is_none() {
+            return self.waiting_firms(kept).await;
+        }
+        self.store.write(|tx| tx.add_firms()).await?;
+        let done = async {
+            self.watch_company_import().await?;
+            self.look_up_firms().await?;
+            self.verify_firms().await?;
+            kept.imported += self.import_firms(&mut kept.failed).await?;
+            self.take_turns(&mut kept).await
+        };
+        match done.await {
+            Ok(()) => {}
+            Err(EngineError::Side(error)) if error.kind == ErrorKind::Throttled => {}
+            Err(error) if stops_everything(&error) => return Err(error),
+            Err(error) => {
+                tracing::warn!("companies cannot be kept in step now: {}{}", error.for_log(), error.arrow_to_remedy());
+            }
+        }
+        self.keep_budgets().await?;
+        self.waiting_firms(kept).await
+    }
+
+    async fn waiting_firms(&self, kept: Kept) -> Result<Kept, EngineError> {
+        let counts = self.store.read(|tx| tx.firm_counts()).await?;
+        Ok(Kept { waiting: counts.to_make + counts.waiting + counts.in_import, ..kept })
+    }
+
+    /// One company after the other, one request at a time, while there is budget.
+    async fn take_turns(&self, kept: &mut Kept) -> Result<(), EngineError> {
+        let mut after = 0;
+        loop {
+            let now = self.now();
+            let due = self.store.read(move |tx| tx.firms_due(now, after, SOME)).await?;
+            let Some(last) = due.last() else { return Ok(()) };
+            after = last.id;
+            for firm in due {
+                self.go_on()?;
+                loop {
+                    match self.take_turn(firm.id, kept).await? {
+                        // There may be more of the same company: its contacts after its fields, say.
+                        Went::On => {}
+                        Went::Done => break,
+                        Went::NoBudget => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long a loop of their own may rest.
+    pub(super) async fn until_firms(&self, longest: Duration) -> Result<Duration, EngineError> {
+        if self.ready_firms().is_none() || !self.may_ask_about_companies() {
+            return Ok(longest);
+        }
+        let next: Option<DateTime<Utc>> = self.store.read(|tx| tx.next_firm()).await?;
+        let left = next.map_or(longest, |next| (next - self.now()).to_std().unwrap_or_default());
+        // What is due and could not be done is not tried all the time.
+        Ok(left.clamp(Duration::from_secs(5).min(longest), longest))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_beyond_the_budget_takes_its_hours() {
+        let counts = |to_make, waiting, in_import| FirmCounts { to_make, waiting, in_import, ..FirmCounts::default() };
+        assert_eq!(estimate(&counts(0, 0, 0), None), None);
+        assert_eq!(estimate(&counts(30, 40, 0), Some(10)), Some(TimeDelta::hours(1)));
+        assert_eq!(estimate(&counts(30, 0, 0), Some(60)), Some(TimeDelta::zero()));
+        assert_eq!(estimate(&counts(30_000, 0, 0), None), Some(TimeDelta::minutes(4)), "by import");
+        assert_eq!((spare_of(100, 100), spare_of(100, 40), spare_of(100, 0)), (60, 0, 0));
+    }
+}

@@ -1,0 +1,632 @@
+//! One company's turn: what is to be written, the intent, the request, and what it said. One request at a time.
+
+use super::shown::{base_of, flights_of, pack_flights, subject_of};
+use super::{Kept, ReadyFirms};
+use crate::engine::answers::MOST_TRIES;
+use crate::engine::observe::{pack_base, to_json};
+use crate::engine::unreadable::replaceable;
+use crate::engine::{Connection, EngineError};
+use crate::model::{
+    Answer, BrevoCompany, BrevoCompanyId, BrevoContactId, Company, ErrorKind, Fetched, Fields, NewCompany, Observation,
+    Priority, SideError, SideName, Value, Write,
+};
+use crate::reconcile::company::{self, CompanyViews, Links};
+use crate::reconcile::person::{self, Base, Flights, LostValue, PersonPlan};
+use crate::store::firms::{Firm, LinkedContact};
+use crate::store::links::Dirty;
+use crate::store::listings::{Change, Conflict, NewFailure};
+use crate::store::{Result as Stored, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most contacts that are linked, or taken off, in one request.
+const CONTACTS_A_CALL: usize = 500;
+/// When something is tried again that a vendor could not take for now.
+const LATER: TimeDelta = TimeDelta::minutes(1);
+
+/// How a turn went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Went {
+    /// Something was written; there may be more.
+    On,
+    /// There is nothing (more) to do, for now.
+    Done,
+    /// The hour's budget is spent.
+    NoBudget,
+}
+
+/// What there is about a company.
+pub(super) struct Gathered {
+    pub(super) firm: Firm,
+    company: Company,
+    brevo: Option<BrevoCompany>,
+    base: Base,
+    flights: Flights,
+    wanted: BTreeSet<BrevoContactId>,
+    linked: Vec<LinkedContact>,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+enum Request {
+    Make(NewCompany),
+    Update(BrevoCompanyId, BTreeMap<String, Option<Value>>),
+    Link(BrevoCompanyId, Links),
+    Back(BTreeMap<String, Option<Value>>),
+}
+
+impl Request {
+    fn side(&self) -> SideName {
+        if matches!(self, Self::Back(_)) { SideName::Intercom } else { SideName::Brevo }
+    }
+}
+
+/// What leaves, with the plan that it is of.
+struct Leaving {
+    gathered: Gathered,
+    plan: PersonPlan,
+    request: Request,
+}
+
+/// `None`: Intercom's company is not known (any more).
+pub(super) fn gather(tx: &Tx<'_>, firm: Firm) -> Stored<Option<Gathered>> {
+    let Some(company) = replaceable(tx, tx.company(&firm.intercom))?.0 else { return Ok(None) };
+    let brevo = firm.brevo.as_ref().map(|id| tx.brevo_company(id)).transpose()?.flatten();
+    Ok(Some(Gathered {
+        company,
+        brevo,
+        base: base_of(&firm),
+        flights: flights_of(&firm),
+        wanted: tx.contacts_of_company(&firm.intercom)?,
+        linked: tx.linked_contacts(firm.id)?,
+        firm,
+    }))
+}
+
+impl Gathered {
+    pub(super) fn plan(&self, ready: &ReadyFirms) -> PersonPlan {
+        company::plan(
+            &CompanyViews {
+                intercom: &self.company,
+                brevo: self.brevo.as_ref(),
+                base: &self.base,
+                flights: &self.flights,
+                quarantined: &self.firm.quarantined,
+                sweep: self.firm.sweep,
+            },
+            &ready.mapping,
+        )
+    }
+
+    fn links(&self) -> Links {
+        let ours = self.linked.iter().map(|row| row.contact).collect();
+        let none = BTreeSet::new();
+        company::links(&self.wanted, self.brevo.as_ref().map_or(&none, |brevo| &brevo.contacts), &ours)
+    }
+
+    /// As a new company; `None`: it has no name.
+    pub(super) fn to_make(&self, plan: &PersonPlan) -> Option<NewCompany> {
+        let set = plan.change.attributes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
+        let attributes: Fields = set.collect();
+        attributes.contains_key(BrevoCompany::NAME).then(|| NewCompany { attributes, contacts: self.wanted.clone() })
+    }
+
+    /// The next request; `None`: nothing is to be written.
+    fn request(&self, plan: &PersonPlan) -> Option<Request> {
+        let Some(id) = self.firm.brevo.clone() else { return self.to_make(plan).map(Request::Make) };
+        // Without its view nothing can be compared: the next read shows it.
+        self.brevo.as_ref()?;
+        if !plan.change.attributes.is_empty() {
+            return Some(Request::Update(id, plan.change.attributes.clone()));
+        }
+        let mut links = self.links();
+        if !links.link.is_empty() || !links.unlink.is_empty() {
+            links.link = links.link.into_iter().take(CONTACTS_A_CALL).collect();
+            links.unlink = links.unlink.into_iter().take(CONTACTS_A_CALL).collect();
+            return Some(Request::Link(id, links));
+        }
+        (!plan.intercom.is_empty()).then(|| Request::Back(plan.intercom.clone()))
+    }
+}
+
+impl Connection {
+    pub(super) async fn take_turn(&self, id: i64, kept: &mut Kept) -> Result<Went, EngineError> {
+        let Some((_, ready)) = self.ready_firms() else { return Ok(Went::Done) };
+        let mut fresh: BTreeSet<SideName> = BTreeSet::new();
+        let leaving = loop {
+            let (ready_now, now) = (ready.clone(), self.now());
+            let planned = self.store.write(move |tx| plan_turn(tx, id, &ready_now, now)).await?;
+            let Some(leaving) = planned else { return Ok(Went::Done) };
+            let side = leaving.request.side();
+            if side == SideName::Brevo && !self.may_ask_about_companies() {
+                return Ok(Went::NoBudget);
+            }
+            // Neither vendor has compare-and-set: what may be somebody's edit is looked at just before it is replaced.
+            let looks = match &leaving.request {
+                Request::Update(..) => ready.two_way,
+                Request::Back(_) => true,
+                Request::Make(_) | Request::Link(..) => false,
+            };
+            if !looks || fresh.contains(&side) {
+                break leaving;
+            }
+            if !self.look_at(&leaving.gathered.firm, side).await? {
+                return Ok(Went::Done);
+            }
+            fresh.insert(side);
+        };
+        let (until, before) = (self.late_landing(), leaving);
+        // Intent before write.
+        let leaving = self
+            .store
+            .write(move |tx| {
+                put_intent(tx, &before, until)?;
+                Ok(before)
+            })
+            .await?;
+        self.doors.crash.reach("after_firm_intent");
+        let began = self.now();
+        let firm = &leaving.gathered.firm;
+        let answer = match &leaving.request {
+            Request::Make(new) => self.brevo.write(&Write::CreateCompany(new.clone()), Priority::Live).await,
+            Request::Update(id, change) => {
+                self.brevo.write(&Write::UpdateCompany(id.clone(), change.clone()), Priority::Live).await
+            }
+            Request::Link(id, links) => {
+                let write = Write::LinkCompany(id.clone(), links.link.clone(), links.unlink.clone());
+                self.brevo.write(&write, Priority::Live).await
+            }
+            Request::Back(change) => {
+                let write = Write::UpdateIntercomCompany(firm.intercom.clone(), change.clone());
+                self.intercom.write(&write, Priority::Live).await
+            }
+        };
+        self.doors.crash.reach("after_firm_write");
+        self.record_turn(leaving, answer, began, kept).await
+    }
+
+    /// Reads a company by id, on this side. `false`: it is gone.
+    async fn look_at(&self, firm: &Firm, side: SideName) -> Result<bool, EngineError> {
+        let read_began = self.now();
+        let (found, gone) = match (side, &firm.brevo) {
+            (SideName::Brevo, Some(id)) => {
+                (self.brevo.fetch_brevo_company(id, Priority::Live).await?, Observation::BrevoCompanyGone(id.clone()))
+            }
+            (SideName::Brevo, None) => return Ok(true),
+            (SideName::Intercom, _) => (
+                self.intercom.fetch_company(&firm.intercom, Priority::Live).await?,
+                Observation::CompanyGone(firm.intercom.clone()),
+            ),
+        };
+        let source = self.source(0, true, read_began, Dirty::Live)?;
+        let there = matches!(found, Fetched::Found(..));
+        self.store
+            .write(move |tx| match &found {
+                Fetched::Found(observation, _) => source.apply(tx, observation),
+                Fetched::Gone(_) => source.apply(tx, &gone),
+            })
+            .await?;
+        Ok(there)
+    }
+
+    /// Reads what writes of unknown outcome have left behind.
+    pub(super) async fn verify_firms(&self) -> Result<(), EngineError> {
+        loop {
+            let now = self.now();
+            let some = self.store.read(move |tx| tx.firms_to_verify(now, super::SOME)).await?;
+            if some.is_empty() {
+                return Ok(());
+            }
+            for firm in some {
+                self.go_on()?;
+                let Some(side) = firm.unanswered else { continue };
+                if side == SideName::Brevo && !self.may_ask_about_companies() {
+                    return Ok(());
+                }
+                self.look_at(&firm, side).await?;
+                // Whatever it showed, it is not asked again for the same write.
+                self.store
+                    .write(move |tx| {
+                        let Some(row) = tx.firm(firm.id)?.filter(|row| row.unanswered == Some(side)) else {
+                            return Ok(());
+                        };
+                        tx.put_firm(&Firm {
+                            unanswered: None,
+                            watched: None,
+                            verify_after: None,
+                            due: Some(now),
+                            ..row
+                        })
+                    })
+                    .await?;
+            }
+        }
+    }
+
+    async fn record_turn(
+        &self,
+        leaving: Leaving,
+        answer: Result<Answer, Box<SideError>>,
+        began: DateTime<Utc>,
+        kept: &mut Kept,
+    ) -> Result<Went, EngineError> {
+        let (now, until) = (self.now(), self.late_landing());
+        let source = self.source(0, false, began, Dirty::Live)?;
+        let error = answer.as_ref().err().cloned();
+        match (&leaving.request, &error) {
+            (_, Some(error)) if is_put_off(error) => {}
+            (_, Some(_)) => kept.failed += 1,
+            (Request::Make(_), None) => kept.made += 1,
+            (Request::Update(..), None) => kept.updated += 1,
+            (Request::Link(..), None) => kept.linked += 1,
+            (Request::Back(_), None) => kept.written_back += 1,
+        }
+        let company_may_be_gone = error.as_ref().is_some_and(|error| {
+            matches!(error.kind, ErrorKind::NotFound | ErrorKind::Merged { .. })
+                // Of a company that is not there, link-unlink says 400.
+                || matches!((&error.kind, &leaving.request), (ErrorKind::Rejected { .. }, Request::Link(..)))
+        });
+        let (firm, side) = (leaving.gathered.firm.clone(), leaving.request.side());
+        self.store
+            .write(move |tx| match &answer {
+                Ok(answer) => {
+                    accepted(tx, &leaving, answer, source.ready.firms.as_ref(), until, now)?;
+                    match answer {
+                        Answer::BrevoCompany(shown, _) => {
+                            source.apply(tx, &Observation::BrevoCompany(shown.clone())).map(drop)
+                        }
+                        Answer::IntercomCompany(shown, _) => {
+                            source.apply(tx, &Observation::Company(shown.clone())).map(drop)
+                        }
+                        _ => Ok(()),
+                    }
+                }
+                Err(error) => refused(tx, &leaving, error, source.ready.firms.as_ref(), until, now),
+            })
+            .await?;
+        let Some(error) = error else { return Ok(Went::On) };
+        if company_may_be_gone {
+            self.look_at(&firm, side).await?;
+            return Ok(Went::Done);
+        }
+        match error.kind {
+            ErrorKind::Auth(_) => Err(EngineError::Side(error)),
+            ErrorKind::Throttled if side == SideName::Brevo => Ok(Went::NoBudget),
+            _ => Ok(Went::Done),
+        }
+    }
+
+    /// Companies that a read of what has changed did not show have not changed: what is known of them is fresh.
+    pub(super) async fn settle_unshown_firms(&self, read_began: DateTime<Utc>) -> Result<(), EngineError> {
+        let mut after = 0;
+        loop {
+            let source = self.source(0, false, read_began, Dirty::Live)?;
+            let from = after;
+            let last = self
+                .store
+                .write(move |tx| {
+                    let some = tx.firms_to_settle(read_began, from, super::SOME)?;
+                    let last = some.last().map(|firm| firm.id);
+                    for firm in some {
+                        let shown = firm.brevo.as_ref().map(|id| tx.brevo_company(id)).transpose()?.flatten();
+                        // Made by us and never shown yet: a read that shows it settles it.
+                        if let Some(shown) = shown.filter(|shown| shown.modified_at.is_some()) {
+                            super::shown::settle_brevo(&source, tx, firm, &shown)?;
+                        }
+                    }
+                    Ok(last)
+                })
+                .await?;
+            let Some(last) = last else { return Ok(()) };
+            after = last;
+        }
+    }
+}
+
+/// It was not done, and can be once the vendor lets us.
+fn is_put_off(error: &SideError) -> bool {
+    matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy)
+}
+
+/// What is to be written next. `None`: nothing, which is noted.
+fn plan_turn(tx: &Tx<'_>, id: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<Option<Leaving>> {
+    let Some(firm) = tx.firm(id)? else { return Ok(None) };
+    let waits = firm.due.is_none_or(|due| due > now);
+    if waits || firm.gone.is_some() || firm.imported || firm.making.is_some() || firm.unanswered.is_some() {
+        return Ok(None);
+    }
+    let Some(gathered) = gather(tx, firm.clone())? else {
+        tx.put_firm(&Firm { due: None, ..firm })?;
+        return Ok(None);
+    };
+    let plan = gathered.plan(ready);
+    if let Some(request) = gathered.request(&plan) {
+        return Ok(Some(Leaving { gathered, plan, request }));
+    }
+    rest(tx, gathered, &plan, now)?;
+    Ok(None)
+}
+
+/// Nothing is to be written: what is agreed on is remembered, and what cannot be written is listed.
+pub(super) fn rest(tx: &Tx<'_>, gathered: Gathered, plan: &PersonPlan, now: DateTime<Utc>) -> Stored<()> {
+    let subject = subject_of(&gathered.firm.intercom);
+    let mut listed: Vec<&str> = gathered.firm.quarantined.keys().map(String::as_str).collect();
+    listed.extend(plan.base.fields.iter().filter(|(_, field)| field.is_refused()).map(|(rule, _)| rule.as_str()));
+    for (rule, problem) in &plan.problems {
+        tx.put_failure(&NewFailure::left_out(None, &subject, rule, &problem.message), now)?;
+        listed.push(rule);
+    }
+    let nameless = gathered.firm.brevo.is_none() && gathered.to_make(plan).is_none();
+    if nameless {
+        let words = "the company has no name in Intercom, and Brevo takes none without; it is made once it has one";
+        tx.put_failure(&NewFailure::left_out(None, &subject, "", words), now)?;
+        listed.push("");
+    }
+    tx.clear_failures_of(&subject, &listed)?;
+    for contact in gathered.links().agreed {
+        if !gathered.linked.contains(&LinkedContact { contact, off_until: None }) {
+            tx.put_linked_contact(gathered.firm.id, LinkedContact { contact, off_until: None })?;
+        }
+    }
+    let firm = Firm { due: None, sweep: false, tries: 0, ..gathered.firm };
+    if plan.base == gathered.base || firm.brevo.is_none() {
+        return tx.put_firm(&firm);
+    }
+    tx.put_firm(&Firm { base: Some(pack_base(tx, &plan.base)?), ..firm })
+}
+
+fn put_intent(tx: &Tx<'_>, leaving: &Leaving, until: DateTime<Utc>) -> Stored<()> {
+    let firm = leaving.gathered.firm.clone();
+    let own = |contact: &BrevoContactId| LinkedContact { contact: *contact, off_until: None };
+    match &leaving.request {
+        Request::Make(new) => intend_to_make(tx, firm, &leaving.plan, new, Some(until), until),
+        Request::Update(..) => {
+            let plan = leaving.plan.clone().without_intercom(&leaving.gathered.base, &leaving.gathered.flights);
+            let watched = pack_flights(tx, &plan.flights)?;
+            // Nothing but our own attribute: then there is nothing to be judged.
+            let unanswered = watched.is_some().then_some(SideName::Brevo);
+            tx.put_firm(&Firm { watched, unanswered, verify_after: Some(until), ..firm })
+        }
+        Request::Link(_, links) => {
+            for contact in &links.link {
+                tx.put_linked_contact(firm.id, own(contact))?;
+            }
+            for contact in &links.unlink {
+                tx.put_linked_contact(firm.id, LinkedContact { contact: *contact, off_until: Some(until) })?;
+            }
+            Ok(())
+        }
+        Request::Back(_) => {
+            let watched = pack_flights(tx, &leaving.plan.flights)?;
+            tx.put_firm(&Firm { watched, unanswered: Some(SideName::Intercom), verify_after: Some(until), ..firm })
+        }
+    }
+}
+
+/// A request that makes it is about to leave: alone (it may land until then), or in an import.
+pub(super) fn intend_to_make(
+    tx: &Tx<'_>,
+    firm: Firm,
+    plan: &PersonPlan,
+    new: &NewCompany,
+    making: Option<DateTime<Utc>>,
+    until: DateTime<Utc>,
+) -> Stored<()> {
+    for contact in &new.contacts {
+        tx.put_linked_contact(firm.id, LinkedContact { contact: *contact, off_until: None })?;
+    }
+    let watched = pack_flights(tx, &plan.flights)?;
+    // What both agree on if it lands; if not, it never was.
+    let base = Some(pack_base(tx, &plan.base)?);
+    tx.put_firm(&Firm {
+        base,
+        making,
+        imported: making.is_none(),
+        watched,
+        unanswered: Some(SideName::Brevo),
+        verify_after: Some(until),
+        ..firm
+    })
+}
+
+fn accepted(
+    tx: &Tx<'_>,
+    leaving: &Leaving,
+    answer: &Answer,
+    ready: Option<&ReadyFirms>,
+    until: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    let Leaving { gathered, plan, request } = leaving;
+    let Some(firm) = tx.firm(gathered.firm.id)? else { return Ok(()) };
+    // What came meanwhile is for the next look.
+    let firm = Firm { due: Some(now), tries: 0, verify_after: Some(until), ..firm };
+    let brevo_part = || plan.clone().without_intercom(&gathered.base, &gathered.flights);
+    let mut causes = plan.causes.clone();
+    match request {
+        Request::Make(new) => {
+            let Answer::CompanyCreated(id) = answer else { return Ok(()) };
+            let shown = BrevoCompany {
+                id: id.clone(),
+                modified_at: None,
+                contacts: new.contacts.clone(),
+                attributes: new.attributes.clone(),
+            };
+            if tx.brevo_company(id)?.is_none() {
+                tx.put_brevo_company(&shown)?;
+            }
+            let plan = brevo_part();
+            tx.put_firm(&Firm {
+                brevo: Some(id.clone()),
+                making: None,
+                unanswered: None,
+                base: Some(pack_base(tx, &plan.base)?),
+                ..firm
+            })?;
+        }
+        Request::Update(id, change) => {
+            let plan = brevo_part();
+            if let Some(mut known) = tx.brevo_company(id)?.filter(|_| *answer == Answer::Done) {
+                for (name, value) in change {
+                    match value {
+                        Some(value) => drop(known.attributes.insert(name.clone(), value.clone())),
+                        None => drop(known.attributes.remove(name)),
+                    }
+                }
+                tx.put_brevo_company(&known)?;
+            }
+            put_conflicts(tx, &firm, plan.lost_on(SideName::Brevo), now)?;
+            let watched = pack_flights(tx, &plan.flights.clone().with_losses_logged())?;
+            tx.put_firm(&Firm { unanswered: None, base: Some(pack_base(tx, &plan.base)?), watched, ..firm })?;
+        }
+        Request::Link(id, links) => {
+            if let Some(mut known) = tx.brevo_company(id)? {
+                known.contacts.extend(&links.link);
+                known.contacts.retain(|contact| !links.unlink.contains(contact));
+                tx.put_brevo_company(&known)?;
+            }
+            for (many, what) in [(&links.link, "linked"), (&links.unlink, "taken off")] {
+                if !many.is_empty() {
+                    causes.insert(format!("contacts {what}: {}", many.len()), "who belongs to it in Intercom");
+                }
+            }
+            tx.put_firm(&Firm { verify_after: gathered.firm.verify_after, ..firm })?;
+        }
+        Request::Back(_) => {
+            put_conflicts(tx, &firm, plan.lost_on(SideName::Intercom), now)?;
+            let flights = plan.flights.clone().with_losses_logged();
+            let flights = match (answer, ready) {
+                (Answer::IntercomCompany(shown, _), Some(ready)) => {
+                    person::seen_in_answer(&flights, &plan.back, &company::record(shown), &ready.mapping)
+                }
+                _ => flights,
+            };
+            let watched = pack_flights(tx, &flights)?;
+            let base = pack_base(tx, &plan.base_with_intercom(&gathered.base))?;
+            tx.put_firm(&Firm { unanswered: None, base: Some(base), watched, ..firm })?;
+        }
+    }
+    let fields: BTreeMap<String, String> = causes
+        .iter()
+        .filter(|(rule, _)| {
+            matches!(request, Request::Link(..))
+                || (request.side() == SideName::Intercom) == plan.back.rules.contains(*rule)
+        })
+        .map(|(rule, cause)| (rule.clone(), (*cause).to_owned()))
+        .collect();
+    let subject = subject_of(&gathered.firm.intercom);
+    for rule in fields.keys().map(String::as_str).chain([""]) {
+        tx.clear_failure(&subject, rule)?;
+    }
+    let (what, request) = match request {
+        Request::Make(_) => (format!("{subject} made in Brevo"), crate::brevo::company_request_for(None)),
+        Request::Update(id, _) => {
+            (format!("update of {subject} in Brevo"), crate::brevo::company_request_for(Some(id)))
+        }
+        Request::Link(id, _) => {
+            (format!("contacts of {subject} in Brevo"), format!("PATCH /companies/link-unlink/{id}"))
+        }
+        Request::Back(_) => {
+            (format!("update of {subject} in Intercom"), crate::intercom::company_request_for(&gathered.firm.intercom))
+        }
+    };
+    tx.put_change(&Change {
+        link: None,
+        at: now,
+        what,
+        fields,
+        answer: "accepted".to_owned(),
+        import: None,
+        request: Some(request),
+    })
+}
+
+fn refused(
+    tx: &Tx<'_>,
+    leaving: &Leaving,
+    error: &SideError,
+    ready: Option<&ReadyFirms>,
+    until: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    // As it was before the intent; who was to be linked and is not is found by the next comparison.
+    let before = leaving.gathered.firm.clone();
+    let subject = subject_of(&before.intercom);
+    match &error.kind {
+        _ if is_put_off(error) => {
+            let wait = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(LATER);
+            return tx.put_firm(&Firm { due: Some(now + wait.max(LATER)), ..before });
+        }
+        ErrorKind::Auth(_) => {
+            tx.put_failure(&NewFailure::refused(None, &subject, "", error), now)?;
+            return tx.put_firm(&Firm { due: Some(now + LATER * 5), ..before });
+        }
+        // A look by id tells whether it is gone.
+        ErrorKind::NotFound | ErrorKind::Merged { .. } => {
+            return tx.put_firm(&Firm { due: Some(now + LATER), ..before });
+        }
+        ErrorKind::Rejected { .. } | ErrorKind::Conflict { .. } | ErrorKind::Unsupported => {}
+        // It may have been done, or may still be: a look tells, once it cannot land any more.
+        _ => {
+            let Some(row) = tx.firm(before.id)? else { return Ok(()) };
+            let making = row.making.map(|_| until);
+            let due = Some(now + LATER);
+            return tx.put_firm(&Firm { making, verify_after: Some(until), due, ..row });
+        }
+    }
+    let tries = before.tries + 1;
+    let mut quarantined = before.quarantined.clone();
+    let side = leaving.request.side();
+    if let Some(rule) = ready.and_then(|ready| at_fault(leaving, error, ready))
+        && let Some(write) = leaving.plan.flights.field(side, &rule)
+    {
+        quarantined.insert(rule.clone(), person::quarantine_key(&write.sent));
+        tx.put_failure(&NewFailure::refused(None, &subject, &rule, error), now)?;
+    }
+    if quarantined != before.quarantined {
+        return tx.put_firm(&Firm { quarantined, due: Some(now), ..before });
+    }
+    let dead = tries >= MOST_TRIES;
+    tx.put_failure(&NewFailure { dead, ..NewFailure::refused(None, &subject, "", error) }, now)?;
+    let due = (!dead).then(|| now + LATER * i32::try_from(1_u32 << tries.min(6)).unwrap_or(64));
+    tx.put_firm(&Firm { due, tries, ..before })
+}
+
+/// The one rule whose field a refusal is about, if it can be told.
+fn at_fault(leaving: &Leaving, error: &SideError, ready: &ReadyFirms) -> Option<String> {
+    let ErrorKind::Rejected { field: Some(field) } = &error.kind else { return None };
+    let back = leaving.request.side() == SideName::Intercom;
+    let own = |path: &str| path == field || path.strip_prefix("custom_attributes.") == Some(field);
+    let rule = ready.mapping.rules.iter().find(|rule| {
+        if back {
+            own(rule.source.strip_prefix("company.").unwrap_or(&rule.source))
+        } else {
+            rule.targets.iter().any(|target| target.attribute.eq_ignore_ascii_case(field))
+        }
+    })?;
+    // Without a name there is no company.
+    let name = rule.targets.iter().any(|target| target.attribute == BrevoCompany::NAME);
+    (!name || back).then(|| rule.key.clone())
+}
+
+/// Values that were replaced although nobody had agreed to it. Those of companies are kept under numbers below zero.
+pub(super) fn put_conflicts<'a>(
+    tx: &Tx<'_>,
+    firm: &Firm,
+    lost: impl IntoIterator<Item = &'a LostValue>,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    lost.into_iter().try_for_each(|lost| {
+        tx.put_conflict(&Conflict {
+            id: 0,
+            link: -firm.id,
+            field: lost.field.clone(),
+            side: lost.side,
+            lost: to_json("conflicts", &lost.lost)?,
+            kept: to_json("conflicts", &lost.kept)?,
+            rule: lost.rule.clone(),
+            at: now,
+            import: None,
+        })
+    })
+}

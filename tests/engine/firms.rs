@@ -1,0 +1,511 @@
+//! Company objects: each of Intercom's with one of Brevo's.
+
+use crate::crashes::{CrashAt, run_to_the_end};
+use crate::harness::{World, config, minutes};
+use linkspan::engine::{Daemon, Kept};
+use linkspan::model::SideName;
+use linkspan::sandbox::Fault;
+use linkspan::sandbox::brevo::{CompanyPages, ShownCompany};
+use linkspan::sandbox::intercom::ContactSeed;
+use serde_json::{Value as Json, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const OBJECTS: &str = "
+field_mapping: {name: NAME}
+companies:
+  objects: true
+";
+
+const TWO_WAY: &str = "
+field_mapping: {name: NAME}
+companies:
+  objects: true
+  field_mapping:
+    name: name
+    industry: {to: sector, direction: both}
+    custom_attributes.tier: {to: tier, direction: both, on_conflict: brevo}
+    custom_attributes.owner: {to: sales_owner, direction: brevo_to_intercom}
+    size: {to: number_of_employees, on_clear: propagate}
+";
+
+fn person(world: &World, email: &str) -> String {
+    world.intercom.create_contact(ContactSeed {
+        email: Some(email.to_owned()),
+        name: Some("A Person".to_owned()),
+        ..ContactSeed::default()
+    })
+}
+
+/// A company with these people.
+fn company(world: &World, fields: &Json, people: &[&str]) -> String {
+    let id = world.intercom.create_company(fields).unwrap();
+    for person in people {
+        world.intercom.attach_company(person, &id).unwrap();
+    }
+    id
+}
+
+fn brevo_id(world: &World, email: &str) -> i64 {
+    world.brevo.contact_by_email(email).unwrap().id
+}
+
+fn only(world: &World) -> ShownCompany {
+    let mut all = world.brevo.companies();
+    assert_eq!(all.len(), 1, "{all:?}");
+    all.remove(0)
+}
+
+/// Requests to Brevo's companies so far, but for reads.
+fn writes(world: &World) -> Vec<String> {
+    let log = world.brevo.log().all();
+    let about = log.iter().filter(|request| request.write && request.target.contains("/companies"));
+    about.map(|request| format!("{} {}", request.method, String::from_utf8_lossy(&request.body))).collect()
+}
+
+/// No cycle writes anything any more, on either side.
+async fn is_quiet(world: &World) {
+    for full in [false, true, false] {
+        minutes(16).await;
+        let (brevo, intercom) = (world.brevo.log().write_count(), world.intercom.log().write_count());
+        if full {
+            world.full().await
+        } else {
+            world.sync().await
+        };
+        let wrote: Vec<_> = world.brevo.log().all().into_iter().filter(|request| request.write).skip(brevo).collect();
+        assert!(wrote.is_empty(), "{wrote:?}");
+        assert_eq!(world.intercom.log().write_count(), intercom);
+    }
+}
+
+/// Two people of one company, in step.
+async fn in_step(yaml: &str) -> (World, String) {
+    let world = World::new(yaml);
+    let (ann, bob) = (person(&world, "ann@example.com"), person(&world, "bob@example.com"));
+    let fields = json!({"company_id": "a-1", "name": "Acme", "size": 7, "website": "acme.example", "industry": "Tools",
+        "custom_attributes": {"tier": "gold"}});
+    let acme = company(&world, &fields, &[&ann, &bob]);
+    minutes(20).await;
+    world.sync().await;
+    minutes(5).await;
+    world.sync().await;
+    (world, acme)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_company_is_made_once_with_its_contacts_and_follows() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let made = only(&world);
+    assert_eq!(made.attributes["name"], "Acme");
+    assert_eq!(made.attributes["domain"], "acme.example");
+    assert_eq!(made.attributes["number_of_employees"], 7);
+    assert_eq!(made.attributes["linkspan_intercom_id"], json!(acme));
+    let both = BTreeSet::from([brevo_id(&world, "ann@example.com"), brevo_id(&world, "bob@example.com")]);
+    assert_eq!(made.contacts, both);
+    assert_eq!(writes(&world).len(), 1, "one request: {:?}", writes(&world));
+    is_quiet(&world).await;
+
+    world.intercom.edit_company(&acme, &json!({"name": "Acme Ltd"})).unwrap();
+    minutes(5).await;
+    world.full().await;
+    assert_eq!(only(&world).attributes["name"], "Acme Ltd");
+    assert_eq!(only(&world).contacts, both, "a change of fields replaces nobody");
+    assert!(writes(&world).iter().all(|write| !write.starts_with("PATCH") || !write.contains("linkedContactsIds")));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn company_objects_are_left_alone_unless_asked_for() {
+    let (world, _) = in_step("field_mapping: {name: NAME}").await;
+    assert!(world.brevo.companies().is_empty());
+    let log = world.brevo.log().all();
+    assert!(log.iter().all(|request| !request.target.contains("/companies") && !request.target.contains("/crm/")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_belongs_to_it_follows_and_whom_people_linked_themselves_stays() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let by_hand = {
+        person(&world, "eve@example.com");
+        minutes(20).await;
+        world.sync().await;
+        brevo_id(&world, "eve@example.com")
+    };
+    assert!(world.brevo.link_company(&only(&world).id, by_hand, true));
+    let cy = person(&world, "cy@example.com");
+    let ann = world
+        .intercom
+        .contact_ids()
+        .into_iter()
+        .find(|id| world.intercom.contact(id).unwrap()["email"] == "ann@example.com");
+    let ann = ann.unwrap();
+    world.intercom.attach_company(&cy, &acme).unwrap();
+    world.intercom.detach_company(&ann, &acme).unwrap();
+    minutes(20).await;
+    world.full().await;
+    minutes(20).await;
+    world.full().await;
+    let now = ["bob@example.com", "cy@example.com", "eve@example.com"].map(|email| brevo_id(&world, email));
+    assert_eq!(only(&world).contacts, BTreeSet::from(now));
+    is_quiet(&world).await;
+
+    // Somebody in Brevo takes off whom Intercom shows there: Intercom says who belongs to it.
+    assert!(world.brevo.link_company(&only(&world).id, now[0], false));
+    minutes(5).await;
+    world.sync().await;
+    assert_eq!(only(&world).contacts, BTreeSet::from(now));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_lost_answer_it_is_looked_up_before_it_is_made_again() {
+    for (fault, lost) in [(Fault::StatusAfterEffect(502), false), (Fault::Status(503, None), true)] {
+        let world = World::new(OBJECTS);
+        let ann = person(&world, "ann@example.com");
+        company(&world, &json!({"name": "Acme"}), &[&ann]);
+        minutes(20).await;
+        world.brevo.fail("POST /v3/companies", fault.clone());
+        world.sync().await;
+        assert_eq!(world.brevo.companies().len(), usize::from(!lost));
+        // Before it cannot land any more, nothing is made.
+        world.sync().await;
+        assert_eq!(world.brevo.companies().len(), usize::from(!lost));
+        minutes(5).await;
+        world.sync().await;
+        minutes(5).await;
+        world.sync().await;
+        assert_eq!(only(&world).contacts, BTreeSet::from([brevo_id(&world, "ann@example.com")]), "{fault:?}");
+        if lost {
+            let log = world.brevo.log().all();
+            let made = log.iter().filter(|r| r.template == "/companies" && r.method == "POST").count();
+            assert_eq!(made, 2);
+            let looked = |r: &linkspan::sandbox::LoggedRequest| r.target.contains("filters");
+            let first = log.iter().position(looked).unwrap();
+            let last = log.iter().rposition(|r| r.template == "/companies" && r.method == "POST").unwrap();
+            assert!(first < last);
+        }
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn filters_that_brevo_passes_over_prove_nothing() {
+    let world = World::new(OBJECTS);
+    world.brevo.create_company("Somebody else's");
+    world.brevo.knobs(|knobs| knobs.companies_ignore_filters = true);
+    let ann = person(&world, "ann@example.com");
+    company(&world, &json!({"name": "Acme"}), &[&ann]);
+    minutes(20).await;
+    world.brevo.fail("POST /v3/companies", Fault::Status(503, None));
+    for _ in 0..4 {
+        world.sync().await;
+        minutes(5).await;
+    }
+    assert_eq!(world.brevo.companies().len(), 1, "nobody knows whether it has been made");
+    world.brevo.knobs(|knobs| knobs.companies_ignore_filters = false);
+    world.sync().await;
+    minutes(5).await;
+    world.sync().await;
+    assert_eq!(world.brevo.companies().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_state_finds_again_what_it_had_made() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let before = only(&world);
+    let mut anew = World::new(OBJECTS);
+    (anew.intercom, anew.brevo) = (world.intercom.clone(), world.brevo.clone());
+    anew.doors = world.doors.clone();
+    anew.restart(OBJECTS);
+    anew.sync().await;
+    assert_eq!(only(&anew), before);
+    anew.intercom.edit_company(&acme, &json!({"name": "Acme Ltd"})).unwrap();
+    minutes(5).await;
+    anew.full().await;
+    assert_eq!((only(&anew).id, only(&anew).attributes["name"].clone()), (before.id, json!("Acme Ltd")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fields_travel_both_ways() {
+    let (world, acme) = in_step(TWO_WAY).await;
+    let id = only(&world).id;
+    assert_eq!(only(&world).attributes["sector"], "Tools");
+    assert_eq!(only(&world).attributes["tier"], "gold");
+    is_quiet(&world).await;
+
+    assert!(world.brevo.edit_company(&id, "sector", json!("Rockets")));
+    assert!(world.brevo.edit_company(&id, "sales_owner", json!("Kim")));
+    minutes(5).await;
+    world.sync().await;
+    let shown = world.intercom.company(&acme).unwrap();
+    assert_eq!(shown["industry"], "Rockets");
+    assert_eq!(shown["custom_attributes"]["owner"], "Kim");
+    is_quiet(&world).await;
+
+    // One-way: restored at the next sweep; and a clear travels where it is asked for.
+    assert!(world.brevo.edit_company(&id, "name", json!("Somebody's words")));
+    world.intercom.edit_company(&acme, &json!({"size": null, "industry": "Boats"})).unwrap();
+    minutes(16).await;
+    world.full().await;
+    minutes(16).await;
+    world.full().await;
+    let now = only(&world).attributes;
+    assert_eq!((&now["name"], &now["sector"]), (&json!("Acme"), &json!("Boats")));
+    assert_eq!(now.get("number_of_employees"), None);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_conflict_is_settled_by_rule_and_the_other_value_is_kept() {
+    let (world, acme) = in_step(TWO_WAY).await;
+    let id = only(&world).id;
+    minutes(5).await;
+    assert!(world.brevo.edit_company(&id, "tier", json!("silver")));
+    assert!(world.brevo.edit_company(&id, "sector", json!("Rockets")));
+    world.intercom.edit_company(&acme, &json!({"industry": "Boats", "custom_attributes": {"tier": "bronze"}})).unwrap();
+    minutes(5).await;
+    world.full().await;
+    let shown = world.intercom.company(&acme).unwrap();
+    // `on_conflict: brevo`; and a tie, which is Intercom's.
+    assert_eq!(
+        (&only(&world).attributes["tier"], &shown["custom_attributes"]["tier"]),
+        (&json!("silver"), &json!("silver"))
+    );
+    assert_eq!((&only(&world).attributes["sector"], &shown["industry"]), (&json!("Boats"), &json!("Boats")));
+    let kept = world.store.read(|tx| tx.list_conflicts(None, 10)).await.unwrap();
+    let told: Vec<_> = kept.iter().map(|kept| (kept.conflict.side, kept.conflict.lost.clone())).collect();
+    assert_eq!(told.len(), 2, "{kept:?}");
+    assert!(told.iter().any(|(side, lost)| *side == SideName::Intercom && lost.contains("bronze")));
+    assert!(told.iter().any(|(side, lost)| *side == SideName::Brevo && lost.contains("Rockets")));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_go_by_import_and_what_it_leaves_out_is_made_after_a_look() {
+    for (links, delay) in [(true, 5), (false, 200)] {
+        let world = World::new(OBJECTS);
+        world.brevo.knobs(|knobs| knobs.company_imports_link = links);
+        world.brevo.imports_take(Duration::from_secs(delay));
+        let ann = person(&world, "ann@example.com");
+        for n in 0..120 {
+            let name = if n == 7 { json!(null) } else { json!(format!("Company {n}, \"Inc\"")) };
+            company(&world, &json!({"company_id": format!("c{n}"), "name": name, "size": n}), &[&ann]);
+        }
+        minutes(20).await;
+        let summary = world.sync().await;
+        assert_eq!(
+            summary.companies,
+            Kept { imported: 119, ..Kept { made: 0, failed: 0, updated: 0, ..summary.companies } }
+        );
+        assert_eq!((summary.companies.waiting == 0, summary.companies.linked == 0), (links, links), "{summary:?}");
+        assert_eq!(world.brevo.companies().len(), 119);
+        let posts = world.brevo.log().all();
+        assert_eq!(posts.iter().filter(|r| r.template == "/companies/import").count(), 1);
+        assert_eq!(posts.iter().filter(|r| r.method == "POST" && r.template == "/companies").count(), 0);
+        let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+        assert_eq!(failures.len(), 1, "{failures:?}");
+        // What the import did not link is linked one by one, as far as the hour's budget goes.
+        for _ in 0..5 {
+            minutes(60).await;
+            world.sync().await;
+        }
+        let own = BTreeSet::from([brevo_id(&world, "ann@example.com")]);
+        assert!(world.brevo.companies().iter().all(|company| company.contacts == own));
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_without_an_answer_makes_nobody_twice() {
+    for fault in [Fault::StatusAfterEffect(502), Fault::Status(503, None)] {
+        let world = World::new(OBJECTS);
+        let ann = person(&world, "ann@example.com");
+        for n in 0..60 {
+            company(&world, &json!({"company_id": format!("c{n}"), "name": format!("Company {n}")}), &[&ann]);
+        }
+        minutes(20).await;
+        world.brevo.fail("POST /v3/companies/import", fault);
+        for _ in 0..6 {
+            world.sync().await;
+            minutes(10).await;
+        }
+        let names: BTreeSet<_> = world.brevo.companies().iter().map(|c| c.attributes["name"].to_string()).collect();
+        assert_eq!((names.len(), world.brevo.companies().len()), (60, 60));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spent_hour_stops_it_and_the_next_goes_on() {
+    let world = World::new(OBJECTS);
+    let ann = person(&world, "ann@example.com");
+    for n in 0..40 {
+        company(&world, &json!({"company_id": format!("c{n}"), "name": format!("Company {n}")}), &[&ann]);
+    }
+    minutes(20).await;
+    world.brevo.knobs(|knobs| knobs.per_hour = Some(50));
+    let began = tokio::time::Instant::now();
+    let summary = world.sync().await;
+    assert!(began.elapsed() < Duration::from_secs(600), "a run waits for no hour");
+    assert!(summary.companies.waiting > 0, "{:?}", summary.companies);
+    assert_eq!(world.brevo.companies().len() as u64, summary.companies.made);
+    // A daemon goes on by itself, and leaves others their share.
+    let stop = CancellationToken::new();
+    let daemon = Daemon::new(Arc::clone(&world.connection), config(OBJECTS).schedule);
+    let (ended, ()) = tokio::join!(daemon.run(stop.clone()), async {
+        for _ in 0..6 {
+            minutes(60).await;
+        }
+        stop.cancel();
+    });
+    ended.unwrap();
+    assert_eq!(world.brevo.companies().len(), 40);
+    let refused = world.brevo.log().all().iter().filter(|request| request.status == 429).count();
+    assert_eq!(refused, 0, "the limit was met");
+    let counts = world.store.read(|tx| tx.firm_counts()).await.unwrap();
+    assert_eq!((counts.all, counts.linked, counts.to_make, counts.waiting), (40, 40, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_at_any_place_makes_no_second_one() {
+    for place in ["after_firm_intent", "after_firm_write", "after_page"] {
+        for nth in [1, 2, 3] {
+            let crash = Arc::new(CrashAt::default());
+            let mut world = World::with_crashes(OBJECTS, crash.clone());
+            let ann = person(&world, "ann@example.com");
+            for n in 0..3 {
+                company(&world, &json!({"company_id": format!("c{n}"), "name": format!("Company {n}")}), &[&ann]);
+            }
+            minutes(20).await;
+            crash.arm(place, nth);
+            run_to_the_end(&mut world, &crash).await;
+            let all = world.brevo.companies();
+            assert_eq!(all.len(), 3, "{place} {nth}");
+            let own = BTreeSet::from([brevo_id(&world, "ann@example.com")]);
+            assert!(all.iter().all(|company| company.contacts == own));
+            is_quiet(&world).await;
+        }
+    }
+    for place in ["after_firms_import_intent", "after_firms_import"] {
+        let crash = Arc::new(CrashAt::default());
+        let mut world = World::with_crashes(OBJECTS, crash.clone());
+        let ann = person(&world, "ann@example.com");
+        for n in 0..60 {
+            company(&world, &json!({"company_id": format!("c{n}"), "name": format!("Company {n}")}), &[&ann]);
+        }
+        minutes(20).await;
+        crash.arm(place, 1);
+        run_to_the_end(&mut world, &crash).await;
+        assert_eq!(world.brevo.companies().len(), 60, "{place}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_a_write_and_its_record_is_nobodys_edit() {
+    for place in ["after_firm_intent", "after_firm_write"] {
+        let crash = Arc::new(CrashAt::default());
+        let mut world = World::with_crashes(TWO_WAY, crash.clone());
+        let ann = person(&world, "ann@example.com");
+        let fields = json!({"name": "Acme", "industry": "Tools", "custom_attributes": {"tier": "gold"}});
+        let acme = company(&world, &fields, &[&ann]);
+        minutes(20).await;
+        world.sync().await;
+        minutes(5).await;
+        world.sync().await;
+        world.intercom.edit_company(&acme, &json!({"custom_attributes": {"tier": "bronze"}})).unwrap();
+        let id = only(&world).id;
+        assert!(world.brevo.edit_company(&id, "sector", json!("Rockets")));
+        minutes(5).await;
+        world
+            .connection
+            .store()
+            .write(|tx| tx.end_sweep(SideName::Intercom, linkspan::model::Resource::Companies))
+            .await
+            .unwrap();
+        crash.arm(place, 1);
+        run_to_the_end(&mut world, &crash).await;
+        world.full().await;
+        let shown = world.intercom.company(&acme).unwrap();
+        assert_eq!(
+            (&only(&world).attributes["tier"], &shown["custom_attributes"]["tier"]),
+            (&json!("bronze"), &json!("bronze")),
+            "{place}"
+        );
+        assert_eq!(
+            (&only(&world).attributes["sector"], &shown["industry"]),
+            (&json!("Rockets"), &json!("Rockets")),
+            "{place}"
+        );
+        assert!(world.store.read(|tx| tx.list_conflicts(None, 10)).await.unwrap().is_empty());
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_brevo_deleted_is_not_made_again_and_what_it_refuses_is_listed() {
+    let (world, acme) = in_step(OBJECTS).await;
+    assert!(world.brevo.delete_company(&only(&world).id));
+    world.intercom.edit_company(&acme, &json!({"name": "Acme Ltd"})).unwrap();
+    minutes(5).await;
+    world.full().await;
+    minutes(5).await;
+    world.full().await;
+    assert!(world.brevo.companies().is_empty());
+    let notices = world.store.read(|tx| tx.notices(Some("brevo_company_gone"), 10)).await.unwrap();
+    assert_eq!(notices.len(), 1);
+
+    let ann = person(&world, "dan@example.com");
+    company(&world, &json!({"name": "Refused"}), &[&ann]);
+    minutes(20).await;
+    for _ in 0..3 {
+        world.brevo.fail("POST /v3/companies", Fault::Status(400, None));
+    }
+    for _ in 0..8 {
+        world.full().await;
+        minutes(10).await;
+    }
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert!(failures.iter().any(|failure| failure.subject.starts_with("company ") && failure.dead), "{failures:?}");
+    world.store.write(|tx| tx.retry_failures(None)).await.unwrap();
+    world.sync().await;
+    assert_eq!(only(&world).attributes["name"], "Refused");
+    assert!(world.store.read(|tx| tx.failures(10)).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_value_that_brevo_passes_over_is_listed_and_not_sent_again() {
+    let (world, acme) = in_step(TWO_WAY).await;
+    let id = only(&world).id;
+    // Somebody makes a number of the attribute's value type meanwhile: the double drops what does not fit.
+    world.brevo.retype_company_attribute("tier", "number");
+    world.intercom.edit_company(&acme, &json!({"custom_attributes": {"tier": "platinum"}})).unwrap();
+    minutes(5).await;
+    world.full().await;
+    minutes(5).await;
+    world.full().await;
+    minutes(5).await;
+    world.full().await;
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert!(failures.iter().any(|failure| failure.field.ends_with("-> TIER")), "{failures:?}");
+    let sent = writes(&world).iter().filter(|write| write.contains("platinum")).count();
+    assert_eq!((sent, world.brevo.companies()[0].id.clone()), (1, id));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_companies_are_read_whatever_pages_count() {
+    for pages in [CompanyPages::FromOne, CompanyPages::FromZero, CompanyPages::Offset] {
+        let world = World::new(OBJECTS);
+        world.brevo.knobs(|knobs| knobs.company_pages = pages);
+        for n in 0..1_203 {
+            world.brevo.create_company(&format!("Company {n}"));
+        }
+        world.sync().await;
+        let seen = world.store.read(|tx| tx.count_brevo_companies()).await.unwrap();
+        assert_eq!(seen, 1_203, "{pages:?}");
+        let reads = world.brevo.log().all().iter().filter(|r| r.method == "GET" && r.template == "/companies").count();
+        assert!(reads <= 5, "{pages:?}: {reads}");
+    }
+}

@@ -1,0 +1,425 @@
+//! Contacts that Brevo has and Intercom has not.
+
+use crate::crashes::{CrashAt, run_to_the_end};
+use crate::harness::{World, minutes};
+use linkspan::doors::NoCrash;
+use linkspan::sandbox::Fault;
+use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
+use linkspan::sandbox::intercom::ContactSeed;
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+use std::time::Duration;
+
+const USERS: &str = "
+contacts:
+  create: {intercom: user}
+field_mapping:
+  name: {to: [FIRSTNAME, LASTNAME], transform: split_name, direction: both}
+  phone: {to: SMS, direction: both}
+  custom_attributes.plan: {to: PLAN, direction: both}
+  tags:
+    VIP: {list: Very important, direction: both}
+phone:
+  default_region: US
+";
+
+fn leads() -> String {
+    USERS.replace("user", "lead")
+}
+
+fn ann(ext_id: Option<&str>) -> BrevoSeed {
+    let mut attributes = std::collections::BTreeMap::from([
+        ("FIRSTNAME".to_owned(), json!("Ann")),
+        ("LASTNAME".to_owned(), json!("Lee")),
+    ]);
+    attributes.extend(ext_id.map(|id| ("EXT_ID".to_owned(), json!(id))));
+    BrevoSeed { email: Some("ann@example.com".to_owned()), attributes, ..BrevoSeed::default() }
+}
+
+/// Everybody whom Intercom has with this address.
+fn holders(world: &World, email: &str) -> Vec<Json> {
+    let all = world.intercom.contact_ids();
+    let shown = all.iter().filter_map(|id| world.intercom.contact(id));
+    shown.filter(|contact| contact["email"].as_str().is_some_and(|shown| shown.eq_ignore_ascii_case(email))).collect()
+}
+
+fn only(world: &World, email: &str) -> Json {
+    let mut all = holders(world, email);
+    assert_eq!(all.len(), 1, "{email}");
+    all.remove(0)
+}
+
+async fn notices(world: &World, kind: &'static str) -> Vec<String> {
+    let all = world.store.read(move |tx| tx.notices(Some(kind), 100)).await.unwrap();
+    all.into_iter().map(|(_, subject, _)| subject).collect()
+}
+
+async fn is_quiet(world: &World) {
+    minutes(40).await;
+    world.sync().await;
+    minutes(40).await;
+    let before = (world.brevo_writes(), world.intercom.log().write_count());
+    world.full().await;
+    let told: Vec<String> = world.intercom.log().writes()[before.1..].iter().map(|w| w.target.clone()).collect();
+    assert_eq!(told, [""; 0], "a quiet cycle wrote to Intercom");
+    assert_eq!(world.brevo_writes(), before.0, "a quiet cycle wrote to Brevo");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_missing_in_intercom_is_made_there_once_the_index_has_caught_up() {
+    for (yaml, role) in [(USERS.to_owned(), "user"), (leads(), "lead")] {
+        let world = World::new(&yaml);
+        let vip = world.brevo.create_list("Very important");
+        let seed = BrevoSeed { list_ids: [vip].into(), ..ann(Some("a1")) };
+        world.brevo.create_contact(seed);
+        let dry = world.before_the_first().await;
+        assert_eq!((dry.creates_in_intercom, dry.creates), (1, 0), "{dry:#?}");
+        assert_eq!(dry.fields_in_intercom.keys().collect::<Vec<_>>(), ["name"]);
+        let summary = world.sync().await;
+        assert_eq!(summary.written.created_in_intercom, 0, "it may only be missing from the search");
+        assert_eq!(holders(&world, "ann@example.com").len(), 0);
+        minutes(6).await;
+        let summary = world.sync().await;
+        assert_eq!((summary.written.created_in_intercom, summary.written.failed), (1, 0), "{summary:?}");
+        let made = only(&world, "ann@example.com");
+        assert_eq!((&made["role"], &made["name"]), (&json!(role), &json!("Ann Lee")));
+        assert_eq!(made["external_id"], json!("a1"), "added by a request of its own");
+        let id = made["id"].as_str().unwrap();
+        let bodies: Vec<Json> =
+            world.intercom.log().writes().iter().filter_map(|write| serde_json::from_slice(&write.body).ok()).collect();
+        assert_eq!(bodies[1]["email"], "ann@example.com", "{bodies:?}");
+        assert!(bodies[1].get("external_id").is_none(), "with a new one Intercom would make a second user");
+        is_quiet(&world).await;
+        assert_eq!(world.intercom.contact_tags(id), ["VIP"]);
+        assert_eq!(world.brevo.contact_count(), 1, "what came back was not made again in Brevo");
+        // And it is an ordinary person from then on.
+        assert!(world.brevo.edit_attributes("ann@example.com", &[("FIRSTNAME", json!("Anna"))]));
+        minutes(10).await;
+        world.sync().await;
+        assert_eq!(only(&world, "ann@example.com")["name"], json!("Anna Lee"));
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_made_in_intercom_unless_asked() {
+    let world = World::new(&USERS.replace("intercom: user", "intercom: never"));
+    world.brevo.create_contact(ann(None));
+    for _ in 0..3 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(world.intercom.contact_ids().len(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_there_before_is_made_when_it_is_asked_for_later() {
+    let mut world = World::new(&USERS.replace("intercom: user", "intercom: never"));
+    world.brevo.create_contact(ann(None));
+    world.sync().await;
+    world.restart(USERS);
+    world.sync().await;
+    minutes(6).await;
+    world.sync().await;
+    only(&world, "ann@example.com");
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_rides_in_the_request_that_makes_the_contact() {
+    let world = World::new(USERS);
+    world.brevo.create_contact(BrevoSeed { email_blacklisted: true, ..ann(None) });
+    world.sync().await;
+    minutes(6).await;
+    world.sync().await;
+    assert_eq!(only(&world, "ann@example.com")["unsubscribed_from_emails"], json!(true));
+    assert_eq!(
+        world.intercom.log().writes().iter().filter(|write| write.method == "POST").count(),
+        2,
+        "an attribute, and her"
+    );
+    is_quiet(&world).await;
+    assert!(world.brevo.contact_by_email("ann@example.com").unwrap().email_blacklisted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_makes_no_second_contact() {
+    for yaml in [USERS.to_owned(), leads()] {
+        for fault in [Fault::StatusAfterEffect(502), Fault::Truncated, Fault::Status(502, None)] {
+            // The search does not show for long what was made.
+            let world = World::with_lag(&yaml, Arc::new(NoCrash), Duration::from_secs(290));
+            world.brevo.create_contact(ann(Some("a1")));
+            world.sync().await;
+            minutes(6).await;
+            for _ in 0..5 {
+                world.intercom.fail("POST /contacts ", fault.clone());
+            }
+            world.sync().await;
+            world.intercom.knobs(|knobs| knobs.faults.clear());
+            for _ in 0..20 {
+                minutes(1).await;
+                world.sync().await;
+            }
+            let made = only(&world, "ann@example.com");
+            assert_eq!((&made["name"], &made["external_id"]), (&json!("Ann Lee"), &json!("a1")), "{fault:?}");
+            assert_eq!(world.brevo.contact_count(), 1);
+            is_quiet(&world).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_cut_anywhere_makes_no_second_contact() {
+    for place in ["after_newcomer_intent", "after_newcomer_sent", "after_page"] {
+        let crash = Arc::new(CrashAt::default());
+        let mut world = World::with_lag(&leads(), crash.clone(), Duration::from_secs(290));
+        world.brevo.create_contact(ann(Some("a1")));
+        world.sync().await;
+        minutes(6).await;
+        crash.arm(place, 1);
+        run_to_the_end(&mut world, &crash).await;
+        for _ in 0..20 {
+            minutes(2).await;
+            world.sync().await;
+        }
+        let made = only(&world, "ann@example.com");
+        assert_eq!(made["external_id"], json!("a1"), "{place}");
+        assert_eq!(world.brevo.contact_count(), 1, "{place}");
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_made_without_an_answer_is_hers_though_her_address_has_changed_since() {
+    let world = World::with_lag(&leads(), Arc::new(NoCrash), Duration::from_secs(290));
+    world.brevo.create_contact(ann(None));
+    world.sync().await;
+    minutes(6).await;
+    for _ in 0..5 {
+        world.intercom.fail("POST /contacts ", Fault::StatusAfterEffect(502));
+    }
+    world.sync().await;
+    world.intercom.knobs(|knobs| knobs.faults.clear());
+    assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
+    for _ in 0..20 {
+        minutes(2).await;
+        world.sync().await;
+    }
+    assert_eq!(world.intercom.contact_ids().len(), 1, "nobody was made for her new address");
+    assert_eq!(world.brevo.contact_count(), 1, "nor for her old one");
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_the_search_does_not_show_yet_is_linked_when_the_request_runs_into_them() {
+    let world = World::with_lag(USERS, Arc::new(NoCrash), Duration::from_secs(3600));
+    world.sync().await;
+    world.brevo.create_contact(ann(None));
+    // Intercom has her, and neither reads nor searches show her for an hour.
+    let id = world.intercom.create_contact(ContactSeed {
+        email: Some("ann@example.com".to_owned()),
+        phone: Some("+12025550101".to_owned()),
+        ..ContactSeed::default()
+    });
+    world.sync().await;
+    minutes(6).await;
+    let summary = world.sync().await;
+    assert_eq!(summary.written.created_in_intercom, 0);
+    minutes(6).await;
+    world.sync().await;
+    let ann = only(&world, "ann@example.com");
+    assert_eq!((&ann["id"], &ann["name"]), (&json!(id), &json!("Ann Lee")));
+    assert_eq!(world.attribute("ann@example.com", "SMS"), Some(json!("12025550101")));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_contact_that_is_somebody_elses_is_not_hers_because_it_has_her_external_id() {
+    let world = World::new(USERS);
+    let bob = world.intercom.create_contact(ContactSeed {
+        email: Some("bob@example.com".to_owned()),
+        external_id: Some("a1".to_owned()),
+        ..ContactSeed::default()
+    });
+    let seed = BrevoSeed { email: Some("bob@example.com".to_owned()), ..BrevoSeed::default() };
+    world.brevo.create_contact(seed);
+    minutes(1).await;
+    world.sync().await;
+    world.brevo.create_contact(ann(Some("a1")));
+    for _ in 0..6 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(world.intercom.contact_ids(), [bob]);
+    assert_eq!(notices(&world, "identity_conflict").await.len(), 1, "it is listed");
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn contacts_made_in_intercom_are_counted_and_held() {
+    let world = World::new(&format!("{USERS}safety: {{max_creates: 2}}\n"));
+    for number in 0..5 {
+        let email = Some(format!("p{number}@example.com"));
+        world.brevo.create_contact(BrevoSeed { email, ..BrevoSeed::default() });
+    }
+    let dry = world.before_the_first().await;
+    assert_eq!((dry.creates_in_intercom, dry.would_hold.len()), (5, 1), "{:?}", dry.would_hold);
+    world.sync().await;
+    minutes(6).await;
+    let summary = world.sync().await;
+    assert_eq!(summary.written.created_in_intercom, 2);
+    assert_eq!((summary.held.len(), summary.held[0].wanted), (1, 3), "{:?}", summary.held);
+    minutes(180).await;
+    assert_eq!(world.sync().await.written.created_in_intercom, 0, "time alone lets nobody go");
+    let (id, now) = (summary.held[0].id, world.doors.clock.now());
+    world.store.write(move |tx| linkspan::engine::approve_in(tx, id, now)).await.unwrap();
+    assert_eq!(world.sync().await.written.created_in_intercom, 3);
+    assert_eq!(world.intercom.contact_ids().len(), 5);
+    is_quiet(&world).await;
+}
+
+/// Ann has been archived in Intercom, before anybody looked.
+fn archived(world: &World) -> String {
+    let seed = ContactSeed { email: Some("ann@example.com".to_owned()), ..ContactSeed::default() };
+    let id = world.intercom.create_contact(seed);
+    world.intercom.archive(&id).unwrap();
+    world.brevo.create_contact(ann(None));
+    id
+}
+
+async fn some_cycles(world: &World) {
+    for _ in 0..5 {
+        minutes(10).await;
+        world.sync().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archived_match_is_linked_and_left_archived() {
+    let world = World::new(USERS);
+    let id = archived(&world);
+    some_cycles(&world).await;
+    assert_eq!(world.intercom.contact_ids().len(), 0);
+    assert_eq!(notices(&world, "archived_in_intercom").await, [format!("contact {id}")]);
+    is_quiet(&world).await;
+    // Brought back by somebody, it is hers.
+    world.intercom.unarchive(&id).unwrap();
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(only(&world, "ann@example.com")["name"], json!("Ann Lee"));
+    assert_eq!(notices(&world, "archived_in_intercom").await, [""; 0]);
+    assert_eq!(world.brevo.contact_count(), 1);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archived_match_is_brought_back_if_asked() {
+    let world = World::new(&USERS.replace("contacts:", "contacts:\n  archived: unarchive"));
+    let id = archived(&world);
+    some_cycles(&world).await;
+    let back = only(&world, "ann@example.com");
+    assert_eq!((&back["id"], &back["name"]), (&json!(id), &json!("Ann Lee")));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archived_match_that_cannot_be_brought_back_is_listed() {
+    let world = World::new(&USERS.replace("contacts:", "contacts:\n  archived: unarchive"));
+    let id = archived(&world);
+    world.intercom.unarchive(&id).unwrap();
+    world.intercom.delete(&id).unwrap();
+    some_cycles(&world).await;
+    assert_eq!(world.intercom.contact_ids().len(), 0);
+    assert_eq!(notices(&world, "archived_in_intercom").await.len(), 1);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archived_match_is_left_alone_and_listed_if_asked() {
+    let world = World::new(&USERS.replace("contacts:", "contacts:\n  archived: skip"));
+    archived(&world);
+    some_cycles(&world).await;
+    assert_eq!(world.intercom.contact_ids().len(), 0);
+    assert_eq!(notices(&world, "archived_in_intercom").await.len(), 1);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_deleted_in_intercom_is_not_made_there_again() {
+    let world = World::new(USERS);
+    let id = world.intercom.create_contact(ContactSeed {
+        email: Some("ann@example.com".to_owned()),
+        name: Some("Ann Lee".to_owned()),
+        ..ContactSeed::default()
+    });
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.brevo.contact_count(), 1);
+    world.intercom.delete(&id).unwrap();
+    for _ in 0..6 {
+        minutes(10).await;
+        world.full().await;
+        assert!(world.brevo.edit_attributes("ann@example.com", &[("PLAN", json!("pro"))]));
+    }
+    assert_eq!(world.intercom.contact_ids().len(), 0);
+    assert_eq!(world.brevo.contact_count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_at_fault_is_left_out_and_the_contact_made_all_the_same() {
+    let world = World::new(USERS);
+    world.brevo.create_contact(ann(None));
+    world.sync().await;
+    minutes(6).await;
+    world.intercom.fail("POST /contacts ", Fault::Status(400, None));
+    world.sync().await;
+    assert_eq!(only(&world, "ann@example.com")["email"], json!("ann@example.com"));
+    is_quiet(&world).await;
+    assert_eq!(only(&world, "ann@example.com")["name"], json!("Ann Lee"), "by the write that follows");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_brevo_only_updates_nobody_is_made_there_and_who_comes_is_linked() {
+    let yaml = "contacts: {create: {brevo: never}}\nfield_mapping: {name: FIRSTNAME}\n";
+    let world = World::new(yaml);
+    let seed = ContactSeed {
+        email: Some("ann@example.com".to_owned()),
+        name: Some("Ann Lee".to_owned()),
+        ..ContactSeed::default()
+    };
+    world.intercom.create_contact(seed);
+    minutes(10).await;
+    assert_eq!(world.before_the_first().await.creates, 0);
+    world.sync().await;
+    world.full().await;
+    assert_eq!(world.brevo.contact_count(), 0);
+    world.brevo.create_contact(BrevoSeed { email: Some("ann@example.com".to_owned()), ..BrevoSeed::default() });
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.attribute("ann@example.com", "FIRSTNAME"), Some(json!("Ann Lee")));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_brevo_only_gains_contacts_those_it_has_stay_as_they_are_but_for_opt_outs() {
+    let yaml = "contacts: {update: {brevo: never}}\nfield_mapping: {name: FIRSTNAME}\n";
+    let world = World::new(yaml);
+    let contact = |email: &str| ContactSeed {
+        email: Some(email.to_owned()),
+        name: Some("Ann Lee".to_owned()),
+        ..ContactSeed::default()
+    };
+    let known = world.intercom.create_contact(contact("ann@example.com"));
+    world.intercom.create_contact(contact("bob@example.com"));
+    world.brevo.create_contact(BrevoSeed { email: Some("ann@example.com".to_owned()), ..BrevoSeed::default() });
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.attribute("bob@example.com", "FIRSTNAME"), Some(json!("Ann Lee")), "made with all that it has");
+    assert_eq!(world.attribute("ann@example.com", "FIRSTNAME"), None);
+    world.intercom.unsubscribe(&known).unwrap();
+    minutes(20).await;
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("ann@example.com").unwrap().email_blacklisted);
+    assert_eq!(world.attribute("ann@example.com", "FIRSTNAME"), None);
+    is_quiet(&world).await;
+}

@@ -1,0 +1,213 @@
+//! Addresses that are changed in Brevo.
+
+use crate::crashes::{CrashAt, run_to_the_end};
+use crate::harness::{World, minutes};
+use linkspan::sandbox::Fault;
+use linkspan::sandbox::intercom::ContactSeed;
+use serde_json::{Value as Json, json};
+use std::sync::Arc;
+
+fn both(more: &str) -> String {
+    format!(
+        "connectors: {{intercom: {{direction: both{more}}}}}\nfield_mapping:\n  \
+         name: {{to: [FIRSTNAME, LASTNAME], transform: split_name}}\n  \
+         custom_attributes.plan: {{to: PLAN}}\n"
+    )
+}
+
+fn contact(email: &str, name: &str) -> ContactSeed {
+    ContactSeed { email: Some(email.to_owned()), name: Some(name.to_owned()), ..ContactSeed::default() }
+}
+
+async fn in_step(world: &World) {
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+}
+
+fn email(world: &World, id: &str) -> Json {
+    world.intercom.contact(id).unwrap()["email"].clone()
+}
+
+async fn notices(world: &World) -> Vec<String> {
+    let all = world.store.read(|tx| tx.notices(Some("identity_conflict"), 100)).await.unwrap();
+    all.into_iter().map(|(_, subject, _)| subject).collect()
+}
+
+async fn is_quiet(world: &World) {
+    minutes(40).await;
+    world.sync().await;
+    minutes(40).await;
+    let before = (world.brevo_writes(), world.intercom.log().write_count());
+    world.full().await;
+    let told: Vec<String> = world.intercom.log().writes()[before.1..].iter().map(|w| w.target.clone()).collect();
+    assert_eq!(told, [""; 0], "a quiet cycle wrote to Intercom");
+    assert_eq!(world.brevo_writes(), before.0, "a quiet cycle wrote to Brevo");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_contact_that_had_the_address_takes_the_one_that_brevo_was_given() {
+    let world = World::new(&both(""));
+    let lead = |name: &str| ContactSeed { lead: true, ..contact("ann@example.com", name) };
+    let ids = [world.intercom.create_contact(lead("Ann")), world.intercom.create_contact(lead("Ann Lee"))];
+    in_step(&world).await;
+    assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
+    in_step(&world).await;
+    for id in &ids {
+        assert_eq!(email(&world, id), json!("ann.lee@example.com"));
+    }
+    assert_eq!(world.brevo.contact_count(), 1);
+    assert!(world.brevo.contact_by_email("ann.lee@example.com").is_some());
+    is_quiet(&world).await;
+    // And back from Intercom.
+    for id in &ids {
+        world.intercom.set_email(id, Some("ann@example.com")).unwrap();
+    }
+    in_step(&world).await;
+    assert!(world.brevo.contact_by_email("ann@example.com").is_some());
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_travels_to_intercom_the_address_stays_there_as_it_is() {
+    let world = World::new(&both("").replace("direction: both", "direction: intercom_to_brevo"));
+    let id = world.intercom.create_contact(contact("ann@example.com", "Ann Lee"));
+    in_step(&world).await;
+    assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
+    in_step(&world).await;
+    assert_eq!(email(&world, &id), json!("ann@example.com"));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_opted_out_stays_so_under_the_new_address_on_both_sides() {
+    let world = World::new(&both(""));
+    let seed = ContactSeed { unsubscribed: true, ..contact("ann@example.com", "Ann Lee") };
+    let id = world.intercom.create_contact(seed);
+    in_step(&world).await;
+    assert!(world.brevo.contact_by_email("ann@example.com").unwrap().email_blacklisted);
+    // Brevo lifts the blocklisting of who gets another address.
+    assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
+    in_step(&world).await;
+    assert_eq!(email(&world, &id), json!("ann.lee@example.com"));
+    assert_eq!(world.intercom.contact(&id).unwrap()["unsubscribed_from_emails"], json!(true));
+    assert!(world.brevo.contact_by_email("ann.lee@example.com").unwrap().email_blacklisted);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_another_contact_in_intercom_has_is_refused_and_listed() {
+    let world = World::new(&both(""));
+    let ann = world.intercom.create_contact(contact("ann@example.com", "Ann Lee"));
+    let bob = world.intercom.create_contact(contact("bob@example.com", "Bob Ray"));
+    in_step(&world).await;
+    assert!(world.brevo.delete("bob@example.com"));
+    in_step(&world).await;
+    assert!(world.brevo.change_email("ann@example.com", "bob@example.com"));
+    for _ in 0..3 {
+        in_step(&world).await;
+    }
+    assert_eq!(email(&world, &ann), json!("ann@example.com"));
+    assert_eq!(email(&world, &bob), json!("bob@example.com"));
+    assert_eq!(notices(&world).await, [format!("contact {ann}")]);
+    assert_eq!(world.brevo.contact_count(), 1);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_intercom_refuses_is_listed_and_both_keep_the_address_that_they_have() {
+    let world = World::new(&both(""));
+    let ann = world.intercom.create_contact(contact("ann@example.com", "Ann Lee"));
+    in_step(&world).await;
+    assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
+    world.intercom.fail(&format!("PUT /contacts/{ann} "), Fault::Status(400, None));
+    in_step(&world).await;
+    assert_eq!(email(&world, &ann), json!("ann@example.com"));
+    assert!(world.brevo.contact_by_email("ann.lee@example.com").is_some());
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert_eq!(failures.iter().map(|failure| failure.field.as_str()).collect::<Vec<_>>(), ["email"]);
+    is_quiet(&world).await;
+    assert_eq!(world.brevo.contact_count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_of_addresses_in_brevo_renames_nobody() {
+    let world = World::new(&both(""));
+    let ann = world.intercom.create_contact(contact("ann@example.com", "Ann Lee"));
+    let bob = world.intercom.create_contact(contact("bob@example.com", "Bob Ray"));
+    in_step(&world).await;
+    let before = world.intercom.log().write_count();
+    assert!(world.brevo.change_email("ann@example.com", "x@example.com"));
+    assert!(world.brevo.change_email("bob@example.com", "ann@example.com"));
+    assert!(world.brevo.change_email("x@example.com", "bob@example.com"));
+    for _ in 0..2 {
+        in_step(&world).await;
+    }
+    assert_eq!((email(&world, &ann), email(&world, &bob)), (json!("ann@example.com"), json!("bob@example.com")));
+    let writes = world.intercom.log().writes();
+    let renames = writes[before..]
+        .iter()
+        .filter(|write| serde_json::from_slice::<Json>(&write.body).is_ok_and(|body| body.get("email").is_some()));
+    assert_eq!(renames.count(), 0);
+    // Who has the address has the fields that Brevo's contact of that address has.
+    assert_eq!(world.intercom.contact(&ann).unwrap()["name"], json!("Bob Ray"));
+    assert_eq!(world.intercom.contact(&bob).unwrap()["name"], json!("Ann Lee"));
+    assert_eq!(world.brevo.contact_count(), 2);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_both_sides_changed_the_address_the_rule_decides_and_the_other_is_kept() {
+    for (rule, stands, lost) in [
+        (", on_conflict: brevo", "b@example.com", "a@example.com"),
+        (", on_conflict: intercom", "a@example.com", "b@example.com"),
+        (", tie: brevo", "b@example.com", "a@example.com"),
+    ] {
+        let world = World::new(&both(rule));
+        let ann = world.intercom.create_contact(contact("ann@example.com", "Ann Lee"));
+        in_step(&world).await;
+        world.intercom.set_email(&ann, Some("a@example.com")).unwrap();
+        assert!(world.brevo.change_email("ann@example.com", "b@example.com"));
+        for _ in 0..2 {
+            in_step(&world).await;
+        }
+        assert_eq!(email(&world, &ann), json!(stands), "{rule}");
+        assert!(world.brevo.contact_by_email(stands).is_some(), "{rule}");
+        assert_eq!(world.brevo.contact_count(), 1);
+        let conflicts = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
+        assert!(conflicts.iter().any(|row| row.field == "email" && row.lost.contains(lost)), "{rule}: {conflicts:?}");
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_answer_or_a_power_cut_leaves_nobody_between_two_addresses() {
+    for fault in [Some(Fault::StatusAfterEffect(502)), Some(Fault::Status(502, None)), None] {
+        let crash = Arc::new(CrashAt::default());
+        let mut world = World::with_crashes(&both(""), crash.clone());
+        let ann = world.intercom.create_contact(contact("ann@example.com", "Ann Lee"));
+        in_step(&world).await;
+        assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
+        minutes(10).await;
+        match fault {
+            Some(fault) => {
+                for _ in 0..5 {
+                    world.intercom.fail(&format!("PUT /contacts/{ann} "), fault.clone());
+                }
+                world.sync().await;
+                world.intercom.knobs(|knobs| knobs.faults.clear());
+            }
+            None => {
+                crash.arm("after_page", 1);
+                run_to_the_end(&mut world, &crash).await;
+            }
+        }
+        for _ in 0..2 {
+            in_step(&world).await;
+        }
+        assert_eq!(email(&world, &ann), json!("ann.lee@example.com"));
+        assert_eq!(world.brevo.contact_count(), 1);
+        is_quiet(&world).await;
+    }
+}
