@@ -4,6 +4,7 @@
 use super::super::client::{Ask, BrevoClient, Json, OTHER};
 use super::super::{errors, wire};
 use super::{CompanyAttributes, to_wire};
+use crate::http::lean::Tree;
 use crate::http::{Effect, server_time};
 use crate::model::{Answer, BrevoCompanyId, ErrorKind, NewCompany, Priority, ProcessId, SideError, SideName};
 use bytes::Bytes;
@@ -40,8 +41,8 @@ impl BrevoClient {
             Ask::write(Method::POST, "/companies/import", Json(body), Effect::Creates, priority).family(OTHER);
         ask.content_type = Some(format!("multipart/form-data; boundary={boundary}"));
         let answer = self.send(ask).await?;
-        let process: Option<Value> = serde_json::from_slice(answer.body()).ok();
-        match process.as_ref().and_then(|process| process.get("processId")).and_then(wire::whole) {
+        let process = Tree::from_slice(answer.body()).ok();
+        match process.as_ref().and_then(|process| process.root().get("processId")).and_then(wire::whole) {
             Some(process) => Ok(Answer::ImportStarted(ProcessId::new(process), server_time(answer.headers()))),
             None => Err(errors::unreadable_success(&answer)),
         }
