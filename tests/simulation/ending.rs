@@ -601,7 +601,9 @@ impl<'a> End<'a> {
                 .values()
                 // Neither vendor can write "only if unchanged", and an import's row goes by its address: where people take
                 // that away from the contact that has it while the row is queued, it makes a contact.
-                .filter(|card| !card.gone && !card.by_hand && !card.made_unknowing && theirs(card))
+                // And one that somebody gave this address in Brevo was not made for it.
+                .filter(|card| !card.gone && !card.by_hand && !card.made_unknowing && !card.renamed_by_hand)
+                .filter(|card| theirs(card))
                 .map(|card| (card.now.id, &card.now.email))
                 .collect();
             if ours.len() > 1 {
