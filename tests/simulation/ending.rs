@@ -591,10 +591,7 @@ impl<'a> End<'a> {
             if !person.live || person.was_away || person.addresses.len() < 2 || !person.addresses.iter().all(alone) {
                 continue;
             }
-            // What somebody gave another's contact by hand does not make it theirs.
-            let theirs = |card: &Card| {
-                card.addresses.difference(&card.given_by_hand).any(|address| person.addresses.contains(address))
-            };
+            let theirs = |card: &Card| card.addresses.iter().any(|address| person.addresses.contains(address));
             let ours: Vec<(i64, &Option<String>)> = self
                 .model
                 .cards

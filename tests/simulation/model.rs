@@ -112,8 +112,6 @@ pub struct Card {
     pub by_hand: bool,
     pub addresses: BTreeSet<String>,
     pub renamed_by_hand: bool,
-    /// The addresses that people gave it.
-    pub given_by_hand: BTreeSet<String>,
     /// Addresses that a hand took away from it, and when.
     taken_away: BTreeMap<String, i64>,
     /// What made it left us when nobody could know that a hand had taken its address away from the contact that had it.
@@ -622,7 +620,6 @@ impl Model {
             card.unlisted_by_hand.extend(&contact.list_unsubscribed);
             if before.email != contact.email {
                 card.renamed_by_hand = true;
-                card.given_by_hand.extend(contact.email.as_deref().map(normal));
                 card.taken_away.extend(before.email.as_deref().map(|email| (normal(email), now)));
             }
         }
@@ -717,7 +714,6 @@ impl Model {
             by_hand,
             addresses: email.into_iter().collect(),
             renamed_by_hand: false,
-            given_by_hand: BTreeSet::new(),
             taken_away: BTreeMap::new(),
             made_unknowing,
             hand,
