@@ -313,10 +313,10 @@ consent: {resubscribe: propagate}
 }
 
 #[test]
-fn opt_outs_travel_both_ways_only_if_asked() {
+fn opt_outs_travel_both_ways_unless_said_otherwise() {
     for (text, direction) in [
-        ("", ConsentDirection::IntercomToBrevo),
-        ("consent: {}", ConsentDirection::IntercomToBrevo),
+        ("", ConsentDirection::Both),
+        ("consent: {}", ConsentDirection::Both),
         ("consent: {direction: intercom_to_brevo}", ConsentDirection::IntercomToBrevo),
         ("consent: {direction: both}", ConsentDirection::Both),
         ("consent: {direction: bidirectional}", ConsentDirection::Both),

@@ -147,7 +147,7 @@ const LISTS: [&str; 3] = ["Users", "Leads", "Active"];
 
 impl World {
     fn new(contacts: usize) -> Self {
-        Self::with(contacts, "")
+        Self::with(contacts, "consent: {direction: intercom_to_brevo}\n")
     }
 
     /// With this at the end of its config.

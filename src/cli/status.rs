@@ -3,7 +3,7 @@
 use super::approve::Held;
 use super::progress::{notice_in_words, side_in_words};
 use super::{CliError, Context};
-use crate::config::Config;
+use crate::config::{Config, ConsentDirection};
 use crate::engine::{
     self, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE, WEBHOOK_OTHER_WORKSPACE,
     WEBHOOK_UNKNOWN_TOPIC, WEBHOOK_UNREADABLE,
@@ -63,6 +63,8 @@ struct Status {
     api_budget: Vec<Budget>,
     notices: BTreeMap<String, u64>,
     consent_divergences: u64,
+    /// Which way opt-outs travel, by the config.
+    consent_direction: &'static str,
     opt_outs_to_intercom: u64,
     /// People with other changes on their way to Intercom.
     changes_to_intercom: u64,
@@ -138,7 +140,12 @@ async fn show(context: &Context, config: &Config) -> Result<(), CliError> {
             "there is no state yet at {}; `linkspan sync` or `linkspan run` makes it",
             config.state.path.display()
         ));
-        Status { not_connected: Some(NOT_ASKED.to_owned()), later: LATER.to_vec(), ..Status::default() }
+        Status {
+            not_connected: Some(NOT_ASKED.to_owned()),
+            consent_direction: config.consent.direction.as_str(),
+            later: LATER.to_vec(),
+            ..Status::default()
+        }
     });
     if context.printer.is_json() {
         context.printer.json(&status);
@@ -201,6 +208,7 @@ async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, S
         })
         .await?;
     status.holder = Owner::holder(path);
+    status.consent_direction = config.consent.direction.as_str();
     // The last run that ended tells whether the accounts let us in; while the first is at work, that it could begin.
     let well = match &status.last_run {
         Some(run) => run.outcome.as_deref() != Some("failed"),
@@ -262,7 +270,12 @@ fn from(counts: Counts, runs: &[Run]) -> Status {
 }
 
 fn consent(status: &Status) -> String {
-    let differ = format!("{} differ between the sides", status.consent_divergences);
+    let way = if status.consent_direction == ConsentDirection::Both.as_str() {
+        "opt-outs travel both ways"
+    } else {
+        "opt-outs travel from Intercom to Brevo only"
+    };
+    let differ = format!("{way}; {} differ between the sides", status.consent_divergences);
     match status.opt_outs_to_intercom {
         0 => differ,
         on_their_way => format!("{differ}, {on_their_way} on the way to Intercom"),

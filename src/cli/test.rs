@@ -2,7 +2,7 @@
 
 use super::connect::Clients;
 use super::{CliError, Context, connect};
-use crate::config::Config;
+use crate::config::{Config, ConsentDirection};
 use crate::engine::{BREVO_WEBHOOK_SEEN, EngineError};
 use crate::mapping::{About, Misfit};
 use crate::model::{
@@ -119,6 +119,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
         let whose = if workspace.is_none() { whose } else { BREVO };
         checks.extend([STATE, MAPPING, LISTS].map(|name| Check::not_asked(name, whose)));
     }
+    checks.push(opt_outs(config));
     if config.intercom.enabled {
         checks.push(webhooks(config).await);
         checks.push(brevo_webhooks(config).await);
@@ -222,6 +223,22 @@ async fn start(context: &Context, config: &Config, clients: Clients, checks: &mu
             }
         }
     }
+}
+
+/// Which way opt-outs travel. Whether a token may write is seen by writing only.
+fn opt_outs(config: &Config) -> Check {
+    Check::good(
+        "Opt-outs",
+        match config.consent.direction {
+            ConsentDirection::Both => {
+                "travel both ways (consent.direction: both), so the app needs the permission to write users; Intercom does \
+                 not tell whether it has it, and nothing was written to try: what it refuses is listed, and stops nothing else"
+            }
+            ConsentDirection::IntercomToBrevo => {
+                "travel to Brevo only (consent.direction: intercom_to_brevo); one made in Brevo is listed"
+            }
+        },
+    )
 }
 
 async fn webhooks(config: &Config) -> Check {

@@ -384,8 +384,8 @@ impl Build<'_> {
 
     fn consent(&mut self) -> ConsentConfig {
         let direction = match take!(self, "consent.direction", Word) {
-            Some("both" | "bidirectional") => ConsentDirection::Both,
-            _ => ConsentDirection::IntercomToBrevo,
+            Some("intercom_to_brevo") => ConsentDirection::IntercomToBrevo,
+            _ => ConsentDirection::Both,
         };
         ConsentConfig { direction }
     }

@@ -368,13 +368,23 @@ pub struct ConsentConfig {
     pub direction: ConsentDirection,
 }
 
-/// Which way an opt-out of e-mail travels. An opt-in never does.
+/// Which way an opt-out of e-mail travels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConsentDirection {
     /// One found in Brevo stands there and is listed.
     IntercomToBrevo,
     /// One found in Brevo reaches Intercom, too.
     Both,
+}
+
+impl ConsentDirection {
+    /// As the config writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::IntercomToBrevo => "intercom_to_brevo",
+            Self::Both => "both",
+        }
+    }
 }
 
 /// Events sent to Brevo.

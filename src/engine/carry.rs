@@ -1,4 +1,4 @@
-//! Opt-outs that Brevo has and that travel to Intercom: `consent.direction: both`.
+//! Opt-outs that Brevo has and that travel to Intercom, unless `consent.direction` is `intercom_to_brevo`.
 //!
 //! They have a queue of their own, apart from the links' writes: they go to another vendor, whose troubles hold up nobody
 //! else, and each Intercom contact of an address is told once, and by itself. What is kept of that also tells our own

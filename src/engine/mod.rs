@@ -223,6 +223,8 @@ pub struct Connection {
     telling: tokio::sync::Mutex<()>,
     /// Held while fields and tags are being written to Intercom, or verified there.
     writing_back: tokio::sync::Mutex<()>,
+    /// When a read of what has changed in Intercom began last that was read to its end.
+    intercom_read_at: Mutex<Option<chrono::DateTime<chrono::Utc>>>,
     /// Rung when there may be something for Intercom.
     tell_bell: Notify,
     /// Held while whom Brevo's webhooks named is being read: nobody is read twice.
@@ -259,6 +261,7 @@ impl Connection {
             events: tokio::sync::Mutex::new(()),
             telling: tokio::sync::Mutex::new(()),
             writing_back: tokio::sync::Mutex::new(()),
+            intercom_read_at: Mutex::default(),
             tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),
             options: tokio::sync::Mutex::new(()),

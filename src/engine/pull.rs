@@ -10,7 +10,7 @@ use crate::store::links::Dirty;
 use crate::store::progress::{Sweep, Watermark};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 /// What one sweep saw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -296,6 +296,9 @@ impl Connection {
         }
         if side == SideName::Brevo && resource == Resource::Contacts && covers && !full {
             self.settle_unshown(sweep.began_at).await?;
+        }
+        if side == SideName::Intercom && resource == Resource::Contacts && covers {
+            *self.intercom_read_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(sweep.began_at);
         }
         self.keep_budgets().await?;
         Ok(swept)

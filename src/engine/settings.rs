@@ -37,7 +37,7 @@ impl Default for Settings {
             events_max_age: Duration::from_secs(24 * 60 * 60),
             import_threshold: 300,
             safety: Limits::default(),
-            tells_intercom: false,
+            tells_intercom: true,
             brevo_key_name: None,
             log_webhooks: false,
         }

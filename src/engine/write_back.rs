@@ -14,7 +14,7 @@ use super::unreadable::{self, replaceable};
 use super::{BATCH, Connection, EngineError, Ready};
 use crate::model::{
     Answer, ContactKey, ErrorKind, Fetched, Fields, IntercomChange, IntercomContact, IntercomContactId, IntercomTagId,
-    Observation, Priority, SideError, SideName, Tag, Value, Write,
+    Observation, Priority, Resource, Scope, SideError, SideName, Tag, Value, Write,
 };
 use crate::reconcile::newest::{Look, Span};
 use crate::reconcile::person::{self, Flights, PersonPlan, ResolvedList};
@@ -26,8 +26,10 @@ use crate::store::{Packed, Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
+/// For so long a read of Intercom counts as fresh for what is written there.
+const FRESH: TimeDelta = TimeDelta::seconds(30);
 /// When a token that may not write is tried again.
 const NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
 /// When somebody is looked at again who cannot be written for now.
@@ -194,6 +196,7 @@ impl Connection {
         // Whoever is at it goes on until nothing is due.
         let Ok(_writing) = self.writing_back.try_lock() else { return Ok(pushed) };
         self.verify_write_backs(priority).await?;
+        self.look_at_intercom(priority).await?;
         // Whoever would lose a value waits until it is known how many there are.
         let (mut pass, mut aside) = (Pass::Known(Vec::new()), Aside::new());
         let mut done = self.write_back_all(priority, &ready, (&mut pass, &mut aside), &mut pushed).await;
@@ -206,6 +209,32 @@ impl Connection {
             self.count_held().await?;
         }
         done.map(|_| pushed)
+    }
+
+    /// Before anything is written to Intercom it is read what has changed there: an edit that neither a poll nor a webhook
+    /// has shown would be written over. One read for all that are due, if the last is not a fresh one.
+    async fn look_at_intercom(&self, priority: Priority) -> Result<(), EngineError> {
+        let now = self.now();
+        let read_at = *self.intercom_read_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if read_at.is_some_and(|read_at| now - read_at < FRESH)
+            || self.is_held(SideName::Intercom)
+            || self.store.read(move |tx| tx.write_backs_due(now, 1)).await?.is_empty()
+        {
+            return Ok(());
+        }
+        let scope = self.next_scope(SideName::Intercom, Resource::Contacts, false).await?;
+        if !matches!(scope, Scope::Since(_)) {
+            return Ok(());
+        }
+        match self.sweep_afresh(SideName::Intercom, Resource::Contacts, scope, priority).await {
+            Ok(_) => Ok(()),
+            // What cannot be read now can hardly be written now: that tells what is wrong.
+            Err(EngineError::Side(error)) => {
+                tracing::debug!("Intercom cannot be read before it is written: {}", error.for_log());
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes what is due; then, what was set aside and has been decided on. `false`: Intercom does not let us, for now.

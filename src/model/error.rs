@@ -145,7 +145,7 @@ impl SideError {
             }
             ErrorKind::Auth(AuthProblem::MissingScope) => {
                 "The app lacks a permission: in Intercom's Developer Hub, your app, Configure, Authentication, allow it to read \
-                 users and companies, conversations, and tags, and, with consent.direction: both, to write users; then copy the \
+                 users and companies, conversations, and tags, and to write users (unless consent.direction is intercom_to_brevo and no field travels to Intercom); then copy the \
                  new token."
             }
             ErrorKind::Auth(AuthProblem::BlockedIp) => {

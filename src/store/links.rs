@@ -526,7 +526,8 @@ impl Tx<'_> {
     /// After a start: what had left without an answer may still land for a while, counted from now.
     pub fn reopen_unanswered(&self, verify_after: DateTime<Utc>) -> Result<usize> {
         Ok(self.0.execute(
-            "UPDATE links SET verify_after = max(verify_after, ?1) WHERE flights IS NOT NULL AND answered = 0 AND import IS NULL",
+            "UPDATE links SET verify_after = max(coalesce(verify_after, 0), ?1)
+             WHERE flights IS NOT NULL AND answered = 0 AND import IS NULL",
             [millis(verify_after)],
         )?)
     }

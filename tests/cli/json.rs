@@ -77,7 +77,10 @@ fn merged(a: serde_json::Value, b: serde_json::Value) -> serde_json::Value {
 fn what_is_printed_for_programs_keeps_its_shape() {
     let mapping = "cases:\n  - {name: good, given: {name: Ada Lovelace}, expect: {FIRSTNAME: Ada}}\n  \
                    - {name: bad, given: {name: Ada Lovelace}, expect: {FIRSTNAME: Bo}}\n";
-    let world = World::new(60, "phone: {default_region: US}\nmappings: [cases.yaml]\n");
+    let world = World::new(
+        60,
+        "phone: {default_region: US}\nconsent: {direction: intercom_to_brevo}\nmappings: [cases.yaml]\n",
+    );
     std::fs::write(world.folder.path().join("cases.yaml"), mapping).unwrap();
     // Values to be replaced, and a number that is somebody else's.
     let people: Vec<(String, Option<String>)> = (world.intercom.contact_ids().iter())

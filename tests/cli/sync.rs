@@ -30,7 +30,7 @@ fn a_dry_run_sends_no_write_and_a_sync_writes_once() {
     assert!(!sync.err.contains('\u{1b}') && !sync.out.contains('\u{1b}'), "no colour without a terminal");
     world.assert_tells_nothing(&sync);
     assert_eq!(world.brevo.contact_count(), truth.distinct_emails);
-    assert_eq!(world.intercom.log().writes().len(), 0, "Intercom is only read");
+    assert_eq!(world.intercom.log().writes().len(), 0, "there is nothing for Intercom");
 
     let before = world.writes();
     let quiet = world.run(&["sync"]);

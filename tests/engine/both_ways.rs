@@ -1,14 +1,16 @@
 //! Fields and tags that people edit on both sides.
 
 use crate::crashes::{CrashAt, run_to_the_end};
-use crate::harness::{World, minutes};
-use linkspan::engine::{Pick, Picked};
+use crate::harness::{World, config, minutes};
+use linkspan::engine::{Daemon, Pick, Picked};
 use linkspan::model::SideName;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use linkspan::sandbox::{Fault, LoggedRequest};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 const BOTH: &str = "
 field_mapping:
@@ -427,4 +429,27 @@ async fn an_edit_of_what_we_have_just_written_is_not_written_over() {
     let lost: Vec<_> = conflicts(&world).await.into_iter().map(|(_, side, lost, _)| (side, lost)).collect();
     assert_eq!(lost, [("Intercom".to_owned(), "+12025550103".to_owned())]);
     is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_edited_in_intercom_and_not_shown_yet_is_looked_at_before_it_is_written_over() {
+    let often =
+        "schedule:\n  contacts: {incremental: never, full: never}\n  brevo_contacts: {incremental: 1m, full: never}\n";
+    let (world, id) = in_step(&format!("{BOTH}{often}")).await;
+    let daemon = Daemon::new(Arc::clone(&world.connection), config(&world.config).schedule);
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { daemon.run(stopped).await.unwrap() });
+    minutes(5).await;
+    world.intercom.edit_contact(&id, &json!({"custom_attributes": {"plan": "gold"}})).unwrap();
+    minutes(10).await;
+    assert_eq!(world.attribute("jane@example.com", "PLAN"), None, "nothing has shown it yet");
+    edit_brevo(&world, &[("PLAN", json!("silver"))]);
+    minutes(10).await;
+    stop.cancel();
+    tasks.join_all().await;
+    assert_eq!(shown(&world, &id, "custom_attributes.plan"), "gold", "on_conflict: intercom");
+    assert_eq!(world.attribute("jane@example.com", "PLAN"), Some(json!("gold")));
+    assert_eq!(conflicts(&world).await.len(), 1, "what stood in Brevo is kept");
 }

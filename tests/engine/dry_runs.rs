@@ -23,7 +23,7 @@ fn counts(pairs: &[(&str, u64)]) -> BTreeMap<String, u64> {
 #[tokio::test(start_paused = true)]
 async fn it_tells_of_a_whole_account_what_the_first_sync_then_does() {
     for (seed, contacts) in [(7, 100), (8, 700)] {
-        let world = World::new(USERS_AND_LEADS);
+        let world = World::new(&format!("{USERS_AND_LEADS}consent: {{direction: intercom_to_brevo}}"));
         world.intercom.world(seed, contacts);
         let people: Vec<(String, Option<String>)> = (world.intercom.contact_ids().iter())
             .filter_map(|id| world.intercom.contact(id))
@@ -60,7 +60,7 @@ async fn it_tells_of_a_whole_account_what_the_first_sync_then_does() {
 
 #[tokio::test(start_paused = true)]
 async fn what_would_be_noted_of_people_is_counted_before_there_is_a_state() {
-    let world = World::new(USERS_AND_LEADS);
+    let world = World::new(&format!("{USERS_AND_LEADS}consent: {{direction: intercom_to_brevo}}"));
     let users = world.brevo.create_list("Users");
     for email in ["blocked@x.example", "theirs@x.example", "left@x.example", "phone@x.example", "two@x.example"] {
         world.intercom.create_contact(user(email));

@@ -16,6 +16,8 @@ connectors:
       active_conversations: Active
 phone:
   default_region: US
+consent:
+  direction: intercom_to_brevo
 ";
 
 fn user(email: &str, name: &str) -> ContactSeed {

@@ -16,6 +16,8 @@ connectors:
       active_conversations: Active
 phone:
   default_region: US
+consent:
+  direction: intercom_to_brevo
 ";
 
 /// One address of the workspace, read from the sandbox itself and not through our client.

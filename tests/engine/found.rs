@@ -85,7 +85,7 @@ async fn who_needs_an_option_that_cannot_be_added_yet_waits_for_it() {
 
 #[tokio::test(start_paused = true)]
 async fn each_members_opt_out_counts_when_it_is_made() {
-    let world = World::new(CONFIG);
+    let world = World::new(&format!("{CONFIG}consent: {{direction: intercom_to_brevo}}"));
     let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
     let lead = world.intercom.create_contact(ContactSeed { lead: true, ..user("jane@example.com", "Jane") });
     let out = || world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted;

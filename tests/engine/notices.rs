@@ -13,6 +13,8 @@ connectors:
 field_mapping:
   name: FIRSTNAME
   tags: {VIP: {list: Callers}}
+consent:
+  direction: intercom_to_brevo
 ";
 
 fn user(name: &str) -> ContactSeed {

@@ -358,7 +358,7 @@ pub struct Setting {
     pub webhooks_only: bool,
     /// `contacts.without_email: by_phone`.
     pub by_phone: bool,
-    /// `consent.direction: both`.
+    /// `consent.direction: both`, the default; else `intercom_to_brevo`.
     pub both: bool,
     /// Vendors that give so many records a page, whatever is asked for.
     pub page: Option<u64>,
@@ -569,8 +569,8 @@ impl Plan {
         if let Some(Limits { creates, opt_outs, blanked, .. }) = self.setting.limits {
             writeln!(yaml, "safety: {{max_creates: {creates}, max_optouts: {opt_outs}, max_blanked: {blanked}}}").ok();
         }
-        if *both {
-            yaml.push_str("consent:\n  direction: both\n");
+        if !both {
+            yaml.push_str("consent:\n  direction: intercom_to_brevo\n");
         }
         if *by_phone {
             yaml.push_str("contacts:\n  without_email: by_phone\n");

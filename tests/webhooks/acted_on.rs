@@ -49,7 +49,7 @@ async fn an_edit_arrives_within_two_seconds() {
     world.deliver().await;
     until("its new address", || world.brevo.contact_by_email("bo@new.example").is_some()).await;
     assert!(world.brevo.contact_by_email("bo@x.example").is_none());
-    assert!(world.intercom.log().writes().is_empty(), "Intercom is only read");
+    assert!(world.intercom.log().writes().is_empty(), "there is nothing for Intercom");
 }
 
 #[tokio::test(start_paused = true)]

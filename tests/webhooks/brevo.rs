@@ -151,7 +151,7 @@ async fn opt_outs_are_known_at_once_and_stand_in_brevo() {
         (OptOutReason::HardBounced, "hard_bounce"),
         (OptOutReason::Spam, "spam"),
     ] {
-        let world = with_ada("").await;
+        let world = with_ada("consent: {direction: intercom_to_brevo}\n").await;
         pass(5).await;
         // The read that follows does not show it yet.
         let body =

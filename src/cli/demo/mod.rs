@@ -69,8 +69,6 @@ fn config(sandboxes: &Sandboxes) -> String {
     api_key: {API_KEY}
     webhooks:
       secret: demo
-consent:
-  direction: both
 field_mapping:
   name:
     to: [FIRSTNAME, LASTNAME]

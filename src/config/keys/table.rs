@@ -178,9 +178,9 @@ static CONTACTS: &[Key] = &[
 static CONSENT: &[Key] = &[
     or(
         "direction",
-        Kind::Choice(&[works("intercom_to_brevo"), works("both"), works("bidirectional")]),
-        "intercom_to_brevo",
-        "Which way opt-outs of e-mail travel. With `both`, whoever is blocklisted in Brevo is unsubscribed in Intercom; the app needs the permission to write users then. Otherwise that is only listed, and Intercom is only read.",
+        Kind::Choice(&[works("both"), works("bidirectional"), works("intercom_to_brevo")]),
+        "both",
+        "Which way opt-outs of e-mail travel. With `both`, whoever is blocklisted in Brevo is unsubscribed in Intercom, too; the app needs the permission to write users. With `intercom_to_brevo` that is only listed.",
     ),
     later("resubscribe", "an opt-in stays where it was given in this version"),
 ];
