@@ -64,7 +64,7 @@ impl Model {
         let Cause::Ours { left_at, .. } = cause else { return Vec::new() };
         let mut wrong = Vec::new();
         let gone = |name: &&str| !is_blank(&card.now, name) && is_blank(contact, name);
-        if ["PLAN_TIER", "SEATS", "IS_ADMIN"].iter().any(|name| gone(&name)) {
+        if ["PLAN_TIER", "SEATS", "IS_ADMIN"].iter().any(gone) {
             wrong.extend(self.harm.goes("blanked", *left_at));
         }
         if contact.email_blacklisted && !card.now.email_blacklisted && !card.ever_out {
@@ -100,10 +100,10 @@ impl Model {
     pub fn note_fill(&mut self, now: i64) {
         let Some(first) = self.harm.first.as_ref().filter(|_| self.harm.filled_at.is_none()) else { return };
         let made = |email: &String| self.cards.values().any(|card| card.addresses.contains(email));
-        let waits = |email: &&String| {
-            self.people.values().any(|person| person.live && person.email.as_ref() == Some(*email)) && !made(email)
+        let waits = |email: &String| {
+            self.people.values().any(|person| person.live && person.email.as_ref() == Some(email)) && !made(email)
         };
-        if !first.iter().any(|email| waits(&email)) {
+        if !first.iter().any(waits) {
             self.harm.filled_at = Some(now);
         }
     }
