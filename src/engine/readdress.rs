@@ -56,52 +56,95 @@ fn changed_in_brevo(tx: &Tx<'_>, link: &LinkRow) -> Stored<Option<(Email, Email)
     Ok((shown != *agreed && base.email.as_ref() == Some(agreed)).then(|| (agreed.clone(), shown)))
 }
 
-/// Follows an address that was changed in Brevo alone: the link as it is then. `None`: somebody or something else comes
-/// first, and it is planned after that.
-pub(super) fn follow(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &Ready) -> Stored<Option<LinkRow>> {
+/// Follows an address that was changed in Brevo alone: the link as it is then, and whether somebody or something else comes
+/// first. Then nothing but an opt-out is written for the person, which waits for nothing.
+pub(super) fn follow(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &Ready) -> Stored<(LinkRow, bool)> {
     if ready.addresses.direction == Direction::IntercomToBrevo || !ready.updates.intercom {
-        return Ok(Some(link));
+        return Ok((link, false));
     }
-    let Some((from, to)) = changed_in_brevo(tx, &link)? else { return Ok(Some(link)) };
+    let Some((from, to)) = changed_in_brevo(tx, &link)? else { return Ok((link, false)) };
     if !live.iter().any(|row| row.contact.email.as_ref() == Some(&from)) {
-        return Ok(Some(link));
+        return Ok((link, false));
     }
     if is_busy(&link) || flights_of(&link)?.may_loosen {
-        // It may be a late write of ours that shows. An opt-out waits for nothing.
-        return Ok(if link.dirty == Dirty::Consent { Some(link) } else { None });
+        // It may be a late write of ours that shows.
+        return Ok((link, true));
     }
-    if let Some(other) = tx.link_by_email(&to)? {
-        match changed_in_brevo(tx, &other)? {
-            Some((_, others)) if others == from => {
-                if is_busy(&other) {
-                    return Ok(None);
+    match ahead(tx, &link, &to)? {
+        Ahead::Nobody => take(tx, &link, (&from, &to), live.iter().copied())?,
+        Ahead::Circle(others) if others.iter().any(is_busy) => return Ok((link, true)),
+        Ahead::Circle(others) => {
+            // One exchange at a time: each finds another of them the contact that shows their address.
+            for other in others {
+                let Some(own) = tx.link(link.id)? else { continue };
+                swap(tx, &own, &other, ready)?;
+                tx.mark_dirty(other.id, Dirty::Live)?;
+            }
+        }
+        Ahead::Leaves(next) => {
+            // Chains run from the free end. (Marked once: that also ends a wait.)
+            if next.dirty < Dirty::Live {
+                tx.mark_dirty(next.id, Dirty::Live)?;
+            }
+            return Ok((link, true));
+        }
+        Ahead::Stays(whose) => {
+            let words = format!("its Brevo contact was given an address that {whose}: it stays as it is");
+            return Ok((refuse(tx, link, &words)?, false));
+        }
+    }
+    Ok((tx.link(link.id)?.unwrap_or(link), false))
+}
+
+/// Who has an address that somebody is to take.
+enum Ahead {
+    Nobody,
+    /// Somebody who is about to leave it.
+    Leaves(Box<LinkRow>),
+    /// People whose Brevo contacts were given one another's addresses, in that order, with whoever is to take it as the last.
+    Circle(Vec<LinkRow>),
+    /// Somebody who is not: in words.
+    Stays(String),
+}
+
+fn ahead(tx: &Tx<'_>, link: &LinkRow, wanted: &Email) -> Stored<Ahead> {
+    const LONGEST: usize = 100;
+    let (mut chain, mut wanted) = (Vec::<LinkRow>::new(), wanted.clone());
+    // Whether each in the chain can go where they are to go, should it not be a circle.
+    let mut stuck = None;
+    loop {
+        let last = chain.last().map_or(link.id, |last| last.id);
+        let Some(held) = tx.link_by_email(&wanted)? else {
+            for id in tx.intercom_ids_by_email(&wanted)? {
+                let row = tx.intercom_contact(&id)?;
+                if row.is_some_and(|row| row.state == ContactState::Live && row.link != Some(last)) {
+                    return Ok(Ahead::Stays(format!("contact {id} has")));
                 }
-                swap(tx, &link, &other, ready)?;
-                tx.mark_dirty(other.id, Dirty::Live)?;
-                return Ok(Some(tx.link(link.id)?.unwrap_or(link)));
             }
-            // Chains run from the free end.
-            Some(_) => {
-                tx.mark_dirty(other.id, Dirty::Live)?;
-                return Ok(None);
-            }
-            None => {
-                let words = format!(
-                    "its Brevo contact was given an address that is that of link {}: it stays as it is",
-                    other.id
-                );
-                return refuse(tx, link, &words);
-            }
+            break;
+        };
+        if held.id == link.id {
+            return Ok(Ahead::Circle(chain));
         }
-    }
-    for id in tx.intercom_ids_by_email(&to)? {
-        if tx.intercom_contact(&id)?.is_some_and(|row| row.state == ContactState::Live && row.link != Some(link.id)) {
-            let words = format!("its Brevo contact was given an address that contact {id} has: it stays as it is");
-            return refuse(tx, link, &words);
+        if chain.iter().any(|known| known.id == held.id) {
+            // They are a circle of their own, and that is undone first.
+            break;
         }
+        let changed = changed_in_brevo(tx, &held)?.filter(|_| chain.len() < LONGEST);
+        let Some((from, to)) = changed else { return Ok(Ahead::Stays(format!("is that of link {}", held.id))) };
+        let has = |row: &IntercomRow| row.state == ContactState::Live && row.contact.email.as_ref() == Some(&from);
+        if !tx.members(held.id)?.iter().any(has) {
+            // Nobody is there to take another.
+            stuck = stuck.or(Some(held.id));
+        }
+        wanted = to;
+        chain.push(held);
     }
-    take(tx, &link, (&from, &to), live.iter().copied())?;
-    Ok(Some(tx.link(link.id)?.unwrap_or(link)))
+    Ok(match (stuck, chain.into_iter().next()) {
+        (Some(stuck), _) => Ahead::Stays(format!("is that of link {stuck}, or waits for it")),
+        (None, Some(next)) => Ahead::Leaves(Box::new(next)),
+        (None, None) => Ahead::Nobody,
+    })
 }
 
 /// What is on its way, or waits for its answer, is about the contact as it was.
@@ -110,11 +153,11 @@ fn is_busy(link: &LinkRow) -> bool {
 }
 
 /// It is listed, and nobody is renamed.
-fn refuse(tx: &Tx<'_>, link: LinkRow, words: &str) -> Stored<Option<LinkRow>> {
+fn refuse(tx: &Tx<'_>, link: LinkRow, words: &str) -> Stored<LinkRow> {
     let shown = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten();
     let since = shown.map_or_else(DateTime::<Utc>::default, |shown| shown.modified_at);
     tx.put_notice("identity_conflict", &subject_of(tx, &link)?, Some(words), since)?;
-    Ok(Some(link))
+    Ok(link)
 }
 
 /// The link has the new address from now on, and its contacts are to take it.

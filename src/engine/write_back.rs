@@ -504,7 +504,7 @@ fn plan_back(
         tx.drop_write_back(link)?;
         return Ok(None);
     };
-    if person.awaits_answer() {
+    if person.waits || person.awaits_answer() {
         // What Brevo made of our last write is not known: what is on its way there is nobody's edit.
         tx.put_write_back(&WriteBack { due: Some(now + LATER), ..row })?;
         return Ok(None);

@@ -4,6 +4,7 @@ use crate::crashes::{CrashAt, run_to_the_end};
 use crate::harness::{World, minutes};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
+use linkspan::store::links::Dirty;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 
@@ -155,6 +156,65 @@ async fn an_exchange_of_addresses_in_brevo_renames_nobody() {
     assert_eq!(world.intercom.contact(&bob).unwrap()["name"], json!("Ann Lee"));
     assert_eq!(world.brevo.contact_count(), 2);
     is_quiet(&world).await;
+}
+
+/// Ann's contact gets Bob's address in Brevo, Bob's gets Carl's, and Carl's gets Ann's.
+fn rotate(world: &World) {
+    assert!(world.brevo.change_email("ann@example.com", "x@example.com"));
+    assert!(world.brevo.change_email("carl@example.com", "ann@example.com"));
+    assert!(world.brevo.change_email("bob@example.com", "carl@example.com"));
+    assert!(world.brevo.change_email("x@example.com", "bob@example.com"));
+}
+
+fn three(world: &World) -> [String; 3] {
+    [("ann@example.com", "Ann Lee"), ("bob@example.com", "Bob Ray"), ("carl@example.com", "Carl Fox")]
+        .map(|(email, name)| world.intercom.create_contact(contact(email, name)))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_circle_of_addresses_in_brevo_renames_nobody_and_holds_up_no_opt_out() {
+    let world = World::new(&both(""));
+    let ids = three(&world);
+    in_step(&world).await;
+    let before = world.intercom.log().write_count();
+    rotate(&world);
+    world.intercom.unsubscribe(&ids[1]).unwrap();
+    in_step(&world).await;
+    assert_eq!(
+        ids.each_ref().map(|id| email(&world, id)),
+        ["ann@example.com", "bob@example.com", "carl@example.com"].map(|email| json!(email))
+    );
+    let writes = world.intercom.log().writes();
+    let renames = writes[before..]
+        .iter()
+        .filter(|write| serde_json::from_slice::<Json>(&write.body).is_ok_and(|body| body.get("email").is_some()));
+    assert_eq!(renames.count(), 0);
+    // Who has the address has the fields that Brevo's contact of that address has.
+    let names = ids.each_ref().map(|id| world.intercom.contact(id).unwrap()["name"].clone());
+    assert_eq!(names, ["Carl Fox", "Ann Lee", "Bob Ray"].map(|name| json!(name)));
+    assert!(world.brevo.contact_by_email("bob@example.com").unwrap().email_blacklisted);
+    assert_eq!(world.brevo.contact_count(), 3);
+    assert_eq!(notices(&world).await, [""; 0]);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_address_of_somebody_who_cannot_leave_it_is_listed_and_still_opts_out() {
+    let world = World::new(&both(""));
+    let [ann, bob, _] = three(&world);
+    in_step(&world).await;
+    // Nobody is left in Intercom who could take Bob's new address.
+    world.intercom.delete(&bob).unwrap();
+    world.full().await;
+    minutes(10).await;
+    assert!(world.brevo.change_email("bob@example.com", "bob.ray@example.com"));
+    assert!(world.brevo.change_email("ann@example.com", "bob@example.com"));
+    world.intercom.unsubscribe(&ann).unwrap();
+    in_step(&world).await;
+    assert!(notices(&world).await.contains(&format!("contact {ann}")));
+    assert!(world.brevo.contact_by_email("bob@example.com").unwrap().email_blacklisted);
+    let waiting = world.store.read(|tx| tx.count_dirty(Dirty::Backfill)).await.unwrap();
+    assert_eq!(waiting, 0, "somebody is looked at again and again");
 }
 
 #[tokio::test(start_paused = true)]
