@@ -229,7 +229,7 @@ impl Connection {
         match self.sweep_afresh(SideName::Intercom, Resource::Contacts, scope, priority).await {
             Ok(_) => Ok(()),
             // What cannot be read now can hardly be written now: that tells what is wrong.
-            Err(EngineError::Side(error)) => {
+            Err(error @ (EngineError::Side(_) | EngineError::Sweep { .. })) => {
                 tracing::debug!("Intercom cannot be read before it is written: {}", error.for_log());
                 Ok(())
             }
