@@ -128,6 +128,7 @@ fn place_one(
         elect(tx, link.id)?;
         return Ok(true);
     }
+    let Some(link) = tx.link(link.id)? else { return Ok(true) };
     moved(tx, &row, &link, settings, dirty, now)
 }
 
@@ -451,14 +452,17 @@ fn moved(
             tx.mark_dirty(other.id, dirty)?;
         }
         Rename::WaitFor(_) => return Ok(false),
-        Rename::Rename if super::readdress::brevo_wins(tx, row, link, settings, now)? => {}
-        Rename::Rename => {
-            tx.set_link_email(link.id, Some(new))?;
-            tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
-            elect(tx, link.id)?;
-            // One who was archived, or deleted for all we knew, may come back with another address.
-            reopen(tx, link)?;
-        }
+        Rename::Rename => match super::readdress::brevo_wins(tx, row, link, settings, now)? {
+            None => return Ok(false),
+            Some(true) => {}
+            Some(false) => {
+                tx.set_link_email(link.id, Some(new))?;
+                tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
+                elect(tx, link.id)?;
+                // One who was archived, or deleted for all we knew, may come back with another address.
+                reopen(tx, link)?;
+            }
+        },
         Rename::Adopt(brevo) => {
             adopt(tx, link, brevo, new)?;
             reopen(tx, link)?;
