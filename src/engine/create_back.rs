@@ -292,14 +292,15 @@ impl Connection {
     /// else: it is listed, and tried again.
     pub(super) async fn create_back(&self, priority: Priority) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
-        // Whoever is at it goes on until nothing is due.
+        // Whoever is at it goes on until nothing is left that was due when they began.
         let Ok(_making) = self.making.try_lock() else { return Ok(pushed) };
+        let now = self.now();
         loop {
             self.go_on()?;
             if self.is_held(SideName::Intercom) || self.is_held(SideName::Brevo) {
                 return Ok(pushed);
             }
-            let now = self.now();
+            pushed += self.tell_between(priority).await?;
             let due = self
                 .store
                 .read(move |tx| {
@@ -319,10 +320,14 @@ impl Connection {
             let mut turns =
                 futures_util::stream::iter(due.into_iter().map(|brevo| self.take_newcomers_turn(brevo, priority)))
                     .buffer_unordered(AT_ONCE);
-            let mut fatal = None;
+            let (mut fatal, mut down, mut through) = (None, None, false);
             while let Some(done) = turns.next().await {
                 match done {
-                    Ok(done) => pushed += done,
+                    Ok(done) => {
+                        pushed += done;
+                        through = true;
+                    }
+                    Err(EngineError::Side(error)) if is_down(&error) => down = Some(error),
                     Err(error) => fatal = Some(error),
                 }
             }
@@ -339,6 +344,14 @@ impl Connection {
                     return Ok(pushed);
                 }
                 Some(error) => return Err(error),
+            }
+            if let Some(error) = down {
+                if !through {
+                    // Each of them would find out the same.
+                    let until = self.now() + wait_of(&error);
+                    self.store.write(move |tx| tx.put_off_newcomers(now, until)).await?;
+                }
+                return Ok(pushed);
             }
         }
     }
@@ -519,11 +532,20 @@ impl Connection {
     /// It could not even be looked for.
     async fn put_off(&self, brevo: BrevoContactId, error: Box<SideError>) -> Result<Pushed, EngineError> {
         let fatal = matches!(error.kind, ErrorKind::Auth(_));
-        let asked = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(SOON);
-        self.wait(brevo, if fatal { AFTER_NOT_LET_IN } else { asked.max(SOON) }).await?;
+        self.wait(brevo, if fatal { AFTER_NOT_LET_IN } else { wait_of(&error) }).await?;
         tracing::debug!("a contact that is to be made in Intercom cannot be looked for now: {}", error.for_log());
-        if fatal { Err(EngineError::Side(error)) } else { Ok(Pushed::default()) }
+        if fatal || is_down(&error) { Err(EngineError::Side(error)) } else { Ok(Pushed::default()) }
     }
+}
+
+/// Others would hear the same now.
+fn is_down(error: &SideError) -> bool {
+    matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unavailable)
+}
+
+/// After how long it is tried again.
+fn wait_of(error: &SideError) -> TimeDelta {
+    error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(SOON).max(SOON)
 }
 
 /// Keeps what follows from a turn. What is to be asked of a vendor is kept when it is asked; until then it is put off, so

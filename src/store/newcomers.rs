@@ -168,6 +168,14 @@ impl Tx<'_> {
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// All that are due by then are due later.
+    pub fn put_off_newcomers(&self, by: DateTime<Utc>, until: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE newcomers SET due = ?2 WHERE due <= ?1")?
+            .execute(params![millis(by), millis(until)])?;
+        Ok(())
+    }
+
     /// Who waits, whenever it is due, in pages.
     pub fn newcomers_waiting(&self, after: i64, limit: usize) -> Result<Vec<BrevoContactId>> {
         let mut statement = self.0.prepare_cached(

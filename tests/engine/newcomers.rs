@@ -6,6 +6,7 @@ use linkspan::doors::NoCrash;
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
+use linkspan::store::carried::Carried;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -422,4 +423,66 @@ async fn where_brevo_only_gains_contacts_those_it_has_stay_as_they_are_but_for_o
     assert!(world.brevo.contact_by_email("ann@example.com").unwrap().email_blacklisted);
     assert_eq!(world.attribute("ann@example.com", "FIRSTNAME"), None);
     is_quiet(&world).await;
+}
+
+/// Bob, on both sides.
+async fn with_bob(world: &World) -> (String, i64) {
+    let email = Some("bob@example.com".to_owned());
+    let id = world.intercom.create_contact(ContactSeed { email: email.clone(), ..ContactSeed::default() });
+    let brevo = world.brevo.create_contact(BrevoSeed { email, ..BrevoSeed::default() });
+    minutes(6).await;
+    world.sync().await;
+    (id, brevo.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_does_not_wait_until_everybody_is_made() {
+    let world = World::new(&format!("{USERS}safety: {{max_creates: 1000}}\n"));
+    let (bob, brevo) = with_bob(&world).await;
+    for number in 0..100 {
+        let email = Some(format!("p{number}@example.com"));
+        world.brevo.create_contact(BrevoSeed { email, ..BrevoSeed::default() });
+    }
+    world.sync().await;
+    minutes(6).await;
+    world.intercom.knobs(|knobs| knobs.latency = Duration::from_secs(1));
+    let before = world.intercom.log().write_count();
+    let opts_out = async {
+        while world.intercom.log().write_count() == before {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let (bob, now) = (linkspan::model::IntercomContactId::new(bob.clone()), world.doors.clock.now());
+        let brevo = linkspan::model::BrevoContactId::new(brevo);
+        let put = move |tx: &linkspan::store::Tx<'_>| {
+            let link = tx.link_by_brevo(brevo)?.unwrap().id;
+            tx.put_carried(&Carried { told: true, due: Some(now), ..Carried::new(bob, link, brevo) })
+        };
+        world.store.write(put).await.unwrap();
+    };
+    let (summary, ()) = tokio::join!(world.sync(), opts_out);
+    assert_eq!(summary.written.created_in_intercom, 100);
+    let writes = world.intercom.log().writes();
+    let told = writes[before..].iter().position(|write| write.target.ends_with(&bob)).unwrap();
+    assert!(told < 30, "after {told} others");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_brevo_is_down_nobody_is_asked_for_in_vain() {
+    let world = World::new(USERS);
+    for number in 0..100 {
+        let email = Some(format!("p{number}@example.com"));
+        world.brevo.create_contact(BrevoSeed { email, ..BrevoSeed::default() });
+    }
+    world.sync().await;
+    minutes(6).await;
+    for _ in 0..2000 {
+        world.brevo.fail("GET /v3/contacts/", Fault::Status(503, None));
+    }
+    let before = world.brevo.log().len();
+    world.sync().await;
+    let asked = world.brevo.log().len() - before;
+    world.brevo.knobs(|knobs| knobs.common.faults.clear());
+    assert!(asked < 200, "asked {asked} times");
+    minutes(6).await;
+    assert_eq!(world.sync().await.written.created_in_intercom, 100);
 }

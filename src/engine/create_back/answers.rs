@@ -7,7 +7,7 @@ use super::super::push::Pushed;
 use super::super::safety;
 use super::super::unreadable::stand_in;
 use super::super::{Connection, EngineError, Ready};
-use super::{BUSY, INDEX_LAG, LATER, Making, NOW_AND_THEN, SOON, clear_notices, is_done, list, subject};
+use super::{BUSY, INDEX_LAG, LATER, Making, NOW_AND_THEN, SOON, clear_notices, is_done, is_down, list, subject};
 use crate::config::Archived;
 use crate::model::{
     Answer, BrevoContactId, ContactKey, ErrorKind, Fetched, IntercomChange, IntercomContact, IntercomContactId,
@@ -77,7 +77,11 @@ impl Connection {
             };
             return Ok(pushed);
         }
-        if matches!(error.kind, ErrorKind::Auth(_)) { Err(EngineError::Side(error)) } else { Ok(pushed) }
+        if matches!(error.kind, ErrorKind::Auth(_)) || is_down(&error) {
+            Err(EngineError::Side(error))
+        } else {
+            Ok(pushed)
+        }
     }
 
     async fn record_made(
@@ -111,7 +115,7 @@ impl Connection {
                 tx.put_newcomer_row(&Newcomer {
                     stage: Stage::Made,
                     contact: Some(contact.id.clone()),
-                    due: now,
+                    due: DateTime::default(),
                     tries: 0,
                     ..row
                 })
@@ -285,7 +289,7 @@ fn conclude(tx: &Tx<'_>, brevo: BrevoContactId, found: &IntercomContactId, now: 
         let ours = matches!(row.stage, Stage::Sent | Stage::Unsure);
         return if ours {
             let contact = Some(found.clone());
-            tx.put_newcomer_row(&Newcomer { stage: Stage::Made, contact, due: now, tries: 0, ..row })
+            tx.put_newcomer_row(&Newcomer { stage: Stage::Made, contact, due: DateTime::default(), tries: 0, ..row })
         } else {
             is_done(tx, brevo)
         };
@@ -381,7 +385,7 @@ fn not_made(
         // Whoever has it is looked at now.
         ErrorKind::Conflict { .. } => (now + INDEX_LAG, row.tries, false),
         // Without its fields it may be taken.
-        _ if tries == 1 => (now, tries, false),
+        _ if tries == 1 => (DateTime::default(), tries, false),
         _ if tries < MOST_TRIES => (now + TimeDelta::seconds(5 << tries.min(6)), tries, true),
         _ => (now + NOW_AND_THEN, tries, true),
     };
