@@ -136,7 +136,10 @@ impl Connection {
         let read_began = self.now();
         match self.intercom.fetch(&ContactKey::Intercom(holder.clone()), priority).await {
             Ok(Fetched::Found(shown, _)) => self.found(brevo, &shown, read_began, true).await?,
-            Ok(Fetched::Gone(_)) => self.wait(brevo, LATER).await?,
+            Ok(Fetched::Gone(_)) => {
+                let now = self.now();
+                self.store.write(move |tx| nobody_there(tx, brevo, LATER, now)).await?;
+            }
             Err(error) => return self.put_off(brevo, error).await,
         }
         Ok(Pushed::default())
@@ -342,7 +345,21 @@ fn link_archived(tx: &Tx<'_>, brevo: BrevoContactId, archived: &IntercomContactI
         tx.put_intercom_contact(&stand_in(archived, contact.email.clone()), 0)?;
         tx.set_intercom_state(archived, ContactState::Archived, None)?;
     }
-    let link = match link {
+    // While Intercom was asked, somebody may have been linked; then that is decided anew.
+    let of_address = contact.email.as_ref().map(|email| tx.link_by_email(email)).transpose()?.flatten();
+    if tx.link_by_brevo(brevo)?.is_some()
+        || of_address.is_some_and(|other| link.as_ref().is_none_or(|l| l.id != other.id))
+    {
+        return tx.put_newcomer_row(&Newcomer { due: now + SOON, ..row });
+    }
+    // The state may know it under an address that it has shared with others, who have kept it.
+    let mut own = link.filter(|link| link.email == contact.email);
+    if let Some(link) = &own
+        && tx.members(link.id)?.iter().any(|member| member.state == ContactState::Live)
+    {
+        own = None;
+    }
+    let link = match own {
         Some(link) => {
             tx.set_brevo(link.id, Some(brevo))?;
             link.id
@@ -354,6 +371,17 @@ fn link_archived(tx: &Tx<'_>, brevo: BrevoContactId, archived: &IntercomContactI
     tx.give_up(link)?;
     is_done(tx, brevo)?;
     tx.put_notice("archived_in_intercom", &format!("contact {archived}"), None, now)
+}
+
+/// Intercom says that somebody has it, and shows nobody who has.
+fn nobody_there(tx: &Tx<'_>, brevo: BrevoContactId, wait: TimeDelta, now: DateTime<Utc>) -> Stored<()> {
+    let Some(row) = tx.newcomer(brevo)? else { return Ok(()) };
+    let tries = row.tries + 1;
+    if tries < MOST_TRIES {
+        return tx.put_newcomer_row(&Newcomer { due: now + wait, tries, ..row });
+    }
+    let words = "Intercom says that a contact has its e-mail or external id, and shows none that has";
+    list(tx, row, "identity_conflict", Some(words), now)
 }
 
 /// Nobody was made, or nobody knows. `true`: that is a failure of its own, and listed.
@@ -374,7 +402,7 @@ fn not_made(
     if !(brings_back && matches!(error.kind, ErrorKind::Conflict { archived: true, .. })) {
         safety::give_back_newcomer(tx, now)?;
     }
-    let row = Newcomer { stage: Stage::Waiting, email: None, ..row };
+    let row = Newcomer { stage: Stage::Waiting, email: None, opted_out: false, ..row };
     let tries = row.tries + 1;
     let (due, tries, listed) = match &error.kind {
         ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {
@@ -382,6 +410,11 @@ fn not_made(
             (now + wait.unwrap_or(TimeDelta::seconds(30)), row.tries, false)
         }
         ErrorKind::Auth(_) => (now + AFTER_NOT_LET_IN, row.tries, true),
+        // Who, it does not say.
+        ErrorKind::Conflict { holder: None, .. } => {
+            tx.put_newcomer_row(&row)?;
+            return nobody_there(tx, brevo, INDEX_LAG, now).map(|()| false);
+        }
         // Whoever has it is looked at now.
         ErrorKind::Conflict { .. } => (now + INDEX_LAG, row.tries, false),
         // Without its fields it may be taken.
