@@ -605,7 +605,7 @@ async fn while_brevo_is_down_nobody_is_asked_for_in_vain() {
     world.sync().await;
     let asked = world.brevo.log().len() - before;
     world.brevo.knobs(|knobs| knobs.common.faults.clear());
-    assert!(asked < 200, "asked {asked} times");
+    assert!(asked < 60, "asked {asked} times");
     minutes(6).await;
     assert_eq!(world.sync().await.written.created_in_intercom, 100);
 }
