@@ -215,10 +215,13 @@ pub(super) fn new_link(
     brevo: Option<BrevoContactId>,
     dirty: Dirty,
 ) -> Result<i64> {
+    // Asked before anybody is linked to it.
+    let made_for = super::create_back::made_for(tx, contact.email.as_ref())?;
     let link = tx.new_link(contact.email.as_ref(), brevo, dirty)?;
     if let Some(brevo) = brevo {
+        super::create_back::keep_sent(tx, link, brevo, contact)?;
         let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
-        let ours = super::create_back::made_for(tx, contact.email.as_ref())? == Some(brevo);
+        let ours = made_for == Some(brevo);
         if contact.email.is_some() && theirs != contact.email && !ours {
             // Found by external id under another address: Intercom's is the one that counts.
             tx.set_rename(link, contact.email.as_ref())?;

@@ -341,14 +341,15 @@ impl Connection {
     /// Writes to Intercom the addresses that were changed in Brevo.
     pub(super) async fn readdress(&self, priority: Priority) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
-        // Whoever is at it goes on until nothing is due.
+        // Whoever is at it goes on until nothing is left that was due when they began.
         let Ok(_writing) = self.writing_back.try_lock() else { return Ok(pushed) };
+        let now = self.now();
         loop {
             self.go_on()?;
             if self.is_held(SideName::Intercom) {
                 return Ok(pushed);
             }
-            let now = self.now();
+            pushed += self.tell_between(priority).await?;
             let due = self.store.read(move |tx| tx.readdresses_due(now, CHUNK)).await?;
             if due.is_empty() {
                 return Ok(pushed);

@@ -143,10 +143,12 @@ const STEPS: &[M<'_>] = &[M::up(
         stage TEXT NOT NULL,                       -- waiting, sent, unsure, made, listed, alone
         due INTEGER NOT NULL,                      -- our clock, ms; beyond all time: held, or left alone
         email TEXT,                                -- the address with which the request left
+        opted_out INTEGER NOT NULL DEFAULT 0,      -- an opt-out rode along
         contact TEXT,                              -- what it made
         tries INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX newcomers_due ON newcomers(due);
+    CREATE INDEX newcomers_waiting ON newcomers(due) WHERE stage = 'waiting';
     CREATE INDEX newcomers_email ON newcomers(email) WHERE email IS NOT NULL;
     CREATE TABLE spans (
         link INTEGER NOT NULL,
