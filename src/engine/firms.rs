@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use turn::Went;
 
+pub(super) use bulk::reopen_import;
 pub(super) use shown::{brevo_company, brevo_company_gone, intercom_company};
 
 /// Companies have so much of the hourly budget that they share with events, imports and webhooks.
@@ -216,8 +217,10 @@ impl Connection {
         let until = self.now() + LONGEST_WAIT;
         loop {
             kept += self.keep_firms().await?;
-            let importing = self.store.read(|tx| tx.company_import()).await?.is_some();
-            if !importing || self.now() >= until || !self.may_ask_about_companies() {
+            // (One whose answer is lost nobody waits for.)
+            let import = self.store.read(|tx| tx.company_import()).await?;
+            let soon = import.is_some_and(|import| import.landed_at.is_none_or(|landed| landed <= until));
+            if !soon || self.now() >= until || !self.may_ask_about_companies() {
                 return Ok(kept);
             }
             self.go_on()?;

@@ -132,11 +132,27 @@ impl Tx<'_> {
         if added > 0 {
             self.fills(Rare::Firms);
         }
-        // Those that Brevo has shown already say themselves which they are. (Of several, the oldest.)
+        // Whose company of Intercom's is gone has no use for one that somebody has given to another by hand.
+        let released = self.0.execute(
+            "UPDATE firms SET brevo = NULL, base = NULL, watched = NULL, unanswered = NULL, verify_after = NULL
+             WHERE gone = 'intercom' AND EXISTS
+               (SELECT 1 FROM brevo_companies b JOIN firms h ON h.intercom = b.intercom
+                WHERE b.id = firms.brevo AND h.id <> firms.id
+                  AND h.brevo IS NULL AND h.gone IS NULL AND h.making IS NULL AND h.imported = 0)",
+            [],
+        )?;
+        if released > 0 {
+            let sql = "DELETE FROM firm_contacts WHERE firm IN (SELECT id FROM firms WHERE brevo IS NULL AND gone = 'intercom')";
+            self.0.execute(sql, [])?;
+        }
+        // Those that Brevo has shown already say themselves which they are. (Of several, the oldest; and none that is kept
+        // in step with another company, whatever somebody has written there.)
         self.0.execute(
-            "UPDATE firms SET due = 0, brevo = (SELECT min(b.id) FROM brevo_companies b WHERE b.intercom = firms.intercom)
+            "UPDATE firms SET due = 0, brevo = (SELECT min(b.id) FROM brevo_companies b
+               WHERE b.intercom = firms.intercom AND NOT EXISTS (SELECT 1 FROM firms o WHERE o.brevo = b.id))
              WHERE brevo IS NULL AND gone IS NULL AND making IS NULL AND imported = 0 AND EXISTS
-               (SELECT 1 FROM brevo_companies b WHERE b.intercom = firms.intercom)",
+               (SELECT 1 FROM brevo_companies b
+                WHERE b.intercom = firms.intercom AND NOT EXISTS (SELECT 1 FROM firms o WHERE o.brevo = b.id))",
             [],
         )?;
         Ok(added)

@@ -229,6 +229,39 @@ async fn a_new_state_finds_again_what_it_had_made() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_given_the_company_of_another_by_hand_stops_nobody() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let kept = only(&world).id;
+    // Somebody writes the id of a new company into the attribute of one that is kept in step: that stays whose it was.
+    let other = company(&world, &json!({"company_id": "b-1", "name": "Brisk"}), &[&person(&world, "cy@example.com")]);
+    assert!(world.brevo.edit_company(&kept, "linkspan_intercom_id", json!(other)));
+    let _ = world.before_the_first().await;
+    for _ in 0..3 {
+        minutes(20).await;
+        world.full().await;
+    }
+    let all = world.brevo.companies();
+    assert_eq!(all.len(), 2, "{all:?}");
+    let of = |id: &str| all.iter().find(|company| company.attributes["linkspan_intercom_id"] == json!(id)).unwrap();
+    assert_eq!((of(&acme).id.as_str(), &of(&other).attributes["name"]), (kept.as_str(), &json!("Brisk")));
+
+    // Of one whose own company is gone it is the new one's.
+    world.intercom.delete_company(&acme).unwrap();
+    let gone = linkspan::model::IntercomCompanyId::new(acme);
+    world.store.write(move |tx| tx.set_firm_gone(&gone, true)).await.unwrap();
+    let third = company(&world, &json!({"company_id": "c-1", "name": "Crisp"}), &[&person(&world, "di@example.com")]);
+    assert!(world.brevo.edit_company(&kept, "linkspan_intercom_id", json!(third)));
+    for _ in 0..3 {
+        minutes(20).await;
+        world.full().await;
+    }
+    let all = world.brevo.companies();
+    assert_eq!(all.len(), 2, "{all:?}");
+    let now = all.iter().find(|company| company.id == kept).unwrap();
+    assert_eq!((&now.attributes["linkspan_intercom_id"], &now.attributes["name"]), (&json!(third), &json!("Crisp")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn fields_travel_both_ways() {
     let (world, acme) = in_step(TWO_WAY).await;
     let id = only(&world).id;
@@ -327,12 +360,62 @@ async fn an_import_without_an_answer_makes_nobody_twice() {
         }
         minutes(20).await;
         world.brevo.fail("POST /v3/companies/import", fault);
-        for _ in 0..6 {
+        for _ in 0..12 {
             world.sync().await;
             minutes(10).await;
         }
         let names: BTreeSet<_> = world.brevo.companies().iter().map(|c| c.attributes["name"].to_string()).collect();
         assert_eq!((names.len(), world.brevo.companies().len()), (60, 60));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_import_drops_goes_alone_and_is_not_taken_for_refused() {
+    let world = World::new(OBJECTS);
+    let ann = person(&world, "ann@example.com");
+    for n in 0..60 {
+        let fields = json!({"company_id": format!("c{n}"), "name": format!("Company {n}"), "size": n + 1});
+        company(&world, &fields, &[&ann]);
+    }
+    minutes(20).await;
+    world.brevo.knobs(|knobs| knobs.company_imports_drop = Some("number_of_employees".to_owned()));
+    for _ in 0..6 {
+        world.sync().await;
+        minutes(60).await;
+    }
+    let all = world.brevo.companies();
+    assert_eq!(all.len(), 60);
+    assert!(all.iter().all(|company| company.attributes.contains_key("number_of_employees")), "{:?}", all[0]);
+    assert!(world.store.read(|tx| tx.failures(10)).await.unwrap().is_empty());
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_that_lands_late_makes_nobody_twice() {
+    // (Its answer is lost; minutes until it lands; minutes until the list shows it.)
+    for (lost, queued, lag) in [(true, 25, 0), (false, 150, 0), (false, 1, 1), (true, 45, 1)] {
+        let world = World::new(OBJECTS);
+        let ann = person(&world, "ann@example.com");
+        for n in 0..60 {
+            company(&world, &json!({"company_id": format!("c{n}"), "name": format!("Company {n}")}), &[&ann]);
+        }
+        minutes(20).await;
+        // Contacts first, which have imports of their own.
+        world.brevo.knobs(|knobs| knobs.companies_listed_after = Duration::from_secs(lag * 60));
+        world.brevo.imports_take(Duration::from_secs(queued * 60));
+        if lost {
+            world.brevo.fail("POST /v3/companies/import", Fault::StatusAfterEffect(502));
+        }
+        for round in 0..40 {
+            world.sync().await;
+            minutes(5).await;
+            assert!(world.brevo.companies().len() <= 60, "{lost} {queued} {lag}: round {round}");
+        }
+        let names: BTreeSet<_> = world.brevo.companies().iter().map(|c| c.attributes["name"].to_string()).collect();
+        assert_eq!((names.len(), world.brevo.companies().len()), (60, 60), "{lost} {queued} {lag}");
+        let counts = world.store.read(|tx| tx.firm_counts()).await.unwrap();
+        assert_eq!((counts.linked, counts.in_import), (60, 0), "{lost} {queued} {lag}");
+        assert!(world.store.read(|tx| tx.failures(10)).await.unwrap().is_empty());
     }
 }
 
@@ -462,6 +545,11 @@ async fn a_crash_at_any_place_makes_no_second_one() {
         minutes(20).await;
         crash.arm(place, 1);
         run_to_the_end(&mut world, &crash).await;
+        // So long it may still land.
+        for _ in 0..4 {
+            minutes(30).await;
+            world.sync().await;
+        }
         assert_eq!(world.brevo.companies().len(), 60, "{place}");
     }
 }

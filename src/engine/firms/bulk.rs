@@ -3,8 +3,7 @@
 use super::shown::pack_flights;
 use super::turn::{gather, intend_to_make, rest};
 use super::{BY_IMPORT, ReadyFirms, SOME};
-use crate::engine::imports::lands_by;
-use crate::engine::{Connection, EngineError};
+use crate::engine::{Connection, EngineError, LATE_LANDING};
 use crate::model::{
     Answer, BrevoCompanyId, ErrorKind, ImportState, NewCompany, Observation, Priority, ProcessId, SideName, Write,
 };
@@ -20,8 +19,11 @@ use std::collections::BTreeMap;
 const ROWS: usize = 5_000;
 /// How often Brevo is asked about it.
 const ASK: TimeDelta = TimeDelta::seconds(60);
-/// An import that is not over by then is given up: what it made is read, and the rest looked up.
+/// So long an import may land of which Brevo says nothing: its answer was lost, or its process is not listed. (It queues
+/// behind others.) After that what it made is read, and the rest looked up.
 const LONGEST: TimeDelta = TimeDelta::hours(1);
+/// How often Brevo is asked about one that takes longer.
+const ASK_LATE: TimeDelta = TimeDelta::minutes(15);
 /// Beyond so many, reading all of Brevo's companies is cheaper than asking for each.
 const MOST_LOOKED_UP: usize = 20;
 /// When an import that was refused as a whole is tried again.
@@ -34,7 +36,7 @@ impl Connection {
     pub(super) async fn import_firms(&self, failed: &mut u64) -> Result<u64, EngineError> {
         let Some((_, ready)) = self.ready_firms() else { return Ok(0) };
         let now = self.now();
-        let until = lands_by(now);
+        let until = now + LONGEST;
         let rows: Vec<(Option<BrevoCompanyId>, NewCompany)> = self
             .store
             .write(move |tx| {
@@ -92,13 +94,10 @@ impl Connection {
                 self.store
                     .write(move |tx| {
                         tx.clear_failures_of(SUBJECT, &[])?;
+                        // Which of them have landed is told by a read after its end, and by nothing else; of those that
+                        // it makes, by the one that shows them first. None counts as accepted: rows may lose fields.
                         for firm in tx.firms_in_import()? {
-                            // Which changes have landed is told by a read after its end, and by nothing else.
-                            let firm = match firm.brevo {
-                                None => Firm { unanswered: None, ..firm },
-                                Some(_) => Firm { verify_after: Some(now + LONGEST * 2), ..firm },
-                            };
-                            tx.put_firm(&firm)?;
+                            tx.put_firm(&Firm { verify_after: Some(now + LONGEST * 2), ..firm })?;
                         }
                         tx.put_change(&Change {
                             link: None,
@@ -126,6 +125,9 @@ impl Connection {
                     "the import of companies was not answered, what it made is read later: {}",
                     error.for_log()
                 );
+                // Whatever it waited for before, it has left by now.
+                let now = self.now();
+                self.store.write(move |tx| reopen_import(tx, now)).await?;
                 Ok(count)
             }
             Err(error) => {
@@ -158,13 +160,25 @@ impl Connection {
         }
         let now = self.now();
         if let (Some(process), None) = (import.process, import.landed_at) {
-            if import.checked_at.is_some_and(|checked| now - checked < ASK) {
+            let late = now - import.sent_at > LONGEST;
+            if import.checked_at.is_some_and(|checked| now - checked < if late { ASK_LATE } else { ASK }) {
                 return Ok(());
             }
             import.landed_at = self.has_ended(process, import.sent_at).await?.then_some(now);
             import.checked_at = Some(now);
             self.store
                 .write(move |tx| {
+                    match import.landed_at {
+                        None if late => {
+                            let words = format!(
+                                "process {process} has been queued or at work for more than an hour; its companies \
+                                 are not made again before Brevo calls it over"
+                            );
+                            tx.put_failure(&NewFailure::left_out(None, SUBJECT, "", &words), now)?;
+                        }
+                        None => {}
+                        Some(_) => tx.clear_failures_of(SUBJECT, &[])?,
+                    }
                     if let Some(landed) = import.landed_at {
                         for firm in tx.firms_in_import()?.into_iter().filter(|firm| firm.brevo.is_some()) {
                             tx.put_firm(&Firm { verify_after: Some(landed), ..firm })?;
@@ -183,6 +197,8 @@ impl Connection {
         if read.is_none() || read < import.landed_at {
             return Ok(());
         }
+        // Its list may show what has landed only after a while: the look that counts comes later.
+        let looked_up = import.landed_at.unwrap_or(now) + TimeDelta::from_std(LATE_LANDING).unwrap_or_default();
         self.store
             .write(move |tx| {
                 // A row that the read does not show is looked up before it is made again.
@@ -191,7 +207,7 @@ impl Connection {
                         // What an import that was taken has passed over goes alone.
                         None => {
                             let tries = u32::from(import.process.is_some());
-                            Firm { imported: false, making: Some(now), tries, ..firm }
+                            Firm { imported: false, making: Some(looked_up), tries, ..firm }
                         }
                         Some(_) => Firm { due: Some(now), tries: 1, ..as_before(firm) },
                     };
@@ -207,8 +223,9 @@ impl Connection {
         let states = self.brevo.import_states(&[process]).await?;
         Ok(match states.get(&process) {
             Some(ImportState::Finished { .. }) => true,
-            // "Completed" says nothing of the rows; and of one that is never over, what it made is read all the same.
-            Some(ImportState::Running) | None => self.now() - sent_at > LONGEST,
+            // It may still make all of them, however long it takes.
+            Some(ImportState::Running) => false,
+            None => self.now() - sent_at > LONGEST,
         })
     }
 
@@ -252,6 +269,16 @@ impl Connection {
             .await?;
         Ok(())
     }
+}
+
+/// An import whose answer is lost (or was, in a crash) was on its way at this time: so long it may land.
+pub(in crate::engine) fn reopen_import(tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
+    let Some(import) = tx.company_import()?.filter(|import| import.process.is_none()) else { return Ok(()) };
+    let until = now + LONGEST;
+    for firm in tx.firms_in_import()? {
+        tx.put_firm(&Firm { verify_after: Some(until), ..firm })?;
+    }
+    tx.put_company_import(Some(&CompanyImport { landed_at: Some(until), ..import }))
 }
 
 /// What an import can change, of what is to be changed: it can neither clear nor say no, and takes nobody off.

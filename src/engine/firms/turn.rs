@@ -474,11 +474,9 @@ pub(super) fn intend_to_make(
     for contact in &new.contacts {
         tx.put_linked_contact(firm.id, LinkedContact { contact: *contact, off_until: None })?;
     }
+    // Nothing is agreed on yet: what lands without an answer may lack fields, and that they lack is nobody's edit.
     let watched = pack_flights(tx, &plan.flights)?;
-    // What both agree on if it lands; if not, it never was.
-    let base = Some(pack_base(tx, &plan.base)?);
     tx.put_firm(&Firm {
-        base,
         making,
         imported: making.is_none(),
         watched,

@@ -4,6 +4,7 @@ use super::imports::Job;
 use super::reply::{Call, Outcome, Reply, integers, text, texts};
 use super::state::State;
 use super::{BrevoSandbox, CompanyPages};
+use chrono::TimeDelta;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -134,7 +135,7 @@ impl State {
                 Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => json!(number as i64),
                 _ => value,
             };
-            if let Some(value) = value.map(whole) {
+            if let Some(value) = value.map(whole).filter(|_| self.knobs.company_imports_drop.as_ref() != Some(name)) {
                 attributes.insert(name.clone(), value);
             }
         }
@@ -342,12 +343,14 @@ pub(super) fn list(state: &mut State, call: &Call) -> Outcome {
         Some(other) => other.to_string().as_str() == value,
         None => false,
     };
+    let lag = TimeDelta::from_std(state.knobs.companies_listed_after).unwrap_or_default();
     let mut found: Vec<&Company> = state
         .crm
         .companies
         .values()
         .filter(|company| {
-            modified.is_none_or(|since| company.modified >= since)
+            company.created + lag <= state.now
+                && modified.is_none_or(|since| company.modified >= since)
                 && created.is_none_or(|since| company.created >= since)
                 && linked.iter().all(|id| company.contacts.contains(id))
                 && wanted.iter().all(|filter| has(company, filter))
