@@ -200,16 +200,70 @@ async fn filters_that_brevo_passes_over_prove_nothing() {
     company(&world, &json!({"name": "Acme"}), &[&ann]);
     minutes(20).await;
     world.brevo.fail("POST /v3/companies", Fault::Status(503, None));
-    for _ in 0..4 {
+    world.brevo.fail("GET /v3/companies?", Fault::Status(503, None));
+    for _ in 0..2 {
         world.sync().await;
-        minutes(5).await;
+        assert_eq!(world.brevo.companies().len(), 1, "nobody knows whether it has been made");
+        minutes(1).await;
     }
-    assert_eq!(world.brevo.companies().len(), 1, "nobody knows whether it has been made");
-    world.brevo.knobs(|knobs| knobs.companies_ignore_filters = false);
-    world.sync().await;
-    minutes(5).await;
-    world.sync().await;
+    // A read of all of them tells.
+    for _ in 0..4 {
+        minutes(5).await;
+        world.sync().await;
+    }
     assert_eq!(world.brevo.companies().len(), 2);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_company_that_fails_keeps_nobody_else_waiting() {
+    for status in [403, 404] {
+        let (world, acme) = in_step(TWO_WAY).await;
+        let first = only(&world).id;
+        let cy = person(&world, "cy@example.com");
+        let others: Vec<_> = (0..2)
+            .map(|n| company(&world, &json!({"company_id": format!("b{n}"), "name": format!("B {n}")}), &[&cy]))
+            .collect();
+        minutes(20).await;
+        world.sync().await;
+        assert_eq!(world.brevo.companies().len(), 3);
+        minutes(20).await;
+        world.sync().await;
+        for id in others.iter().chain([&acme]) {
+            world.intercom.edit_company(id, &json!({"name": "Another"})).unwrap();
+        }
+        minutes(5).await;
+        for _ in 0..4 {
+            world.brevo.fail(&format!("GET /v3/companies/{first}"), Fault::Status(status, None));
+        }
+        world.full().await;
+        let all = world.brevo.companies();
+        let changed = all.iter().filter(|company| company.attributes["name"] == "Another").count();
+        assert_eq!(changed, 2, "{status}: {all:?}");
+        let asked = world.brevo.log().all().iter().filter(|r| r.target.contains(&first) && r.status == status).count();
+        assert_eq!(asked, 1, "{status}");
+        let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+        assert_eq!(failures.len(), usize::from(status == 403), "{failures:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_import_is_not_sent_again_and_again() {
+    let world = World::new(OBJECTS);
+    let ann = person(&world, "ann@example.com");
+    for n in 0..60 {
+        company(&world, &json!({"company_id": format!("c{n}"), "name": format!("Company {n}")}), &[&ann]);
+    }
+    minutes(20).await;
+    for _ in 0..9 {
+        world.brevo.fail("POST /v3/companies/import", Fault::Status(400, None));
+    }
+    for _ in 0..5 {
+        world.sync().await;
+        minutes(60).await;
+    }
+    let sent = world.brevo.log().all().iter().filter(|r| r.template == "/companies/import").count();
+    assert_eq!((sent, world.brevo.companies().len()), (1, 60));
 }
 
 #[tokio::test(start_paused = true)]

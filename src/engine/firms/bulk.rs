@@ -26,8 +26,6 @@ const LONGEST: TimeDelta = TimeDelta::hours(1);
 const ASK_LATE: TimeDelta = TimeDelta::minutes(15);
 /// Beyond so many, reading all of Brevo's companies is cheaper than asking for each.
 const MOST_LOOKED_UP: usize = 20;
-/// When an import that was refused as a whole is tried again.
-const AFTER_REFUSAL: TimeDelta = TimeDelta::hours(1);
 /// Under which subject it is listed.
 const SUBJECT: &str = "import of companies";
 
@@ -45,8 +43,7 @@ impl Connection {
                 }
                 let (to_make, others) = tx.firms_waiting(now)?;
                 if to_make <= BY_IMPORT {
-                    // One that travels both ways is read before it is written, lest somebody's edit be lost.
-                    if others <= BY_IMPORT || ready.two_way {
+                    if others <= BY_IMPORT {
                         return Ok(Vec::new());
                     }
                     let rows = changes(tx, &ready, now)?;
@@ -134,7 +131,7 @@ impl Connection {
                 *failed += 1;
                 let now = self.now();
                 let refused = matches!(error.kind, ErrorKind::Rejected { .. });
-                let again = now + if refused { AFTER_REFUSAL } else { ASK };
+                let again = now + ASK;
                 let listed = error.clone();
                 self.store
                     .write(move |tx| {
@@ -142,7 +139,10 @@ impl Connection {
                             tx.put_failure(&NewFailure::refused(None, SUBJECT, "", &listed), now)?;
                         }
                         for firm in tx.firms_in_import()? {
-                            tx.put_firm(&Firm { due: Some(again), ..as_before(firm) })?;
+                            // One row may be at fault for all: they go alone.
+                            let tries = firm.tries.max(u32::from(refused));
+                            let due = Some(if refused { now } else { again });
+                            tx.put_firm(&Firm { due, tries, ..as_before(firm) })?;
                         }
                         tx.put_company_import(None)
                     })
@@ -164,8 +164,15 @@ impl Connection {
             if import.checked_at.is_some_and(|checked| now - checked < if late { ASK_LATE } else { ASK }) {
                 return Ok(());
             }
-            import.landed_at = self.has_ended(process, import.sent_at).await?.then_some(now);
             import.checked_at = Some(now);
+            let ended = match self.has_ended(process, import.sent_at).await {
+                Ok(ended) => ended,
+                Err(error) => {
+                    self.store.write(move |tx| tx.put_company_import(Some(&import))).await?;
+                    return Err(error);
+                }
+            };
+            import.landed_at = ended.then_some(now);
             self.store
                 .write(move |tx| {
                     match import.landed_at {
@@ -236,13 +243,24 @@ impl Connection {
         if some.len() > MOST_LOOKED_UP {
             return self.look_at_all().await;
         }
+        let mut in_a_row = 0;
         for firm in some {
             self.go_on()?;
             if !self.may_ask_about_companies() {
                 return Ok(());
             }
             let read_began = self.now();
-            let found = self.brevo.companies_of(&firm.intercom, Priority::Live).await?;
+            let found = match self.brevo.companies_of(&firm.intercom, Priority::Live).await {
+                Ok(found) => found,
+                // It does not filter by the attribute: then only a look at all of them tells.
+                Err(error) if error.kind == ErrorKind::Malformed => return self.look_at_all().await,
+                Err(error) => {
+                    let later = |firm, at| Firm { making: Some(at), ..firm };
+                    self.pass_over(&firm, error.into(), &mut in_a_row, later).await?;
+                    continue;
+                }
+            };
+            in_a_row = 0;
             let source = self.source(0, true, read_began, Dirty::Live)?;
             self.store
                 .write(move |tx| {
@@ -293,6 +311,10 @@ fn changes(tx: &Tx<'_>, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<Vec<(F
         for firm in some {
             let Some(gathered) = gather(tx, firm)? else { continue };
             let plan = gathered.plan(ready);
+            // What travels both ways is read before it is written, lest somebody's edit be lost. Who belongs to it does not.
+            if ready.two_way && !plan.change.attributes.is_empty() {
+                continue;
+            }
             if let Some(change) = gathered.to_import(&plan) {
                 rows.push((gathered.firm, plan, change));
             }

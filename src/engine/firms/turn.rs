@@ -224,6 +224,7 @@ impl Connection {
 
     /// Reads what writes of unknown outcome have left behind.
     pub(super) async fn verify_firms(&self) -> Result<(), EngineError> {
+        let mut in_a_row = 0;
         loop {
             let now = self.now();
             let some = self.store.read(move |tx| tx.firms_to_verify(now, super::SOME)).await?;
@@ -236,7 +237,12 @@ impl Connection {
                 if side == SideName::Brevo && !self.may_ask_about_companies() {
                     return Ok(());
                 }
-                self.look_at(&firm, side).await?;
+                if let Err(error) = self.look_at(&firm, side).await {
+                    let later = |firm, at| Firm { verify_after: Some(at), ..firm };
+                    self.pass_over(&firm, error, &mut in_a_row, later).await?;
+                    continue;
+                }
+                in_a_row = 0;
                 // Whatever it showed, it is not asked again for the same write.
                 self.store
                     .write(move |tx| {
