@@ -267,6 +267,79 @@ async fn a_refused_import_is_not_sent_again_and_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_does_not_stick_is_listed_and_not_sent_for_ever() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let id = only(&world).id;
+    world.brevo.knobs(|knobs| knobs.company_links_do_not_stick = true);
+    world.brevo.retype_company_attribute("linkspan_intercom_id", "number");
+    let cy = person(&world, "cy@example.com");
+    world.intercom.attach_company(&cy, &acme).unwrap();
+    assert!(world.brevo.edit_company(&id, "linkspan_intercom_id", json!(null)));
+    let before = writes(&world).len();
+    for _ in 0..12 {
+        minutes(20).await;
+        assert!(world.brevo.edit_company(&id, "industry", json!("It is shown anew")));
+        let read = world.connection.store().read(|tx| tx.count_brevo_companies()).await.unwrap();
+        assert_eq!(read, 1);
+        world.sync().await;
+    }
+    let sent = writes(&world).len() - before;
+    assert!((2..=4).contains(&sent), "{:?}", &writes(&world)[before..]);
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert!(failures.iter().any(|failure| failure.field == "LINKSPAN_INTERCOM_ID"), "{failures:?}");
+    // The next full read tries once more.
+    world.brevo.knobs(|knobs| knobs.company_links_do_not_stick = false);
+    world.brevo.retype_company_attribute("linkspan_intercom_id", "text");
+    minutes(20).await;
+    world.full().await;
+    minutes(20).await;
+    world.full().await;
+    assert_eq!((only(&world).contacts.len(), &only(&world).attributes["linkspan_intercom_id"]), (3, &json!(acme)));
+    assert!(world.store.read(|tx| tx.failures(10)).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_value_stays_out_and_all_else_is_written() {
+    let world = World::new(OBJECTS);
+    let ann = person(&world, "ann@example.com");
+    world.brevo.knobs(|knobs| knobs.company_refuses = Some("number_of_employees".to_owned()));
+    let fields = json!({"company_id": "a-1", "name": "Acme", "size": 7, "website": "acme.example"});
+    company(&world, &fields, &[&ann]);
+    minutes(20).await;
+    world.sync().await;
+    minutes(10).await;
+    world.sync().await;
+    let made = only(&world);
+    assert_eq!((&made.attributes["name"], made.contacts.len()), (&json!("Acme"), 1));
+    assert_eq!(made.attributes.get("number_of_employees"), None);
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert!(failures.iter().any(|failure| failure.field.contains("size")), "{failures:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_update_keeps_no_contact_from_being_linked_and_is_tried_again_by_a_full_read() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let cy = person(&world, "cy@example.com");
+    world.intercom.attach_company(&cy, &acme).unwrap();
+    world.intercom.edit_company(&acme, &json!({"name": "Acme Ltd"})).unwrap();
+    for _ in 0..4 {
+        world.brevo.fail(&format!("PATCH /v3/companies/{}", only(&world).id), Fault::Status(400, None));
+    }
+    minutes(20).await;
+    for _ in 0..10 {
+        world.sync().await;
+        minutes(20).await;
+    }
+    assert_eq!((only(&world).contacts.len(), &only(&world).attributes["name"]), (3, &json!("Acme")));
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert!(failures.iter().any(|failure| failure.dead), "{failures:?}");
+    world.full().await;
+    minutes(20).await;
+    world.full().await;
+    assert_eq!(only(&world).attributes["name"], "Acme Ltd");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_state_finds_again_what_it_had_made() {
     let (world, acme) = in_step(OBJECTS).await;
     let before = only(&world);
@@ -668,8 +741,9 @@ async fn what_brevo_deleted_is_not_made_again_and_what_it_refuses_is_listed() {
     for _ in 0..3 {
         world.brevo.fail("POST /v3/companies", Fault::Status(400, None));
     }
+    // (A full read would try it again.)
     for _ in 0..8 {
-        world.full().await;
+        world.sync().await;
         minutes(10).await;
     }
     let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();

@@ -5,10 +5,11 @@ use super::turn::{gather, intend_to_make, rest};
 use super::{BY_IMPORT, ReadyFirms, SOME};
 use crate::engine::{Connection, EngineError, LATE_LANDING};
 use crate::model::{
-    Answer, BrevoCompanyId, ErrorKind, ImportState, NewCompany, Observation, Priority, ProcessId, SideName, Write,
+    Answer, BrevoCompany, BrevoCompanyId, ErrorKind, ImportState, NewCompany, Observation, Priority, ProcessId,
+    SideName, Write,
 };
 use crate::reconcile::person::PersonPlan;
-use crate::store::firms::{CompanyImport, Firm, LinkedContact};
+use crate::store::firms::{CompanyImport, Firm};
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
 use crate::store::{Result as Stored, Tx};
@@ -332,12 +333,13 @@ fn intend_to_change(
     let mut leaving = Vec::with_capacity(rows.len());
     for (firm, plan, change) in rows {
         for contact in &change.contacts {
-            tx.put_linked_contact(firm.id, LinkedContact { contact: *contact, off_until: None })?;
+            tx.sends_linked_contact(firm.id, *contact)?;
         }
         let watched = pack_flights(tx, &plan.flights)?;
         let (unanswered, verify_after) = (Some(SideName::Brevo), Some(until));
+        let ours_sent = firm.ours_sent || change.attributes.contains_key(BrevoCompany::OURS);
         leaving.push((firm.brevo.clone(), change));
-        tx.put_firm(&Firm { imported: true, watched, unanswered, verify_after, ..firm })?;
+        tx.put_firm(&Firm { imported: true, ours_sent, watched, unanswered, verify_after, ..firm })?;
     }
     Ok(leaving)
 }

@@ -67,6 +67,11 @@ pub(in crate::engine) fn brevo_company(source: &Source, tx: &Tx<'_>, seen: &Brev
         firm.due = Some(source.now);
         tx.put_firm(&firm)?;
     }
+    tx.linked_contacts_shown(firm.id, &seen.contacts)?;
+    if firm.ours_sent && seen.intercom().as_ref() == Some(&firm.intercom) {
+        firm.ours_sent = false;
+        tx.put_firm(&firm)?;
+    }
     settle_brevo(source, tx, firm, seen)?;
     Ok(changed)
 }

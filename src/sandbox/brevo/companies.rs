@@ -102,6 +102,9 @@ impl State {
             let Some(field) = self.crm.fields.iter().find(|field| field.internal == *name) else {
                 return Err(Reply::invalid(&format!("Attribute {name} does not exist")));
             };
+            if self.knobs.company_refuses.as_ref() == Some(name) {
+                return Err(Reply::invalid(&format!("The value for {name} is not valid")));
+            }
             let fits = match field.kind.as_str() {
                 "number" => value.is_number(),
                 "boolean" => value.is_boolean(),
@@ -246,6 +249,7 @@ pub(super) fn link(state: &mut State, call: &Call) -> Outcome {
     let unlink = integers(&body, "unlinkContactIds")?.unwrap_or_default();
     let (link_deals, unlink_deals) = (texts(&body, "linkDealsIds")?, texts(&body, "unlinkDealsIds")?);
     let now = state.now;
+    let link = if state.knobs.company_links_do_not_stick { BTreeSet::new() } else { link };
     let company = state.crm.get_mut(call.part(2)).ok_or_else(|| Reply::invalid("Company not found"))?;
     company.contacts.extend(link);
     company.contacts.retain(|id| !unlink.contains(id));
