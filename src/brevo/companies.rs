@@ -103,7 +103,9 @@ impl BrevoClient {
         let target = format!("/companies/{}", segment(id)?);
         let answer = match self.send(Ask::get(target, OTHER, priority)).await {
             Ok(answer) => answer,
-            Err(error) if error.kind == ErrorKind::NotFound => return Ok(Fetched::Gone(Gone::Deleted)),
+            Err(error) if error.kind == ErrorKind::NotFound || says_not_found(&error) => {
+                return Ok(Fetched::Gone(Gone::Deleted));
+            }
             Err(error) => return Err(error),
         };
         let company = self.company_of(read::json(&answer)?.root()).ok_or_else(|| errors::malformed(&answer))?;
@@ -241,6 +243,12 @@ fn segment(id: &BrevoCompanyId) -> Result<String, Box<SideError>> {
         return Err(SideError::new(SideName::Brevo, kind, "an id that no company has"));
     }
     Ok(encode(text))
+}
+
+/// A 404 about companies is described without a code, only with words. (That of a wrong address says nothing of companies.)
+fn says_not_found(error: &SideError) -> bool {
+    let words = error.message.to_lowercase();
+    error.status == Some(404) && ["company", "companies", "document"].iter().any(|word| words.contains(word))
 }
 
 fn is_taken(error: &SideError) -> bool {

@@ -229,7 +229,8 @@ impl Connection {
             return Ok(());
         }
         let verify_after = self.late_landing();
-        let landed_by = super::imports::lands_by(self.now());
+        let now = self.now();
+        let landed_by = super::imports::lands_by(now);
         let reopened = self
             .store
             .write(move |tx| {
@@ -239,6 +240,7 @@ impl Connection {
                     return Ok(0);
                 }
                 tx.reopen_unanswered_imports(landed_by, LONGEST_WAY)?;
+                super::firms::reopen_import(tx, now)?;
                 Ok(tx.reopen_unanswered(verify_after)?
                     + tx.reopen_unanswered_events(verify_after)?
                     + tx.reopen_carried(verify_after)?

@@ -235,7 +235,7 @@ pub struct Connection {
     /// Held while contacts are being made in Intercom.
     making: tokio::sync::Mutex<()>,
     /// Held while company objects are being kept in step.
-    keeping_firms: tokio::sync::Mutex<()>,
+    keeping_firms: tokio::sync::Mutex<firms::Round>,
     /// When a read of what has changed in Intercom began last that was read to its end.
     intercom_read_at: Mutex<Option<chrono::DateTime<chrono::Utc>>>,
     /// Rung when there may be something for Intercom.
@@ -275,7 +275,7 @@ impl Connection {
             telling: tokio::sync::Mutex::new(()),
             writing_back: tokio::sync::Mutex::new(()),
             making: tokio::sync::Mutex::new(()),
-            keeping_firms: tokio::sync::Mutex::new(()),
+            keeping_firms: tokio::sync::Mutex::default(),
             intercom_read_at: Mutex::default(),
             tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),

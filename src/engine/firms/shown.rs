@@ -47,8 +47,11 @@ pub(in crate::engine) fn brevo_company(source: &Source, tx: &Tx<'_>, seen: &Brev
                 tx.put_notice("company_twice", &subject_of(&ours), Some(&detail), source.now)?;
                 return Ok(changed);
             }
-            let firm =
-                Firm { brevo: Some(seen.id.clone()), making: None, imported: false, due: Some(source.now), ..firm };
+            // What makes it has landed, and whole: what it does not show has been passed over.
+            let made_by_us = firm.making.is_some() || firm.imported;
+            let verify_after = if made_by_us { Some(source.read_began) } else { firm.verify_after };
+            let (brevo, due) = (Some(seen.id.clone()), Some(source.now));
+            let firm = Firm { brevo, making: None, imported: false, due, verify_after, ..firm };
             tx.put_firm(&firm)?;
             firm
         }
@@ -62,6 +65,11 @@ pub(in crate::engine) fn brevo_company(source: &Source, tx: &Tx<'_>, seen: &Brev
     }
     if changed && firm.due.is_none() && firm.gone.is_none() {
         firm.due = Some(source.now);
+        tx.put_firm(&firm)?;
+    }
+    tx.linked_contacts_shown(firm.id, &seen.contacts)?;
+    if firm.ours_sent && seen.intercom().as_ref() == Some(&firm.intercom) {
+        firm.ours_sent = false;
         tx.put_firm(&firm)?;
     }
     settle_brevo(source, tx, firm, seen)?;

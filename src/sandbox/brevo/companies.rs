@@ -4,6 +4,7 @@ use super::imports::Job;
 use super::reply::{Call, Outcome, Reply, integers, text, texts};
 use super::state::State;
 use super::{BrevoSandbox, CompanyPages};
+use chrono::TimeDelta;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,6 +102,9 @@ impl State {
             let Some(field) = self.crm.fields.iter().find(|field| field.internal == *name) else {
                 return Err(Reply::invalid(&format!("Attribute {name} does not exist")));
             };
+            if self.knobs.company_refuses.as_ref() == Some(name) {
+                return Err(Reply::invalid(&format!("The value for {name} is not valid")));
+            }
             let fits = match field.kind.as_str() {
                 "number" => value.is_number(),
                 "boolean" => value.is_boolean(),
@@ -134,7 +138,7 @@ impl State {
                 Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => json!(number as i64),
                 _ => value,
             };
-            if let Some(value) = value.map(whole) {
+            if let Some(value) = value.map(whole).filter(|_| self.knobs.company_imports_drop.as_ref() != Some(name)) {
                 attributes.insert(name.clone(), value);
             }
         }
@@ -245,6 +249,7 @@ pub(super) fn link(state: &mut State, call: &Call) -> Outcome {
     let unlink = integers(&body, "unlinkContactIds")?.unwrap_or_default();
     let (link_deals, unlink_deals) = (texts(&body, "linkDealsIds")?, texts(&body, "unlinkDealsIds")?);
     let now = state.now;
+    let link = if state.knobs.company_links_do_not_stick { BTreeSet::new() } else { link };
     let company = state.crm.get_mut(call.part(2)).ok_or_else(|| Reply::invalid("Company not found"))?;
     company.contacts.extend(link);
     company.contacts.retain(|id| !unlink.contains(id));
@@ -342,12 +347,14 @@ pub(super) fn list(state: &mut State, call: &Call) -> Outcome {
         Some(other) => other.to_string().as_str() == value,
         None => false,
     };
+    let lag = TimeDelta::from_std(state.knobs.companies_listed_after).unwrap_or_default();
     let mut found: Vec<&Company> = state
         .crm
         .companies
         .values()
         .filter(|company| {
-            modified.is_none_or(|since| company.modified >= since)
+            company.created + lag <= state.now
+                && modified.is_none_or(|since| company.modified >= since)
                 && created.is_none_or(|since| company.created >= since)
                 && linked.iter().all(|id| company.contacts.contains(id))
                 && wanted.iter().all(|filter| has(company, filter))
