@@ -3,6 +3,7 @@
 use super::companies::CompanyAttributes;
 use super::errors;
 use crate::doors::Doors;
+use crate::http::lean::{self, Tree};
 use crate::http::{
     Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, RetryPolicy, Transport, Window,
 };
@@ -17,7 +18,7 @@ use http::{HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 /// How to reach a Brevo account.
@@ -182,11 +183,31 @@ impl BrevoClient {
         self.send_judged(ask, &move |answer| errors::classify(answer, effect)).await
     }
 
-    /// The same with a reading of the answer of the caller's own.
+    /// Sends a read whose answer is long, and reads it where it is judged, so that it is parsed once: a success that is
+    /// not whole JSON has to be asked for again.
+    pub(super) async fn ask<T: Send>(
+        &self,
+        ask: Ask,
+        read: impl Fn(&http::Response<Bytes>, lean::Json<'_>) -> Result<T, Box<SideError>> + Send + Sync,
+    ) -> Result<T, Box<SideError>> {
+        let made = Mutex::new(None);
+        let judge = |answer: &http::Response<Bytes>| match Tree::from_slice(answer.body()) {
+            Ok(tree) if answer.status().is_success() => {
+                *made.lock().unwrap_or_else(PoisonError::into_inner) = Some(read(answer, tree.root()));
+                Ok(())
+            }
+            _ => errors::classify(answer, Effect::Read),
+        };
+        let answer = self.send_judged(ask, &judge).await?;
+        let made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+        made.unwrap_or_else(|| Err(errors::malformed(&answer)))
+    }
+
+    /// [`Self::send`] with a judgement of the answer of the caller's own.
     pub(super) async fn send_judged(
         &self,
         ask: Ask,
-        classify: &crate::http::Classify,
+        classify: &crate::http::Classify<'_>,
     ) -> Result<http::Response<Bytes>, Box<SideError>> {
         let uri = format!("{}{}", self.base, ask.target);
         self.send_to(&uri, ask, true, classify).await
@@ -205,7 +226,7 @@ impl BrevoClient {
         uri: &str,
         ask: Ask,
         with_key: bool,
-        classify: &crate::http::Classify,
+        classify: &crate::http::Classify<'_>,
     ) -> Result<http::Response<Bytes>, Box<SideError>> {
         let mut request = http::Request::builder().method(ask.method).uri(uri);
         if with_key {

@@ -10,6 +10,7 @@ mod upload;
 
 use super::client::{Ask, BrevoClient, OTHER, encode, unsupported};
 use super::{errors, read, wire};
+use crate::http::lean::{self, Tree};
 use crate::http::{Effect, server_time};
 use crate::model::{
     Answer, Attribute, AttributeKind, AttributeSpec, BrevoCompany, BrevoCompanyId, BrevoContactId, ErrorKind, Fetched,
@@ -47,11 +48,11 @@ fn in_capitals(text: &str) -> String {
 impl BrevoClient {
     pub(super) async fn read_company_attributes(&self) -> Result<Vec<Attribute>, Box<SideError>> {
         let answer = self.send(Ask::get("/crm/attributes/companies", OTHER, Priority::Live)).await?;
-        let page = read::json(&answer)?;
-        let rows = page.as_array().ok_or_else(|| errors::malformed(&answer))?;
+        let tree = read::json(&answer)?;
+        let rows = Some(tree.root()).filter(|rows| rows.is_array()).ok_or_else(|| errors::malformed(&answer))?;
         let mut known = CompanyAttributes::new();
         let mut attributes = Vec::new();
-        for row in rows {
+        for row in rows.items() {
             let Some((attribute, own)) = attribute(row) else { continue };
             // Brevo makes the name of the label in a way of its own: one that we made is found under either.
             let labelled = wire::text(row, "label").map(in_capitals).filter(|label| *label != attribute.name);
@@ -102,10 +103,12 @@ impl BrevoClient {
         let target = format!("/companies/{}", segment(id)?);
         let answer = match self.send(Ask::get(target, OTHER, priority)).await {
             Ok(answer) => answer,
-            Err(error) if error.kind == ErrorKind::NotFound => return Ok(Fetched::Gone(Gone::Deleted)),
+            Err(error) if error.kind == ErrorKind::NotFound || says_not_found(&error) => {
+                return Ok(Fetched::Gone(Gone::Deleted));
+            }
             Err(error) => return Err(error),
         };
-        let company = self.company_of(&read::json(&answer)?).ok_or_else(|| errors::malformed(&answer))?;
+        let company = self.company_of(read::json(&answer)?.root()).ok_or_else(|| errors::malformed(&answer))?;
         Ok(Fetched::Found(Box::new(Observation::BrevoCompany(Box::new(company))), server_time(answer.headers())))
     }
 
@@ -128,8 +131,9 @@ impl BrevoClient {
                 Err(error) if matches!(error.kind, ErrorKind::Rejected { .. }) => continue,
                 Err(error) => return Err(error),
             };
-            let (rows, _) = wire::rows(read::json(&answer)?, "items").ok_or_else(|| errors::malformed(&answer))?;
-            let found: Vec<BrevoCompany> = rows.iter().filter_map(|row| self.company_of(row)).collect();
+            let tree = read::json(&answer)?;
+            let (rows, _) = wire::rows(tree.root(), "items").ok_or_else(|| errors::malformed(&answer))?;
+            let found: Vec<BrevoCompany> = rows.iter().filter_map(|row| self.company_of(*row)).collect();
             if found.len() == rows.len() && found.iter().all(|company| company.intercom().as_ref() == Some(id)) {
                 return Ok(found);
             }
@@ -158,8 +162,8 @@ impl BrevoClient {
         }
         let ask = Ask::write(Method::POST, "/companies", body, Effect::Creates, priority).family(OTHER);
         let answer = self.send(ask).await?;
-        let made: Option<Json> = serde_json::from_slice(answer.body()).ok();
-        let id = made.as_ref().and_then(|made| wire::text(made, "id"));
+        let made = Tree::from_slice(answer.body()).ok();
+        let id = made.as_ref().and_then(|made| wire::text(made.root(), "id"));
         id.map(|id| Answer::CompanyCreated(BrevoCompanyId::new(id))).ok_or_else(|| errors::unreadable_success(&answer))
     }
 
@@ -183,7 +187,7 @@ impl BrevoClient {
         let ask = Ask::write(Method::PATCH, target, body, Effect::Idempotent, priority).family(OTHER);
         let answer = self.send(ask).await?;
         // It is done, whether the answer shows the company or not.
-        let shown = serde_json::from_slice(answer.body()).ok().and_then(|json: Json| self.company_of(&json));
+        let shown = Tree::from_slice(answer.body()).ok().and_then(|tree| self.company_of(tree.root()));
         let at = server_time(answer.headers());
         Ok(shown
             .filter(|shown| shown.id == *id)
@@ -226,7 +230,7 @@ impl BrevoClient {
     }
 
     /// A company; `None` if it has no id.
-    fn company_of(&self, json: &Json) -> Option<BrevoCompany> {
+    fn company_of(&self, json: lean::Json<'_>) -> Option<BrevoCompany> {
         self.with_company_attributes(|known| company(json, known))
     }
 }
@@ -241,6 +245,12 @@ fn segment(id: &BrevoCompanyId) -> Result<String, Box<SideError>> {
     Ok(encode(text))
 }
 
+/// A 404 about companies is described without a code, only with words. (That of a wrong address says nothing of companies.)
+fn says_not_found(error: &SideError) -> bool {
+    let words = error.message.to_lowercase();
+    error.status == Some(404) && ["company", "companies", "document"].iter().any(|word| words.contains(word))
+}
+
 fn is_taken(error: &SideError) -> bool {
     let words = error.message.to_lowercase();
     matches!(error.kind, ErrorKind::Conflict { .. })
@@ -248,7 +258,7 @@ fn is_taken(error: &SideError) -> bool {
 }
 
 /// An attribute as Brevo lists it.
-fn attribute(row: &Json) -> Option<(Attribute, CompanyAttribute)> {
+fn attribute(row: lean::Json<'_>) -> Option<(Attribute, CompanyAttribute)> {
     let internal = wire::text(row, "internalName")?;
     let kind = match wire::text(row, "attributeTypeName").unwrap_or("text") {
         // Takes a number only together with the code of its country.
@@ -261,8 +271,8 @@ fn attribute(row: &Json) -> Option<(Attribute, CompanyAttribute)> {
         "multi-choice" => AttributeKind::MultipleChoice,
         other => AttributeKind::Other(other.to_owned()),
     };
-    let readonly = row.get("isValueReadonly").and_then(Json::as_bool).unwrap_or(false);
-    let options = row.get("attributeOptions").and_then(Json::as_array).into_iter().flatten().filter_map(|option| {
+    let readonly = row.get("isValueReadonly").and_then(lean::Json::as_bool).unwrap_or(false);
+    let options = row.get("attributeOptions").into_iter().flat_map(lean::Json::items).filter_map(|option| {
         let label = wire::text(option, "value")?.to_owned();
         Some((label.clone(), wire::text(option, "key").map_or(label, str::to_owned)))
     });
@@ -272,11 +282,11 @@ fn attribute(row: &Json) -> Option<(Attribute, CompanyAttribute)> {
     Some((Attribute { name: in_capitals(internal), kind, writable, options }, own))
 }
 
-fn company(json: &Json, known: &CompanyAttributes) -> Option<BrevoCompany> {
+fn company(json: lean::Json<'_>, known: &CompanyAttributes) -> Option<BrevoCompany> {
     let id = BrevoCompanyId::new(wire::text(json, "id")?);
-    let shown = json.get("attributes").and_then(Json::as_object);
+    let shown = json.get("attributes");
     let modified_at = ["last_updated_at", "created_at"].into_iter().find_map(|name| wire::instant(shown?.get(name)?));
-    let contacts = json.get("linkedContactsIds").and_then(Json::as_array).into_iter().flatten();
+    let contacts = json.get("linkedContactsIds").into_iter().flat_map(lean::Json::items);
     let mut attributes = Fields::new();
     for (name, value) in known {
         if let Some(value) = shown.and_then(|shown| shown.get(&value.internal)).and_then(|json| from_wire(json, value))
@@ -284,10 +294,10 @@ fn company(json: &Json, known: &CompanyAttributes) -> Option<BrevoCompany> {
             attributes.insert(name.clone(), value);
         }
     }
-    for (internal, value) in shown.into_iter().flatten() {
+    for (internal, value) in shown.into_iter().flat_map(lean::Json::members) {
         let name = in_capitals(internal);
         if !known.contains_key(&name)
-            && let Some(value) = Value::from_json(value)
+            && let Some(value) = value.to_value()
         {
             attributes.insert(name, value);
         }
@@ -300,8 +310,8 @@ fn company(json: &Json, known: &CompanyAttributes) -> Option<BrevoCompany> {
     })
 }
 
-fn from_wire(json: &Json, attribute: &CompanyAttribute) -> Option<Value> {
-    let value = Value::from_json(json)?;
+fn from_wire(json: lean::Json<'_>, attribute: &CompanyAttribute) -> Option<Value> {
+    let value = json.to_value()?;
     match (&attribute.kind, &value) {
         // With a time in the account's zone: the day is the one that is written, not the one that it is in London.
         (AttributeKind::Date, Value::Text(text)) => {

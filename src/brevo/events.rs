@@ -44,7 +44,8 @@ impl BrevoClient {
         for _ in 0..MOST_PAGES {
             let target = format!("/events?{filter}&limit={PAGE}&offset={offset}");
             let answer = self.send(Ask::get(target, OTHER, priority)).await?;
-            let (rows, total) = wire::rows(read::json(&answer)?, "events").ok_or_else(|| errors::malformed(&answer))?;
+            let tree = read::json(&answer)?;
+            let (rows, total) = wire::rows(tree.root(), "events").ok_or_else(|| errors::malformed(&answer))?;
             let keys = rows.iter().filter_map(|row| row.get("event_properties")?.get("linkspan_key")?.as_str());
             held.extend(keys.filter(|key| wanted.contains(key)).map(str::to_owned));
             offset += rows.len();

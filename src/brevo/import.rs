@@ -5,13 +5,14 @@
 
 use super::client::{self, Ask, BrevoClient, OTHER};
 use super::{errors, read, schema, wire, write};
-use crate::http::{Effect, server_time};
+use crate::http::{Effect, lean, server_time};
 use crate::model::{
     Answer, AttributeKind, ErrorKind, ImportBatch, ImportRow, ImportState, Priority, ProcessId, SideError, SideName,
     Value,
 };
 use bytes::Bytes;
 use http::Method;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Value as Json, json};
 use std::collections::BTreeMap;
 
@@ -21,29 +22,51 @@ const PROCESSES_A_PAGE: u64 = 50;
 /// The most rows that are taken from one report.
 const MOST_REPORTED: usize = 200_000;
 
-fn row_to_wire(row: &ImportRow, kinds: &BTreeMap<String, AttributeKind>) -> Json {
-    let mut attributes = schema::attributes_to_wire(&row.attributes, kinds);
-    // An import does not turn an existing `true` into `false`; for a newcomer, absent says the same.
-    attributes.retain(|name, _| row.attributes.get(name) != Some(&Value::Boolean(false)));
-    if let Some(ext_id) = &row.ext_id {
-        attributes.insert("EXT_ID".to_owned(), ext_id.as_str().into());
+/// A row, written as it is: a tree of its own for each costs more than all else about it.
+struct Row<'a>(&'a ImportRow, &'a BTreeMap<String, AttributeKind>);
+
+impl Serialize for Row<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut row = to.serialize_map(Some(2))?;
+        row.serialize_entry("email", self.0.email.as_str())?;
+        row.serialize_entry("attributes", &RowAttributes(self))?;
+        row.end()
     }
-    json!({ "email": row.email.as_str(), "attributes": attributes })
+}
+
+struct RowAttributes<'a>(&'a Row<'a>);
+
+impl Serialize for RowAttributes<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let Row(row, kinds) = self.0;
+        // An import does not turn an existing `true` into `false`; for a newcomer, absent says the same.
+        let said = |(name, value): &(&String, &Value)| !schema::is_identifier(name) && **value != Value::Boolean(false);
+        let attributes = row.attributes.iter().filter(said);
+        let attributes = attributes.map(|(name, value)| (name.as_str(), schema::Wired(value, kinds.get(name))));
+        let mut map = to.serialize_map(None)?;
+        for (name, value) in attributes {
+            map.serialize_entry(name, &value)?;
+        }
+        if let Some(ext_id) = &row.ext_id {
+            map.serialize_entry("EXT_ID", ext_id)?;
+        }
+        map.end()
+    }
 }
 
 /// Row after row into one text: a tree of all rows would take several times its memory.
-fn body(rows: &[ImportRow], envelope: &Json, kinds: &BTreeMap<String, AttributeKind>) -> Bytes {
-    let mut text = String::with_capacity(rows.len() * 200);
-    text.push_str(r#"{"jsonBody":["#);
+fn body(rows: &[ImportRow], envelope: &Json, kinds: &BTreeMap<String, AttributeKind>) -> serde_json::Result<Bytes> {
+    let mut text = Vec::with_capacity(rows.len() * 200);
+    text.extend_from_slice(br#"{"jsonBody":["#);
     for (index, row) in rows.iter().enumerate() {
         if index > 0 {
-            text.push(',');
+            text.push(b',');
         }
-        text.push_str(&row_to_wire(row, kinds).to_string());
+        serde_json::to_writer(&mut text, &Row(row, kinds))?;
     }
-    text.push_str("],");
-    text.push_str(envelope.to_string().trim_start_matches('{'));
-    Bytes::from(text)
+    text.extend_from_slice(b"],");
+    text.extend_from_slice(envelope.to_string().trim_start_matches('{').as_bytes());
+    Ok(Bytes::from(text))
 }
 
 impl BrevoClient {
@@ -63,7 +86,9 @@ impl BrevoClient {
         if batch.email_opted_out {
             envelope["emailBlacklist"] = true.into();
         }
-        let body = self.with_kinds(|kinds| body(&batch.rows, &envelope, kinds));
+        let body = self.with_kinds(|kinds| body(&batch.rows, &envelope, kinds)).map_err(|error| {
+            SideError::new(SideName::Brevo, ErrorKind::Unsupported, format!("cannot write the rows as JSON: {error}"))
+        })?;
         let ask = Ask::write(Method::POST, "/contacts/import", client::Json(body), Effect::Creates, priority);
         let answer = self.send(ask).await?;
         let process = ProcessId::new(write::made(&answer, "processId")?);
@@ -79,8 +104,9 @@ impl BrevoClient {
             // All requests but those about contacts and events share 100 an hour: the newest fifty cost one.
             let target = format!("/processes?limit={PROCESSES_A_PAGE}&offset=0&sort=desc");
             let answer = self.send(Ask::get(target, OTHER, Priority::Live)).await?;
-            let (rows, _) = wire::rows(read::json(&answer)?, "processes").ok_or_else(|| errors::malformed(&answer))?;
-            for row in &rows {
+            let tree = read::json(&answer)?;
+            let (rows, _) = wire::rows(tree.root(), "processes").ok_or_else(|| errors::malformed(&answer))?;
+            for row in rows {
                 let id = row.get("id").and_then(wire::whole).map(ProcessId::new);
                 if let Some(id) = id.filter(|id| processes.contains(id)) {
                     states.insert(id, state(row));
@@ -93,7 +119,7 @@ impl BrevoClient {
             }
             match self.send(Ask::get(format!("/processes/{process}"), OTHER, Priority::Live)).await {
                 Ok(answer) => {
-                    states.insert(*process, state(&read::json(&answer)?));
+                    states.insert(*process, state(read::json(&answer)?.root()));
                 }
                 Err(error) if error.kind == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -122,15 +148,15 @@ impl BrevoClient {
 }
 
 /// How an import is doing. States that came later count as still running: the engine bounds how long it asks.
-fn state(process: &Json) -> ImportState {
+fn state(process: lean::Json<'_>) -> ImportState {
     let completed = match wire::text(process, "status").unwrap_or_default() {
         "completed" => true,
         "failed" | "cancelled" | "canceled" => false,
         _ => return ImportState::Running,
     };
-    let reports = process.pointer("/info/import").and_then(Json::as_object).into_iter().flatten();
-    let reports = reports.filter_map(|(reason, url)| {
-        url.as_str().filter(|url| !url.trim().is_empty()).map(|url| (reason.clone(), url.to_owned()))
+    let reports = process.get("info").and_then(|info| info.get("import"));
+    let reports = reports.into_iter().flat_map(lean::Json::members).filter_map(|(reason, url)| {
+        url.as_str().filter(|url| !url.trim().is_empty()).map(|url| (reason.to_owned(), url.to_owned()))
     });
     ImportState::Finished { completed, reports: reports.collect() }
 }
@@ -170,6 +196,10 @@ mod tests {
     use super::*;
     use crate::model::{Email, Fields};
 
+    fn state(process: &Json) -> ImportState {
+        super::state(lean::Tree::from(process).root())
+    }
+
     #[test]
     fn the_body_is_one_json_text() {
         let row = |number: usize| ImportRow {
@@ -179,7 +209,7 @@ mod tests {
         };
         let envelope = json!({"listIds": [3], "updateExistingContacts": false});
         for rows in [vec![], vec![row(1)], vec![row(1), row(2)]] {
-            let body: Json = serde_json::from_slice(&body(&rows, &envelope, &BTreeMap::new())).unwrap();
+            let body: Json = serde_json::from_slice(&body(&rows, &envelope, &BTreeMap::new()).unwrap()).unwrap();
             assert_eq!(body["jsonBody"].as_array().unwrap().len(), rows.len());
             assert_eq!((&body["listIds"], &body["updateExistingContacts"]), (&json!([3]), &json!(false)));
         }
@@ -194,7 +224,7 @@ mod tests {
         ]);
         let row =
             ImportRow { email: Email::parse("p1@example.com").unwrap(), attributes, ext_id: Some("u-1".to_owned()) };
-        let wired = row_to_wire(&row, &BTreeMap::new());
+        let wired = serde_json::to_value(Row(&row, &BTreeMap::new())).unwrap();
         assert_eq!(wired, json!({"email": "p1@example.com", "attributes": {"VIP": true, "EXT_ID": "u-1"}}));
     }
 

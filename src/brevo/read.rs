@@ -2,6 +2,7 @@
 
 use super::client::{Ask, BrevoClient, CONTACTS, OTHER, encode, unsupported};
 use super::{errors, wire};
+use crate::http::lean::{Json, Tree};
 use crate::http::server_time;
 use crate::model::{
     AccountInfo, BrevoListId, ContactKey, Cursor, ErrorKind, Fetched, Gone, Observation, Priority, ReadPage,
@@ -10,7 +11,6 @@ use crate::model::{
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::Value as Json;
 
 /// The most contacts that one page holds.
 const CONTACTS_A_PAGE: u64 = 1000;
@@ -24,23 +24,21 @@ struct Position {
 }
 
 /// A successful answer's JSON.
-pub(super) fn json(answer: &http::Response<Bytes>) -> Result<Json, Box<SideError>> {
-    serde_json::from_slice(answer.body()).map_err(|_| errors::malformed(answer))
+pub(super) fn json(answer: &http::Response<Bytes>) -> Result<Tree<'_>, Box<SideError>> {
+    Tree::from_slice(answer.body()).map_err(|_| errors::malformed(answer))
 }
 
 impl BrevoClient {
     pub(super) async fn read_account(&self) -> Result<AccountInfo, Box<SideError>> {
         let answer = self.send(Ask::get("/account", OTHER, Priority::Live)).await?;
-        let account = json(&answer)?;
-        let id = match account.get("organization_id") {
-            Some(Json::String(id)) if !id.trim().is_empty() => id.clone(),
-            Some(Json::Number(id)) => id.to_string(),
-            _ => return Err(errors::malformed(&answer)),
-        };
+        let tree = json(&answer)?;
+        let account = tree.root();
+        let id = account.get("organization_id").and_then(wire::identifier);
+        let id = id.ok_or_else(|| errors::malformed(&answer))?;
         let timezone = account.get("dateTimePreferences").and_then(|preferences| wire::text(preferences, "timezone"));
         Ok(AccountInfo {
             id,
-            name: wire::text(&account, "companyName").map(str::to_owned),
+            name: wire::text(account, "companyName").map(str::to_owned),
             timezone: timezone.map(str::to_owned),
             region: None,
             server_time: server_time(answer.headers()),
@@ -72,32 +70,40 @@ impl BrevoClient {
             Resource::Lists => (format!("/contacts/lists?limit={LISTS_A_PAGE}&offset={offset}&sort=asc"), "lists"),
             other => return Err(unsupported(other.as_str())),
         };
-        let answer = self.send(Ask::get(target, CONTACTS, request.priority)).await?;
-        let (rows, total) = wire::rows(json(&answer)?, key).ok_or_else(|| errors::malformed(&answer))?;
-        let end = offset.saturating_add(rows.len() as u64);
-        let asked = if request.resource == Resource::Lists { LISTS_A_PAGE } else { CONTACTS_A_PAGE };
-        // A page shorter than asked ends the sweep only where the total agrees: the vendor may cap pages lower.
-        let more = !rows.is_empty() && total.map_or(rows.len() as u64 >= asked, |total| end < total);
-        let observations: Vec<Observation> = rows
-            .iter()
-            .filter_map(|row| match request.resource {
-                Resource::Lists => list(row),
-                _ => wire::contact(row).map(|contact| Observation::BrevoContact(Box::new(contact))),
-            })
-            .collect();
-        if observations.len() < rows.len() {
-            tracing::warn!(skipped = rows.len() - observations.len(), resource = key, "Brevo sent rows without an id");
-        }
+        let read = |answer: &http::Response<Bytes>, json: Json<'_>| {
+            let (rows, total) = wire::rows(json, key).ok_or_else(|| errors::malformed(answer))?;
+            let end = offset.saturating_add(rows.len() as u64);
+            let asked = if request.resource == Resource::Lists { LISTS_A_PAGE } else { CONTACTS_A_PAGE };
+            // A page shorter than asked ends the sweep only where the total agrees: the vendor may cap pages lower.
+            let more = !rows.is_empty() && total.map_or(rows.len() as u64 >= asked, |total| end < total);
+            let observations: Vec<Observation> = rows
+                .iter()
+                .filter_map(|&row| match request.resource {
+                    Resource::Lists => list(row),
+                    _ => wire::contact(row).map(|contact| Observation::BrevoContact(Box::new(contact))),
+                })
+                .collect();
+            if observations.len() < rows.len() {
+                tracing::warn!(
+                    skipped = rows.len() - observations.len(),
+                    resource = key,
+                    "Brevo sent rows without an id"
+                );
+            }
+            let next = more.then(|| Cursor(format!(r#"{{"offset":{end}}}"#)));
+            let server_time = server_time(answer.headers());
+            Ok(ReadPage { observations, next, total, server_time, repeats_are_errors: true })
+        };
+        let page = self.ask(Ask::get(target, CONTACTS, request.priority), read).await?;
         if let Scope::Since(instant) = request.scope {
             let older = |seen: &&Observation| matches!(seen, Observation::BrevoContact(c) if c.modified_at < instant);
-            let older = observations.iter().filter(older).count();
+            let older = page.observations.iter().filter(older).count();
             if older > 0 {
                 // A parameter that Brevo does not know is ignored with a 200, and an increment becomes a full scan.
                 tracing::warn!(older, "Brevo sent contacts that did not change since the time asked for");
             }
         }
-        let next = more.then(|| Cursor(format!(r#"{{"offset":{end}}}"#)));
-        Ok(ReadPage { observations, next, total, server_time: server_time(answer.headers()), repeats_are_errors: true })
+        Ok(page)
     }
 
     pub(super) async fn count_contacts(
@@ -107,8 +113,9 @@ impl BrevoClient {
     ) -> Result<ReadPage, Box<SideError>> {
         let target = format!("/contacts?limit=1&offset=0&modifiedSince={}", encode(&since(instant)));
         let answer = self.send(Ask::get(target, CONTACTS, priority)).await?;
-        let (rows, total) = wire::rows(json(&answer)?, "contacts").ok_or_else(|| errors::malformed(&answer))?;
-        let shown = rows.iter().filter_map(wire::contact);
+        let tree = json(&answer)?;
+        let (rows, total) = wire::rows(tree.root(), "contacts").ok_or_else(|| errors::malformed(&answer))?;
+        let shown = rows.into_iter().filter_map(wire::contact);
         let observations = shown.map(|contact| Observation::BrevoContact(Box::new(contact))).collect();
         let server_time = server_time(answer.headers());
         Ok(ReadPage { observations, next: None, total, server_time, repeats_are_errors: false })
@@ -140,7 +147,7 @@ impl BrevoClient {
             }
             Err(error) => return Err(error),
         };
-        let contact = wire::contact(&json(&answer)?).ok_or_else(|| errors::malformed(&answer))?;
+        let contact = wire::contact(json(&answer)?.root()).ok_or_else(|| errors::malformed(&answer))?;
         Ok(Fetched::Found(Box::new(Observation::BrevoContact(Box::new(contact))), server_time(answer.headers())))
     }
 }
@@ -153,7 +160,7 @@ fn is_malformed_identifier(error: &SideError) -> bool {
         && ["email", "phone", "sms", "ext_id", "identifier"].iter().any(|name| words.contains(name))
 }
 
-fn list(row: &Json) -> Option<Observation> {
+fn list(row: Json<'_>) -> Option<Observation> {
     let id = BrevoListId::new(wire::whole(row.get("id")?)?);
     Some(Observation::BrevoList { id, name: row.get("name").and_then(Json::as_str).unwrap_or_default().to_owned() })
 }

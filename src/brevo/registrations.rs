@@ -3,7 +3,7 @@
 use super::client::{Ask, BrevoClient, OTHER};
 use super::webhook::Auth;
 use super::{errors, read, wire};
-use crate::http::Effect;
+use crate::http::{Effect, lean};
 use crate::model::{ErrorKind, Priority, SideError};
 use http::Method;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -92,13 +92,19 @@ pub struct Registered {
 }
 
 impl Registered {
-    fn read(kind: Kind, json: &Json) -> Option<Self> {
-        let headers = json.get("headers").and_then(Json::as_array).into_iter().flatten();
+    fn read(kind: Kind, json: lean::Json<'_>) -> Option<Self> {
+        let headers = json.get("headers").into_iter().flat_map(lean::Json::items);
         Some(Self {
             id: wire::whole(json.get("id")?)?,
             kind,
-            events: json.get("events")?.as_array()?.iter().filter_map(Json::as_str).map(str::to_owned).collect(),
-            batched: json.get("batched").and_then(Json::as_bool).unwrap_or(false),
+            events: json
+                .get("events")
+                .filter(|events| events.is_array())?
+                .items()
+                .filter_map(lean::Json::as_str)
+                .map(str::to_owned)
+                .collect(),
+            batched: json.get("batched").and_then(lean::Json::as_bool).unwrap_or(false),
             description: wire::text(json, "description").unwrap_or_default().to_owned(),
             url: wire::text(json, "url")?.to_owned().into(),
             token: json.get("auth").and_then(|auth| wire::text(auth, "token")).map(|token| token.to_owned().into()),
@@ -232,10 +238,10 @@ impl BrevoClient {
             }
             answer => answer?,
         };
-        let Some(Json::Array(rows)) = read::json(&answer)?.get_mut("webhooks").map(Json::take) else {
-            return Err(errors::malformed(&answer));
-        };
-        Ok(rows.iter().filter_map(|row| Registered::read(kind, row)).collect())
+        let tree = read::json(&answer)?;
+        let rows = tree.root().get("webhooks").filter(|rows| rows.is_array());
+        let rows = rows.ok_or_else(|| errors::malformed(&answer))?;
+        Ok(rows.items().filter_map(|row| Registered::read(kind, row)).collect())
     }
 
     /// Registers a webhook: its id.
@@ -248,7 +254,7 @@ impl BrevoClient {
         body.insert("channel".to_owned(), "email".into());
         let ask = Ask::write(Method::POST, "/webhooks", Json::Object(body), Effect::Creates, Priority::Live);
         let answer = self.send(ask.family(OTHER)).await?;
-        read::json(&answer)?.get("id").and_then(wire::whole).ok_or_else(|| errors::unreadable_success(&answer))
+        read::json(&answer)?.root().get("id").and_then(wire::whole).ok_or_else(|| errors::unreadable_success(&answer))
     }
 
     /// Makes a webhook what it is to be: its id, another one where Brevo cannot change it so. Then the new one is

@@ -2,21 +2,23 @@
 
 use super::client::{Ask, BrevoClient, CONTACTS, encode, unsupported};
 use super::{errors, read, wire};
-use crate::http::Effect;
+use crate::http::{Effect, lean};
 use crate::model::{
     Answer, Attribute, AttributeKind, AttributeSpec, ErrorKind, Fields, Priority, SideError, SideName, Value,
 };
 use chrono::{NaiveDate, SecondsFormat};
 use http::Method;
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 use std::collections::BTreeMap;
 
 impl BrevoClient {
     pub(super) async fn read_attributes(&self) -> Result<Vec<Attribute>, Box<SideError>> {
         let answer = self.send(Ask::get("/contacts/attributes", CONTACTS, Priority::Live)).await?;
-        let page = read::json(&answer)?;
-        let rows = page.get("attributes").and_then(Json::as_array).ok_or_else(|| errors::malformed(&answer))?;
-        let attributes: Vec<Attribute> = rows.iter().filter_map(attribute).collect();
+        let tree = read::json(&answer)?;
+        let rows = tree.root().get("attributes").filter(|rows| rows.is_array());
+        let rows = rows.ok_or_else(|| errors::malformed(&answer))?;
+        let attributes: Vec<Attribute> = rows.items().filter_map(attribute).collect();
         self.remember_kinds(&attributes);
         Ok(attributes)
     }
@@ -100,7 +102,7 @@ fn category(kind: &AttributeKind) -> Result<&'static str, Box<SideError>> {
 }
 
 /// An attribute as `GET /contacts/attributes` shows it. Types that came later are kept by name.
-fn attribute(row: &Json) -> Option<Attribute> {
+fn attribute(row: lean::Json<'_>) -> Option<Attribute> {
     let name = wire::text(row, "name")?.to_owned();
     let category = wire::text(row, "category").unwrap_or("normal");
     let kind = match (category, wire::text(row, "type")) {
@@ -114,7 +116,7 @@ fn attribute(row: &Json) -> Option<Attribute> {
         (_, Some(other)) => AttributeKind::Other(other.to_owned()),
         (category, None) => AttributeKind::Other(category.to_owned()),
     };
-    let array = |key: &str| row.get(key).and_then(Json::as_array).into_iter().flatten();
+    let array = |key: &str| row.get(key).into_iter().flat_map(lean::Json::items);
     let enumeration = array("enumeration").filter_map(|option| {
         let label = wire::text(option, "label")?.to_owned();
         // `value` is 0 for every key that is no number; `valueStr` has the true one, where it is sent.
@@ -123,7 +125,7 @@ fn attribute(row: &Json) -> Option<Attribute> {
         Some((label, key))
     });
     let choices =
-        array("multiCategoryOptions").filter_map(Json::as_str).map(|label| (label.to_owned(), label.to_owned()));
+        array("multiCategoryOptions").filter_map(lean::Json::as_str).map(|label| (label.to_owned(), label.to_owned()));
     let writable = matches!(category, "normal" | "category") && !matches!(kind, AttributeKind::Other(_));
     Some(Attribute { name, writable, options: enumeration.chain(choices).collect(), kind })
 }
@@ -131,7 +133,7 @@ fn attribute(row: &Json) -> Option<Attribute> {
 /// A value as Brevo takes it in an attribute of this type; without the type, by the value's own. Values of another type
 /// than the attribute's are dropped silently there, with a success, so they are brought into shape here.
 pub(super) fn to_wire(value: &Value, kind: Option<&AttributeKind>) -> Json {
-    let day = |day: NaiveDate| Json::from(day.format("%Y-%m-%d").to_string());
+    let day = |day: NaiveDate| Json::from(day.to_string());
     match (value, kind) {
         (Value::Date(date), _) => day(*date),
         (Value::Instant(instant), Some(AttributeKind::Date)) => day(instant.date_naive()),
@@ -144,6 +146,18 @@ pub(super) fn to_wire(value: &Value, kind: Option<&AttributeKind>) -> Json {
         }
         (Value::Boolean(flag), Some(AttributeKind::Float)) => i64::from(*flag).into(),
         (Value::Text(_) | Value::Number(_) | Value::Boolean(_), _) => value.to_json(),
+    }
+}
+
+/// [`to_wire`], written as it is: an import has tens of thousands, most of them text.
+pub(super) struct Wired<'a>(pub(super) &'a Value, pub(super) Option<&'a AttributeKind>);
+
+impl Serialize for Wired<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match (self.0, self.1) {
+            (Value::Text(text), kind) if kind != Some(&AttributeKind::MultipleChoice) => to.serialize_str(text),
+            (value, kind) => to_wire(value, kind).serialize(to),
+        }
     }
 }
 
@@ -182,7 +196,7 @@ mod tests {
             {"name":"BLACKLIST","category":"global","type":"float","calculatedValue":"COUNT[X]"},
             {"name":"ORDER","category":"transactional","type":"id"},
             {"name":"NEW","category":"normal","type":"hologram"}, {"category":"normal"}]);
-        let attributes: Vec<_> = rows.as_array().unwrap().iter().filter_map(attribute).collect();
+        let attributes: Vec<_> = lean::Tree::from(&rows).root().items().filter_map(attribute).collect();
         let seen: Vec<_> = attributes.iter().map(|a| (a.name.as_str(), a.kind.name(), a.writable)).collect();
         assert_eq!(
             seen,

@@ -6,13 +6,13 @@
 //! time, whatever a later read shows.
 
 use super::wire;
+use crate::http::lean::{Json, Tree};
 use crate::model::{BrevoContactId, Email, OptOutReason};
 use base64::Engine as _;
 use chrono::{DateTime, Utc};
 use hmac::{KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, header};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::{Map, Value as Json};
 use std::collections::BTreeSet;
 
 /// The longest body that is parsed. A batch holds 500 events at most.
@@ -237,19 +237,17 @@ impl Delivery {
         if body.len() > LONGEST_BODY {
             return Err(ParseError::TooLong);
         }
-        let json: Json = serde_json::from_slice(body)
+        let tree = Tree::from_slice(body)
             .map_err(|error| ParseError::NotJson { line: error.line(), column: error.column() })?;
-        let (items, batched) = match json {
-            Json::Array(items) => (items, true),
-            // What a batch looks like is nowhere shown: an array is likely, the array in an object possible.
-            Json::Object(mut object) if !object.contains_key("event") => match object.remove("events") {
-                Some(Json::Array(items)) => (items, true),
-                _ => return Err(ParseError::NoEvent),
-            },
-            one => (vec![one], false),
+        let json = tree.root();
+        // What a batch looks like is nowhere shown: an array is likely, the array in an object possible.
+        let batch = if json.is_array() { Some(json) } else { json.get("events").filter(|events| events.is_array()) };
+        let batch = batch.filter(|_| json.get("event").is_none());
+        let (all, hints): (usize, Vec<Hint>) = match batch {
+            Some(items) => (items.items().count(), items.items().filter_map(hint).collect()),
+            None => (1, hint(json).into_iter().collect()),
         };
-        let all = items.len();
-        let hints: Vec<Hint> = items.iter().filter_map(hint).collect();
+        let batched = batch.is_some();
         if hints.is_empty() {
             return Err(ParseError::NoEvent);
         }
@@ -265,25 +263,21 @@ impl Delivery {
     }
 }
 
-fn hint(json: &Json) -> Option<Hint> {
+fn hint(json: Json<'_>) -> Option<Hint> {
     const LONGEST_NAME: usize = 200;
-    let body = json.as_object()?;
     let name = wire::text(json, "event").filter(|name| name.len() <= LONGEST_NAME)?;
     let event = Event::parse(name);
     let mut named = Named::default();
-    named.read(body);
-    let blocklisted = match body.get("content") {
-        Some(Json::Array(changes)) => changes.iter().filter_map(Json::as_object).fold(false, |out, change| {
-            named.read(change);
-            out | blocklists(change)
-        }),
-        // For lists, and for whatever else names several at once.
-        Some(Json::Object(change)) => {
-            named.read(change);
-            blocklists(change)
-        }
-        _ => false,
-    };
+    named.read(json);
+    // One change, or for lists, and for whatever else names several at once, several.
+    let content = json.get("content");
+    let alone = content.filter(|content| content.is_object());
+    let changes =
+        alone.into_iter().chain(content.into_iter().flat_map(Json::items)).filter(|change| change.is_object());
+    let blocklisted = changes.fold(false, |out, change| {
+        named.read(change);
+        out | blocklists(change)
+    });
     let opted_out = match event {
         Event::Unsubscribed => Some(OptOutReason::Unsubscribed),
         Event::HardBounce => Some(OptOutReason::HardBounced),
@@ -296,18 +290,19 @@ fn hint(json: &Json) -> Option<Hint> {
         emails: named.emails,
         contacts: named.contacts,
         opted_out,
-        at: ["ts_event", "ts"].into_iter().find_map(|key| epoch(body.get(key)?)),
+        at: ["ts_event", "ts"].into_iter().find_map(|key| epoch(json.get(key)?)),
         key_name: wire::text(json, "api_key_name").map(|name| name.trim().to_owned()),
     })
 }
 
 /// `emailBlacklist` here, `emailBlacklisted` in the API.
-fn blocklists(change: &Map<String, Json>) -> bool {
-    ["emailBlacklist", "emailBlacklisted"].into_iter().any(|key| change.get(key) == Some(&Json::Bool(true)))
+fn blocklists(change: Json<'_>) -> bool {
+    let says = |key| change.get(key).and_then(Json::as_bool) == Some(true);
+    ["emailBlacklist", "emailBlacklisted"].into_iter().any(says)
 }
 
 /// Seconds, by the documentation; thousandths are told apart by their size.
-fn epoch(json: &Json) -> Option<DateTime<Utc>> {
+fn epoch(json: Json<'_>) -> Option<DateTime<Utc>> {
     const LAST_SECOND: i64 = 100_000_000_000;
     match wire::whole(json)? {
         at @ 1..LAST_SECOND => DateTime::from_timestamp(at, 0),
@@ -323,25 +318,25 @@ struct Named {
 }
 
 impl Named {
-    fn read(&mut self, object: &Map<String, Json>) {
-        for (key, value) in object {
-            match (&*key.to_ascii_lowercase(), value) {
-                ("email", Json::String(email)) => self.email(email),
-                ("emails" | "email", Json::Array(emails)) => {
-                    emails.iter().filter_map(Json::as_str).for_each(|email| self.email(email));
-                }
-                ("contact_id" | "contactid", id) => {
-                    self.contacts.extend(wire::whole(id).filter(|id| *id > 0).map(BrevoContactId::new));
+    fn read(&mut self, json: Json<'_>) {
+        for (key, value) in json.members() {
+            match &*key.to_ascii_lowercase() {
+                "email" => value.as_str().into_iter().for_each(|email| self.email(email)),
+                "contact_id" | "contactid" => {
+                    self.contacts.extend(wire::whole(value).filter(|id| *id > 0).map(BrevoContactId::new));
                 }
                 // The new address; the one outside is the old one.
-                ("attributes", Json::Object(attributes)) => {
-                    for (name, value) in attributes {
+                "attributes" => {
+                    for (name, value) in value.members() {
                         if let (true, Some(email)) = (name.eq_ignore_ascii_case("EMAIL"), value.as_str()) {
                             self.email(email);
                         }
                     }
                 }
                 _ => {}
+            }
+            if ["email", "emails"].iter().any(|name| key.eq_ignore_ascii_case(name)) {
+                value.items().filter_map(Json::as_str).for_each(|email| self.email(email));
             }
         }
     }

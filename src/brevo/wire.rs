@@ -1,22 +1,22 @@
 //! Brevo's JSON → our records. Takes what it needs and bears the rest: nulls, missing keys, new keys, numbers as text.
 
-use crate::model::{BrevoContact, BrevoContactId, BrevoListId, Consent, Email, Fields, OptOutReason, Value};
+use crate::http::lean::Json;
+use crate::model::{BrevoContact, BrevoContactId, BrevoListId, Consent, Email, OptOutReason};
 use chrono::{DateTime, NaiveDateTime, Utc};
-use serde_json::Value as Json;
 use std::collections::BTreeSet;
 
 /// A whole number, also when written as text.
-pub(super) fn whole(json: &Json) -> Option<i64> {
+pub(super) fn whole(json: Json<'_>) -> Option<i64> {
     json.as_i64().or_else(|| json.as_str()?.trim().parse().ok())
 }
 
 /// Text that says something.
-pub(super) fn text<'a>(json: &'a Json, key: &str) -> Option<&'a str> {
+pub(super) fn text<'t>(json: Json<'t>, key: &str) -> Option<&'t str> {
     json.get(key)?.as_str().filter(|text| !text.trim().is_empty())
 }
 
 /// An instant. Brevo writes its account's local offset where its documentation says UTC, with or without milliseconds.
-pub(super) fn instant(json: &Json) -> Option<DateTime<Utc>> {
+pub(super) fn instant(json: Json<'_>) -> Option<DateTime<Utc>> {
     let text = json.as_str()?.trim();
     let parsed =
         DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S%.f%z"));
@@ -26,70 +26,85 @@ pub(super) fn instant(json: &Json) -> Option<DateTime<Utc>> {
 
 /// The rows of a page, and how many there are in all. A page without its rows is empty only if it says "none": to take
 /// any odd answer for the end of a sweep would make records look deleted.
-pub(super) fn rows(mut page: Json, key: &str) -> Option<(Vec<Json>, Option<u64>)> {
+pub(super) fn rows<'t>(page: Json<'t>, key: &str) -> Option<(Vec<Json<'t>>, Option<u64>)> {
     let total = page.get("count").and_then(whole).and_then(|count| u64::try_from(count).ok());
-    match page.get_mut(key).map(Json::take) {
-        Some(Json::Array(rows)) => Some((rows, total)),
-        None | Some(Json::Null) if total == Some(0) => Some((Vec::new(), total)),
+    match page.get(key) {
+        Some(rows) if rows.is_array() => Some((rows.items().collect(), total)),
+        None if total == Some(0) => Some((Vec::new(), total)),
         _ => None,
     }
 }
 
-fn ids(json: Option<&Json>) -> BTreeSet<BrevoListId> {
-    json.and_then(Json::as_array).into_iter().flatten().filter_map(whole).map(BrevoListId::new).collect()
+fn ids(json: Json<'_>) -> BTreeSet<BrevoListId> {
+    json.items().filter_map(whole).map(BrevoListId::new).collect()
 }
 
 /// A contact; `None` if it has no id, without which nothing can be done with it.
-pub(super) fn contact(json: &Json) -> Option<BrevoContact> {
-    let id = BrevoContactId::new(whole(json.get("id")?)?);
-    let time = |key: &str| json.get(key).and_then(instant);
-    let modified_at = time("modifiedAt").or_else(|| time("createdAt")).unwrap_or(DateTime::UNIX_EPOCH);
-    let flag = |key: &str| json.get(key).and_then(Json::as_bool).unwrap_or(false);
-    let mut consent = Consent { sms_opted_out: flag("smsBlacklisted"), ..Consent::default() };
-    if flag("emailBlacklisted") {
-        consent.email_opt_outs.insert(OptOutReason::Blocklisted);
-    }
-    let mut attributes = Fields::new();
-    let mut ext_id = json.get("ext_id").and_then(identifier);
-    for (name, value) in json.get("attributes").and_then(Json::as_object).into_iter().flatten() {
-        let name = name.to_uppercase(); // written in any case, read in upper case, and once documented in lower case
-        match name.as_str() {
-            "EMAIL" => {}
-            "EXT_ID" => ext_id = ext_id.or_else(|| identifier(value)),
-            _ => {
-                if let Some(value) = Value::from_json(value) {
-                    attributes.insert(name, value);
+pub(super) fn contact(json: Json<'_>) -> Option<BrevoContact> {
+    let (mut id, mut email, mut ext_id, mut ext_id_attribute) = (None, None, None, None);
+    let (mut created_at, mut modified_at) = (None, None);
+    let mut consent = Consent::default();
+    let (mut lists, mut lists_left) = (BTreeSet::new(), BTreeSet::new());
+    let mut attributes = Vec::with_capacity(16);
+    for (name, json) in json.members() {
+        match name {
+            "id" => id = whole(json),
+            "email" => email = json.as_str().and_then(|email| Email::parse(email).ok()),
+            "ext_id" => ext_id = identifier(json),
+            "createdAt" => created_at = instant(json),
+            "modifiedAt" => modified_at = instant(json),
+            "emailBlacklisted" if json.as_bool() == Some(true) => {
+                consent.email_opt_outs.insert(OptOutReason::Blocklisted);
+            }
+            "smsBlacklisted" => consent.sms_opted_out = json.as_bool() == Some(true),
+            "listIds" => lists = ids(json),
+            "listUnsubscribed" => lists_left = ids(json),
+            "attributes" => {
+                for (name, json) in json.members() {
+                    // Written in any case, read in upper case, and once documented in lower case.
+                    let name = if name.is_ascii() { name.to_ascii_uppercase() } else { name.to_uppercase() };
+                    match name.as_str() {
+                        "EMAIL" => {}
+                        "EXT_ID" => ext_id_attribute = ext_id_attribute.or_else(|| identifier(json)),
+                        _ => attributes.extend(json.to_value().map(|value| (name, value))),
+                    }
                 }
             }
+            _ => {}
         }
     }
+    let modified_at = modified_at.or(created_at).unwrap_or(DateTime::UNIX_EPOCH);
     Some(BrevoContact {
-        id,
-        email: text(json, "email").and_then(|email| Email::parse(email).ok()),
-        ext_id,
-        created_at: time("createdAt").unwrap_or(modified_at),
+        id: BrevoContactId::new(id?),
+        email,
+        ext_id: ext_id.or(ext_id_attribute),
+        created_at: created_at.unwrap_or(modified_at),
         modified_at,
         consent,
-        lists: ids(json.get("listIds")),
-        lists_left: ids(json.get("listUnsubscribed")),
-        attributes,
+        lists,
+        lists_left,
+        attributes: attributes.into_iter().collect(),
     })
 }
 
 /// The customer's own id, which some write as a number.
-fn identifier(json: &Json) -> Option<String> {
-    match json {
-        Json::String(text) if !text.trim().is_empty() => Some(text.clone()),
-        Json::Number(number) => Some(number.to_string()),
-        _ => None,
+pub(super) fn identifier(json: Json<'_>) -> Option<String> {
+    match json.as_str() {
+        Some(text) => Some(text).filter(|text| !text.trim().is_empty()).map(str::to_owned),
+        None => json.as_number().map(ToString::to_string),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Number;
-    use serde_json::json;
+    use crate::http::lean::Tree;
+    use crate::model::{Number, Value};
+    use serde_json::{Value as Plain, json};
+
+    fn contact(json: &Plain) -> Option<BrevoContact> {
+        super::contact(Tree::from(json).root())
+    }
 
     #[test]
     fn a_live_contact_decodes() {
@@ -135,8 +150,9 @@ mod tests {
 
     #[test]
     fn only_a_page_that_says_none_is_empty() {
-        assert_eq!(rows(json!({"count": 0}), "lists"), Some((vec![], Some(0))));
-        assert_eq!(rows(json!({"contacts": [], "count": 9}), "contacts"), Some((vec![], Some(9))));
+        let rows = |json: Plain, key| rows(Tree::from(&json).root(), key).map(|(rows, total)| (rows.len(), total));
+        assert_eq!(rows(json!({"count": 0}), "lists"), Some((0, Some(0))));
+        assert_eq!(rows(json!({"contacts": [], "count": 9}), "contacts"), Some((0, Some(9))));
         for odd in [json!({}), json!([]), json!({"count": 3}), json!({"contacts": {}, "count": 0}), json!("x")] {
             assert_eq!(rows(odd.clone(), "contacts"), None, "{odd}");
         }

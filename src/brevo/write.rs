@@ -4,6 +4,7 @@ use super::client::{Ask, BrevoClient, CONTACTS, EVENTS, OTHER};
 use super::read::LISTS_A_PAGE;
 use super::{errors, read, schema, wire};
 use crate::http::Effect;
+use crate::http::lean::{self, Tree};
 use crate::model::{
     Answer, BrevoContactId, BrevoListId, ContactChange, ErrorKind, NewContact, OutgoingEvent, Priority, SideError,
     SideName, Write,
@@ -190,10 +191,10 @@ impl BrevoClient {
         while offset < MOST_FOLDERS {
             let target = format!("/contacts/folders?limit={LISTS_A_PAGE}&offset={offset}&sort=asc");
             let answer = self.send(Ask::get(target, CONTACTS, priority)).await?;
-            let page = read::json(&answer)?;
-            let (rows, total) = wire::rows(page, "folders").ok_or_else(|| errors::malformed(&answer))?;
+            let tree = read::json(&answer)?;
+            let (rows, total) = wire::rows(tree.root(), "folders").ok_or_else(|| errors::malformed(&answer))?;
             let ours =
-                rows.iter().find(|row| wire::text(row, "name").is_some_and(|name| name.eq_ignore_ascii_case(FOLDER)));
+                rows.iter().find(|row| wire::text(**row, "name").is_some_and(|name| name.eq_ignore_ascii_case(FOLDER)));
             if let Some(id) = ours.and_then(|row| row.get("id")).and_then(wire::whole) {
                 return Ok(id);
             }
@@ -252,16 +253,17 @@ fn blocklist(body: &mut Json, email: bool, sms: bool) {
 
 /// The id of what a write made. Without it the write has still been done.
 pub(super) fn made(answer: &http::Response<Bytes>, key: &str) -> Result<i64, Box<SideError>> {
-    let body: Option<Json> = serde_json::from_slice(answer.body()).ok();
-    body.as_ref().and_then(|body| body.get(key)).and_then(wire::whole).ok_or_else(|| errors::unreadable_success(answer))
+    let body = Tree::from_slice(answer.body()).ok();
+    let id = body.as_ref().and_then(|body| body.root().get(key)).and_then(wire::whole);
+    id.ok_or_else(|| errors::unreadable_success(answer))
 }
 
 /// The failures of a list request; the vendor's examples show them with and without the outer `contacts`.
 fn refused(answer: &http::Response<Bytes>) -> BTreeSet<BrevoContactId> {
-    let body: Json = serde_json::from_slice(answer.body()).unwrap_or_default();
-    let inner = body.get("contacts").unwrap_or(&body);
-    let failure = inner.get("failure").and_then(Json::as_array);
-    failure.into_iter().flatten().filter_map(wire::whole).map(BrevoContactId::new).collect()
+    let Ok(body) = Tree::from_slice(answer.body()) else { return BTreeSet::new() };
+    let inner = body.root().get("contacts").unwrap_or(body.root());
+    let failure = inner.get("failure");
+    failure.into_iter().flat_map(lean::Json::items).filter_map(wire::whole).map(BrevoContactId::new).collect()
 }
 
 /// An event as both endpoints take it.
@@ -280,13 +282,19 @@ fn event(event: &OutgoingEvent) -> Json {
 
 /// The events that a batch's mixed answer refuses, with the vendor's words; `None` if it does not say which.
 fn failures(answer: &http::Response<Bytes>, sent: usize) -> Option<Vec<(usize, String)>> {
-    let body: Json = serde_json::from_slice(answer.body()).ok()?;
+    let body = Tree::from_slice(answer.body()).ok()?;
     let mut failed = Vec::new();
-    for error in body.get("errors")?.as_array()? {
-        let words = errors::mask(error.get("message").and_then(Json::as_str).unwrap_or("no reason given"));
+    for error in body.root().get("errors").filter(|errors| errors.is_array())?.items() {
+        let words = errors::mask(error.get("message").and_then(lean::Json::as_str).unwrap_or("no reason given"));
         let named = error.get("eventIndex")?;
-        let indices = named.as_array().map_or(std::slice::from_ref(named), Vec::as_slice);
-        for index in indices.iter().filter_map(wire::whole).filter_map(|index| usize::try_from(index).ok()) {
+        // One by itself, or several.
+        let alone = Some(named).filter(|named| !named.is_array());
+        for index in alone
+            .into_iter()
+            .chain(named.items())
+            .filter_map(wire::whole)
+            .filter_map(|index| usize::try_from(index).ok())
+        {
             if index < sent {
                 failed.push((index, words.clone()));
             }

@@ -270,6 +270,11 @@ fn show_replaced(printer: &Printer, side: &str, replaced: &BTreeMap<String, Repl
     }
 }
 
+/// `1 company`, `2 companies`.
+fn counted_as(count: u64, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// New options of an attribute that are named.
 const SHOWN_LABELS: usize = 10;
 
@@ -277,6 +282,7 @@ const SHOWN_LABELS: usize = 10;
 fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     let mut lines = vec!["Dry run: nothing was written. A sync would".to_owned()];
     let mut line = |what: &str, to: String| lines.push(format!("  {what:13} {to}"));
+    let companies = &dry.companies;
     let in_intercom = dry.creates_in_intercom + dry.opt_outs_in_intercom + dry.updates_in_intercom;
     if dry.creates + dry.updates + in_intercom == 0 {
         let in_step =
@@ -303,6 +309,14 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
             dry.on_delete.intercom,
             format!("{} from Brevo in Intercom", counted(dry.on_delete.intercom, "deletion")),
         ),
+        ("make", companies.make, counted_as(companies.make, "Brevo company", "Brevo companies")),
+        ("change", companies.update, counted_as(companies.update, "Brevo company", "Brevo companies")),
+        ("link", companies.link, counted_as(companies.link, "Brevo company's contacts", "Brevo companies' contacts")),
+        (
+            "change",
+            companies.update_in_intercom,
+            counted_as(companies.update_in_intercom, "Intercom company", "Intercom companies"),
+        ),
         ("send", dry.events, counted(dry.events, "event")),
     ] {
         if count > 0 {
@@ -311,6 +325,9 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
     }
     for name in &dry.new_attributes {
         line("make", format!("the attribute {name}"));
+    }
+    for name in &companies.new_attributes {
+        line("make", format!("the attribute {name} of Brevo's companies"));
     }
     for name in &dry.new_attributes_in_intercom {
         line("make", format!("the attribute {name} in Intercom"));

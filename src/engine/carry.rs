@@ -156,6 +156,13 @@ impl Connection {
         self.tell_intercom(priority).await
     }
 
+    /// Opt-outs that have come while something else goes to Intercom, which may take hours: they go before the rest of it.
+    pub(super) async fn tell_between(&self, priority: Priority) -> Result<Pushed, EngineError> {
+        let now = self.now();
+        let due = self.store.read(move |tx| Ok(tx.next_carried()?.is_some_and(|next| next <= now))).await?;
+        if due { self.tell_once(priority).await } else { Ok(Pushed::default()) }
+    }
+
     /// Opt-outs, then all else that goes to Intercom.
     pub(super) async fn tell_and_write_back(&self, priority: Priority) -> Result<Pushed, EngineError> {
         let mut told = self.tell_once(priority).await?;

@@ -10,6 +10,7 @@ mod answers;
 use super::carry::AFTER_NOT_LET_IN;
 use super::cycle::stops_everything;
 use super::forget::Tombstones;
+use super::observe::pack_base;
 use super::people::takes_part;
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
@@ -18,11 +19,12 @@ use super::{Connection, EngineError, LATE_LANDING, Ready, Settings};
 use crate::config::Archived;
 use crate::model::{
     BrevoContact, BrevoContactId, Consent, ContactKey, Email, ErrorKind, Fetched, Fields, IntercomChange,
-    IntercomContactId, NewIntercomContact, Observation, Priority, Resource, Role, SideError, SideName, Sides, Value,
-    Write,
+    IntercomContact, IntercomContactId, NewIntercomContact, Observation, Priority, Resource, Role, SideError, SideName,
+    Sides, Value, Write,
 };
 use crate::reconcile::person::{self, Base, Flights, PersonPlan, PersonViews, ResolvedList};
 use crate::reconcile::taking_part::Part;
+use crate::store::carried::Carried;
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkState};
 use crate::store::newcomers::{Newcomer, Stage};
@@ -71,6 +73,23 @@ pub(super) fn made_for(tx: &Tx<'_>, email: Option<&Email>) -> Stored<Option<Brev
     Ok(if tx.link_by_brevo(row.brevo)?.is_none() { Some(row.brevo) } else { None })
 }
 
+/// A contact is linked that a request of ours may have made: what that request took along is what both agreed on. So an
+/// opt-out that rode in it is no word of Intercom's, and an address given in Brevo since is an edit.
+pub(super) fn keep_sent(tx: &Tx<'_>, link: i64, brevo: BrevoContactId, shown: &IntercomContact) -> Stored<()> {
+    let Some(row) = tx.newcomer(brevo)? else { return Ok(()) };
+    if !matches!(row.stage, Stage::Sent | Stage::Unsure) || row.email != shown.email {
+        return Ok(());
+    }
+    if row.opted_out && shown.consent.email_opted_out() && tx.carried(&shown.id)?.is_none() {
+        tx.put_carried(&Carried { told: true, ours: true, ..Carried::new(shown.id.clone(), link, brevo) })?;
+    }
+    let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
+    if row.email.is_some() && theirs != row.email {
+        tx.set_base(link, &pack_base(tx, &Base { email: row.email, ..Base::default() })?)?;
+    }
+    Ok(())
+}
+
 /// How a Brevo contact is named in lists.
 fn subject(brevo: BrevoContactId) -> String {
     format!("Brevo contact {brevo}")
@@ -94,7 +113,14 @@ fn is_done(tx: &Tx<'_>, brevo: BrevoContactId) -> Stored<()> {
 fn list(tx: &Tx<'_>, row: Newcomer, kind: &str, detail: Option<&str>, now: DateTime<Utc>) -> Stored<()> {
     clear_notices(tx, row.brevo)?;
     tx.put_notice(kind, &subject(row.brevo), detail, now)?;
-    tx.put_newcomer_row(&Newcomer { stage: Stage::Listed, due: now + NOW_AND_THEN, email: None, tries: 0, ..row })
+    tx.put_newcomer_row(&Newcomer {
+        stage: Stage::Listed,
+        due: now + NOW_AND_THEN,
+        email: None,
+        opted_out: false,
+        tries: 0,
+        ..row
+    })
 }
 
 /// Whether somebody is to be made in Intercom, as far as the state knows.
@@ -117,6 +143,16 @@ enum Turn {
 }
 
 fn turn_of(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Turn> {
+    let turn = turn_by_state(tx, row, settings)?;
+    // A request may have made somebody: with what it carried, they are looked for before that is forgotten.
+    let may_be_there = row.stage == Stage::Unsure && row.email.is_some() && tx.link_by_brevo(row.brevo)?.is_none();
+    Ok(match turn {
+        Turn::List(..) | Turn::Done if may_be_there => Turn::Find,
+        turn => turn,
+    })
+}
+
+fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Turn> {
     if row.stage == Stage::Alone {
         return Ok(Turn::Done);
     }
@@ -305,14 +341,15 @@ impl Connection {
     /// else: it is listed, and tried again.
     pub(super) async fn create_back(&self, priority: Priority) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
-        // Whoever is at it goes on until nothing is due.
+        // Whoever is at it goes on until nothing is left that was due when they began.
         let Ok(_making) = self.making.try_lock() else { return Ok(pushed) };
+        let now = self.now();
         loop {
             self.go_on()?;
             if self.is_held(SideName::Intercom) || self.is_held(SideName::Brevo) {
                 return Ok(pushed);
             }
-            let now = self.now();
+            pushed += self.tell_between(priority).await?;
             let due = self
                 .store
                 .read(move |tx| {
@@ -332,10 +369,14 @@ impl Connection {
             let mut turns =
                 futures_util::stream::iter(due.into_iter().map(|brevo| self.take_newcomers_turn(brevo, priority)))
                     .buffer_unordered(AT_ONCE);
-            let mut fatal = None;
+            let (mut fatal, mut down, mut through) = (None, None, false);
             while let Some(done) = turns.next().await {
                 match done {
-                    Ok(done) => pushed += done,
+                    Ok(done) => {
+                        pushed += done;
+                        through = true;
+                    }
+                    Err(EngineError::Side(error)) if is_down(&error) => down = Some(error),
                     Err(error) => fatal = Some(error),
                 }
             }
@@ -349,9 +390,20 @@ impl Connection {
                     if stops_everything(&error) {
                         self.note_refusal(&error).await;
                     }
+                    // Nor are the others let in.
+                    let until = self.now() + AFTER_NOT_LET_IN;
+                    self.store.write(move |tx| tx.put_off_newcomers(now, until)).await?;
                     return Ok(pushed);
                 }
                 Some(error) => return Err(error),
+            }
+            if let Some(error) = down {
+                if !through {
+                    // Each of them would find out the same.
+                    let until = self.now() + wait_of(&error);
+                    self.store.write(move |tx| tx.put_off_newcomers(now, until)).await?;
+                }
+                return Ok(pushed);
             }
         }
     }
@@ -386,8 +438,13 @@ impl Connection {
                     self.wait(brevo, LATER).await?;
                     return Ok(Pushed::default());
                 }
-                // It is not even a key that could be looked for: then nobody has it.
-                Err(error) if matches!(error.kind, ErrorKind::Rejected { .. }) => {}
+                // It is not even an id that could be looked for: then nobody has it.
+                Err(error)
+                    if matches!(error.kind, ErrorKind::Rejected { .. })
+                        && matches!(key, ContactKey::IntercomExternalId(_)) => {}
+                Err(error) if matches!(error.kind, ErrorKind::Rejected { .. }) => {
+                    return self.cannot_look(brevo, &error).await;
+                }
                 Err(error) => return self.put_off(brevo, error).await,
             }
         }
@@ -480,7 +537,7 @@ impl Connection {
                 if row.stage == Stage::Unsure {
                     // It never landed.
                     safety::give_back_newcomer(tx, now)?;
-                    row = Newcomer { stage: Stage::Waiting, email: None, ..row };
+                    row = Newcomer { stage: Stage::Waiting, email: None, opted_out: false, ..row };
                     tx.put_newcomer_row(&row)?;
                 }
                 let turn = turn_of(tx, &row, &settings)?;
@@ -506,8 +563,8 @@ impl Connection {
                     }
                     Turn::Make(contact) => {
                         let making = making(tx, &contact, role, row.tries > 0, &ready)?;
-                        let email = contact.email.clone();
-                        tx.put_newcomer_row(&Newcomer { stage: Stage::Sent, due: findable, email, ..row })?;
+                        let (email, opted_out) = (contact.email.clone(), making.new.has.email_opted_out);
+                        tx.put_newcomer_row(&Newcomer { stage: Stage::Sent, due: findable, email, opted_out, ..row })?;
                         Asked::Make(Box::new(making))
                     }
                     Turn::Archived(id) => {
@@ -535,14 +592,42 @@ impl Connection {
         Ok(())
     }
 
+    /// Intercom takes its address for none that could be looked for. It may have somebody of it all the same.
+    async fn cannot_look(&self, brevo: BrevoContactId, error: &SideError) -> Result<Pushed, EngineError> {
+        let now = self.now();
+        tracing::debug!("a contact that is to be made in Intercom cannot be looked for: {}", error.for_log());
+        self.store
+            .write(move |tx| {
+                let Some(row) = tx.newcomer(brevo)? else { return Ok(()) };
+                let words =
+                    "Intercom does not look for its address, so that nobody knows whether somebody has it there";
+                if row.stage != Stage::Unsure {
+                    return list(tx, row, "identity_conflict", Some(words), now);
+                }
+                tx.put_notice("identity_conflict", &subject(brevo), Some(words), now)?;
+                tx.put_newcomer_row(&Newcomer { due: now + NOW_AND_THEN, ..row })
+            })
+            .await?;
+        Ok(Pushed::default())
+    }
+
     /// It could not even be looked for.
     async fn put_off(&self, brevo: BrevoContactId, error: Box<SideError>) -> Result<Pushed, EngineError> {
         let fatal = matches!(error.kind, ErrorKind::Auth(_));
-        let asked = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(SOON);
-        self.wait(brevo, if fatal { AFTER_NOT_LET_IN } else { asked.max(SOON) }).await?;
+        self.wait(brevo, if fatal { AFTER_NOT_LET_IN } else { wait_of(&error) }).await?;
         tracing::debug!("a contact that is to be made in Intercom cannot be looked for now: {}", error.for_log());
-        if fatal { Err(EngineError::Side(error)) } else { Ok(Pushed::default()) }
+        if fatal || is_down(&error) { Err(EngineError::Side(error)) } else { Ok(Pushed::default()) }
     }
+}
+
+/// Others would hear the same now.
+fn is_down(error: &SideError) -> bool {
+    matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unavailable)
+}
+
+/// After how long it is tried again.
+fn wait_of(error: &SideError) -> TimeDelta {
+    error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(SOON).max(SOON)
 }
 
 /// Keeps what follows from a turn. What is to be asked of a vendor is kept when it is asked; until then it is put off, so

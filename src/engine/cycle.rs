@@ -105,7 +105,7 @@ impl Summary {
         let nothing_read = !self.failed_reads.is_empty() && self.read.is_empty();
         if self.nothing_accepted() || nothing_read {
             "failed"
-        } else if !self.failed_reads.is_empty() || self.written.failed > 0 {
+        } else if !self.failed_reads.is_empty() || self.written.failed > 0 || self.companies.failed > 0 {
             "partial"
         } else {
             "ok"
@@ -229,7 +229,8 @@ impl Connection {
             return Ok(());
         }
         let verify_after = self.late_landing();
-        let landed_by = super::imports::lands_by(self.now());
+        let now = self.now();
+        let landed_by = super::imports::lands_by(now);
         let reopened = self
             .store
             .write(move |tx| {
@@ -239,6 +240,7 @@ impl Connection {
                     return Ok(0);
                 }
                 tx.reopen_unanswered_imports(landed_by, LONGEST_WAY)?;
+                super::firms::reopen_import(tx, now)?;
                 Ok(tx.reopen_unanswered(verify_after)?
                     + tx.reopen_unanswered_events(verify_after)?
                     + tx.reopen_carried(verify_after)?
@@ -256,10 +258,11 @@ impl Connection {
 
     async fn count(&self, summary: &mut Summary) -> Result<(), EngineError> {
         let now = self.now();
-        let (counts, holds) = self.store.read(move |tx| Ok((tx.counts()?, tx.current_holds(now)?))).await?;
+        let (counts, holds, newcomers) =
+            self.store.read(move |tx| Ok((tx.counts()?, tx.current_holds(now)?, tx.count_newcomers()?))).await?;
         let open = holds.into_iter().filter(|hold| hold.state == crate::store::harm::HoldState::Open);
         summary.held = open.map(|hold| super::Held { id: hold.id, kind: hold.kind, wanted: hold.wanted }).collect();
-        summary.pending = counts.pending;
+        summary.pending = counts.pending + newcomers;
         summary.failed = counts.failed;
         summary.left_out = counts.left_out;
         Ok(())

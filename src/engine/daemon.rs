@@ -262,7 +262,11 @@ impl Daemon {
         if connection.ready_firms().is_none() {
             return Ok(());
         }
-        connection.read_brevo_companies_when_due(&self.schedule()).await?;
+        match connection.read_brevo_companies_when_due(&self.schedule()).await {
+            // What is known of them is as good as it was.
+            Err(error) if !stops_everything(&error) => report("companies", &error),
+            read => read?,
+        }
         let kept = connection.keep_firms().await?;
         if kept.made + kept.imported + kept.updated + kept.linked + kept.written_back > 0 {
             tracing::info!(

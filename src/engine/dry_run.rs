@@ -72,6 +72,8 @@ pub struct DryRun {
     pub new_options: BTreeMap<String, NewOptions>,
     /// Records on each side about which something would be done because their people are gone on the other.
     pub on_delete: Sides<u64>,
+    /// Company objects.
+    pub companies: super::Rehearsal,
     /// Notices by kind.
     pub notices: BTreeMap<String, u64>,
     /// What a run would have to ask for first: `linkspan approve`.
@@ -128,7 +130,7 @@ impl Connection {
         self.read_all(options, &mut summary, progress).await?;
         if options.full {
             // In a sweep, drift is restored.
-            self.store.write(|tx| tx.mark_all_for_sweep()).await?;
+            self.store.write(|tx| tx.mark_all_for_sweep().and_then(|_| tx.mark_all_firms())).await?;
         }
         self.confirm_some(true, Priority::Backfill).await?;
         self.look_for_missing(Priority::Backfill).await?;
@@ -202,6 +204,7 @@ impl Connection {
         }
         let mut dry = tally.dry;
         dry.on_delete = partings;
+        dry.companies = self.rehearse_firms().await?;
         dry.would_hold = self.would_hold(tally.harm, dry.creates_in_intercom).await?;
         (dry.notices, dry.events) = self.store.read(|tx| Ok((tx.counts()?.notices, tx.count_outbox()?))).await?;
         Ok(dry)

@@ -13,14 +13,18 @@ use super::cycle::stops_everything;
 use super::{Connection, EngineError, Progress};
 use crate::mapping::{Direction, Mapping};
 use crate::model::{ErrorKind, Priority, Resource, Scope, SideName};
-use crate::store::firms::FirmCounts;
+use crate::store::firms::{Firm, FirmCounts};
+use crate::store::listings::NewFailure;
 use crate::store::progress::JobTimes;
+use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use shown::subject_of;
 use std::sync::Arc;
 use std::time::Duration;
 use turn::Went;
 
+pub(super) use bulk::reopen_import;
 pub(super) use shown::{brevo_company, brevo_company_gone, intercom_company};
 
 /// Companies have so much of the hourly budget that they share with events, imports and webhooks.
@@ -31,8 +35,23 @@ const BY_IMPORT: u64 = 50;
 const LONGEST_WAIT: TimeDelta = TimeDelta::minutes(15);
 /// How often it looks whether that is over.
 const LOOK: Duration = Duration::from_secs(10);
+/// So long companies rest after something that failed for all of them.
+const AFTER_FAILURE: TimeDelta = TimeDelta::minutes(15);
+/// So long a company waits of which a vendor says nothing that can be understood, or lets us not at it.
+const ONE_FAILED: TimeDelta = TimeDelta::minutes(30);
+/// With so many that fail in a row it is not they that fail.
+const FAILED_IN_A_ROW: u32 = 3;
 /// Companies that are looked at in one transaction.
 const SOME: usize = 200;
+
+/// Where the turns stand.
+#[derive(Debug, Default)]
+pub(super) struct Round {
+    /// The one that had its turn last: an hour's budget may end anywhere, and those behind are not to wait for ever.
+    after: i64,
+    /// Nothing is tried before, since something failed for all.
+    rest_until: Option<DateTime<Utc>>,
+}
 
 /// What is known of both accounts, for company objects.
 #[derive(Debug, Clone)]
@@ -84,6 +103,22 @@ impl std::ops::AddAssign for Kept {
     }
 }
 
+/// What a run would do about company objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rehearsal {
+    /// Companies that would be made in Brevo.
+    pub make: u64,
+    /// Companies that would be changed there.
+    pub update: u64,
+    /// Companies whose contacts would be linked or taken off.
+    pub link: u64,
+    /// Companies that would be changed in Intercom.
+    pub update_in_intercom: u64,
+    /// Attributes of Brevo's companies that would be made.
+    pub new_attributes: Vec<String>,
+}
+
 /// How long Brevo's hourly budget makes these companies wait, if nothing else is added. `None`: nothing waits.
 pub fn estimate(counts: &FirmCounts, spare: Option<u64>) -> Option<TimeDelta> {
     let to_make = if counts.to_make > BY_IMPORT { 4 } else { counts.to_make };
@@ -103,6 +138,17 @@ pub fn spare_of(limit: u64, remaining: u64) -> u64 {
 /// The name under which the schedule knows the reads of Brevo's companies.
 fn job(full: bool) -> String {
     format!("brevo companies {}", if full { "full" } else { "incremental" })
+}
+
+/// Company objects are switched off: nothing of theirs is planned to be read.
+pub(super) fn no_more_reads(tx: &Tx<'_>) -> Stored<()> {
+    for name in [job(true), job(false)] {
+        let times = tx.job(&name)?;
+        if times.next_at.is_some() {
+            tx.put_job(&name, &JobTimes { next_at: None, ..times })?;
+        }
+    }
+    Ok(())
 }
 
 impl Connection {
@@ -188,8 +234,10 @@ impl Connection {
         let until = self.now() + LONGEST_WAIT;
         loop {
             kept += self.keep_firms().await?;
-            let importing = self.store.read(|tx| tx.company_import()).await?.is_some();
-            if !importing || self.now() >= until || !self.may_ask_about_companies() {
+            // (One whose answer is lost nobody waits for.)
+            let import = self.store.read(|tx| tx.company_import()).await?;
+            let soon = import.is_some_and(|import| import.landed_at.is_none_or(|landed| landed <= until));
+            if !soon || self.now() >= until || !self.may_ask_about_companies() {
                 return Ok(kept);
             }
             self.go_on()?;
@@ -204,29 +252,71 @@ impl Connection {
             return Ok(kept);
         }
         // Whoever is at it goes on until nothing more can be done.
-        let Ok(_turn) = self.keeping_firms.try_lock() else { return Ok(kept) };
+        let Ok(mut round) = self.keeping_firms.try_lock() else { return Ok(kept) };
         // What exists there decides what is made.
         if !self.knows_brevo_companies().await? && self.read_brevo_companies(true, &super::Silent).await?.is_none() {
             return self.waiting_firms(kept).await;
         }
         self.store.write(|tx| tx.add_firms()).await?;
-        let done = async {
-            self.watch_company_import().await?;
-            self.look_up_firms().await?;
-            self.verify_firms().await?;
-            kept.imported += self.import_firms(&mut kept.failed).await?;
-            self.take_turns(&mut kept).await
-        };
-        match done.await {
-            Ok(()) => {}
-            Err(EngineError::Side(error)) if error.kind == ErrorKind::Throttled => {}
-            Err(error) if stops_everything(&error) => return Err(error),
-            Err(error) => {
-                tracing::warn!("companies cannot be kept in step now: {}{}", error.for_log(), error.arrow_to_remedy());
-            }
+        round.rest_until = None;
+        // One that fails is not to keep the others from what they can do.
+        let mut on = self.went_on(self.watch_company_import().await, &mut round)?;
+        on = on && self.went_on(self.look_up_firms().await, &mut round)?;
+        on = on && self.went_on(self.verify_firms().await, &mut round)?;
+        if on {
+            let imported = self.import_firms(&mut kept.failed).await.map(|count| kept.imported += count);
+            on = self.went_on(imported, &mut round)?;
+        }
+        if on {
+            let done = self.take_turns(&mut kept, &mut round.after).await;
+            self.went_on(done, &mut round)?;
         }
         self.keep_budgets().await?;
         self.waiting_firms(kept).await
+    }
+
+    /// Whether there is any point in going on. What fails for all of them is not tried again at once.
+    fn went_on(&self, done: Result<(), EngineError>, round: &mut Round) -> Result<bool, EngineError> {
+        match done {
+            Ok(()) => Ok(true),
+            Err(EngineError::Side(error)) if error.kind == ErrorKind::Throttled => Ok(false),
+            Err(error) if stops_everything(&error) => Err(error),
+            Err(error) => {
+                tracing::warn!("companies cannot be kept in step now: {}{}", error.for_log(), error.arrow_to_remedy());
+                round.rest_until = Some(self.now() + AFTER_FAILURE);
+                Ok(true)
+            }
+        }
+    }
+
+    /// A vendor's answer about one company that is no reason to leave the others: it is listed, and comes later. `None`: it
+    /// is such a reason.
+    pub(super) async fn pass_over(
+        &self,
+        firm: &Firm,
+        error: EngineError,
+        in_a_row: &mut u32,
+        put_off: impl FnOnce(Firm, DateTime<Utc>) -> Firm + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let EngineError::Side(error) = error else { return Err(error) };
+        *in_a_row += 1;
+        let all = error.kind == ErrorKind::Throttled || *in_a_row >= FAILED_IN_A_ROW;
+        let all = all || stops_everything(&EngineError::Side(error.clone()));
+        let (id, now, listed) = (firm.id, self.now(), error.clone());
+        let subject = subject_of(&firm.intercom);
+        if error.kind != ErrorKind::Throttled {
+            self.store
+                .write(move |tx| {
+                    let Some(firm) = tx.firm(id)? else { return Ok(()) };
+                    tx.put_failure(
+                        &NewFailure { dead: false, ..NewFailure::refused(None, &subject, "", &listed) },
+                        now,
+                    )?;
+                    tx.put_firm(&put_off(firm, now + ONE_FAILED))
+                })
+                .await?;
+        }
+        if all { Err(EngineError::Side(error)) } else { Ok(()) }
     }
 
     async fn waiting_firms(&self, kept: Kept) -> Result<Kept, EngineError> {
@@ -235,24 +325,60 @@ impl Connection {
     }
 
     /// One company after the other, one request at a time, while there is budget.
-    async fn take_turns(&self, kept: &mut Kept) -> Result<(), EngineError> {
-        let mut after = 0;
+    async fn take_turns(&self, kept: &mut Kept, after: &mut i64) -> Result<(), EngineError> {
+        let Some((_, ready)) = self.ready_firms() else { return Ok(()) };
+        let (mut from, mut in_a_row) = (*after, 0);
+        let mut whole = from == 0;
         loop {
-            let now = self.now();
-            let due = self.store.read(move |tx| tx.firms_due(now, after, SOME)).await?;
-            let Some(last) = due.last() else { return Ok(()) };
-            after = last.id;
+            let (now, ready) = (self.now(), ready.clone());
+            // For most, nothing is to be written: that is found out for many at once.
+            let (last, due) = self.store.write(move |tx| turn::due(tx, from, &ready, now)).await?;
+            let Some(last) = last else {
+                *after = 0;
+                if whole {
+                    return Ok(());
+                }
+                // It began where the last one ended: once round.
+                (from, whole) = (0, true);
+                continue;
+            };
+            from = last;
             for firm in due {
                 self.go_on()?;
                 loop {
-                    match self.take_turn(firm.id, kept).await? {
+                    match self.take_turn(firm, kept).await {
                         // There may be more of the same company: its contacts after its fields, say.
-                        Went::On => {}
-                        Went::Done => break,
-                        Went::NoBudget => return Ok(()),
+                        Ok(Went::On) => in_a_row = 0,
+                        Ok(Went::Done) => break,
+                        Ok(Went::NoBudget) => return Ok(()),
+                        Err(error) => {
+                            let Some(row) = self.store.read(move |tx| tx.firm(firm)).await? else { return Err(error) };
+                            self.pass_over(&row, error, &mut in_a_row, |firm, at| Firm { due: Some(at), ..firm })
+                                .await?;
+                            break;
+                        }
                     }
                 }
+                *after = firm;
             }
+        }
+    }
+
+    /// What a run would do.
+    pub(super) async fn rehearse_firms(&self) -> Result<Rehearsal, EngineError> {
+        let Some((_, ready)) = self.ready_firms() else { return Ok(Rehearsal::default()) };
+        let mut would = Rehearsal { new_attributes: ready.missing.clone(), ..Rehearsal::default() };
+        self.store.write(|tx| tx.add_firms()).await?;
+        let mut after = 0;
+        loop {
+            let (from, now, ready) = (after, self.now(), ready.clone());
+            let (last, more) = self.store.read(move |tx| turn::rehearse(tx, from, &ready, now)).await?;
+            let Some(last) = last else { return Ok(would) };
+            after = last;
+            would.make += more.make;
+            would.update += more.update;
+            would.link += more.link;
+            would.update_in_intercom += more.update_in_intercom;
         }
     }
 
@@ -261,7 +387,9 @@ impl Connection {
         if self.ready_firms().is_none() || !self.may_ask_about_companies() {
             return Ok(longest);
         }
+        let rest_until = self.keeping_firms.try_lock().ok().and_then(|round| round.rest_until);
         let next: Option<DateTime<Utc>> = self.store.read(|tx| tx.next_firm()).await?;
+        let next = next.map(|next| rest_until.map_or(next, |until| next.max(until)));
         let left = next.map_or(longest, |next| (next - self.now()).to_std().unwrap_or_default());
         // What is due and could not be done is not tried all the time.
         Ok(left.clamp(Duration::from_secs(5).min(longest), longest))

@@ -9,6 +9,7 @@ use crate::model::{Consent, Email, IntercomContactId, OptOutReason, SideName};
 use crate::store::contacts::ContactState;
 use crate::store::facts::Channel;
 use crate::store::forget::{Erasure, Tombstone, WaitingWebhook};
+use crate::store::newcomers::Stage;
 use crate::store::orders::OrderRow;
 use crate::store::write_backs::WriteBack;
 use crate::store::{Result, Store, Tx};
@@ -233,6 +234,13 @@ fn find(tx: &Tx<'_>, email: &Email, now: DateTime<Utc>) -> Result<Found> {
     }
     let mut gone_in_brevo = false;
     for id in &who.brevo {
+        if let Some(row) = tx.newcomer(*id)?.filter(|row| matches!(row.stage, Stage::Sent | Stage::Unsure)) {
+            let until = time(row.due);
+            not_yet = Some(format!(
+                "a request that makes them in Intercom left without an answer, and is looked after at {until}: try again \
+                 then"
+            ));
+        }
         match tx.brevo_contact(*id)? {
             Some(contact) => {
                 consent = consent.stricter(&contact.consent);

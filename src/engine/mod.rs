@@ -83,7 +83,7 @@ pub use cycle::{Progress, Silent, Stage, Summary, SyncOptions};
 pub use daemon::Daemon;
 pub use dry_run::{DryRun, NewOptions, Replaced, Replacement};
 pub use explain::{Explained, Whom};
-pub use firms::{Kept, ReadyFirms, estimate as company_estimate, spare_of as companies_may_use};
+pub use firms::{Kept, ReadyFirms, Rehearsal, estimate as company_estimate, spare_of as companies_may_use};
 pub use forget::{Forget, Forgotten};
 pub use hints::{
     BREVO_LONGEST_BODY, BREVO_WEBHOOK_OURS, BREVO_WEBHOOK_SEEN, BREVO_WEBHOOK_UNKNOWN_EVENT, BREVO_WEBHOOK_UNREADABLE,
@@ -243,7 +243,7 @@ pub struct Connection {
     /// Held while contacts are being made in Intercom.
     making: tokio::sync::Mutex<()>,
     /// Held while company objects are being kept in step.
-    keeping_firms: tokio::sync::Mutex<()>,
+    keeping_firms: tokio::sync::Mutex<firms::Round>,
     /// When a read of what has changed in Intercom began last that was read to its end.
     intercom_read_at: Mutex<Option<chrono::DateTime<chrono::Utc>>>,
     /// Rung when there may be something for Intercom.
@@ -285,7 +285,7 @@ impl Connection {
             resubscribing: tokio::sync::Mutex::new(()),
             parting: tokio::sync::Mutex::new(()),
             making: tokio::sync::Mutex::new(()),
-            keeping_firms: tokio::sync::Mutex::new(()),
+            keeping_firms: tokio::sync::Mutex::default(),
             intercom_read_at: Mutex::default(),
             tell_bell: Notify::new(),
             naming: tokio::sync::Mutex::new(()),

@@ -38,10 +38,15 @@ pub(super) struct Person {
     pub(super) members: Vec<Member>,
     tells: bool,
     waits_for_intercom: bool,
+    /// Somebody or something comes first before their address can be followed: only an opt-out goes ahead of that.
+    pub(super) waits: bool,
     changed: Sides<Option<Span>>,
     part: Sides<Part>,
     part_problem: Option<FieldProblem>,
 }
+
+/// When somebody is looked at again for whom it was too early.
+const NOT_NOW: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
 
 /// A plan, ready to be sent.
 pub(super) struct Planned {
@@ -138,7 +143,7 @@ impl Draft {
         if let Some(brevo) = &person.brevo {
             carry::keep_steps(tx, person.link.id, brevo.id, &plan.tell, now)?;
         }
-        if ready.writes_back && !person.awaits_answer() {
+        if ready.writes_back && !person.awaits_answer() && !person.waits {
             // Sent by itself, beside what goes to Brevo.
             let sweep = person.link.sweep;
             write_back::queue(tx, person.link.id, &person.primary, &plan, sweep, now)?;
@@ -198,12 +203,10 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         tx.give_up(id)?;
         return Ok(None);
     };
+    let mut waits = false;
     if state == LinkState::Active && live.iter().any(|row| row.contact.email == link.email) {
         link = place::adopt_present_holder(tx, link)?;
-        link = match readdress::follow(tx, link, &live, ready)? {
-            Some(link) => link,
-            None => return Ok(None),
-        };
+        (link, waits) = readdress::follow(tx, link, &live, ready)?;
     }
     let mut added = Fields::new();
 
@@ -309,6 +312,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         members,
         tells,
         waits_for_intercom,
+        waits,
         changed,
         part,
         part_problem,
@@ -450,6 +454,14 @@ impl Person {
         gate: &mut Gate,
         now: DateTime<Utc>,
     ) -> Result<Option<Planned>> {
+        if self.waits && !self.opts_out(&plan) {
+            if self.link.dirty == Dirty::Consent {
+                // Urgent for nothing (any more).
+                tx.no_opt_out(self.link.id)?;
+            }
+            tx.postpone(self.link.id, now + NOT_NOW, false)?;
+            return Ok(None);
+        }
         if quarantined != self.link.quarantined {
             tx.set_quarantined(self.link.id, &quarantined)?;
         }
@@ -503,7 +515,7 @@ impl Person {
                 && !rule.missing_options(&self.record).is_empty()
         });
         let late_row = self.rename_waits_until(&plan, tx, now)?;
-        let must_wait = lacks_options || knot == Knot::Busy || late_row.is_some();
+        let must_wait = self.waits || lacks_options || knot == Knot::Busy || late_row.is_some();
         if must_wait && !opts_out {
             if self.link.dirty == Dirty::Consent {
                 // For opt-outs no options are made: this is none (any more), and comes after them.
@@ -614,6 +626,9 @@ impl Person {
     /// What a run would do for this person first, on a copy of the state: the phone is claimed there, and noted what
     /// people should know, but base stays, and nobody is put off. `None`: nothing can be written.
     pub(super) fn rehearse(self, tx: &Tx<'_>, ready: &Ready, now: DateTime<Utc>) -> Result<Option<Rehearsed>> {
+        if self.waits {
+            return Ok(None);
+        }
         let mut phone_taken = Vec::new();
         if self.brevo.is_none() && self.part.brevo != Part::Takes {
             return Ok(None);

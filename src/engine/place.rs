@@ -128,6 +128,7 @@ fn place_one(
         elect(tx, link.id)?;
         return Ok(true);
     }
+    let Some(link) = tx.link(link.id)? else { return Ok(true) };
     moved(tx, &row, &link, settings, dirty, now)
 }
 
@@ -214,10 +215,13 @@ pub(super) fn new_link(
     brevo: Option<BrevoContactId>,
     dirty: Dirty,
 ) -> Result<i64> {
+    // Asked before anybody is linked to it.
+    let made_for = super::create_back::made_for(tx, contact.email.as_ref())?;
     let link = tx.new_link(contact.email.as_ref(), brevo, dirty)?;
     if let Some(brevo) = brevo {
+        super::create_back::keep_sent(tx, link, brevo, contact)?;
         let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
-        let ours = super::create_back::made_for(tx, contact.email.as_ref())? == Some(brevo);
+        let ours = made_for == Some(brevo);
         if contact.email.is_some() && theirs != contact.email && !ours {
             // Found by external id under another address: Intercom's is the one that counts.
             tx.set_rename(link, contact.email.as_ref())?;
@@ -453,14 +457,17 @@ fn moved(
             tx.mark_dirty(other.id, dirty)?;
         }
         Rename::WaitFor(_) => return Ok(false),
-        Rename::Rename if super::readdress::brevo_wins(tx, row, link, settings, now)? => {}
-        Rename::Rename => {
-            tx.set_link_email(link.id, Some(new))?;
-            tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
-            elect(tx, link.id)?;
-            // One who was archived, or deleted for all we knew, may come back with another address.
-            reopen(tx, link)?;
-        }
+        Rename::Rename => match super::readdress::brevo_wins(tx, row, link, settings, now)? {
+            None => return Ok(false),
+            Some(true) => {}
+            Some(false) => {
+                tx.set_link_email(link.id, Some(new))?;
+                tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
+                elect(tx, link.id)?;
+                // One who was archived, or deleted for all we knew, may come back with another address.
+                reopen(tx, link)?;
+            }
+        },
         Rename::Adopt(brevo) => {
             adopt(tx, link, brevo, new)?;
             reopen(tx, link)?;

@@ -300,6 +300,7 @@ impl Connection {
         let firms = firms.join("\n");
         let resubscribes = self.settings().resubscribes;
         let (tells, writes_back, sifts) = (ready.tells_intercom, ready.writes_back, ready.filter.brevo.is_some());
+        let keeps_companies = ready.firms.is_some();
         let (makes, now) = (ready.makes_in_intercom, self.now());
         self.store
             .write(move |tx| {
@@ -316,6 +317,9 @@ impl Connection {
                     tx.drop_apart()?;
                 }
                 super::create_back::switch(tx, makes, now)?;
+                if !keeps_companies {
+                    super::firms::no_more_reads(tx)?;
+                }
                 if tx.meta("company_mapping")?.unwrap_or_default() != firms {
                     tx.set_meta("company_mapping", &firms)?;
                     tx.mark_all_firms()?;

@@ -12,10 +12,10 @@ use super::place;
 use super::push::{CHUNK, Pushed};
 use super::write_back;
 use super::{Connection, EngineError, Ready, Settings};
-use crate::mapping::{Direction, OnConflict};
+use crate::mapping::{Defaults, Direction, OnConflict};
 use crate::model::{
-    Answer, ContactKey, Email, ErrorKind, Fetched, IntercomChange, IntercomContact, Observation, Priority, SideError,
-    SideName, Sides, Value, Write,
+    Answer, ContactKey, Email, ErrorKind, Fetched, IntercomChange, IntercomContact, IntercomContactId, Observation,
+    Priority, SideError, SideName, Sides, Value, Write,
 };
 use crate::reconcile::fields::FieldBase;
 use crate::reconcile::person::{Base, LostValue};
@@ -40,9 +40,30 @@ pub(super) fn is_on_its_way(tx: &Tx<'_>, contact: &IntercomContact, link: &LinkR
         Some(&row.from) == contact.email.as_ref() && Some(&row.to) == link.email.as_ref() && row.link == link.id;
     if !stands {
         // Somebody has been there meanwhile.
-        tx.drop_readdress(&contact.id)?;
+        fall(tx, &row, contact.email.as_ref())?;
     }
     Ok(stands)
+}
+
+/// It is not to be written any more. If that is because somebody gave the contact a third address in Intercom, both sides
+/// have changed it: Brevo's change is open again, and is weighed against that one.
+fn fall(tx: &Tx<'_>, row: &Readdress, shown: Option<&Email>) -> Stored<()> {
+    tx.drop_readdress(&row.contact)?;
+    let third = shown.is_some_and(|shown| *shown != row.from && *shown != row.to);
+    let Some(link) = tx.link(row.link)?.filter(|link| third && link.email.as_ref() == Some(&row.to)) else {
+        return Ok(());
+    };
+    let has_it = |member: &IntercomRow| {
+        member.state == ContactState::Live
+            && member.contact.id != row.contact
+            && member.contact.email.as_ref() == Some(&row.to)
+    };
+    if link.rename_to.is_some() || tx.link_by_email(&row.from)?.is_some() || tx.members(link.id)?.iter().any(has_it) {
+        return Ok(());
+    }
+    tx.set_link_email(link.id, Some(&row.from))?;
+    let base = Base { agreed_email: Some(row.from.clone()), ..base_of(&link)? };
+    tx.set_base(link.id, &pack_base(tx, &base)?)
 }
 
 /// What somebody made of the address in Brevo: the one that both agreed on, and the one that stands there.
@@ -53,55 +74,130 @@ fn changed_in_brevo(tx: &Tx<'_>, link: &LinkRow) -> Stored<Option<(Email, Email)
     let (Some(brevo), Some(agreed)) = (link.brevo_id, &link.email) else { return Ok(None) };
     let Some(shown) = tx.brevo_contact(brevo)?.and_then(|contact| contact.email) else { return Ok(None) };
     let base = base_of(link)?;
-    Ok((shown != *agreed && base.email.as_ref() == Some(agreed)).then(|| (agreed.clone(), shown)))
+    let both_agreed = [&base.email, &base.agreed_email].contains(&&Some(agreed.clone()));
+    let changed = both_agreed && shown != *agreed && base.declined_email.as_ref() != Some(&shown);
+    Ok(changed.then(|| (agreed.clone(), shown)))
 }
 
-/// Follows an address that was changed in Brevo alone: the link as it is then. `None`: somebody or something else comes
-/// first, and it is planned after that.
-pub(super) fn follow(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &Ready) -> Stored<Option<LinkRow>> {
-    if ready.addresses.direction == Direction::IntercomToBrevo || !ready.updates.intercom {
-        return Ok(Some(link));
+/// A person whose contact is to take an address that they were given in Intercom, and that somebody gives a third one in
+/// Brevo before it has it: both sides have changed it. The link as it is then.
+fn cross(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &Ready) -> Stored<LinkRow> {
+    let (Some(new), Some(brevo)) = (link.rename_to.clone(), link.brevo_id) else { return Ok(link) };
+    if is_busy(&link) || link.email.as_ref() != Some(&new) {
+        return Ok(link);
     }
-    let Some((from, to)) = changed_in_brevo(tx, &link)? else { return Ok(Some(link)) };
+    let base = base_of(&link)?;
+    let Some(contact) = tx.brevo_contact(brevo)? else { return Ok(link) };
+    let (Some(agreed), Some(shown)) = (&base.email, &contact.email) else { return Ok(link) };
+    if [agreed, &new].contains(&shown) || base.declined_email.as_ref() == Some(shown) {
+        return Ok(link);
+    }
+    let own: Vec<&IntercomContactId> = live.iter().map(|row| &row.contact.id).collect();
+    if weigh(tx, &link, (&new, shown), &own, ready.addresses, contact.modified_at)? == SideName::Brevo {
+        tx.set_rename(link.id, None)?;
+        take(tx, &link, (&new, shown), live.iter().copied())?;
+    }
+    Ok(tx.link(link.id)?.unwrap_or(link))
+}
+
+/// Follows an address that was changed in Brevo alone: the link as it is then, and whether somebody or something else comes
+/// first. Then nothing but an opt-out is written for the person, which waits for nothing.
+pub(super) fn follow(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &Ready) -> Stored<(LinkRow, bool)> {
+    if ready.addresses.direction == Direction::IntercomToBrevo || !ready.updates.intercom {
+        return Ok((link, false));
+    }
+    if link.rename_to.is_some() {
+        return Ok((cross(tx, link, live, ready)?, false));
+    }
+    let Some((from, to)) = changed_in_brevo(tx, &link)? else { return Ok((link, false)) };
     if !live.iter().any(|row| row.contact.email.as_ref() == Some(&from)) {
-        return Ok(Some(link));
+        return Ok((link, false));
     }
     if is_busy(&link) || flights_of(&link)?.may_loosen {
-        // It may be a late write of ours that shows. An opt-out waits for nothing.
-        return Ok(if link.dirty == Dirty::Consent { Some(link) } else { None });
+        // It may be a late write of ours that shows.
+        return Ok((link, true));
     }
-    if let Some(other) = tx.link_by_email(&to)? {
-        match changed_in_brevo(tx, &other)? {
-            Some((_, others)) if others == from => {
-                if is_busy(&other) {
-                    return Ok(None);
+    match ahead(tx, &link, &to)? {
+        Ahead::Nobody => take(tx, &link, (&from, &to), live.iter().copied())?,
+        Ahead::Circle(others) if others.iter().any(is_busy) => return Ok((link, true)),
+        Ahead::Circle(others) => {
+            // One exchange at a time: each finds another of them the contact that shows their address.
+            for other in others {
+                let Some(own) = tx.link(link.id)? else { continue };
+                swap(tx, &own, &other, ready)?;
+                tx.mark_dirty(other.id, Dirty::Live)?;
+            }
+        }
+        Ahead::Leaves(next) => {
+            // Chains run from the free end. (Marked once: that also ends a wait.)
+            if next.dirty < Dirty::Live {
+                tx.mark_dirty(next.id, Dirty::Live)?;
+            }
+            return Ok((link, true));
+        }
+        Ahead::Stays(whose) => {
+            let words = format!("its Brevo contact was given an address that {whose}: it stays as it is");
+            return Ok((refuse(tx, link, from, &words)?, false));
+        }
+    }
+    Ok((tx.link(link.id)?.unwrap_or(link), false))
+}
+
+/// Who has an address that somebody is to take.
+enum Ahead {
+    Nobody,
+    /// Somebody who is about to leave it.
+    Leaves(Box<LinkRow>),
+    /// People whose Brevo contacts were given one another's addresses, in that order, with whoever is to take it as the last.
+    Circle(Vec<LinkRow>),
+    /// Somebody who is not: in words.
+    Stays(String),
+}
+
+fn ahead(tx: &Tx<'_>, link: &LinkRow, wanted: &Email) -> Stored<Ahead> {
+    const LONGEST: usize = 100;
+    let (mut chain, mut wanted) = (Vec::<LinkRow>::new(), wanted.clone());
+    // Whether each in the chain can go where they are to go, should it not be a circle.
+    let mut stuck = None;
+    loop {
+        let last = chain.last().map_or(link.id, |last| last.id);
+        let Some(held) = tx.link_by_email(&wanted)? else {
+            for id in tx.intercom_ids_by_email(&wanted)? {
+                let row = tx.intercom_contact(&id)?;
+                if row.is_some_and(|row| row.state == ContactState::Live && row.link != Some(last)) {
+                    if let Some(leaving) = tx.readdress(&id)?.filter(|row| row.from == wanted)
+                        && let Some(holder) = tx.link(leaving.link)?
+                    {
+                        // It is about to take another.
+                        return Ok(Ahead::Leaves(Box::new(holder)));
+                    }
+                    return Ok(Ahead::Stays(format!("contact {id} has")));
                 }
-                swap(tx, &link, &other, ready)?;
-                tx.mark_dirty(other.id, Dirty::Live)?;
-                return Ok(Some(tx.link(link.id)?.unwrap_or(link)));
             }
-            // Chains run from the free end.
-            Some(_) => {
-                tx.mark_dirty(other.id, Dirty::Live)?;
-                return Ok(None);
-            }
-            None => {
-                let words = format!(
-                    "its Brevo contact was given an address that is that of link {}: it stays as it is",
-                    other.id
-                );
-                return refuse(tx, link, &words);
-            }
+            break;
+        };
+        if held.id == link.id {
+            return Ok(Ahead::Circle(chain));
         }
-    }
-    for id in tx.intercom_ids_by_email(&to)? {
-        if tx.intercom_contact(&id)?.is_some_and(|row| row.state == ContactState::Live && row.link != Some(link.id)) {
-            let words = format!("its Brevo contact was given an address that contact {id} has: it stays as it is");
-            return refuse(tx, link, &words);
+        if chain.iter().any(|known| known.id == held.id) {
+            // They are a circle of their own, and that is undone first.
+            break;
         }
+        let changed = changed_in_brevo(tx, &held)?.filter(|_| chain.len() < LONGEST);
+        let Some((from, to)) = changed else { return Ok(Ahead::Stays(format!("is that of link {}", held.id))) };
+        let has = |row: &IntercomRow| row.state == ContactState::Live && row.contact.email.as_ref() == Some(&from);
+        if !tx.members(held.id)?.iter().any(has) {
+            // Nobody is there to take another.
+            stuck = stuck.or(Some(held.id));
+        }
+        wanted = to;
+        chain.push(held);
     }
-    take(tx, &link, (&from, &to), live.iter().copied())?;
-    Ok(Some(tx.link(link.id)?.unwrap_or(link)))
+    Ok(match (stuck, chain.into_iter().next()) {
+        (Some(stuck), _) => Ahead::Stays(format!("is that of link {stuck}, or waits for it")),
+        (None, Some(next)) => Ahead::Leaves(Box::new(next)),
+        (None, None) => Ahead::Nobody,
+    })
 }
 
 /// What is on its way, or waits for its answer, is about the contact as it was.
@@ -109,12 +205,17 @@ fn is_busy(link: &LinkRow) -> bool {
     link.import.is_some() || (link.flights.is_some() && !link.answered)
 }
 
-/// It is listed, and nobody is renamed.
-fn refuse(tx: &Tx<'_>, link: LinkRow, words: &str) -> Stored<Option<LinkRow>> {
+/// It is listed, and nobody is renamed until that is possible.
+fn refuse(tx: &Tx<'_>, link: LinkRow, agreed: Email, words: &str) -> Stored<LinkRow> {
     let shown = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten();
     let since = shown.map_or_else(DateTime::<Utc>::default, |shown| shown.modified_at);
     tx.put_notice("identity_conflict", &subject_of(tx, &link)?, Some(words), since)?;
-    Ok(Some(link))
+    let base = base_of(&link)?;
+    if base.agreed_email.as_ref() == Some(&agreed) {
+        return Ok(link);
+    }
+    tx.set_base(link.id, &pack_base(tx, &Base { agreed_email: Some(agreed), ..base })?)?;
+    Ok(tx.link(link.id)?.unwrap_or(link))
 }
 
 /// The link has the new address from now on, and its contacts are to take it.
@@ -167,21 +268,40 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow, ready: &Ready) -> Stored<()> {
     Ok(())
 }
 
-/// The address was changed on both sides, and Brevo's stands: the contact is to take it. `false`: Intercom's stands, or
-/// nobody has changed it in Brevo.
+/// The address was changed on both sides: whether Brevo's stands, and the contact is to take it. `Some(false)`: Intercom's
+/// stands, or nobody has changed it in Brevo. `None`: that cannot be told yet.
 pub(super) fn brevo_wins(
     tx: &Tx<'_>,
     row: &IntercomRow,
     link: &LinkRow,
     settings: &Settings,
     now: DateTime<Utc>,
-) -> Stored<bool> {
+) -> Stored<Option<bool>> {
     let defaults = settings.addresses;
-    if defaults.direction == Direction::IntercomToBrevo || !settings.updates.intercom || is_busy(link) {
-        return Ok(false);
+    if defaults.direction == Direction::IntercomToBrevo || !settings.updates.intercom {
+        return Ok(Some(false));
     }
-    let Some((_, shown)) = changed_in_brevo(tx, link)? else { return Ok(false) };
-    let Some(own) = row.contact.email.clone().filter(|own| *own != shown) else { return Ok(false) };
+    let Some((_, shown)) = changed_in_brevo(tx, link)? else { return Ok(Some(false)) };
+    let Some(own) = row.contact.email.clone().filter(|own| *own != shown) else { return Ok(Some(false)) };
+    if is_busy(link) {
+        return Ok(None);
+    }
+    if weigh(tx, link, (&own, &shown), &[&row.contact.id], defaults, now)? == SideName::Intercom {
+        return Ok(Some(false));
+    }
+    take(tx, link, (&own, &shown), std::iter::once(row))?;
+    Ok(Some(true))
+}
+
+/// Whose address stands, Intercom's (`own`) or the one that Brevo shows. The other is kept in the conflict log.
+fn weigh(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    (own, shown): (&Email, &Email),
+    contacts: &[&IntercomContactId],
+    defaults: Defaults,
+    now: DateTime<Utc>,
+) -> Stored<SideName> {
     let (wins, rule) = match defaults.on_conflict {
         OnConflict::Intercom => (SideName::Intercom, "changed on both sides: Intercom's stands"),
         OnConflict::Brevo => (SideName::Brevo, "changed on both sides: Brevo's stands"),
@@ -202,32 +322,34 @@ pub(super) fn brevo_wins(
         }
     };
     let taken =
-        tx.link_by_email(&shown)?.is_some() || tx.intercom_ids_by_email(&shown)?.iter().any(|id| *id != row.contact.id);
+        tx.link_by_email(shown)?.is_some() || tx.intercom_ids_by_email(shown)?.iter().any(|id| !contacts.contains(&id));
     let wins = if taken { SideName::Intercom } else { wins };
     let cells = |email: &Email| vec![Some(Value::Text(email.as_str().to_owned()))];
-    let (lost, kept) = if wins == SideName::Brevo { (&own, &shown) } else { (&shown, &own) };
+    let (lost, kept) = if wins == SideName::Brevo { (own, shown) } else { (shown, own) };
     let side = wins.other();
     let lost = LostValue { field: FIELD.to_owned(), side, lost: cells(lost), kept: cells(kept), rule: rule.to_owned() };
     put_conflicts(tx, link.id, [&lost], None, now)?;
     if wins == SideName::Intercom {
-        return Ok(false);
+        // Decided once.
+        let base = Base { declined_email: Some(shown.clone()), ..base_of(link)? };
+        tx.set_base(link.id, &pack_base(tx, &base)?)?;
     }
-    take(tx, link, (&own, &shown), std::iter::once(row))?;
-    Ok(true)
+    Ok(wins)
 }
 
 impl Connection {
     /// Writes to Intercom the addresses that were changed in Brevo.
     pub(super) async fn readdress(&self, priority: Priority) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
-        // Whoever is at it goes on until nothing is due.
+        // Whoever is at it goes on until nothing is left that was due when they began.
         let Ok(_writing) = self.writing_back.try_lock() else { return Ok(pushed) };
+        let now = self.now();
         loop {
             self.go_on()?;
             if self.is_held(SideName::Intercom) {
                 return Ok(pushed);
             }
-            let now = self.now();
+            pushed += self.tell_between(priority).await?;
             let due = self.store.read(move |tx| tx.readdresses_due(now, CHUNK)).await?;
             if due.is_empty() {
                 return Ok(pushed);
@@ -254,7 +376,8 @@ impl Connection {
     async fn readdress_one(&self, row: Readdress, priority: Priority) -> Result<Pushed, EngineError> {
         let claim = self.claim([row.link]);
         if claim.claimed.is_empty() {
-            return self.readdress_later(row, BUSY).await;
+            let tries = row.tries;
+            return self.readdress_later(row, BUSY, tries).await;
         }
         // An edit that nothing has shown yet is not written over, and an opt-out rides along.
         let read_began = self.now();
@@ -280,7 +403,8 @@ impl Connection {
                 let known = known.filter(|known| link.is_some() && stands(known));
                 if known.is_none() {
                     // It has it, or somebody has been there.
-                    tx.drop_readdress(&contact)?;
+                    let shown = tx.intercom_contact(&contact)?.and_then(|known| known.contact.email);
+                    fall(tx, &row, shown.as_ref())?;
                     tx.set_unplaced(&contact, Dirty::Live)?;
                     return Ok(None);
                 }
@@ -311,6 +435,12 @@ impl Connection {
                         }
                         tx.clear_failure(&format!("contact {}", row.contact), FIELD)?;
                         tx.mark_dirty(row.link, Dirty::Live)?;
+                        if let Some(next) = tx.brevo_contact_by_email(&row.from)?
+                            && let Some(next) = tx.link_by_brevo(next.id)?
+                        {
+                            // Whoever waits for the address that is free now.
+                            tx.mark_dirty(next.id, Dirty::Live)?;
+                        }
                         tx.put_change(&Change {
                             link: Some(row.link),
                             at: now,
@@ -333,11 +463,11 @@ impl Connection {
         Ok(pushed)
     }
 
-    async fn readdress_later(&self, row: Readdress, wait: TimeDelta) -> Result<Pushed, EngineError> {
+    async fn readdress_later(&self, row: Readdress, wait: TimeDelta, tries: u32) -> Result<Pushed, EngineError> {
         let due = self.now() + wait;
         self.store
             .write(move |tx| match tx.readdress(&row.contact)? {
-                Some(row) => tx.put_readdress(&Readdress { due, ..row }),
+                Some(row) => tx.put_readdress(&Readdress { due, tries, ..row }),
                 None => Ok(()),
             })
             .await?;
@@ -349,15 +479,19 @@ impl Connection {
         let tries = row.tries + 1;
         let refused = match &error.kind {
             ErrorKind::Auth(_) => {
-                self.readdress_later(row, AFTER_NOT_LET_IN).await?;
+                let tries = row.tries;
+                self.readdress_later(row, AFTER_NOT_LET_IN, tries).await?;
                 return Err(EngineError::Side(Box::new(error.clone())));
             }
             ErrorKind::Rejected { .. } | ErrorKind::Conflict { .. } => true,
             _ => false,
         };
-        if !refused && tries < MOST_TRIES {
+        // Nothing was done, and it says nothing about this contact: an outage is no refusal.
+        let passes = matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::Busy);
+        if passes || (!refused && tries < MOST_TRIES) {
             let wait = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok()).unwrap_or(LATER).max(LATER);
-            return self.readdress_later(row, wait).await;
+            let tries = if passes { row.tries } else { tries };
+            return self.readdress_later(row, wait, tries).await;
         }
         let (now, error) = (self.now(), error.clone());
         self.store
@@ -378,7 +512,8 @@ impl Connection {
                 if link.email.as_ref() == Some(&row.to) && tx.link_by_email(&row.from)?.is_none() {
                     // Both keep the address that they have.
                     tx.set_link_email(link.id, Some(&row.from))?;
-                    let base = Base { email: Some(row.to.clone()), ..base_of(&link)? };
+                    let (agreed_email, declined_email) = (Some(row.from.clone()), Some(row.to.clone()));
+                    let base = Base { email: Some(row.to), agreed_email, declined_email, ..base_of(&link)? };
                     tx.set_base(link.id, &pack_base(tx, &base)?)?;
                 }
                 tx.mark_dirty(link.id, Dirty::Live)

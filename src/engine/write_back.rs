@@ -229,7 +229,7 @@ impl Connection {
         match self.sweep_afresh(SideName::Intercom, Resource::Contacts, scope, priority).await {
             Ok(_) => Ok(()),
             // What cannot be read now can hardly be written now: that tells what is wrong.
-            Err(EngineError::Side(error)) => {
+            Err(error @ (EngineError::Side(_) | EngineError::Sweep { .. })) => {
                 tracing::debug!("Intercom cannot be read before it is written: {}", error.for_log());
                 Ok(())
             }
@@ -504,7 +504,7 @@ fn plan_back(
         tx.drop_write_back(link)?;
         return Ok(None);
     };
-    if person.awaits_answer() {
+    if person.waits || person.awaits_answer() {
         // What Brevo made of our last write is not known: what is on its way there is nobody's edit.
         tx.put_write_back(&WriteBack { due: Some(now + LATER), ..row })?;
         return Ok(None);

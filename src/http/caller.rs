@@ -34,7 +34,7 @@ pub struct Call {
 }
 
 /// A vendor's reading of an answer: an error if it is not a success, or a success that cannot be read.
-pub type Classify = dyn Fn(&http::Response<Bytes>) -> Result<(), Box<SideError>> + Send + Sync;
+pub type Classify<'a> = dyn Fn(&http::Response<Bytes>) -> Result<(), Box<SideError>> + Send + Sync + 'a;
 
 /// How a vendor's requests are paced and retried.
 #[derive(Debug, Clone, Default)]
@@ -66,7 +66,7 @@ impl Caller {
     ///
     /// # Errors
     /// The last error, with the number of attempts.
-    pub async fn call(&self, call: Call, classify: &Classify) -> Result<http::Response<Bytes>, Box<SideError>> {
+    pub async fn call(&self, call: Call, classify: &Classify<'_>) -> Result<http::Response<Bytes>, Box<SideError>> {
         let mut ceilings = self.policy.ceilings();
         let mut attempts = 0;
         let mut last: Option<Box<SideError>> = None;

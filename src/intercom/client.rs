@@ -3,7 +3,8 @@
 use super::errors::{self, header};
 use super::wire;
 use crate::doors::Doors;
-use crate::http::{Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, Transport, Window, lean};
+use crate::http::lean::{Json, Tree};
+use crate::http::{Call, Caller, CallerOptions, Effect, Family, GovernorOptions, Learned, Transport, Window};
 use crate::model::{
     AccountInfo, Answer, Attribute, BrevoCompany, BrevoCompanyId, Budget, ContactKey, ConversationId, ErrorKind,
     Fetched, Gone, ImportState, IntercomCompanyId, IntercomContactId, Observation, OutgoingEvent, Priority, ProcessId,
@@ -14,7 +15,6 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use http::{Method, header as names};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -113,12 +113,8 @@ pub struct IntercomClient {
     ahead: Mutex<Option<chrono::TimeDelta>>,
 }
 
-/// A parsed answer.
-#[derive(Debug)]
-pub(super) struct Parsed {
-    pub json: Json,
-    pub server_time: Option<DateTime<Utc>>,
-}
+/// What is made of an answer: of its JSON, which borrows from its body, and of the vendor's clock.
+pub(super) type Read<T> = Result<T, Box<SideError>>;
 
 /// One request, before it has headers.
 pub(super) struct Ask<'a> {
@@ -126,7 +122,7 @@ pub(super) struct Ask<'a> {
     /// Segments of the path, each escaped on its own.
     pub path: &'a [&'a str],
     pub query: &'a [(&'a str, String)],
-    pub body: Option<Json>,
+    pub body: Option<serde_json::Value>,
     pub family: &'static str,
     pub priority: Priority,
     /// Another version than the pinned one.
@@ -138,7 +134,12 @@ impl<'a> Ask<'a> {
         Self { method: Method::GET, path, query: &[], body: None, family: APP, priority, version: None }
     }
 
-    pub(super) fn write(method: Method, path: &'a [&'a str], body: Option<Json>, priority: Priority) -> Self {
+    pub(super) fn write(
+        method: Method,
+        path: &'a [&'a str],
+        body: Option<serde_json::Value>,
+        priority: Priority,
+    ) -> Self {
         Self { method, body, ..Self::get(path, priority) }
     }
 }
@@ -163,8 +164,12 @@ impl IntercomClient {
         Self { options, caller, doors, ahead: Mutex::default() }
     }
 
-    /// Sends a read and parses its answer, once.
-    pub(super) async fn ask(&self, ask: Ask<'_>) -> Result<Parsed, Box<SideError>> {
+    /// Sends a read and reads its answer, which is parsed once.
+    pub(super) async fn ask<T>(
+        &self,
+        ask: Ask<'_>,
+        read: impl FnOnce(Json<'_>, Option<DateTime<Utc>>) -> Read<T>,
+    ) -> Read<T> {
         let request = self.request(&ask)?;
         let mut tries = 0;
         loop {
@@ -174,8 +179,8 @@ impl IntercomClient {
             let answer = self.caller.call(call, &|answer| errors::classify(answer, false)).await?;
             let server_time = crate::http::server_time(answer.headers());
             self.hear(server_time);
-            match lean::from_slice(answer.body()) {
-                Ok(json) => return Ok(Parsed { json, server_time }),
+            match Tree::from_slice(answer.body()) {
+                Ok(tree) => return read(tree.root(), server_time),
                 // A body that was cut shows only here: the caller looks at its first byte, so as not to parse twice.
                 Err(_) if tries < CUT_TRIES => tracing::debug!(family, tries, "the answer was cut, will ask again"),
                 Err(error) => return Err(Box::new(SideError { attempts: tries, ..*cut(&answer, &error) })),
@@ -185,13 +190,18 @@ impl IntercomClient {
 
     /// Sends a write. What is answered with success has been done, whatever the answer looks like: one that cannot be
     /// read says so, and a read tells what stands there now.
-    pub(super) async fn send(&self, ask: Ask<'_>, effect: Effect) -> Result<Parsed, Box<SideError>> {
+    pub(super) async fn send<T>(
+        &self,
+        ask: Ask<'_>,
+        effect: Effect,
+        read: impl FnOnce(Json<'_>, Option<DateTime<Utc>>) -> Read<T>,
+    ) -> Read<T> {
         let call = Call { request: self.request(&ask)?, family: ask.family, priority: ask.priority, effect };
         let answer = self.caller.call(call, &|answer| errors::classify(answer, true)).await?;
         let server_time = crate::http::server_time(answer.headers());
         self.hear(server_time);
-        let json = serde_json::from_slice(answer.body()).map_err(|error| cut(&answer, &error))?;
-        Ok(Parsed { json, server_time })
+        let tree = Tree::from_slice(answer.body()).map_err(|error| cut(&answer, &error))?;
+        read(tree.root(), server_time)
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<http::Request<Bytes>, Box<SideError>> {
@@ -243,8 +253,8 @@ impl IntercomClient {
     }
 
     /// A record that has just been read.
-    fn found(parsed: Parsed, what: &str) -> Result<Fetched, Box<SideError>> {
-        let says = |key: &str| parsed.json.get(key).and_then(Json::as_bool) == Some(true);
+    fn found(json: Json<'_>, server_time: Option<DateTime<Utc>>, what: &str) -> Read<Fetched> {
+        let says = |key: &str| json.get(key).and_then(Json::as_bool) == Some(true);
         if says("deleted") {
             return Ok(Fetched::Gone(Gone::Deleted));
         }
@@ -252,17 +262,18 @@ impl IntercomClient {
             return Ok(Fetched::Gone(Gone::Archived));
         }
         let observation = match what {
-            "contact" => wire::contact(parsed.json).map(|record| Observation::IntercomContact(Box::new(record))),
-            "company" => wire::company(parsed.json).map(|record| Observation::Company(Box::new(record))),
-            _ => wire::conversation(parsed.json).map(|record| Observation::Conversation(Box::new(record))),
+            "contact" => wire::contact(json).map(|record| Observation::IntercomContact(Box::new(record))),
+            "company" => wire::company(json).map(|record| Observation::Company(Box::new(record))),
+            _ => wire::conversation(json).map(|record| Observation::Conversation(Box::new(record))),
         };
-        Ok(Fetched::Found(Box::new(observation.map_err(|error| unreadable(&error))?), parsed.server_time))
+        Ok(Fetched::Found(Box::new(observation.map_err(|error| unreadable(&error))?), server_time))
     }
 
-    async fn fetch_contact(&self, id: &IntercomContactId, priority: Priority) -> Result<Fetched, Box<SideError>> {
+    async fn fetch_contact(&self, id: &IntercomContactId, priority: Priority) -> Read<Fetched> {
         let path = ["contacts", id.as_str()];
-        match self.ask(Ask::get(&path, priority)).await {
-            Ok(parsed) => return Self::found(parsed, "contact"),
+        let read = |json: Json<'_>, server_time| Self::found(json, server_time, "contact");
+        match self.ask(Ask::get(&path, priority), read).await {
+            Ok(fetched) => return Ok(fetched),
             Err(error) => match error.kind {
                 ErrorKind::NotFound => {}
                 ErrorKind::Merged { into } => return Ok(merged(into)),
@@ -270,8 +281,8 @@ impl IntercomClient {
             },
         }
         let probe = Ask { version: Some(MERGE_PROBE_VERSION), ..Ask::get(&path, priority) };
-        match self.ask(probe).await {
-            Ok(parsed) => Self::found(parsed, "contact"),
+        match self.ask(probe, read).await {
+            Ok(fetched) => Ok(fetched),
             Err(error) => match error.kind {
                 ErrorKind::Merged { into } => Ok(merged(into)),
                 // A workspace that does not know the version (400) leaves us with the first answer.
@@ -281,9 +292,9 @@ impl IntercomClient {
         }
     }
 
-    async fn fetch_other(&self, path: &[&str], what: &str, priority: Priority) -> Result<Fetched, Box<SideError>> {
-        match self.ask(Ask::get(path, priority)).await {
-            Ok(parsed) => Self::found(parsed, what),
+    async fn fetch_other(&self, path: &[&str], what: &str, priority: Priority) -> Read<Fetched> {
+        match self.ask(Ask::get(path, priority), |json, server_time| Self::found(json, server_time, what)).await {
+            Ok(fetched) => Ok(fetched),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Fetched::Gone(Gone::Deleted)),
             Err(error) => Err(error),
         }
@@ -380,11 +391,16 @@ impl Side for IntercomClient {
             Related::Companies => vec![("page", "1".to_owned()), ("per_page", SUBLIST_PAGE.to_string())],
         };
         for page in 1..=MOST_SUBLIST_PAGES {
-            let parsed = self.ask(Ask { query: &query, ..Ask::get(&path, priority) }).await?;
-            let list = wire::list(parsed.json, &keys, name).map_err(|error| unreadable(&error))?;
             let before = ids.len();
-            ids.extend(list.items.into_iter().filter_map(wire::id_of));
-            let go_on = match list.next {
+            let ask = Ask { query: &query, ..Ask::get(&path, priority) };
+            let (next, total) = self
+                .ask(ask, |json, _| {
+                    let list = wire::list(json, &keys, name).map_err(|error| unreadable(&error))?;
+                    ids.extend(list.items.items().filter_map(wire::id_of));
+                    Ok((list.next, list.total))
+                })
+                .await?;
+            let go_on = match next {
                 wire::Next::End => return Ok(ids),
                 wire::Next::After(after) => ("starting_after", after),
                 wire::Next::Page(next) => ("page", next.to_string()),
@@ -392,7 +408,7 @@ impl Side for IntercomClient {
             };
             if ids.len() == before {
                 // Some versions point to a next page from the last one; a page without a new id is beyond the end.
-                return match list.total {
+                return match total {
                     Some(total) if u64::try_from(ids.len()).is_ok_and(|seen| seen < total) => {
                         Err(unreadable(&format!("pages of {name} that repeat")))
                     }

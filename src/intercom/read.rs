@@ -3,9 +3,10 @@
 //! Intercom's cursors are stateless and continue only the very query that issued them, so a cursor of ours carries the
 //! query's parameters beside the vendor's: a sweep goes on after a restart exactly as it began.
 
-use super::client::{APP, Ask, IntercomClient, SCROLL, SEARCH, unreadable};
+use super::client::{APP, Ask, IntercomClient, Read, SCROLL, SEARCH, unreadable};
 use super::errors::is_page_limit;
 use super::wire::{self, Next};
+use crate::http::lean;
 use crate::model::{
     Cursor, ErrorKind, Fetched, Gone, Observation, Priority, ReadPage, ReadRequest, Resource, Scope, SideError,
     SideName,
@@ -153,64 +154,18 @@ impl IntercomClient {
             priority: request.priority,
             version: None,
         };
-        let parsed = self.ask(ask).await.map_err(|mut error| {
-            // The same query was accepted without a cursor, so whatever is refused or missing now is the cursor.
-            let gone =
-                matches!(error.kind, ErrorKind::NotFound | ErrorKind::Merged { .. } | ErrorKind::Rejected { .. });
-            if place.is_some() && gone {
-                error.kind = ErrorKind::LostCursor;
-            }
-            error
-        })?;
-        let keys: &[&str] = if contacts { &["data", "contacts"] } else { &["conversations", "data"] };
-        let list = wire::list(parsed.json, keys, request.resource.as_str()).map_err(|error| unreadable(&error))?;
-
-        let (mut edge, mut ordered) = place.as_ref().map_or((None, true), |place| (place.edge, place.ordered));
-        let mut observations = Vec::with_capacity(list.items.len());
-        let mut below = false;
-        let mut dropped = false;
-        for item in list.items {
-            let (observation, created, updated) = if contacts {
-                let record = wire::contact(item).map_err(|error| unreadable(&error))?;
-                let times = (record.created_at, record.updated_at);
-                (Observation::IntercomContact(Box::new(record)), times.0, times.1)
-            } else {
-                let record = wire::conversation(item).map_err(|error| unreadable(&error))?;
-                let times = (record.created_at, record.updated_at);
-                (Observation::Conversation(Box::new(record)), times.0, times.1)
-            };
-            let key = if plan.sort == "updated_at" { updated } else { created }.timestamp();
-            ordered &= edge.is_none_or(|edge| if plan.descending { key <= edge } else { key >= edge });
-            edge = Some(key);
-            // Day-granular filters give the whole day of the watermark.
-            let old = match request.scope {
-                Scope::Full => false,
-                Scope::Since(since) => updated.timestamp() < since.timestamp(),
-                Scope::CreatedSince(since) => created.timestamp() < since.timestamp(),
-            };
-            below |= old;
-            if old {
-                dropped = true;
-            } else {
-                observations.push(observation);
-            }
-        }
-        // Newest first and below the watermark: the rest is older still, if the order can be believed.
-        let done = plan.descending && below && ordered;
-        let next = match list.next {
-            _ if done => None,
-            Next::End => None,
-            Next::After(after) => {
-                if place.as_ref().is_some_and(|place| place.after == after) {
-                    return Err(unreadable(&"a cursor that repeats"));
+        let gone_on = place.is_some();
+        self.ask(ask, |json, server_time| found(request, &plan, place, upper, json, server_time)).await.map_err(
+            |mut error| {
+                // The same query was accepted without a cursor, so whatever is refused or missing now is the cursor.
+                let gone =
+                    matches!(error.kind, ErrorKind::NotFound | ErrorKind::Merged { .. } | ErrorKind::Rejected { .. });
+                if gone_on && gone {
+                    error.kind = ErrorKind::LostCursor;
                 }
-                let (resource, scope) = (request.resource, request.scope);
-                Some(save(&Place::Search(SearchPlace { resource, scope, after, upper, edge, ordered }))?)
-            }
-            Next::Page(_) | Next::Unsaid => return Err(unreadable(&"a next page without a cursor")),
-        };
-        let repeats_are_errors = !(dropped && observations.is_empty());
-        Ok(ReadPage { observations, next, total: list.total, server_time: parsed.server_time, repeats_are_errors })
+                error
+            },
+        )
     }
 
     /// The one contact with this value in a field. There is no read by address, so it is a search.
@@ -233,29 +188,30 @@ impl IntercomClient {
             priority,
             version: None,
         };
-        let parsed = self.ask(ask).await?;
-        let list = wire::list(parsed.json, &["data", "contacts"], "contacts").map_err(|error| unreadable(&error))?;
-        let mut found = Vec::new();
-        for item in list.items {
-            let record = wire::contact(item).map_err(|error| unreadable(&error))?;
-            // How exactly the search compares is not described: what is not the very value is somebody else.
-            let same = match field {
-                "email" => record.email.as_ref().is_some_and(|email| email.as_str() == value),
-                _ => record.external_id.as_deref() == Some(value),
-            };
-            if same {
-                found.push(record);
+        let read = |json: lean::Json<'_>, server_time| {
+            let list = wire::list(json, &["data", "contacts"], "contacts").map_err(|error| unreadable(&error))?;
+            let mut found = Vec::new();
+            for item in list.items.items() {
+                let record = wire::contact(item).map_err(|error| unreadable(&error))?;
+                // How exactly the search compares is not described: what is not the very value is somebody else.
+                let same = match field {
+                    "email" => record.email.as_ref().is_some_and(|email| email.as_str() == value),
+                    _ => record.external_id.as_deref() == Some(value),
+                };
+                if same {
+                    found.push(record);
+                }
             }
-        }
+            Ok((found, server_time))
+        };
+        let (mut found, server_time) = self.ask(ask, read).await?;
         let one = found.pop();
         if !found.is_empty() {
             let kind = ErrorKind::Conflict { identifiers: vec![field.to_owned()], holder: None, archived: false };
             return Err(SideError::new(SideName::Intercom, kind, format!("several contacts have this {field}")));
         }
         Ok(match one {
-            Some(record) => {
-                Fetched::Found(Box::new(Observation::IntercomContact(Box::new(record))), parsed.server_time)
-            }
+            Some(record) => Fetched::Found(Box::new(Observation::IntercomContact(Box::new(record))), server_time),
             None => Fetched::Gone(Gone::Deleted),
         })
     }
@@ -291,34 +247,37 @@ impl IntercomClient {
             version: None,
         };
         let scroll = |total| Place::Scroll { scope: request.scope, param: None, seen: 0, full: 0, last: 0, total };
-        let parsed = match self.ask(ask).await {
-            Ok(parsed) => parsed,
-            Err(error) if is_page_limit(&error) => return self.scroll(request, scroll(known)).await,
-            Err(error) => return Err(error),
+        let read = |json: lean::Json<'_>, server_time| {
+            let list = wire::list(json, &["data", "companies"], "companies").map_err(|error| unreadable(&error))?;
+            if list.total.is_some_and(|total| total > COMPANY_LIST_CAP) {
+                return Ok(Err(list.total));
+            }
+            let more = list.total.is_some_and(|total| total > page.saturating_mul(COMPANY_PAGE.into()));
+            let next = match list.next {
+                _ if list.items.items().next().is_none() => None,
+                Next::End if more => Some(page + 1),
+                Next::End => None,
+                Next::Page(next) if next > page => Some(next),
+                Next::Page(_) => return Err(unreadable(&"a next page that is not further on")),
+                Next::After(_) | Next::Unsaid => Some(page + 1),
+            };
+            Ok(Ok(ReadPage {
+                observations: company_observations(list.items)?,
+                next: next
+                    .map(|page| save(&Place::List { scope: request.scope, page, total: list.total.or(known) }))
+                    .transpose()?,
+                total: list.total,
+                server_time,
+                repeats_are_errors: true,
+            }))
         };
-        let server_time = parsed.server_time;
-        let list = wire::list(parsed.json, &["data", "companies"], "companies").map_err(|error| unreadable(&error))?;
-        if list.total.is_some_and(|total| total > COMPANY_LIST_CAP) {
-            return self.scroll(request, scroll(list.total)).await;
+        match self.ask(ask, read).await {
+            Ok(Ok(page)) => Ok(page),
+            // More than the list shows.
+            Ok(Err(total)) => self.scroll(request, scroll(total)).await,
+            Err(error) if is_page_limit(&error) => self.scroll(request, scroll(known)).await,
+            Err(error) => Err(error),
         }
-        let more = list.total.is_some_and(|total| total > page.saturating_mul(COMPANY_PAGE.into()));
-        let next = match list.next {
-            _ if list.items.is_empty() => None,
-            Next::End if more => Some(page + 1),
-            Next::End => None,
-            Next::Page(next) if next > page => Some(next),
-            Next::Page(_) => return Err(unreadable(&"a next page that is not further on")),
-            Next::After(_) | Next::Unsaid => Some(page + 1),
-        };
-        Ok(ReadPage {
-            observations: company_observations(list.items)?,
-            next: next
-                .map(|page| save(&Place::List { scope: request.scope, page, total: list.total.or(known) }))
-                .transpose()?,
-            total: list.total,
-            server_time,
-            repeats_are_errors: true,
-        })
     }
 
     /// A page of the one scroll that a workspace can have open. Its parameter is the same on every page, it ends with an
@@ -340,64 +299,120 @@ impl IntercomClient {
             server_time,
             repeats_are_errors: false,
         };
-        let parsed = match self.ask(ask).await {
-            Ok(parsed) => parsed,
+        let named = param.clone();
+        let read = |json: lean::Json<'_>, server_time| {
+            let list = wire::list(json, &["data", "companies"], "companies").map_err(|error| unreadable(&error))?;
+            if list.items.items().next().is_none() {
+                return Ok(end(server_time));
+            }
+            let param = list.scroll.or(named).ok_or_else(|| unreadable(&"a scroll without its scroll_param"))?;
+            let last = u64::try_from(list.items.items().count()).unwrap_or(u64::MAX);
+            let full = if full == 0 { last } else { full };
+            let seen = seen.saturating_add(last);
+            if total.is_some_and(|total| seen > total.saturating_mul(2).saturating_add(1000)) {
+                return Err(unreadable(&"a company scroll that does not end"));
+            }
+            let place = Place::Scroll { scope, param: Some(param), seen, full, last, total };
+            Ok(ReadPage {
+                observations: company_observations(list.items)?,
+                next: Some(save(&place)?),
+                total,
+                server_time,
+                repeats_are_errors: true,
+            })
+        };
+        self.ask(ask, read).await.or_else(|mut error| match error.kind {
             // After the last page a 404 is the end; in the middle it is a scroll that died.
-            Err(error) if error.kind == ErrorKind::NotFound && param.is_some() => {
+            ErrorKind::NotFound if param.is_some() => {
                 let all = total.is_some_and(|total| seen >= total);
-                return if all || last < full { Ok(end(None)) } else { Err(lost("the company scroll expired")) };
+                if all || last < full { Ok(end(None)) } else { Err(lost("the company scroll expired")) }
             }
             // Not set where the caller sees it: only scrolls have to wait, not the whole API.
-            Err(mut error) if error.kind == ErrorKind::Busy => {
+            ErrorKind::Busy => {
                 error.retry_after = Some(SCROLL_IDLE);
-                return Err(error);
+                Err(error)
             }
-            Err(error) => return Err(error),
-        };
-        let server_time = parsed.server_time;
-        let list = wire::list(parsed.json, &["data", "companies"], "companies").map_err(|error| unreadable(&error))?;
-        if list.items.is_empty() {
-            return Ok(end(server_time));
-        }
-        let param = list.scroll.or(param).ok_or_else(|| unreadable(&"a scroll without its scroll_param"))?;
-        let last = u64::try_from(list.items.len()).unwrap_or(u64::MAX);
-        let full = if full == 0 { last } else { full };
-        let seen = seen.saturating_add(last);
-        if total.is_some_and(|total| seen > total.saturating_mul(2).saturating_add(1000)) {
-            return Err(unreadable(&"a company scroll that does not end"));
-        }
-        let place = Place::Scroll { scope, param: Some(param), seen, full, last, total };
-        Ok(ReadPage {
-            observations: company_observations(list.items)?,
-            next: Some(save(&place)?),
-            total,
-            server_time,
-            repeats_are_errors: true,
+            _ => Err(error),
         })
     }
 
     /// All tags: one page, never more.
     async fn tags(&self, request: &ReadRequest) -> Result<ReadPage, Box<SideError>> {
-        let parsed = self.ask(Ask::get(&["tags"], request.priority)).await?;
-        let server_time = parsed.server_time;
-        let list = wire::list(parsed.json, &["data", "tags"], "tags").map_err(|error| unreadable(&error))?;
-        let observations = list
-            .items
-            .into_iter()
-            .map(|item| wire::tag(item).map(Observation::Tag).map_err(|error| unreadable(&error)))
-            .collect::<Result<Vec<_>, _>>()?;
-        let total = u64::try_from(observations.len()).ok();
-        Ok(ReadPage { observations, next: None, total, server_time, repeats_are_errors: true })
+        let read = |json: lean::Json<'_>, server_time| {
+            let list = wire::list(json, &["data", "tags"], "tags").map_err(|error| unreadable(&error))?;
+            let tags = list.items.items().map(|item| wire::tag(item).map(Observation::Tag));
+            let observations = tags.collect::<Result<Vec<_>, _>>().map_err(|error| unreadable(&error))?;
+            let total = u64::try_from(observations.len()).ok();
+            Ok(ReadPage { observations, next: None, total, server_time, repeats_are_errors: true })
+        };
+        self.ask(Ask::get(&["tags"], request.priority), read).await
     }
 }
 
-fn company_observations(items: Vec<Json>) -> Result<Vec<Observation>, Box<SideError>> {
-    items
-        .into_iter()
-        .map(|item| {
-            wire::company(item).map(|record| Observation::Company(Box::new(record))).map_err(|error| unreadable(&error))
-        })
-        .collect()
+/// A page of a search.
+fn found(
+    request: &ReadRequest,
+    plan: &SearchPlan,
+    place: Option<SearchPlace>,
+    upper: Option<i64>,
+    json: lean::Json<'_>,
+    server_time: Option<DateTime<Utc>>,
+) -> Read<ReadPage> {
+    let contacts = request.resource == Resource::Contacts;
+    let keys: &[&str] = if contacts { &["data", "contacts"] } else { &["conversations", "data"] };
+    let list = wire::list(json, keys, request.resource.as_str()).map_err(|error| unreadable(&error))?;
+
+    let (mut edge, mut ordered) = place.as_ref().map_or((None, true), |place| (place.edge, place.ordered));
+    let mut observations = Vec::with_capacity(SEARCH_PAGE as usize);
+    let mut below = false;
+    let mut dropped = false;
+    for item in list.items.items() {
+        let (observation, created, updated) = if contacts {
+            let record = wire::contact(item).map_err(|error| unreadable(&error))?;
+            let times = (record.created_at, record.updated_at);
+            (Observation::IntercomContact(Box::new(record)), times.0, times.1)
+        } else {
+            let record = wire::conversation(item).map_err(|error| unreadable(&error))?;
+            let times = (record.created_at, record.updated_at);
+            (Observation::Conversation(Box::new(record)), times.0, times.1)
+        };
+        let key = if plan.sort == "updated_at" { updated } else { created }.timestamp();
+        ordered &= edge.is_none_or(|edge| if plan.descending { key <= edge } else { key >= edge });
+        edge = Some(key);
+        // Day-granular filters give the whole day of the watermark.
+        let old = match request.scope {
+            Scope::Full => false,
+            Scope::Since(since) => updated.timestamp() < since.timestamp(),
+            Scope::CreatedSince(since) => created.timestamp() < since.timestamp(),
+        };
+        below |= old;
+        if old {
+            dropped = true;
+        } else {
+            observations.push(observation);
+        }
+    }
+    // Newest first and below the watermark: the rest is older still, if the order can be believed.
+    let done = plan.descending && below && ordered;
+    let next = match list.next {
+        _ if done => None,
+        Next::End => None,
+        Next::After(after) => {
+            if place.is_some_and(|place| place.after == after) {
+                return Err(unreadable(&"a cursor that repeats"));
+            }
+            let (resource, scope) = (request.resource, request.scope);
+            Some(save(&Place::Search(SearchPlace { resource, scope, after, upper, edge, ordered }))?)
+        }
+        Next::Page(_) | Next::Unsaid => return Err(unreadable(&"a next page without a cursor")),
+    };
+    let repeats_are_errors = !(dropped && observations.is_empty());
+    Ok(ReadPage { observations, next, total: list.total, server_time, repeats_are_errors })
+}
+
+fn company_observations(items: lean::Json<'_>) -> Read<Vec<Observation>> {
+    let companies = items.items().map(|item| wire::company(item).map(|record| Observation::Company(Box::new(record))));
+    companies.collect::<Result<_, _>>().map_err(|error| unreadable(&error))
 }
 
 /// A search's filter and order.

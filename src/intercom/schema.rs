@@ -2,23 +2,19 @@
 
 use super::client::{Ask, IntercomClient, unreadable};
 use super::wire;
+use crate::http::lean::Json;
 use crate::model::{AccountInfo, Attribute, AttributeKind, Priority, SideError};
-use serde_json::Value as Json;
 
 impl IntercomClient {
     /// `GET /me`: the workspace behind the token, whose timezone contact searches count days in.
     pub(super) async fn read_account(&self) -> Result<AccountInfo, Box<SideError>> {
-        let parsed = self.ask(Ask::get(&["me"], Priority::Live)).await?;
-        let app = parsed.json.get("app");
-        let part = |key: &str| app.and_then(|app| app.get(key)).cloned().and_then(wire::text);
-        let id = part("id_code").ok_or_else(|| unreadable(&"no app.id_code: the token belongs to no workspace"))?;
-        Ok(AccountInfo {
-            id,
-            name: part("name"),
-            timezone: part("timezone"),
-            region: part("region"),
-            server_time: parsed.server_time,
+        self.ask(Ask::get(&["me"], Priority::Live), |json, server_time| {
+            let app = json.get("app");
+            let part = |key: &str| app.and_then(|app| app.get(key)).and_then(wire::text);
+            let id = part("id_code").ok_or_else(|| unreadable(&"no app.id_code: the token belongs to no workspace"))?;
+            Ok(AccountInfo { id, name: part("name"), timezone: part("timezone"), region: part("region"), server_time })
         })
+        .await
     }
 
     /// `GET /data_attributes?model=contact`: standard and custom ones, without the archived.
@@ -35,13 +31,16 @@ impl IntercomClient {
 
     async fn read_attributes_of(&self, model: &str) -> Result<Vec<Attribute>, Box<SideError>> {
         let query = [("model", model.to_owned())];
-        let parsed = self.ask(Ask { query: &query, ..Ask::get(&["data_attributes"], Priority::Live) }).await?;
-        let list = wire::list(parsed.json, &["data"], "attributes").map_err(|error| unreadable(&error))?;
-        Ok(list.items.iter().filter_map(attribute).collect())
+        let ask = Ask { query: &query, ..Ask::get(&["data_attributes"], Priority::Live) };
+        self.ask(ask, |json, _| {
+            let list = wire::list(json, &["data"], "attributes").map_err(|error| unreadable(&error))?;
+            Ok(list.items.items().filter_map(attribute).collect())
+        })
+        .await
     }
 }
 
-fn attribute(json: &Json) -> Option<Attribute> {
+fn attribute(json: Json<'_>) -> Option<Attribute> {
     let text = |key: &str| json.get(key).and_then(Json::as_str).filter(|text| !text.is_empty());
     let flag = |key: &str| json.get(key).and_then(Json::as_bool);
     if flag("archived") == Some(true) {
@@ -51,9 +50,8 @@ fn attribute(json: &Json) -> Option<Attribute> {
     let name = text("full_name").or_else(|| text("name"))?.to_owned();
     let options: Vec<(String, String)> = json
         .get("options")
-        .and_then(Json::as_array)
         .into_iter()
-        .flatten()
+        .flat_map(Json::items)
         .filter_map(|option| option.as_str().or_else(|| option.get("value").and_then(Json::as_str)))
         .map(|option| (option.to_owned(), option.to_owned()))
         .collect();

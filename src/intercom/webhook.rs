@@ -8,7 +8,8 @@ mod topic;
 
 pub use topic::Topic;
 
-use super::wire::{self, Object};
+use super::wire;
+use crate::http::lean::Tree;
 use crate::model::{
     ConversationId, ConversationState, Gone, IntercomCompanyId, IntercomContactId, IntercomWorkspaceId, Observation,
     Tag,
@@ -16,7 +17,7 @@ use crate::model::{
 use chrono::{DateTime, Utc};
 use hmac::{KeyInit as _, Mac as _};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 use std::collections::BTreeSet;
 
 /// The longest body that is parsed. A conversation with its parts is far below.
@@ -84,7 +85,7 @@ pub struct Notification {
     pub topic: Topic,
     /// When it happened.
     pub created_at: Option<DateTime<Utc>>,
-    item: Object,
+    item: Map<String, Json>,
 }
 
 /// Without the item, which is personal data.
@@ -204,18 +205,18 @@ impl Notification {
             None | Some(Json::Null) => return Err(ParseError::NoTopic),
             Some(_) => return Err(ParseError::BadTopic),
         };
-        let short = |json: Json| wire::text(json).filter(|text| text.len() <= LONGEST_NAME);
+        let short = |json: &Json| text(json).filter(|text| text.len() <= LONGEST_NAME);
         let item = match envelope.remove("data") {
             Some(Json::Object(mut data)) => match data.remove("item") {
                 Some(Json::Object(item)) => item,
-                _ => Object::new(),
+                _ => Map::new(),
             },
-            _ => Object::new(),
+            _ => Map::new(),
         };
         Ok(Self {
-            id: envelope.remove("id").and_then(short),
-            app_id: envelope.remove("app_id").and_then(short).map(IntercomWorkspaceId::new),
-            created_at: envelope.get("created_at").and_then(wire::instant),
+            id: envelope.get("id").and_then(short),
+            app_id: envelope.get("app_id").and_then(short).map(IntercomWorkspaceId::new),
+            created_at: envelope.get("created_at").and_then(instant),
             topic,
             item,
         })
@@ -285,7 +286,7 @@ impl Notification {
     /// The tag that a tag topic names. It may be a new one, whose name no read has shown yet; a contact shows ids only.
     pub fn tag(&self) -> Option<Tag> {
         let tag = self.item.get("tag").filter(|tag| tag.get("name").is_some_and(Json::is_string))?;
-        wire::tag(tag.clone()).ok()
+        wire::tag(Tree::from(tag).root()).ok()
     }
 
     /// The contact of the item, which is the item itself or within it.
@@ -293,7 +294,7 @@ impl Notification {
         self.inner("contact")
     }
 
-    fn company(&self) -> &Object {
+    fn company(&self) -> &Map<String, Json> {
         match self.item.get("company") {
             Some(Json::Object(company)) => company,
             _ => &self.item,
@@ -309,7 +310,7 @@ impl Notification {
 
     /// The time of the happening: the item's own, else the notification's.
     fn happened_at(&self) -> Option<DateTime<Utc>> {
-        self.item.get("created_at").and_then(wire::instant).or(self.created_at)
+        self.item.get("created_at").and_then(instant).or(self.created_at)
     }
 
     fn contact_gone(&self, how: &Gone) -> Vec<Effect> {
@@ -373,8 +374,7 @@ impl Notification {
     fn conversation_id(&self) -> Option<ConversationId> {
         self.item
             .get("conversation_id")
-            .cloned()
-            .and_then(wire::text)
+            .and_then(text)
             .or_else(|| self.item.get("conversation").and_then(json_id))
             .or_else(|| id(&self.item))
             .map(ConversationId::new)
@@ -386,9 +386,8 @@ impl Notification {
         // What a payload leaves out must not be taken for blank.
         let whole = ["contacts", "updated_at", "source", "tags"].iter().all(|key| json.get(*key).is_some())
             && (json.get("state").is_some() || json.get("open").is_some());
-        let rated = json.get("conversation_rating").cloned();
-        let rating_shown = rated.as_ref().is_some_and(Json::is_object);
-        let Ok(record) = wire::conversation(json) else { return Vec::new() };
+        let rated = json.get("conversation_rating").filter(|rated| rated.is_object());
+        let Ok(record) = wire::conversation(Tree::from(&json).root()) else { return Vec::new() };
         let transition = match self.topic {
             Topic::ConversationUserCreated | Topic::ConversationAdminSingleCreated => {
                 // Without its own time the record was given the epoch.
@@ -398,7 +397,7 @@ impl Notification {
             Topic::ConversationAdminClosed => Some(Transition::Closed { at: record.last_close_at }),
             Topic::ConversationAdminSnoozed => Some(Transition::Snoozed { until: record.snoozed_until }),
             Topic::ConversationRatingAdded => {
-                let rating = rated.and_then(wire::rating);
+                let rating = rated.and_then(|rated| wire::rating(Tree::from(rated).root()));
                 Some(Transition::Rated {
                     score: rating.as_ref().map(|rating| rating.score),
                     remark: rating.and_then(|rating| rating.remark),
@@ -409,7 +408,7 @@ impl Notification {
         let keyless = match &transition {
             Some(Transition::Closed { at }) => at.is_none() || record.state == ConversationState::Open,
             Some(Transition::Snoozed { until }) => until.is_none(),
-            Some(Transition::Rated { score, .. }) => score.is_none() || !rating_shown,
+            Some(Transition::Rated { score, .. }) => score.is_none() || rated.is_none(),
             _ => false,
         };
         let mut effects = Vec::new();
@@ -430,8 +429,16 @@ impl Notification {
     }
 }
 
-fn id(object: &Object) -> Option<String> {
-    object.get("id").cloned().and_then(wire::text)
+fn text(json: &Json) -> Option<String> {
+    wire::text(Tree::from(json).root())
+}
+
+fn instant(json: &Json) -> Option<DateTime<Utc>> {
+    wire::instant(Tree::from(json).root())
+}
+
+fn id(object: &Map<String, Json>) -> Option<String> {
+    object.get("id").and_then(text)
 }
 
 fn json_id(json: &Json) -> Option<String> {
@@ -451,7 +458,7 @@ fn contact(json: &Json) -> Vec<Effect> {
     if !whole {
         return fetch_contact(json);
     }
-    match wire::contact(json.clone()) {
+    match wire::contact(Tree::from(json).root()) {
         Ok(record) => vec![Effect::Observed {
             at: record.updated_at,
             observation: Observation::IntercomContact(Box::new(record)),
@@ -461,11 +468,11 @@ fn contact(json: &Json) -> Vec<Effect> {
 }
 
 /// A company's payload may say `plan: null` where REST shows a plan, so it is believed only where it shows one.
-fn company(company: &Object) -> Vec<Effect> {
+fn company(company: &Map<String, Json>) -> Vec<Effect> {
     let Some(id) = id(company).map(IntercomCompanyId::new) else { return Vec::new() };
     let plan = company.get("plan").and_then(Json::as_object).is_some_and(|plan| plan.contains_key("name"));
     let whole = plan && ["name", "updated_at", "custom_attributes"].iter().all(|key| company.get(*key).is_some());
-    match wire::company(Json::Object(company.clone())) {
+    match wire::company(Tree::from(&Json::Object(company.clone())).root()) {
         Ok(record) if whole => match record.updated_at {
             Some(at) => vec![Effect::Observed { at, observation: Observation::Company(Box::new(record)) }],
             None => vec![Effect::NeedsFetch(ToFetch::Company(id))],

@@ -5,18 +5,15 @@
 //! the description requires are missing in its own examples. What is not understood is left out, never an error; only a
 //! record without an id cannot be used.
 //!
-//! The JSON is taken apart once, by value: a page is parsed into a tree and its strings are moved into the records.
+//! A page's JSON borrows from its body; what a record keeps is copied once, straight into it.
 
+use crate::http::lean::Json;
 use crate::model::{
     Company, Consent, Conversation, ConversationId, ConversationState, Email, Fields, IntercomCompanyId,
     IntercomContact, IntercomContactId, IntercomTagId, Number, OptOutReason, Partial, Rating, Role, Sla, Tag, Value,
 };
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value as Json};
 use std::collections::BTreeSet;
-
-/// An object of the wire.
-pub type Object = Map<String, Json>;
 
 /// A record that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,70 +29,20 @@ pub enum WireError {
     NoList(&'static str),
 }
 
-/// Fields of a contact that are plain text.
-const CONTACT_TEXTS: &[&str] = &[
-    "phone",
-    "formatted_phone",
-    "name",
-    "language_override",
-    "browser",
-    "browser_version",
-    "browser_language",
-    "os",
-    "android_app_name",
-    "android_app_version",
-    "android_device",
-    "android_os_version",
-    "android_sdk_version",
-    "ios_app_name",
-    "ios_app_version",
-    "ios_device",
-    "ios_os_version",
-    "ios_sdk_version",
-    "utm_campaign",
-    "utm_content",
-    "utm_medium",
-    "utm_source",
-    "utm_term",
-    "referrer",
-];
-
-/// Fields of a contact that are instants.
-const CONTACT_INSTANTS: &[&str] = &[
-    "signed_up_at",
-    "last_seen_at",
-    "last_replied_at",
-    "last_contacted_at",
-    "last_email_opened_at",
-    "last_email_clicked_at",
-    "android_last_seen_at",
-    "ios_last_seen_at",
-];
-
-/// Fields of a contact that are yes or no.
-const CONTACT_FLAGS: &[&str] = &[
-    "has_hard_bounced",
-    "marked_email_as_spam",
-    "unsubscribed_from_emails",
-    "unsubscribed_from_sms",
-    "sms_consent",
-    "enabled_push_messaging",
-];
-
 /// How many items Intercom embeds at most. Older versions show neither `total_count` nor `has_more`.
 const EMBEDDED: usize = 10;
 
 /// An instant, whichever way it is written: seconds as a whole number, a float or digits, milliseconds by mistake, or
 /// ISO text. Floored to the second: REST has no fractions and webhooks do, and the same instant must be one value.
-pub fn instant(json: &Json) -> Option<DateTime<Utc>> {
+pub fn instant(json: Json<'_>) -> Option<DateTime<Utc>> {
     // Seconds beyond this are past the year 5000: such numbers have been milliseconds.
     const MILLISECONDS_FROM: i64 = 100_000_000_000;
-    let seconds = match json {
-        Json::Number(number) => match number.as_i64() {
+    let seconds = match (json.as_number(), json.as_str()) {
+        (Some(number), _) => match number.as_i64() {
             Some(whole) => whole,
             None => whole_floor(number.as_f64()?)?,
         },
-        Json::String(text) => {
+        (None, Some(text)) => {
             let text = text.trim();
             if let Ok(whole) = text.parse::<i64>() {
                 whole
@@ -132,70 +79,57 @@ fn whole_floor(float: f64) -> Option<i64> {
 }
 
 /// An id or other short text that some versions write as a number. Blank is nothing.
-pub fn text(json: Json) -> Option<String> {
-    match json {
-        Json::String(text) if !text.trim().is_empty() => Some(text),
-        Json::Number(number) => Some(number.to_string()),
-        _ => None,
+pub fn text(json: Json<'_>) -> Option<String> {
+    match json.as_str() {
+        Some(text) => Some(text).filter(|text| !text.trim().is_empty()).map(str::to_owned),
+        None => json.as_number().map(ToString::to_string),
     }
 }
 
-fn take_text(object: &mut Object, key: &str) -> Option<String> {
-    object.remove(key).and_then(text)
+fn text_of(json: Json<'_>, key: &str) -> Option<String> {
+    json.get(key).and_then(text)
 }
 
-fn take_instant(object: &Object, key: &str) -> Option<DateTime<Utc>> {
-    object.get(key).and_then(instant)
+fn instant_of(json: Json<'_>, key: &str) -> Option<DateTime<Utc>> {
+    json.get(key).and_then(instant)
 }
 
-fn whole(json: &Json) -> Option<i64> {
-    match json {
-        Json::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole_floor)),
-        Json::String(text) => text.trim().parse().ok(),
-        _ => None,
+fn whole(json: Json<'_>) -> Option<i64> {
+    match json.as_number() {
+        Some(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole_floor)),
+        None => json.as_str()?.trim().parse().ok(),
     }
 }
 
-fn flag(json: &Json) -> Option<bool> {
-    match json {
-        Json::Bool(flag) => Some(*flag),
-        Json::String(text) if text == "true" => Some(true),
-        Json::String(text) if text == "false" => Some(false),
-        _ => None,
+fn flag(json: Json<'_>) -> Option<bool> {
+    match json.as_str() {
+        Some("true") => Some(true),
+        Some("false") => Some(false),
+        _ => json.as_bool(),
     }
 }
 
-fn object(json: Json, what: &'static str) -> Result<Object, WireError> {
-    match json {
-        Json::Object(object) => Ok(object),
-        _ => Err(WireError::NotAnObject(what)),
-    }
+fn object<'t>(json: Json<'t>, what: &'static str) -> Result<Json<'t>, WireError> {
+    if json.is_object() { Ok(json) } else { Err(WireError::NotAnObject(what)) }
 }
 
-/// The items of an embedded or whole list, under whichever of the keys they are.
-pub fn take_items(list: &mut Object, keys: &[&str]) -> Vec<Json> {
-    keys.iter()
-        .find_map(|key| match list.remove(*key) {
-            Some(Json::Array(items)) => Some(items),
-            _ => None,
-        })
-        .unwrap_or_default()
+/// An embedded or whole list, under whichever of the keys it is.
+fn items_of<'t>(list: Json<'t>, keys: &[&str]) -> Option<Json<'t>> {
+    keys.iter().find_map(|key| list.get(key).filter(|items| items.is_array()))
 }
 
 /// The id of something that is embedded as an object or as a bare id.
-pub fn id_of(json: Json) -> Option<String> {
-    match json {
-        Json::Object(mut object) => take_text(&mut object, "id"),
-        other => text(other),
-    }
+pub fn id_of(json: Json<'_>) -> Option<String> {
+    if json.is_object() { text_of(json, "id") } else { text(json) }
 }
 
 /// An embedded list of at most ten. A record that does not show the list says nothing about it.
-fn partial<T: Ord>(list: Option<Json>, key: &str, wrap: impl Fn(String) -> T) -> Partial<T> {
-    let Some(Json::Object(mut list)) = list else {
+fn partial<T: Ord>(list: Option<Json<'_>>, key: &str, wrap: impl Fn(String) -> T) -> Partial<T> {
+    let Some(list) = list.filter(|list| list.is_object()) else {
         return Partial { items: BTreeSet::new(), complete: false };
     };
-    let items: BTreeSet<T> = take_items(&mut list, &["data", key]).into_iter().filter_map(id_of).map(wrap).collect();
+    let items = items_of(list, &["data", key]).into_iter().flat_map(Json::items);
+    let items: BTreeSet<T> = items.filter_map(id_of).map(wrap).collect();
     let more = list.get("has_more").and_then(flag);
     let total = list.get("total_count").and_then(whole).and_then(|total| usize::try_from(total).ok());
     let complete = match (more, total) {
@@ -207,21 +141,27 @@ fn partial<T: Ord>(list: Option<Json>, key: &str, wrap: impl Fn(String) -> T) ->
     Partial { items, complete }
 }
 
-fn custom_attributes(object: &mut Object, fields: &mut Fields) {
-    if let Some(Json::Object(custom)) = object.remove("custom_attributes") {
-        for (name, json) in custom {
-            if let Some(value) = value(json) {
-                fields.insert(format!("custom_attributes.{name}"), value);
-            }
+/// Fields under way.
+#[derive(Default)]
+struct Gathered(Fields);
+
+impl Gathered {
+    fn set(&mut self, path: &str, value: Option<Value>) {
+        if let Some(value) = value {
+            self.0.insert(path.to_owned(), value);
         }
     }
-}
 
-/// [`Value::from_json`], but text is moved.
-fn value(json: Json) -> Option<Value> {
-    match json {
-        Json::String(text) => Value::text(text),
-        other => Value::from_json(&other),
+    fn set_under(&mut self, under: &str, name: &str, json: Json<'_>) {
+        if let Some(value) = json.to_value() {
+            self.0.insert([under, name].concat(), value);
+        }
+    }
+
+    fn set_custom(&mut self, json: Json<'_>) {
+        for (name, json) in json.members() {
+            self.set_under("custom_attributes.", name, json);
+        }
     }
 }
 
@@ -229,99 +169,132 @@ fn value(json: Json) -> Option<Value> {
 ///
 /// # Errors
 /// If it has no id.
-pub fn contact(json: Json) -> Result<IntercomContact, WireError> {
-    let mut object = object(json, "contact")?;
-    let id = take_text(&mut object, "id").ok_or(WireError::NoId("contact"))?;
-    let external_id = take_text(&mut object, "external_id");
-    let role = match object.get("role").and_then(Json::as_str) {
+pub fn contact(json: Json<'_>) -> Result<IntercomContact, WireError> {
+    let (mut id, mut external_id, mut raw_email, mut said_role) = (None, None, None, None);
+    let (mut created, mut updated, mut tags, mut companies) = (None, None, None, None);
+    let mut consent = Consent::default();
+    let mut fields = Gathered::default();
+    // Once through all members, because looking each of sixty up costs more than everything else here.
+    for (name, json) in object(json, "contact")?.members() {
+        match name {
+            "id" => id = text(json),
+            "external_id" => external_id = text(json),
+            "role" => said_role = json.as_str(),
+            "email" => raw_email = text(json),
+            "created_at" => created = instant(json),
+            "updated_at" => updated = instant(json),
+            "tags" => tags = Some(json),
+            "companies" => companies = Some(json),
+            "has_hard_bounced"
+            | "marked_email_as_spam"
+            | "unsubscribed_from_emails"
+            | "unsubscribed_from_sms"
+            | "sms_consent"
+            | "enabled_push_messaging" => {
+                let said = flag(json);
+                fields.set(name, said.map(Value::Boolean));
+                let reason = match name {
+                    _ if said != Some(true) => continue,
+                    "unsubscribed_from_emails" => OptOutReason::Unsubscribed,
+                    "has_hard_bounced" => OptOutReason::HardBounced,
+                    "marked_email_as_spam" => OptOutReason::Spam,
+                    _ => {
+                        consent.sms_opted_out |= name == "unsubscribed_from_sms";
+                        continue;
+                    }
+                };
+                consent.email_opt_outs.insert(reason);
+            }
+            "signed_up_at"
+            | "last_seen_at"
+            | "last_replied_at"
+            | "last_contacted_at"
+            | "last_email_opened_at"
+            | "last_email_clicked_at"
+            | "android_last_seen_at"
+            | "ios_last_seen_at" => {
+                fields.set(name, instant(json).map(Value::Instant));
+            }
+            "phone"
+            | "formatted_phone"
+            | "name"
+            | "language_override"
+            | "browser"
+            | "browser_version"
+            | "browser_language"
+            | "os"
+            | "android_app_name"
+            | "android_app_version"
+            | "android_device"
+            | "android_os_version"
+            | "android_sdk_version"
+            | "ios_app_name"
+            | "ios_app_version"
+            | "ios_device"
+            | "ios_os_version"
+            | "ios_sdk_version"
+            | "utm_campaign"
+            | "utm_content"
+            | "utm_medium"
+            | "utm_source"
+            | "utm_term"
+            | "referrer" => fields.set(name, text(json).map(Value::Text)),
+            // A number up to version 2.15, text from 2.16 on: one value here.
+            "owner_id" => fields.set(
+                name,
+                match whole(json) {
+                    Some(number) => Some(Value::Number(Number::Whole(number))),
+                    None => json.to_value(),
+                },
+            ),
+            "avatar" => fields.set(name, avatar(json)),
+            "location" => {
+                for (part, json) in json.members().filter(|(part, _)| *part != "type") {
+                    fields.set_under("location.", part, json);
+                }
+            }
+            "social_profiles" if json.is_object() => {
+                fields.set(name, items_of(json, &["data", "social_profiles"]).and_then(Json::to_value));
+            }
+            "custom_attributes" => fields.set_custom(json),
+            _ => {}
+        }
+    }
+    let id = id.ok_or(WireError::NoId("contact"))?;
+    let role = match said_role {
         Some("user") => Role::User,
         None if external_id.is_some() => Role::User,
         _ => Role::Lead,
     };
-    let raw_email = take_text(&mut object, "email");
     let email = raw_email.as_deref().and_then(|text| Email::parse(text).ok());
-    // Both are "required" there; a record that lacks one is given the other, so that it is at least not newer than it is.
-    let created = take_instant(&object, "created_at");
-    let updated = take_instant(&object, "updated_at");
-    let created_at = created.or(updated).unwrap_or_default();
-    let updated_at = updated.or(created).unwrap_or_default();
-
-    let mut fields = Fields::new();
-    let mut set = |path: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            fields.insert(path.to_owned(), value);
-        }
-    };
-    set("id", Value::text(id.as_str()));
-    set("role", Value::text(role.as_str()));
-    set("external_id", external_id.clone().and_then(Value::text));
+    fields.set("id", Some(Value::Text(id.clone())));
+    fields.set("role", Value::text(role.as_str()));
+    fields.set("external_id", external_id.clone().map(Value::Text));
     // An address that names no mailbox is kept as it stands, so that a person can be shown what is wrong with it.
-    set("email", email.as_ref().map(|email| email.as_str().to_owned()).or(raw_email).and_then(Value::text));
-    set("created_at", created.map(Value::Instant));
-    set("updated_at", updated.map(Value::Instant));
-    for path in CONTACT_TEXTS {
-        set(path, take_text(&mut object, path).and_then(Value::text));
-    }
-    for path in CONTACT_INSTANTS {
-        set(path, take_instant(&object, path).map(Value::Instant));
-    }
-    for path in CONTACT_FLAGS {
-        set(path, object.get(*path).and_then(flag).map(Value::Boolean));
-    }
-    // A number up to version 2.15, text from 2.16 on: one value here.
-    set(
-        "owner_id",
-        object.remove("owner_id").and_then(|owner| match whole(&owner) {
-            Some(number) => Some(Value::Number(Number::Whole(number))),
-            None => value(owner),
-        }),
-    );
-    set("avatar", object.remove("avatar").and_then(avatar));
-    if let Some(Json::Object(location)) = object.remove("location") {
-        for (key, json) in location {
-            if key != "type" {
-                set(&format!("location.{key}"), value(json));
-            }
-        }
-    }
-    if let Some(Json::Object(mut profiles)) = object.remove("social_profiles") {
-        let profiles = take_items(&mut profiles, &["data", "social_profiles"]);
-        set("social_profiles", Value::from_json(&Json::Array(profiles)));
-    }
-    custom_attributes(&mut object, &mut fields);
-
-    let says = |key: &str| object.get(key).and_then(flag) == Some(true);
-    let consent = Consent {
-        email_opt_outs: [
-            ("unsubscribed_from_emails", OptOutReason::Unsubscribed),
-            ("has_hard_bounced", OptOutReason::HardBounced),
-            ("marked_email_as_spam", OptOutReason::Spam),
-        ]
-        .into_iter()
-        .filter_map(|(key, reason)| says(key).then_some(reason))
-        .collect(),
-        sms_opted_out: says("unsubscribed_from_sms"),
-    };
+    fields.set("email", email.as_ref().map(|email| email.as_str().to_owned()).or(raw_email).map(Value::Text));
+    fields.set("created_at", created.map(Value::Instant));
+    fields.set("updated_at", updated.map(Value::Instant));
     Ok(IntercomContact {
         id: IntercomContactId::new(id),
         external_id,
         role,
         email,
-        created_at,
-        updated_at,
+        // Both are "required" there; a record that lacks one is given the other, so that it is at least not newer than
+        // it is.
+        created_at: created.or(updated).unwrap_or_default(),
+        updated_at: updated.or(created).unwrap_or_default(),
         consent,
-        tags: partial(object.remove("tags"), "tags", IntercomTagId::new),
-        companies: partial(object.remove("companies"), "companies", IntercomCompanyId::new),
-        fields,
+        tags: partial(tags, "tags", IntercomTagId::new),
+        companies: partial(companies, "companies", IntercomCompanyId::new),
+        fields: fields.0,
     })
 }
 
 /// `{type: "avatar", image_url}` in answers, a bare URL in some webhooks.
-fn avatar(json: Json) -> Option<Value> {
-    match json {
-        Json::Object(mut avatar) => take_text(&mut avatar, "image_url").and_then(Value::text),
-        Json::String(url) => Value::text(url),
-        _ => None,
+fn avatar(json: Json<'_>) -> Option<Value> {
+    match json.as_str() {
+        Some(url) => Value::text(url),
+        None => text_of(json, "image_url").map(Value::Text),
     }
 }
 
@@ -329,43 +302,35 @@ fn avatar(json: Json) -> Option<Value> {
 ///
 /// # Errors
 /// If it has no id.
-pub fn company(json: Json) -> Result<Company, WireError> {
-    let mut object = object(json, "company")?;
-    let id = take_text(&mut object, "id").ok_or(WireError::NoId("company"))?;
-    let company_id = take_text(&mut object, "company_id");
-    let mut fields = Fields::new();
-    let mut set = |path: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            fields.insert(path.to_owned(), value);
-        }
-    };
-    set("id", Value::text(id.as_str()));
-    set("company_id", company_id.clone().and_then(Value::text));
+pub fn company(json: Json<'_>) -> Result<Company, WireError> {
+    let json = object(json, "company")?;
+    let id = text_of(json, "id").ok_or(WireError::NoId("company"))?;
+    let company_id = text_of(json, "company_id");
+    let mut fields = Gathered::default();
+    fields.set("id", Some(Value::Text(id.clone())));
+    fields.set("company_id", company_id.clone().map(Value::Text));
     for path in ["name", "website", "industry"] {
-        set(path, take_text(&mut object, path).and_then(Value::text));
+        fields.set(path, text_of(json, path).map(Value::Text));
     }
     for path in ["size", "monthly_spend", "session_count", "user_count"] {
-        set(path, object.remove(path).and_then(value));
+        fields.set(path, json.get(path).and_then(Json::to_value));
     }
     for path in ["remote_created_at", "created_at", "updated_at", "last_request_at"] {
-        set(path, take_instant(&object, path).map(Value::Instant));
+        fields.set(path, instant_of(json, path).map(Value::Instant));
     }
     // `{}`, `{type, id, name}`, `null`, and bare text in what old integrations wrote.
-    set(
-        "plan",
-        match object.remove("plan") {
-            Some(Json::Object(mut plan)) => take_text(&mut plan, "name").and_then(Value::text),
-            Some(Json::String(name)) => Value::text(name),
-            _ => None,
-        },
-    );
-    custom_attributes(&mut object, &mut fields);
+    let plan = json.get("plan");
+    let plan = plan.and_then(|plan| plan.as_str().map(str::to_owned).or_else(|| text_of(plan, "name")));
+    fields.set("plan", plan.and_then(Value::text));
+    if let Some(custom) = json.get("custom_attributes") {
+        fields.set_custom(custom);
+    }
     Ok(Company {
         id: IntercomCompanyId::new(id),
         company_id,
-        updated_at: take_instant(&object, "updated_at"),
-        last_request_at: take_instant(&object, "last_request_at"),
-        fields,
+        updated_at: instant_of(json, "updated_at"),
+        last_request_at: instant_of(json, "last_request_at"),
+        fields: fields.0,
     })
 }
 
@@ -373,101 +338,74 @@ pub fn company(json: Json) -> Result<Company, WireError> {
 ///
 /// # Errors
 /// If it has no id.
-pub fn tag(json: Json) -> Result<Tag, WireError> {
-    let mut object = object(json, "tag")?;
-    let id = take_text(&mut object, "id").ok_or(WireError::NoId("tag"))?;
-    Ok(Tag { id: IntercomTagId::new(id), name: take_text(&mut object, "name").unwrap_or_default() })
+pub fn tag(json: Json<'_>) -> Result<Tag, WireError> {
+    let json = object(json, "tag")?;
+    let id = text_of(json, "id").ok_or(WireError::NoId("tag"))?;
+    Ok(Tag { id: IntercomTagId::new(id), name: text_of(json, "name").unwrap_or_default() })
 }
 
-fn small(json: &Json) -> Option<u8> {
+fn small(json: Json<'_>) -> Option<u8> {
     whole(json).and_then(|number| u8::try_from(number).ok()).filter(|score| (1..=5).contains(score))
 }
 
 /// What the contact thought of a conversation; asked for and not yet answered is nothing.
-pub fn rating(json: Json) -> Option<Rating> {
-    let Json::Object(mut rating) = json else { return None };
-    let score = rating.get("rating").and_then(small)?;
-    Some(Rating { score, remark: take_text(&mut rating, "remark") })
+pub fn rating(json: Json<'_>) -> Option<Rating> {
+    let score = json.get("rating").and_then(small)?;
+    Some(Rating { score, remark: text_of(json, "remark") })
 }
 
 /// A conversation. Bodies are dropped here.
 ///
 /// # Errors
 /// If it has no id.
-pub fn conversation(json: Json) -> Result<Conversation, WireError> {
-    let mut object = object(json, "conversation")?;
-    let id = take_text(&mut object, "id").ok_or(WireError::NoId("conversation"))?;
-    let created = take_instant(&object, "created_at");
-    let updated = take_instant(&object, "updated_at");
-    let state = match object.get("state").and_then(Json::as_str) {
+pub fn conversation(json: Json<'_>) -> Result<Conversation, WireError> {
+    let json = object(json, "conversation")?;
+    let id = text_of(json, "id").ok_or(WireError::NoId("conversation"))?;
+    let created = instant_of(json, "created_at");
+    let updated = instant_of(json, "updated_at");
+    let state = match json.get("state").and_then(Json::as_str) {
         Some("closed") => ConversationState::Closed,
         Some("snoozed") => ConversationState::Snoozed,
         Some("open") => ConversationState::Open,
-        _ if object.get("open").and_then(flag) == Some(false) => ConversationState::Closed,
+        _ if json.get("open").and_then(flag) == Some(false) => ConversationState::Closed,
         _ => ConversationState::Open,
     };
-    let contacts = match object.remove("contacts") {
-        Some(Json::Object(mut list)) => take_items(&mut list, &["contacts", "data"]),
-        Some(Json::Array(items)) => items,
-        _ => Vec::new(),
-    };
-    let (mut source_type, mut delivered_as, mut author_type) = (None, None, None);
-    if let Some(Json::Object(mut source)) = object.remove("source") {
-        source_type = take_text(&mut source, "type");
-        delivered_as = take_text(&mut source, "delivered_as");
-        if let Some(Json::Object(mut author)) = source.remove("author") {
-            author_type = take_text(&mut author, "type");
-        }
-    }
-    let started_by_contact = match author_type.as_deref() {
+    // Bare in some webhooks.
+    let bare = |list: &Json<'_>| list.is_array();
+    let contacts = json.get("contacts");
+    let contacts = contacts.filter(bare).or_else(|| items_of(contacts?, &["contacts", "data"]));
+    let source = json.get("source");
+    let delivered_as = source.and_then(|source| text_of(source, "delivered_as"));
+    let author = source.and_then(|source| source.get("author")).and_then(|author| text_of(author, "type"));
+    let started_by_contact = match author.as_deref() {
         Some(author) => matches!(author, "user" | "lead" | "contact" | "visitor"),
         None => delivered_as.as_deref() == Some("customer_initiated"),
     };
-    let tags = match object.remove("tags") {
-        Some(Json::Object(mut list)) => take_items(&mut list, &["tags", "data"]),
-        _ => Vec::new(),
-    };
-    let sla = match object.remove("sla_applied") {
-        Some(Json::Object(mut sla)) if !sla.is_empty() => {
-            Some(Sla { name: take_text(&mut sla, "sla_name"), status: take_text(&mut sla, "sla_status") })
-        }
-        _ => None,
-    };
-    let statistics = match object.remove("statistics") {
-        Some(Json::Object(statistics)) => statistics,
-        _ => Object::new(),
-    };
-    let mut agent = match object.remove("ai_agent") {
-        Some(Json::Object(agent)) => agent,
-        _ => Object::new(),
-    };
+    let tags = json.get("tags").and_then(|tags| items_of(tags, &["tags", "data"]));
+    let sla = json.get("sla_applied").filter(|sla| sla.members().next().is_some());
+    let statistics = json.get("statistics");
+    let agent = json.get("ai_agent");
     Ok(Conversation {
         id: ConversationId::new(id),
-        contacts: contacts.into_iter().filter_map(id_of).map(IntercomContactId::new).collect(),
+        contacts: contacts.into_iter().flat_map(Json::items).filter_map(id_of).map(IntercomContactId::new).collect(),
         created_at: created.or(updated).unwrap_or_default(),
         updated_at: updated.or(created).unwrap_or_default(),
         state,
-        snoozed_until: take_instant(&object, "snoozed_until"),
-        waiting_since: take_instant(&object, "waiting_since"),
-        priority: take_text(&mut object, "priority"),
-        source_type,
+        snoozed_until: instant_of(json, "snoozed_until"),
+        waiting_since: instant_of(json, "waiting_since"),
+        priority: text_of(json, "priority"),
+        source_type: source.and_then(|source| text_of(source, "type")),
         delivered_as,
         started_by_contact,
-        rating: object.remove("conversation_rating").and_then(rating),
-        tags: tags
-            .into_iter()
-            .filter_map(|tag| match tag {
-                Json::Object(mut tag) => take_text(&mut tag, "name"),
-                _ => None,
-            })
-            .collect(),
-        sla,
-        last_close_at: take_instant(&statistics, "last_close_at"),
-        last_contact_reply_at: take_instant(&statistics, "last_contact_reply_at"),
-        time_to_first_reply: statistics.get("time_to_admin_reply").and_then(whole),
-        ai_participated: object.get("ai_agent_participated").and_then(flag),
-        ai_resolution: take_text(&mut agent, "resolution_state"),
-        ai_rating: agent.get("rating").and_then(small),
+        rating: json.get("conversation_rating").and_then(rating),
+        tags: tags.into_iter().flat_map(Json::items).filter_map(|tag| text_of(tag, "name")).collect(),
+        sla: sla.map(|sla| Sla { name: text_of(sla, "sla_name"), status: text_of(sla, "sla_status") }),
+        last_close_at: statistics.and_then(|statistics| instant_of(statistics, "last_close_at")),
+        last_contact_reply_at: statistics.and_then(|statistics| instant_of(statistics, "last_contact_reply_at")),
+        time_to_first_reply: statistics.and_then(|statistics| statistics.get("time_to_admin_reply")).and_then(whole),
+        ai_participated: json.get("ai_agent_participated").and_then(flag),
+        ai_resolution: agent.and_then(|agent| text_of(agent, "resolution_state")),
+        ai_rating: agent.and_then(|agent| agent.get("rating")).and_then(small),
     })
 }
 
@@ -486,9 +424,9 @@ pub enum Next {
 
 /// One page of a list, before its records are read.
 #[derive(Debug, Clone)]
-pub struct List {
-    /// Its records.
-    pub items: Vec<Json>,
+pub struct List<'t> {
+    /// Its records: an array.
+    pub items: Json<'t>,
     /// How many the whole list has, where shown. A scroll shows none.
     pub total: Option<u64>,
     /// Where it goes on.
@@ -502,26 +440,18 @@ pub struct List {
 ///
 /// # Errors
 /// If there is no list in it.
-pub fn list(json: Json, keys: &[&str], what: &'static str) -> Result<List, WireError> {
-    let mut object = object(json, what)?;
-    if !keys.iter().any(|key| object.get(*key).is_some_and(Json::is_array)) {
-        return Err(WireError::NoList(what));
-    }
-    let pages = match object.remove("pages") {
-        Some(Json::Object(pages)) => pages,
-        _ => Object::new(),
-    };
-    let count = |json: Option<&Json>| json.and_then(whole).and_then(|number| u64::try_from(number).ok());
-    let page = count(pages.get("page"));
-    let last = count(pages.get("total_pages"));
-    let next = match pages.get("next") {
-        None | Some(Json::Null) => Next::End,
-        Some(Json::Object(next)) => match next.get("starting_after").cloned().and_then(text) {
-            Some(after) => Next::After(after),
-            None => count(next.get("page")).map_or(Next::Unsaid, Next::Page),
-        },
+pub fn list<'t>(json: Json<'t>, keys: &[&str], what: &'static str) -> Result<List<'t>, WireError> {
+    let json = object(json, what)?;
+    let items = items_of(json, keys).ok_or(WireError::NoList(what))?;
+    let pages = json.get("pages");
+    let count = |json: Option<Json<'_>>| json.and_then(whole).and_then(|number| u64::try_from(number).ok());
+    let page = count(pages.and_then(|pages| pages.get("page")));
+    let last = count(pages.and_then(|pages| pages.get("total_pages")));
+    let next = pages.and_then(|pages| pages.get("next"));
+    let next = match (next, next.and_then(Json::as_str)) {
+        (None, _) => Next::End,
         // A URL. Only its query is used: a URL from an answer is never followed, because the token would go along.
-        Some(Json::String(url)) => {
+        (Some(_), Some(url)) => {
             let query = url.split_once('?').map_or("", |(_, query)| query);
             let pair = |name: &str| {
                 url::form_urlencoded::parse(query.as_bytes())
@@ -536,14 +466,12 @@ pub fn list(json: Json, keys: &[&str], what: &'static str) -> Result<List, WireE
                 _ => Next::Unsaid,
             }
         }
-        Some(_) => Next::Unsaid,
+        (Some(next), None) => match text_of(next, "starting_after") {
+            Some(after) => Next::After(after),
+            None => count(next.get("page")).map_or(Next::Unsaid, Next::Page),
+        },
     };
-    Ok(List {
-        total: count(object.get("total_count")),
-        scroll: take_text(&mut object, "scroll_param"),
-        items: take_items(&mut object, keys),
-        next,
-    })
+    Ok(List { items, total: count(json.get("total_count")), next, scroll: text_of(json, "scroll_param") })
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use super::client::{Ask, IntercomClient, unreadable, unsupported};
 use super::wire;
-use crate::http::Effect;
+use crate::http::{Effect, lean};
 use crate::model::{
     Answer, AttributeKind, AttributeSpec, ErrorKind, IntercomChange, IntercomCompanyId, IntercomContactId,
     IntercomTagId, NewIntercomContact, Number, Priority, SideError, SideName, Tag, Value, Write,
@@ -61,12 +61,12 @@ impl IntercomClient {
             Write::CreateAttribute(spec) => self.create_attribute(spec, priority).await,
             Write::DeleteIntercomContact(id) => {
                 let path = ["contacts", id.as_str()];
-                self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Idempotent).await?;
+                self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
                 Ok(Answer::Done)
             }
             Write::ArchiveIntercomContact(id) => {
                 let path = ["contacts", id.as_str(), "archive"];
-                self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent).await?;
+                self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
                 Ok(Answer::Done)
             }
             Write::CreateContact(_) | Write::UpdateContact(..) | Write::DeleteContact(_) | Write::Import(_) => {
@@ -107,7 +107,7 @@ impl IntercomClient {
     /// The answer shows no more of it than its ids.
     async fn unarchive(&self, id: &IntercomContactId, priority: Priority) -> Result<Answer, Box<SideError>> {
         let path = ["contacts", id.as_str(), "unarchive"];
-        self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent).await?;
+        self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
         Ok(Answer::Done)
     }
 
@@ -135,16 +135,21 @@ impl IntercomClient {
             body.insert("custom_attributes".to_owned(), custom.into());
         }
         let path = ["companies", id.as_str()];
-        let parsed = self.send(Ask::write(Method::PUT, &path, Some(body.into()), priority), Effect::Idempotent).await?;
-        let company = wire::company(parsed.json).map_err(|error| unreadable(&error))?;
-        Ok(Answer::IntercomCompany(Box::new(company), parsed.server_time))
+        let ask = Ask::write(Method::PUT, &path, Some(body.into()), priority);
+        self.send(ask, Effect::Idempotent, |json, server_time| {
+            let company = wire::company(json).map_err(|error| unreadable(&error))?;
+            Ok(Answer::IntercomCompany(Box::new(company), server_time))
+        })
+        .await
     }
 
     /// Sends a write whose answer is the contact.
     async fn changed(&self, ask: Ask<'_>, effect: Effect) -> Result<Answer, Box<SideError>> {
-        let parsed = self.send(ask, effect).await?;
-        let contact = wire::contact(parsed.json).map_err(|error| unreadable(&error))?;
-        Ok(Answer::IntercomContact(Box::new(contact), parsed.server_time))
+        self.send(ask, effect, |json, server_time| {
+            let contact = wire::contact(json).map_err(|error| unreadable(&error))?;
+            Ok(Answer::IntercomContact(Box::new(contact), server_time))
+        })
+        .await
     }
 
     async fn tag_contact(
@@ -155,7 +160,7 @@ impl IntercomClient {
     ) -> Result<Answer, Box<SideError>> {
         let path = ["contacts", contact.as_str(), "tags"];
         let ask = Ask::write(Method::POST, &path, Some(json!({ "id": tag.as_str() })), priority);
-        self.send(ask, Effect::Idempotent).await?;
+        self.send(ask, Effect::Idempotent, |_, _| Ok(())).await?;
         Ok(Answer::Done)
     }
 
@@ -166,19 +171,22 @@ impl IntercomClient {
         priority: Priority,
     ) -> Result<Answer, Box<SideError>> {
         let path = ["contacts", contact.as_str(), "tags", tag.as_str()];
-        self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Idempotent).await?;
+        self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
         Ok(Answer::Done)
     }
 
     /// A name that is there already, in any case, is answered with the tag that has it: asking again makes no second one.
     async fn create_tag(&self, name: &str, priority: Priority) -> Result<Answer, Box<SideError>> {
         let ask = Ask::write(Method::POST, &["tags"], Some(json!({ "name": name })), priority);
-        let mut parsed = self.send(ask, Effect::Idempotent).await?;
-        let name = parsed.json.get_mut("name").map(Json::take);
-        match (wire::id_of(parsed.json), name) {
-            (Some(id), Some(Json::String(name))) => Ok(Answer::TagCreated(Tag { id: IntercomTagId::new(id), name })),
-            _ => Err(unreadable(&"no id and name of the tag")),
-        }
+        self.send(ask, Effect::Idempotent, |json, _| {
+            match (wire::id_of(json), json.get("name").and_then(lean::Json::as_str)) {
+                (Some(id), Some(name)) => {
+                    Ok(Answer::TagCreated(Tag { id: IntercomTagId::new(id), name: name.to_owned() }))
+                }
+                _ => Err(unreadable(&"no id and name of the tag")),
+            }
+        })
+        .await
     }
 
     async fn create_attribute(&self, spec: &AttributeSpec, priority: Priority) -> Result<Answer, Box<SideError>> {
@@ -202,7 +210,8 @@ impl IntercomClient {
             let options: Vec<Json> = spec.options.iter().map(|option| json!({ "value": option })).collect();
             body["options"] = options.into();
         }
-        self.send(Ask::write(Method::POST, &["data_attributes"], Some(body), priority), Effect::Creates).await?;
+        self.send(Ask::write(Method::POST, &["data_attributes"], Some(body), priority), Effect::Creates, |_, _| Ok(()))
+            .await?;
         Ok(Answer::Done)
     }
 }

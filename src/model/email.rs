@@ -42,11 +42,15 @@ impl Email {
         }
         let (local, domain) = trimmed.rsplit_once('@').ok_or(EmailError::Malformed)?;
         let domain = idna::domain_to_ascii(domain.trim_end_matches('.')).map_err(|_| EmailError::Malformed)?;
-        let domain = domain.to_lowercase();
-        if domain == SMS_PLACEHOLDER_DOMAIN {
+        if domain.eq_ignore_ascii_case(SMS_PLACEHOLDER_DOMAIN) {
             return Err(EmailError::SmsPlaceholder);
         }
-        let address = format!("{}@{domain}", local.to_lowercase());
+        let mut address = [local, "@", &domain].concat();
+        if address.is_ascii() {
+            address.make_ascii_lowercase();
+        } else {
+            address = address.to_lowercase();
+        }
         let valid = email_address::EmailAddress::is_valid(&address) && !address.contains(char::is_whitespace);
         if valid { Ok(Self(address)) } else { Err(EmailError::Malformed) }
     }

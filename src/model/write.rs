@@ -220,8 +220,9 @@ pub enum Write {
     CreateCompanyAttribute(AttributeSpec),
     /// Make a company. Brevo knows no two as one: asked twice, it makes two.
     CreateCompany(NewCompany),
-    /// Make many companies, in the background.
-    ImportCompanies(Vec<NewCompany>),
+    /// Make many companies, or change many (then each has its id), in the background. An import can neither clear nor take a
+    /// contact off.
+    ImportCompanies(Vec<(Option<BrevoCompanyId>, NewCompany)>),
     /// Change attributes of a company: a value sets, `None` clears. Never its contacts: that would replace them all.
     UpdateCompany(BrevoCompanyId, BTreeMap<String, Option<Value>>),
     /// Link contacts with a company (first), or take them off it (second).

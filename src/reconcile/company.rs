@@ -35,6 +35,8 @@ pub struct CompanyViews<'a> {
     pub quarantined: &'a BTreeMap<String, String>,
     /// Whether drift is restored.
     pub sweep: bool,
+    /// Our own attribute was sent, and no read has shown it since.
+    pub ours_sent: bool,
 }
 
 /// What the mapping sees of a company: its fields under the paths that a contact's record has them under.
@@ -92,7 +94,7 @@ pub fn plan(views: &CompanyViews<'_>, mapping: &Mapping) -> PersonPlan {
     }
     // Whose it is is said again where somebody has changed it.
     let ours = views.brevo.and_then(BrevoCompany::intercom);
-    if ours.as_ref() != Some(&views.intercom.id) {
+    if ours.as_ref() != Some(&views.intercom.id) && !(views.ours_sent && views.brevo.is_some()) {
         let id = Value::text(views.intercom.id.as_str());
         plan.change.attributes.insert(BrevoCompany::OURS.to_owned(), id);
     }

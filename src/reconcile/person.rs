@@ -47,6 +47,12 @@ pub struct Base {
     /// The Brevo contact's address when consent was last seen: another one since may have lifted a blocklisting.
     #[n(4)]
     pub email: Option<Email>,
+    /// The address that both had agreed on, where Brevo's contact shows another by now that is not followed (yet).
+    #[n(5)]
+    pub agreed_email: Option<Email>,
+    /// The address that Brevo's contact shows and that the person is not to have: refused in Intercom, or decided against.
+    #[n(6)]
+    pub declined_email: Option<Email>,
 }
 
 /// Our own writes that no verifying read has settled, by rule key.
@@ -756,6 +762,11 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
         let opted_out_in = if intercom_out { SideName::Intercom } else { SideName::Brevo };
         plan.notices.insert(Notice::ConsentDiverges { opted_out_in });
     }
+    let shown = views.brevo.and_then(|contact| contact.email.as_ref());
+    let agreed =
+        views.base.agreed_email.as_ref().filter(|agreed| Some(*agreed) == views.email && Some(*agreed) != shown);
+    plan.base.agreed_email = agreed.cloned();
+    plan.base.declined_email = views.base.declined_email.as_ref().filter(|declined| Some(*declined) == shown).cloned();
     plan.base.email = match (&plan.change.email, views.brevo) {
         (Some(new), _) => Some(new.clone()),
         (None, Some(contact)) => contact.email.clone(),

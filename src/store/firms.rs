@@ -44,6 +44,8 @@ pub struct Firm {
     pub imported: bool,
     /// Values that a side refused, by rule.
     pub quarantined: BTreeMap<String, String>,
+    /// Our own attribute was sent, and no read has shown it since.
+    pub ours_sent: bool,
 }
 
 /// A contact that is linked with a company by our doing.
@@ -53,6 +55,18 @@ pub struct LinkedContact {
     pub contact: BrevoContactId,
     /// We have taken it off again; until then (our clock) a late request may link it once more. `None`: it belongs there.
     pub off_until: Option<DateTime<Utc>>,
+    /// How often it was sent and no read has shown it since.
+    pub sends: u32,
+}
+
+impl LinkedContact {
+    /// So often one is sent that no read shows.
+    const MOST_SENDS: u32 = 3;
+
+    /// It is sent, and does not stick: not before the next sweep again.
+    pub fn does_not_stick(&self) -> bool {
+        self.sends >= Self::MOST_SENDS
+    }
 }
 
 /// The import of companies that is not over yet.
@@ -66,6 +80,13 @@ pub struct CompanyImport {
     pub checked_at: Option<DateTime<Utc>>,
     /// Over, or cannot land any more: what it made is to be read, by a read that begins after this.
     pub landed_at: Option<DateTime<Utc>>,
+}
+
+impl CompanyImport {
+    /// One that is about to leave. Without an answer, it may land until then.
+    pub fn leaving(now: DateTime<Utc>, until: DateTime<Utc>) -> Self {
+        Self { process: None, sent_at: now, checked_at: None, landed_at: Some(until) }
+    }
 }
 
 /// Companies in numbers.
@@ -85,7 +106,7 @@ pub struct FirmCounts {
 }
 
 const COLUMNS: &str = "id, intercom, brevo, gone, due, sweep, tries, base, watched, unanswered, verify_after, making, imported, \
-                       quarantined";
+                       quarantined, ours_sent";
 
 fn firm(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Firm> {
     let quarantined: Option<String> = row.get(13)?;
@@ -104,6 +125,7 @@ fn firm(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Firm> {
         making: row.get::<_, Option<i64>>(11)?.map(instant),
         imported: row.get(12)?,
         quarantined: quarantined.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default(),
+        ours_sent: row.get(14)?,
     })
 }
 
@@ -125,11 +147,27 @@ impl Tx<'_> {
         if added > 0 {
             self.fills(Rare::Firms);
         }
-        // Those that Brevo has shown already say themselves which they are. (Of several, the oldest.)
+        // Whose company of Intercom's is gone has no use for one that somebody has given to another by hand.
+        let released = self.0.execute(
+            "UPDATE firms SET brevo = NULL, base = NULL, watched = NULL, unanswered = NULL, verify_after = NULL
+             WHERE gone = 'intercom' AND EXISTS
+               (SELECT 1 FROM brevo_companies b JOIN firms h ON h.intercom = b.intercom
+                WHERE b.id = firms.brevo AND h.id <> firms.id
+                  AND h.brevo IS NULL AND h.gone IS NULL AND h.making IS NULL AND h.imported = 0)",
+            [],
+        )?;
+        if released > 0 {
+            let sql = "DELETE FROM firm_contacts WHERE firm IN (SELECT id FROM firms WHERE brevo IS NULL AND gone = 'intercom')";
+            self.0.execute(sql, [])?;
+        }
+        // Those that Brevo has shown already say themselves which they are. (Of several, the oldest; and none that is kept
+        // in step with another company, whatever somebody has written there.)
         self.0.execute(
-            "UPDATE firms SET due = 0, brevo = (SELECT min(b.id) FROM brevo_companies b WHERE b.intercom = firms.intercom)
+            "UPDATE firms SET due = 0, brevo = (SELECT min(b.id) FROM brevo_companies b
+               WHERE b.intercom = firms.intercom AND NOT EXISTS (SELECT 1 FROM firms o WHERE o.brevo = b.id))
              WHERE brevo IS NULL AND gone IS NULL AND making IS NULL AND imported = 0 AND EXISTS
-               (SELECT 1 FROM brevo_companies b WHERE b.intercom = firms.intercom)",
+               (SELECT 1 FROM brevo_companies b
+                WHERE b.intercom = firms.intercom AND NOT EXISTS (SELECT 1 FROM firms o WHERE o.brevo = b.id))",
             [],
         )?;
         Ok(added)
@@ -167,7 +205,7 @@ impl Tx<'_> {
         self.0
             .prepare_cached(
                 "UPDATE firms SET brevo = ?2, gone = ?3, due = ?4, sweep = ?5, tries = ?6, base = ?7, watched = ?8,
-                   unanswered = ?9, verify_after = ?10, making = ?11, imported = ?12, quarantined = ?13 WHERE id = ?1",
+                   unanswered = ?9, verify_after = ?10, making = ?11, imported = ?12, quarantined = ?13, ours_sent = ?14 WHERE id = ?1",
             )?
             .execute(params![
                 firm.id,
@@ -183,6 +221,7 @@ impl Tx<'_> {
                 firm.making.map(millis),
                 firm.imported,
                 quarantined,
+                firm.ours_sent,
             ])?;
         Ok(())
     }
@@ -228,14 +267,14 @@ impl Tx<'_> {
         self.mark_firms("intercom IN (SELECT company FROM contact_companies WHERE contact = ?1)", &contact.as_str())
     }
 
-    /// All of them but those that were given up are looked at, as in a sweep: what was edited on a field's target is restored, and who belongs to which
-    /// company is compared anew.
+    /// All of them are looked at, as in a sweep: what was edited on a field's target is restored, and who belongs to which
+    /// company is compared anew. What was given up, or did not stick, is tried once more.
     pub fn mark_all_firms(&self) -> Result<()> {
         self.0.execute(
-            "UPDATE firms SET due = coalesce(min(due, 0), 0), sweep = 1
-             WHERE gone IS NULL AND NOT (due IS NULL AND tries > 0)",
+            "UPDATE firms SET due = coalesce(min(due, 0), 0), sweep = 1, ours_sent = 0 WHERE gone IS NULL",
             [],
         )?;
+        self.0.execute("UPDATE firm_contacts SET sends = 2 WHERE sends > 2", [])?;
         Ok(())
     }
 
@@ -283,13 +322,16 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// How many are due to be made in Brevo.
-    pub fn firms_to_make(&self, now: DateTime<Utc>) -> Result<u64> {
+    /// How many are due and have not been refused or lost: to be made in Brevo, and others.
+    pub fn firms_waiting(&self, now: DateTime<Utc>) -> Result<(u64, u64)> {
         if !self.holds(Rare::Firms)? {
-            return Ok(0);
+            return Ok((0, 0));
         }
-        let sql = "SELECT count(*) FROM firms WHERE due <= ?1 AND gone IS NULL AND brevo IS NULL AND imported = 0 AND making IS NULL";
-        Ok(self.0.prepare_cached(sql)?.query_row([millis(now)], |row| row.get::<_, i64>(0))?.unsigned_abs())
+        let sql = "SELECT count(*) FILTER (WHERE brevo IS NULL), count(*) FILTER (WHERE brevo IS NOT NULL) FROM firms
+                   WHERE due <= ?1 AND gone IS NULL AND imported = 0 AND making IS NULL AND unanswered IS NULL AND tries = 0";
+        Ok(self.0.prepare_cached(sql)?.query_row([millis(now)], |row| {
+            Ok((row.get::<_, i64>(0)?.unsigned_abs(), row.get::<_, i64>(1)?.unsigned_abs()))
+        })?)
     }
 
     /// When something of this is next to be done.
@@ -315,7 +357,7 @@ impl Tx<'_> {
     pub fn reopen_firms(&self, until: DateTime<Utc>) -> Result<usize> {
         let made = self.0.execute("UPDATE firms SET making = ?1 WHERE making IS NOT NULL", [millis(until)])?;
         let written = self.0.execute(
-            "UPDATE firms SET verify_after = ?1 WHERE unanswered IS NOT NULL AND making IS NULL",
+            "UPDATE firms SET verify_after = ?1 WHERE unanswered IS NOT NULL AND making IS NULL AND imported = 0",
             [millis(until)],
         )?;
         Ok(made + written)
@@ -353,20 +395,43 @@ impl Tx<'_> {
 
     /// The contacts that are linked with it by our doing.
     pub fn linked_contacts(&self, firm: i64) -> Result<Vec<LinkedContact>> {
-        let mut statement =
-            self.0.prepare_cached("SELECT contact, off_until FROM firm_contacts WHERE firm = ?1 ORDER BY contact")?;
+        let mut statement = self
+            .0
+            .prepare_cached("SELECT contact, off_until, sends FROM firm_contacts WHERE firm = ?1 ORDER BY contact")?;
         let rows = statement.query_map([firm], |row| {
             let off_until = row.get::<_, Option<i64>>(1)?.map(instant);
-            Ok(LinkedContact { contact: BrevoContactId::new(row.get(0)?), off_until })
+            Ok(LinkedContact { contact: BrevoContactId::new(row.get(0)?), off_until, sends: row.get(2)? })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// It is linked by our doing, or (`off_until`) has been taken off again.
-    pub fn put_linked_contact(&self, firm: i64, contact: LinkedContact) -> Result<()> {
-        self.0
-            .prepare_cached("INSERT OR REPLACE INTO firm_contacts (firm, contact, off_until) VALUES (?1, ?2, ?3)")?
-            .execute(params![firm, contact.contact.get(), contact.off_until.map(millis)])?;
+    pub fn put_linked_contact(
+        &self,
+        firm: i64,
+        contact: BrevoContactId,
+        off_until: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        let sql = "INSERT INTO firm_contacts (firm, contact, off_until) VALUES (?1, ?2, ?3)
+                   ON CONFLICT DO UPDATE SET off_until = excluded.off_until";
+        self.0.prepare_cached(sql)?.execute(params![firm, contact.get(), off_until.map(millis)])?;
+        Ok(())
+    }
+
+    /// It is about to be linked.
+    pub fn sends_linked_contact(&self, firm: i64, contact: BrevoContactId) -> Result<()> {
+        let sql = "INSERT INTO firm_contacts (firm, contact, sends) VALUES (?1, ?2, 1)
+                   ON CONFLICT DO UPDATE SET off_until = NULL, sends = sends + 1";
+        self.0.prepare_cached(sql)?.execute(params![firm, contact.get()])?;
+        Ok(())
+    }
+
+    /// A read shows these: what was sent has stuck.
+    pub fn linked_contacts_shown(&self, firm: i64, shown: &BTreeSet<BrevoContactId>) -> Result<()> {
+        for row in self.linked_contacts(firm)?.into_iter().filter(|row| row.sends > 0 && shown.contains(&row.contact)) {
+            let sql = "UPDATE firm_contacts SET sends = 0 WHERE firm = ?1 AND contact = ?2";
+            self.0.prepare_cached(sql)?.execute(params![firm, row.contact.get()])?;
+        }
         Ok(())
     }
 

@@ -229,6 +229,7 @@ impl Tx<'_> {
         rows += self.delete("brevo_optouts", "contact", &brevo)?;
         rows += self.delete("brevo_hints", "name", &names)?;
         rows += self.delete("late_rows", "brevo_id", &brevo)?;
+        rows += self.delete("firm_contacts", "contact", &brevo)?;
         rows += self.delete("late_addresses", "email", &emails)?;
         rows += self.delete("late_addresses", "link", &links)?;
         rows += self.delete("phones", "link", &links)?;

@@ -490,7 +490,8 @@ impl Tx<'_> {
     /// How the link is doing.
     pub fn set_link_state(&self, link: i64, state: LinkState) -> Result<()> {
         self.0.prepare_cached("UPDATE links SET state = ?2 WHERE id = ?1")?.execute(params![link, state.as_str()])?;
-        Ok(())
+        // Who is gone cannot be linked with a company, and one whom it names is refused for all.
+        self.mark_firms_of_link(link)
     }
 
     /// Base alone.

@@ -167,10 +167,12 @@ const STEPS: &[M<'_>] = &[M::up(
         stage TEXT NOT NULL,                       -- waiting, sent, unsure, made, listed, alone
         due INTEGER NOT NULL,                      -- our clock, ms; beyond all time: held, or left alone
         email TEXT,                                -- the address with which the request left
+        opted_out INTEGER NOT NULL DEFAULT 0,      -- an opt-out rode along
         contact TEXT,                              -- what it made
         tries INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX newcomers_due ON newcomers(due);
+    CREATE INDEX newcomers_waiting ON newcomers(due) WHERE stage = 'waiting';
     CREATE INDEX newcomers_email ON newcomers(email) WHERE email IS NOT NULL;
     CREATE TABLE spans (
         link INTEGER NOT NULL,
@@ -242,7 +244,8 @@ const STEPS: &[M<'_>] = &[M::up(
         verify_after INTEGER,                      -- our clock, ms
         making INTEGER,                            -- until when a request that makes it in Brevo may land
         imported INTEGER NOT NULL DEFAULT 0,       -- in the import that is not over yet
-        quarantined TEXT
+        quarantined TEXT,
+        ours_sent INTEGER NOT NULL DEFAULT 0       -- our own attribute was sent, and no read has shown it since
     );
     CREATE INDEX firms_due ON firms(due) WHERE due IS NOT NULL;
     -- The Brevo contacts that are linked with a company by our doing.
@@ -250,6 +253,7 @@ const STEPS: &[M<'_>] = &[M::up(
         firm INTEGER NOT NULL,
         contact INTEGER NOT NULL,
         off_until INTEGER,                         -- taken off again; until then a late request may link it once more
+        sends INTEGER NOT NULL DEFAULT 0,          -- how often it was sent and no read has shown it since
         PRIMARY KEY (firm, contact)
     ) WITHOUT ROWID;
     -- Brevo's view of companies.

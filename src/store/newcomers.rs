@@ -58,13 +58,21 @@ pub struct Newcomer {
     pub due: DateTime<Utc>,
     /// The address with which the request left that made it, or may have.
     pub email: Option<Email>,
+    /// An opt-out rode along in that request.
+    pub opted_out: bool,
     /// What was made.
     pub contact: Option<IntercomContactId>,
     /// Refusals in a row.
     pub tries: u32,
 }
 
-const COLUMNS: &str = "brevo, stage, due, email, contact, tries";
+const COLUMNS: &str = "brevo, stage, due, email, contact, tries, opted_out";
+
+// This is asked at each push while a hold stands: it must cost as much as there are newcomers, whoever else is linked.
+const DROP_LINKED: &str = "DELETE FROM newcomers WHERE stage = 'waiting'
+    AND EXISTS (SELECT 1 FROM links WHERE brevo_id = newcomers.brevo)";
+const HOLD: &str = "UPDATE newcomers SET due = ?1 WHERE stage = 'waiting' AND due < ?1";
+const COUNT_WAITING: &str = "SELECT count(*) FROM newcomers WHERE stage = 'waiting'";
 
 fn newcomer(row: &Row<'_>) -> rusqlite::Result<Newcomer> {
     Ok(Newcomer {
@@ -74,6 +82,7 @@ fn newcomer(row: &Row<'_>) -> rusqlite::Result<Newcomer> {
         email: row.get::<_, Option<String>>(3)?.map(Email::from_kept),
         contact: row.get::<_, Option<String>>(4)?.map(IntercomContactId::new),
         tries: row.get(5)?,
+        opted_out: row.get(6)?,
     })
 }
 
@@ -116,6 +125,7 @@ impl Tx<'_> {
             stage: Stage::Alone,
             due: held_until(),
             email: None,
+            opted_out: false,
             contact: None,
             tries: 0,
         })
@@ -142,7 +152,9 @@ impl Tx<'_> {
     /// Keeps how far it is.
     pub fn put_newcomer_row(&self, row: &Newcomer) -> Result<()> {
         self.0
-            .prepare_cached(&format!("INSERT OR REPLACE INTO newcomers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6)"))?
+            .prepare_cached(&format!(
+                "INSERT OR REPLACE INTO newcomers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+            ))?
             .execute(params![
                 row.brevo.get(),
                 row.stage.as_str(),
@@ -150,6 +162,7 @@ impl Tx<'_> {
                 row.email.as_ref().map(Email::as_str),
                 row.contact.as_ref().map(IntercomContactId::as_str),
                 row.tries,
+                row.opted_out,
             ])?;
         Ok(())
     }
@@ -166,6 +179,14 @@ impl Tx<'_> {
             self.0.prepare_cached("SELECT brevo FROM newcomers WHERE due <= ?1 ORDER BY due, brevo LIMIT ?2")?;
         let ids = statement.query_map(params![millis(now), limit], |row| row.get(0).map(BrevoContactId::new))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// All that are due by then are due later.
+    pub fn put_off_newcomers(&self, by: DateTime<Utc>, until: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE newcomers SET due = ?2 WHERE due <= ?1")?
+            .execute(params![millis(by), millis(until)])?;
+        Ok(())
     }
 
     /// Who waits, whenever it is due, in pages.
@@ -189,14 +210,9 @@ impl Tx<'_> {
     /// Nobody is made: who waits, waits longer. How many do.
     pub fn hold_newcomers(&self) -> Result<u64> {
         let never = millis(held_until());
-        self.0.execute(
-            "DELETE FROM newcomers WHERE stage = 'waiting'
-               AND brevo IN (SELECT brevo_id FROM links WHERE brevo_id IS NOT NULL)",
-            [],
-        )?;
-        self.0.execute("UPDATE newcomers SET due = ?1 WHERE stage = 'waiting' AND due < ?1", [never])?;
-        let count: i64 =
-            self.0.query_row("SELECT count(*) FROM newcomers WHERE stage = 'waiting'", [], |row| row.get(0))?;
+        self.0.prepare_cached(DROP_LINKED)?.execute([])?;
+        self.0.prepare_cached(HOLD)?.execute([never])?;
+        let count: i64 = self.0.prepare_cached(COUNT_WAITING)?.query_row([], |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
 
@@ -212,7 +228,8 @@ impl Tx<'_> {
     /// How many wait to be made in Intercom.
     pub fn count_newcomers(&self) -> Result<u64> {
         let count: i64 = self.0.query_row(
-            "SELECT count(*) FROM newcomers WHERE stage IN ('waiting', 'sent', 'unsure')",
+            "SELECT count(*) FROM newcomers WHERE stage IN ('waiting', 'sent', 'unsure')
+               AND brevo NOT IN (SELECT brevo_id FROM links WHERE brevo_id IS NOT NULL)",
             [],
             |row| row.get(0),
         )?;
@@ -225,5 +242,26 @@ impl Tx<'_> {
             .0
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM intercom_contacts WHERE id = ?1 AND unplaced > 0)")?
             .query_row([id.as_str()], |row| row.get(0))?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn a_hold_looks_at_no_more_than_at_who_waits() {
+        for sql in [super::DROP_LINKED, super::HOLD, super::COUNT_WAITING] {
+            let plan = move |tx: &crate::store::Tx<'_>| {
+                let mut statement = tx.0.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let parameters = vec![1; statement.parameter_count()];
+                let steps =
+                    statement.query_map(rusqlite::params_from_iter(parameters), |row| row.get::<_, String>(3))?;
+                Ok(steps.collect::<rusqlite::Result<Vec<_>>>()?.join("\n"))
+            };
+            let plan = Store::in_memory().unwrap().read(plan).await.unwrap();
+            assert!(plan.contains("newcomers_waiting"), "{plan}");
+            assert!(!plan.contains("SCAN links"), "{plan}");
+        }
     }
 }

@@ -239,7 +239,8 @@ async fn companies(client: &BrevoClient, contact: BrevoContactId) {
     for scope in [Scope::Full, Scope::Since(since), Scope::CreatedSince(since)] {
         assert_eq!(sweep(client, Resource::Companies, scope).await, 1);
     }
-    let Answer::ImportStarted(process, _) = client.write(&Write::ImportCompanies(vec![new]), live).await.unwrap()
+    let Answer::ImportStarted(process, _) =
+        client.write(&Write::ImportCompanies(vec![(None, new)]), live).await.unwrap()
     else {
         panic!("no import");
     };

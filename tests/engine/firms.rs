@@ -2,7 +2,7 @@
 
 use crate::crashes::{CrashAt, run_to_the_end};
 use crate::harness::{World, config, minutes};
-use linkspan::engine::{Daemon, Kept};
+use linkspan::engine::Daemon;
 use linkspan::model::SideName;
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::{CompanyPages, ShownCompany};
@@ -200,16 +200,143 @@ async fn filters_that_brevo_passes_over_prove_nothing() {
     company(&world, &json!({"name": "Acme"}), &[&ann]);
     minutes(20).await;
     world.brevo.fail("POST /v3/companies", Fault::Status(503, None));
-    for _ in 0..4 {
+    world.brevo.fail("GET /v3/companies?", Fault::Status(503, None));
+    for _ in 0..2 {
         world.sync().await;
-        minutes(5).await;
+        assert_eq!(world.brevo.companies().len(), 1, "nobody knows whether it has been made");
+        minutes(1).await;
     }
-    assert_eq!(world.brevo.companies().len(), 1, "nobody knows whether it has been made");
-    world.brevo.knobs(|knobs| knobs.companies_ignore_filters = false);
-    world.sync().await;
-    minutes(5).await;
-    world.sync().await;
+    // A read of all of them tells.
+    for _ in 0..4 {
+        minutes(5).await;
+        world.sync().await;
+    }
     assert_eq!(world.brevo.companies().len(), 2);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_company_that_fails_keeps_nobody_else_waiting() {
+    for status in [403, 404] {
+        let (world, acme) = in_step(TWO_WAY).await;
+        let first = only(&world).id;
+        let cy = person(&world, "cy@example.com");
+        let others: Vec<_> = (0..2)
+            .map(|n| company(&world, &json!({"company_id": format!("b{n}"), "name": format!("B {n}")}), &[&cy]))
+            .collect();
+        minutes(20).await;
+        world.sync().await;
+        assert_eq!(world.brevo.companies().len(), 3);
+        minutes(20).await;
+        world.sync().await;
+        for id in others.iter().chain([&acme]) {
+            world.intercom.edit_company(id, &json!({"name": "Another"})).unwrap();
+        }
+        minutes(5).await;
+        for _ in 0..4 {
+            world.brevo.fail(&format!("GET /v3/companies/{first}"), Fault::Status(status, None));
+        }
+        world.full().await;
+        let all = world.brevo.companies();
+        let changed = all.iter().filter(|company| company.attributes["name"] == "Another").count();
+        assert_eq!(changed, 2, "{status}: {all:?}");
+        let asked = world.brevo.log().all().iter().filter(|r| r.target.contains(&first) && r.status == status).count();
+        assert_eq!(asked, 1, "{status}");
+        let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+        assert_eq!(failures.len(), usize::from(status == 403), "{failures:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_import_is_not_sent_again_and_again() {
+    let world = World::new(OBJECTS);
+    let ann = person(&world, "ann@example.com");
+    for n in 0..60 {
+        company(&world, &json!({"company_id": format!("c{n}"), "name": format!("Company {n}")}), &[&ann]);
+    }
+    minutes(20).await;
+    for _ in 0..9 {
+        world.brevo.fail("POST /v3/companies/import", Fault::Status(400, None));
+    }
+    for _ in 0..5 {
+        world.sync().await;
+        minutes(60).await;
+    }
+    let sent = world.brevo.log().all().iter().filter(|r| r.template == "/companies/import").count();
+    assert_eq!((sent, world.brevo.companies().len()), (1, 60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_does_not_stick_is_listed_and_not_sent_for_ever() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let id = only(&world).id;
+    world.brevo.knobs(|knobs| knobs.company_links_do_not_stick = true);
+    world.brevo.retype_company_attribute("linkspan_intercom_id", "number");
+    let cy = person(&world, "cy@example.com");
+    world.intercom.attach_company(&cy, &acme).unwrap();
+    assert!(world.brevo.edit_company(&id, "linkspan_intercom_id", json!(null)));
+    let before = writes(&world).len();
+    for _ in 0..12 {
+        minutes(20).await;
+        assert!(world.brevo.edit_company(&id, "industry", json!("It is shown anew")));
+        let read = world.connection.store().read(|tx| tx.count_brevo_companies()).await.unwrap();
+        assert_eq!(read, 1);
+        world.sync().await;
+    }
+    let sent = writes(&world).len() - before;
+    assert!((2..=4).contains(&sent), "{:?}", &writes(&world)[before..]);
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert!(failures.iter().any(|failure| failure.field == "LINKSPAN_INTERCOM_ID"), "{failures:?}");
+    // The next full read tries once more.
+    world.brevo.knobs(|knobs| knobs.company_links_do_not_stick = false);
+    world.brevo.retype_company_attribute("linkspan_intercom_id", "text");
+    minutes(20).await;
+    world.full().await;
+    minutes(20).await;
+    world.full().await;
+    assert_eq!((only(&world).contacts.len(), &only(&world).attributes["linkspan_intercom_id"]), (3, &json!(acme)));
+    assert!(world.store.read(|tx| tx.failures(10)).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_value_stays_out_and_all_else_is_written() {
+    let world = World::new(OBJECTS);
+    let ann = person(&world, "ann@example.com");
+    world.brevo.knobs(|knobs| knobs.company_refuses = Some("number_of_employees".to_owned()));
+    let fields = json!({"company_id": "a-1", "name": "Acme", "size": 7, "website": "acme.example"});
+    company(&world, &fields, &[&ann]);
+    minutes(20).await;
+    world.sync().await;
+    minutes(10).await;
+    world.sync().await;
+    let made = only(&world);
+    assert_eq!((&made.attributes["name"], made.contacts.len()), (&json!("Acme"), 1));
+    assert_eq!(made.attributes.get("number_of_employees"), None);
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert!(failures.iter().any(|failure| failure.field.contains("size")), "{failures:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_update_keeps_no_contact_from_being_linked_and_is_tried_again_by_a_full_read() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let cy = person(&world, "cy@example.com");
+    world.intercom.attach_company(&cy, &acme).unwrap();
+    world.intercom.edit_company(&acme, &json!({"name": "Acme Ltd"})).unwrap();
+    for _ in 0..4 {
+        world.brevo.fail(&format!("PATCH /v3/companies/{}", only(&world).id), Fault::Status(400, None));
+    }
+    minutes(20).await;
+    for _ in 0..10 {
+        world.sync().await;
+        minutes(20).await;
+    }
+    assert_eq!((only(&world).contacts.len(), &only(&world).attributes["name"]), (3, &json!("Acme")));
+    let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert!(failures.iter().any(|failure| failure.dead), "{failures:?}");
+    world.full().await;
+    minutes(20).await;
+    world.full().await;
+    assert_eq!(only(&world).attributes["name"], "Acme Ltd");
 }
 
 #[tokio::test(start_paused = true)]
@@ -226,6 +353,39 @@ async fn a_new_state_finds_again_what_it_had_made() {
     minutes(5).await;
     anew.full().await;
     assert_eq!((only(&anew).id, only(&anew).attributes["name"].clone()), (before.id, json!("Acme Ltd")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_given_the_company_of_another_by_hand_stops_nobody() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let kept = only(&world).id;
+    // Somebody writes the id of a new company into the attribute of one that is kept in step: that stays whose it was.
+    let other = company(&world, &json!({"company_id": "b-1", "name": "Brisk"}), &[&person(&world, "cy@example.com")]);
+    assert!(world.brevo.edit_company(&kept, "linkspan_intercom_id", json!(other)));
+    let _ = world.before_the_first().await;
+    for _ in 0..3 {
+        minutes(20).await;
+        world.full().await;
+    }
+    let all = world.brevo.companies();
+    assert_eq!(all.len(), 2, "{all:?}");
+    let of = |id: &str| all.iter().find(|company| company.attributes["linkspan_intercom_id"] == json!(id)).unwrap();
+    assert_eq!((of(&acme).id.as_str(), &of(&other).attributes["name"]), (kept.as_str(), &json!("Brisk")));
+
+    // Of one whose own company is gone it is the new one's.
+    world.intercom.delete_company(&acme).unwrap();
+    let gone = linkspan::model::IntercomCompanyId::new(acme);
+    world.store.write(move |tx| tx.set_firm_gone(&gone, true)).await.unwrap();
+    let third = company(&world, &json!({"company_id": "c-1", "name": "Crisp"}), &[&person(&world, "di@example.com")]);
+    assert!(world.brevo.edit_company(&kept, "linkspan_intercom_id", json!(third)));
+    for _ in 0..3 {
+        minutes(20).await;
+        world.full().await;
+    }
+    let all = world.brevo.companies();
+    assert_eq!(all.len(), 2, "{all:?}");
+    let now = all.iter().find(|company| company.id == kept).unwrap();
+    assert_eq!((&now.attributes["linkspan_intercom_id"], &now.attributes["name"]), (&json!(third), &json!("Crisp")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -296,14 +456,13 @@ async fn many_go_by_import_and_what_it_leaves_out_is_made_after_a_look() {
         }
         minutes(20).await;
         let summary = world.sync().await;
-        assert_eq!(
-            summary.companies,
-            Kept { imported: 119, ..Kept { made: 0, failed: 0, updated: 0, ..summary.companies } }
-        );
+        // Who has not been linked by the one goes by another, and only then alone.
+        assert_eq!(summary.companies.imported, if links { 119 } else { 238 });
+        assert_eq!((summary.companies.made, summary.companies.failed), (0, 0));
         assert_eq!((summary.companies.waiting == 0, summary.companies.linked == 0), (links, links), "{summary:?}");
         assert_eq!(world.brevo.companies().len(), 119);
         let posts = world.brevo.log().all();
-        assert_eq!(posts.iter().filter(|r| r.template == "/companies/import").count(), 1);
+        assert_eq!(posts.iter().filter(|r| r.template == "/companies/import").count(), if links { 1 } else { 2 });
         assert_eq!(posts.iter().filter(|r| r.method == "POST" && r.template == "/companies").count(), 0);
         let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
         assert_eq!(failures.len(), 1, "{failures:?}");
@@ -328,13 +487,128 @@ async fn an_import_without_an_answer_makes_nobody_twice() {
         }
         minutes(20).await;
         world.brevo.fail("POST /v3/companies/import", fault);
-        for _ in 0..6 {
+        for _ in 0..12 {
             world.sync().await;
             minutes(10).await;
         }
         let names: BTreeSet<_> = world.brevo.companies().iter().map(|c| c.attributes["name"].to_string()).collect();
         assert_eq!((names.len(), world.brevo.companies().len()), (60, 60));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_import_drops_goes_alone_and_is_not_taken_for_refused() {
+    let world = World::new(OBJECTS);
+    let ann = person(&world, "ann@example.com");
+    for n in 0..60 {
+        let fields = json!({"company_id": format!("c{n}"), "name": format!("Company {n}"), "size": n + 1});
+        company(&world, &fields, &[&ann]);
+    }
+    minutes(20).await;
+    world.brevo.knobs(|knobs| knobs.company_imports_drop = Some("number_of_employees".to_owned()));
+    for _ in 0..6 {
+        world.sync().await;
+        minutes(60).await;
+    }
+    let all = world.brevo.companies();
+    assert_eq!(all.len(), 60);
+    assert!(all.iter().all(|company| company.attributes.contains_key("number_of_employees")), "{:?}", all[0]);
+    assert!(world.store.read(|tx| tx.failures(10)).await.unwrap().is_empty());
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_import_that_lands_late_makes_nobody_twice() {
+    // (Its answer is lost; minutes until it lands; minutes until the list shows it.)
+    for (lost, queued, lag) in [(true, 25, 0), (false, 150, 0), (false, 1, 1), (true, 45, 1)] {
+        let world = World::new(OBJECTS);
+        let ann = person(&world, "ann@example.com");
+        for n in 0..60 {
+            company(&world, &json!({"company_id": format!("c{n}"), "name": format!("Company {n}")}), &[&ann]);
+        }
+        minutes(20).await;
+        // Contacts first, which have imports of their own.
+        world.brevo.knobs(|knobs| knobs.companies_listed_after = Duration::from_secs(lag * 60));
+        world.brevo.imports_take(Duration::from_secs(queued * 60));
+        if lost {
+            world.brevo.fail("POST /v3/companies/import", Fault::StatusAfterEffect(502));
+        }
+        for round in 0..40 {
+            world.sync().await;
+            minutes(5).await;
+            assert!(world.brevo.companies().len() <= 60, "{lost} {queued} {lag}: round {round}");
+        }
+        let names: BTreeSet<_> = world.brevo.companies().iter().map(|c| c.attributes["name"].to_string()).collect();
+        assert_eq!((names.len(), world.brevo.companies().len()), (60, 60), "{lost} {queued} {lag}");
+        let counts = world.store.read(|tx| tx.firm_counts()).await.unwrap();
+        assert_eq!((counts.linked, counts.in_import), (60, 0), "{lost} {queued} {lag}");
+        assert!(world.store.read(|tx| tx.failures(10)).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_changes_go_by_import_and_what_it_passes_over_goes_alone() {
+    for (lands, links) in [(true, true), (true, false), (false, true)] {
+        let world = World::new(OBJECTS);
+        let (ann, bob) = (person(&world, "ann@example.com"), person(&world, "bob@example.com"));
+        let mut ids = Vec::new();
+        for n in 0..70 {
+            let fields = json!({"company_id": format!("c{n}"), "name": format!("Company {n}"), "size": n + 1});
+            ids.push(company(&world, &fields, &[&ann]));
+        }
+        minutes(20).await;
+        world.sync().await;
+        minutes(60).await;
+        world.sync().await;
+        is_quiet(&world).await;
+        let before = world.brevo.companies();
+        world.brevo.knobs(|knobs| {
+            knobs.company_imports_change_nothing = !lands;
+            knobs.company_imports_link = links;
+        });
+        for id in &ids {
+            world.intercom.edit_company(id, &json!({"size": 500})).unwrap();
+            world.intercom.attach_company(&bob, id).unwrap();
+        }
+        let from = world.brevo.log().all().len();
+        minutes(60).await;
+        world.full().await;
+        for _ in 0..4 {
+            minutes(60).await;
+            world.sync().await;
+        }
+        let log = world.brevo.log().all();
+        let count = |method: &str, part: &str| {
+            log[from..].iter().filter(|r| r.method == method && r.template.starts_with(part)).count()
+        };
+        assert_eq!(count("POST", "/companies/import"), 1);
+        if lands {
+            assert_eq!(count("PATCH", "/companies/{id}"), 0);
+            assert_eq!(count("PATCH", "/companies/link-unlink"), if links { 0 } else { 70 });
+        }
+        let both = BTreeSet::from([brevo_id(&world, "ann@example.com"), brevo_id(&world, "bob@example.com")]);
+        for (now, before) in world.brevo.companies().iter().zip(&before) {
+            assert_eq!((&now.id, &now.attributes["name"]), (&before.id, &before.attributes["name"]));
+            assert_eq!((&now.attributes["number_of_employees"], &now.contacts), (&json!(500), &both));
+        }
+        assert!(world.store.read(|tx| tx.failures(10)).await.unwrap().is_empty());
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dry_run_says_what_would_become_of_companies_and_writes_none() {
+    let world = World::new(OBJECTS);
+    let ann = person(&world, "ann@example.com");
+    company(&world, &json!({"name": "Acme"}), &[&ann]);
+    company(&world, &json!({"name": null}), &[&ann]);
+    minutes(20).await;
+    let would = world.before_the_first().await.companies;
+    assert_eq!(
+        (would.make, would.update, would.new_attributes.as_slice()),
+        (1, 0, &["LINKSPAN_INTERCOM_ID".to_owned()][..])
+    );
+    assert_eq!(world.brevo.log().write_count(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -398,6 +672,11 @@ async fn a_crash_at_any_place_makes_no_second_one() {
         minutes(20).await;
         crash.arm(place, 1);
         run_to_the_end(&mut world, &crash).await;
+        // So long it may still land.
+        for _ in 0..4 {
+            minutes(30).await;
+            world.sync().await;
+        }
         assert_eq!(world.brevo.companies().len(), 60, "{place}");
     }
 }
@@ -462,8 +741,9 @@ async fn what_brevo_deleted_is_not_made_again_and_what_it_refuses_is_listed() {
     for _ in 0..3 {
         world.brevo.fail("POST /v3/companies", Fault::Status(400, None));
     }
+    // (A full read would try it again.)
     for _ in 0..8 {
-        world.full().await;
+        world.sync().await;
         minutes(10).await;
     }
     let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();

@@ -6,6 +6,8 @@ use linkspan::doors::NoCrash;
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
+use linkspan::store::carried::Carried;
+use linkspan::store::newcomers::{Newcomer, Stage};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -422,4 +424,210 @@ async fn where_brevo_only_gains_contacts_those_it_has_stay_as_they_are_but_for_o
     assert!(world.brevo.contact_by_email("ann@example.com").unwrap().email_blacklisted);
     assert_eq!(world.attribute("ann@example.com", "FIRSTNAME"), None);
     is_quiet(&world).await;
+}
+
+async fn cycles_after_a_lost_answer(world: &World, then: impl FnOnce()) {
+    world.sync().await;
+    minutes(6).await;
+    for _ in 0..5 {
+        world.intercom.fail("POST /contacts ", Fault::StatusAfterEffect(502));
+    }
+    world.sync().await;
+    world.intercom.knobs(|knobs| knobs.faults.clear());
+    then();
+    for _ in 0..20 {
+        minutes(2).await;
+        world.sync().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_that_rode_along_does_not_undo_a_later_opt_in() {
+    let world = World::with_lag(USERS, Arc::new(NoCrash), Duration::from_secs(290));
+    world.brevo.create_contact(BrevoSeed { email_blacklisted: true, ..ann(None) });
+    cycles_after_a_lost_answer(&world, || assert!(world.brevo.resubscribe("ann@example.com"))).await;
+    assert_eq!(only(&world, "ann@example.com")["unsubscribed_from_emails"], json!(true));
+    assert!(!world.brevo.contact_by_email("ann@example.com").unwrap().email_blacklisted, "her own opt-in");
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_given_while_the_answer_was_lost_is_followed() {
+    let yaml = format!("connectors: {{intercom: {{direction: both}}}}\n{USERS}");
+    let world = World::with_lag(&yaml, Arc::new(NoCrash), Duration::from_secs(290));
+    world.brevo.create_contact(ann(None));
+    let moves = || assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
+    cycles_after_a_lost_answer(&world, moves).await;
+    only(&world, "ann.lee@example.com");
+    assert!(world.brevo.contact_by_email("ann.lee@example.com").is_some());
+    assert_eq!((world.intercom.contact_ids().len(), world.brevo.contact_count()), (1, 1));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_a_request_may_have_made_is_looked_for_before_that_is_forgotten() {
+    let world = World::new(USERS);
+    let attributes = std::collections::BTreeMap::from([("SMS".to_owned(), json!("12025550101"))]);
+    let brevo = world.brevo.create_contact(BrevoSeed { attributes, ..BrevoSeed::default() }).unwrap();
+    world.sync().await;
+    minutes(6).await;
+    world.sync().await;
+    let id = linkspan::model::BrevoContactId::new(brevo);
+    let row = move |tx: &linkspan::store::Tx<'_>| {
+        let row = Newcomer {
+            brevo: id,
+            stage: Stage::Unsure,
+            due: chrono::DateTime::default(),
+            email: Some(linkspan::model::Email::parse("ann@example.com").unwrap()),
+            opted_out: false,
+            contact: None,
+            tries: 0,
+        };
+        tx.put_newcomer_row(&row)
+    };
+    world.store.write(row).await.unwrap();
+    world.sync().await;
+    let asked =
+        |request: &linkspan::sandbox::LoggedRequest| String::from_utf8_lossy(&request.body).contains("ann@example.com");
+    assert!(world.intercom.log().all().iter().any(asked));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_that_names_nobody_is_listed_after_some_tries() {
+    let world = World::new(USERS);
+    world.brevo.create_contact(ann(None));
+    world.sync().await;
+    minutes(6).await;
+    for _ in 0..50 {
+        world.intercom.fail("POST /contacts ", Fault::Status(409, None));
+    }
+    some_cycles(&world).await;
+    assert_eq!(notices(&world, "identity_conflict").await.len(), 1, "it is listed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_may_not_write_is_not_tried_for_each_of_them() {
+    let world = World::new(USERS);
+    for number in 0..100 {
+        let email = Some(format!("p{number}@example.com"));
+        world.brevo.create_contact(BrevoSeed { email, ..BrevoSeed::default() });
+    }
+    world.sync().await;
+    minutes(6).await;
+    for _ in 0..500 {
+        world.intercom.fail("POST /contacts ", Fault::Status(403, None));
+    }
+    for _ in 0..3 {
+        world.sync().await;
+        minutes(1).await;
+    }
+    let creates = |request: &&linkspan::sandbox::LoggedRequest| request.target == "/contacts";
+    let tried = world.intercom.log().writes().iter().filter(creates).count();
+    assert!((1..=24).contains(&tried), "tried {tried} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_archived_match_does_not_take_over_the_link_of_those_who_live() {
+    let world = World::new(&USERS.replace("intercom: user", "intercom: user, brevo: never"));
+    let seed = || ContactSeed {
+        email: Some("bob@example.com".to_owned()),
+        name: Some("Bob Roe".to_owned()),
+        ..ContactSeed::default()
+    };
+    let user = world.intercom.create_contact(seed());
+    world.intercom.create_contact(ContactSeed { lead: true, ..seed() });
+    minutes(6).await;
+    world.sync().await;
+    // Nothing shows that it got her address before it was archived.
+    world.intercom.set_email(&user, Some("ann@example.com")).unwrap();
+    world.intercom.archive(&user).unwrap();
+    world.brevo.create_contact(ann(None));
+    some_cycles(&world).await;
+    world.brevo.create_contact(BrevoSeed { email: Some("bob@example.com".to_owned()), ..BrevoSeed::default() });
+    some_cycles(&world).await;
+    assert_eq!(world.attribute("bob@example.com", "FIRSTNAME"), Some(json!("Bob")));
+}
+
+/// Bob, on both sides.
+async fn with_bob(world: &World) -> (String, i64) {
+    let email = Some("bob@example.com".to_owned());
+    let id = world.intercom.create_contact(ContactSeed { email: email.clone(), ..ContactSeed::default() });
+    let brevo = world.brevo.create_contact(BrevoSeed { email, ..BrevoSeed::default() });
+    minutes(6).await;
+    world.sync().await;
+    (id, brevo.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_does_not_wait_until_everybody_is_made() {
+    let world = World::new(&format!("{USERS}safety: {{max_creates: 1000}}\n"));
+    let (bob, brevo) = with_bob(&world).await;
+    for number in 0..100 {
+        let email = Some(format!("p{number}@example.com"));
+        world.brevo.create_contact(BrevoSeed { email, ..BrevoSeed::default() });
+    }
+    world.sync().await;
+    minutes(6).await;
+    world.intercom.knobs(|knobs| knobs.latency = Duration::from_secs(1));
+    let before = world.intercom.log().write_count();
+    let opts_out = async {
+        while world.intercom.log().write_count() == before {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        let (bob, now) = (linkspan::model::IntercomContactId::new(bob.clone()), world.doors.clock.now());
+        let brevo = linkspan::model::BrevoContactId::new(brevo);
+        let put = move |tx: &linkspan::store::Tx<'_>| {
+            let link = tx.link_by_brevo(brevo)?.unwrap().id;
+            tx.put_carried(&Carried { told: true, due: Some(now), ..Carried::new(bob, link, brevo) })
+        };
+        world.store.write(put).await.unwrap();
+    };
+    let (summary, ()) = tokio::join!(world.sync(), opts_out);
+    assert_eq!(summary.written.created_in_intercom, 100);
+    let writes = world.intercom.log().writes();
+    let told = writes[before..].iter().position(|write| write.target.ends_with(&bob)).unwrap();
+    assert!(told < 30, "after {told} others");
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_brevo_is_down_nobody_is_asked_for_in_vain() {
+    let world = World::new(USERS);
+    for number in 0..100 {
+        let email = Some(format!("p{number}@example.com"));
+        world.brevo.create_contact(BrevoSeed { email, ..BrevoSeed::default() });
+    }
+    world.sync().await;
+    minutes(6).await;
+    for _ in 0..2000 {
+        world.brevo.fail("GET /v3/contacts/", Fault::Status(503, None));
+    }
+    let before = world.brevo.log().len();
+    world.sync().await;
+    let asked = world.brevo.log().len() - before;
+    world.brevo.knobs(|knobs| knobs.common.faults.clear());
+    assert!(asked < 60, "asked {asked} times");
+    minutes(6).await;
+    assert_eq!(world.sync().await.written.created_in_intercom, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_cannot_be_looked_for_is_listed_and_nobody_made() {
+    let world = World::new(USERS);
+    let id = world.brevo.create_contact(ann(Some("a1"))).unwrap();
+    world.sync().await;
+    minutes(6).await;
+    let target = format!("/contacts/{id}");
+    world.intercom.knobs(|knobs| knobs.latency = Duration::from_secs(1));
+    world.brevo.knobs(|knobs| knobs.common.latency = Duration::from_secs(1));
+    let before = world.brevo.log().len();
+    // While she is looked for under her external id.
+    let refuses = async {
+        while !world.brevo.log().all()[before..].iter().any(|request| request.target.contains(&target)) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        world.intercom.fail("POST /contacts/search", Fault::Status(400, None));
+    };
+    tokio::join!(world.sync(), refuses);
+    assert_eq!(notices(&world, "identity_conflict").await.len(), 1, "it is listed");
+    assert_eq!(world.intercom.contact_ids().len(), 0);
 }

@@ -510,7 +510,8 @@ impl<'a> End<'a> {
                     None => continue,
                 };
                 let kept = |conflict: &linkspan::store::listings::Conflict| {
-                    conflict.field.contains(attribute.as_str()) && conflict.lost.contains(&words)
+                    // It is kept as JSON.
+                    conflict.field.contains(attribute.as_str()) && conflict.lost.replace("\\\"", "\"").contains(&words)
                 };
                 if self.listed.conflicts.iter().any(kept) {
                     self.counts.push("outcome: a replaced value is kept".to_owned());
@@ -608,7 +609,9 @@ impl<'a> End<'a> {
                 .values()
                 // Neither vendor can write "only if unchanged", and an import's row goes by its address: where people take
                 // that away from the contact that has it while the row is queued, it makes a contact.
-                .filter(|card| !card.gone && !card.by_hand && !card.made_unknowing && theirs(card))
+                // And one that somebody gave this address in Brevo was not made for it.
+                .filter(|card| !card.gone && !card.by_hand && !card.made_unknowing && !card.renamed_by_hand)
+                .filter(|card| theirs(card))
                 .map(|card| (card.now.id, &card.now.email))
                 .collect();
             if ours.len() > 1 {

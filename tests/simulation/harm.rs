@@ -1,7 +1,7 @@
 //! The checker of the limits on harm (P7): what our requests did of what is counted, against what may go without asking and
 //! what somebody let go. It counts what is counted for sure, and allows for what was planned a while before it left.
 
-use super::model::{Card, Cause, Model};
+use super::model::{Card, Cause, Model, Person};
 use super::people::normal;
 use super::world::Limits;
 use linkspan::sandbox::brevo::Contact;
@@ -70,9 +70,10 @@ impl Model {
         if contact.email_blacklisted && !card.now.email_blacklisted && !card.ever_out {
             let addresses: BTreeSet<String> =
                 card.addresses.iter().cloned().chain(contact.email.as_deref().map(normal)).collect();
-            let by_notice =
-                self.people.values().any(|person| person.out_by_notice && !person.addresses.is_disjoint(&addresses))
-                    || !self.harm.noticed.is_disjoint(&addresses);
+            // Who moves to another address brings the opt-out that they had: nobody is opted out anew.
+            let theirs = |person: &&Person| !person.addresses.is_disjoint(&addresses);
+            let by_notice = !self.harm.noticed.is_disjoint(&addresses)
+                || self.people.values().filter(theirs).any(|person| person.out_by_notice || person.addresses.len() > 1);
             if !by_notice {
                 wrong.extend(self.harm.goes("opt_outs", *left_at));
             }
@@ -99,10 +100,10 @@ impl Model {
     pub fn note_fill(&mut self, now: i64) {
         let Some(first) = self.harm.first.as_ref().filter(|_| self.harm.filled_at.is_none()) else { return };
         let made = |email: &String| self.cards.values().any(|card| card.addresses.contains(email));
-        let waits = |email: &&String| {
-            self.people.values().any(|person| person.live && person.email.as_ref() == Some(*email)) && !made(email)
+        let waits = |email: &String| {
+            self.people.values().any(|person| person.live && person.email.as_ref() == Some(email)) && !made(email)
         };
-        if !first.iter().any(|email| waits(&email)) {
+        if !first.iter().any(waits) {
             self.harm.filled_at = Some(now);
         }
     }

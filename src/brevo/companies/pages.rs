@@ -54,8 +54,9 @@ impl BrevoClient {
             }
             answer => answer?,
         };
-        let (rows, _) = wire::rows(read::json(&answer)?, "items").ok_or_else(|| errors::malformed(&answer))?;
-        let companies: Vec<_> = rows.iter().filter_map(|row| self.company_of(row)).collect();
+        let tree = read::json(&answer)?;
+        let (rows, _) = wire::rows(tree.root(), "items").ok_or_else(|| errors::malformed(&answer))?;
+        let companies: Vec<_> = rows.iter().filter_map(|row| self.company_of(*row)).collect();
         if companies.len() < rows.len() {
             tracing::warn!(skipped = rows.len() - companies.len(), "Brevo sent companies without an id");
         }

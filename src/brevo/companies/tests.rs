@@ -37,7 +37,7 @@ async fn an_attribute_is_found_under_its_label_whatever_brevo_calls_it() {
     assert_eq!(found("SEATS").unwrap().kind, AttributeKind::Float);
     assert!(!found("OWNER").unwrap().writable && !found("NUMBER_OF_CONTACTS").unwrap().writable);
     let row = json!({"internalName": "lsid_7", "label": "Linkspan Intercom ID", "attributeTypeName": "text"});
-    let (attribute, own) = attribute(&row).unwrap();
+    let (attribute, own) = attribute(Tree::from(&row).root()).unwrap();
     assert_eq!((attribute.name.as_str(), own.internal.as_str()), ("LSID_7", "lsid_7"));
     assert_eq!(in_capitals("Linkspan Intercom ID"), BrevoCompany::OURS);
 }
@@ -85,7 +85,7 @@ fn values_take_the_attributes_shape_there_and_back() {
     let date = own(AttributeKind::Date);
     assert_eq!(to_wire(Some(&day), Some(&date)), json!("2026-05-04T12:00:00.000Z"));
     // Midnight in Delhi is the day before in London.
-    assert_eq!(from_wire(&json!("2026-05-04T00:00:00+05:30"), &date), Some(day));
+    assert_eq!(from_wire(Tree::from(&json!("2026-05-04T00:00:00+05:30")).root(), &date), Some(day));
     let gold = Value::Text("Gold".to_owned());
     assert_eq!(to_wire(Some(&gold), Some(&own(AttributeKind::Category))), json!("label_1"));
     let list = Value::list(["Gold".to_owned(), "Tin".to_owned()]).unwrap();

@@ -7,7 +7,7 @@ use super::super::push::Pushed;
 use super::super::safety;
 use super::super::unreadable::stand_in;
 use super::super::{Connection, EngineError, Ready};
-use super::{BUSY, INDEX_LAG, LATER, Making, NOW_AND_THEN, SOON, clear_notices, is_done, list, subject};
+use super::{BUSY, INDEX_LAG, LATER, Making, NOW_AND_THEN, SOON, clear_notices, is_done, is_down, list, subject};
 use crate::config::Archived;
 use crate::model::{
     Answer, BrevoContactId, ContactKey, ErrorKind, Fetched, IntercomChange, IntercomContact, IntercomContactId,
@@ -77,7 +77,11 @@ impl Connection {
             };
             return Ok(pushed);
         }
-        if matches!(error.kind, ErrorKind::Auth(_)) { Err(EngineError::Side(error)) } else { Ok(pushed) }
+        if matches!(error.kind, ErrorKind::Auth(_)) || is_down(&error) {
+            Err(EngineError::Side(error))
+        } else {
+            Ok(pushed)
+        }
     }
 
     async fn record_made(
@@ -111,7 +115,7 @@ impl Connection {
                 tx.put_newcomer_row(&Newcomer {
                     stage: Stage::Made,
                     contact: Some(contact.id.clone()),
-                    due: now,
+                    due: DateTime::default(),
                     tries: 0,
                     ..row
                 })
@@ -132,7 +136,10 @@ impl Connection {
         let read_began = self.now();
         match self.intercom.fetch(&ContactKey::Intercom(holder.clone()), priority).await {
             Ok(Fetched::Found(shown, _)) => self.found(brevo, &shown, read_began, true).await?,
-            Ok(Fetched::Gone(_)) => self.wait(brevo, LATER).await?,
+            Ok(Fetched::Gone(_)) => {
+                let now = self.now();
+                self.store.write(move |tx| nobody_there(tx, brevo, LATER, now)).await?;
+            }
             Err(error) => return self.put_off(brevo, error).await,
         }
         Ok(Pushed::default())
@@ -285,7 +292,7 @@ fn conclude(tx: &Tx<'_>, brevo: BrevoContactId, found: &IntercomContactId, now: 
         let ours = matches!(row.stage, Stage::Sent | Stage::Unsure);
         return if ours {
             let contact = Some(found.clone());
-            tx.put_newcomer_row(&Newcomer { stage: Stage::Made, contact, due: now, tries: 0, ..row })
+            tx.put_newcomer_row(&Newcomer { stage: Stage::Made, contact, due: DateTime::default(), tries: 0, ..row })
         } else {
             is_done(tx, brevo)
         };
@@ -338,7 +345,21 @@ fn link_archived(tx: &Tx<'_>, brevo: BrevoContactId, archived: &IntercomContactI
         tx.put_intercom_contact(&stand_in(archived, contact.email.clone()), 0)?;
         tx.set_intercom_state(archived, ContactState::Archived, None)?;
     }
-    let link = match link {
+    // While Intercom was asked, somebody may have been linked; then that is decided anew.
+    let of_address = contact.email.as_ref().map(|email| tx.link_by_email(email)).transpose()?.flatten();
+    if tx.link_by_brevo(brevo)?.is_some()
+        || of_address.is_some_and(|other| link.as_ref().is_none_or(|l| l.id != other.id))
+    {
+        return tx.put_newcomer_row(&Newcomer { due: now + SOON, ..row });
+    }
+    // The state may know it under an address that it has shared with others, who have kept it.
+    let mut own = link.filter(|link| link.email == contact.email);
+    if let Some(link) = &own
+        && tx.members(link.id)?.iter().any(|member| member.state == ContactState::Live)
+    {
+        own = None;
+    }
+    let link = match own {
         Some(link) => {
             tx.set_brevo(link.id, Some(brevo))?;
             link.id
@@ -350,6 +371,17 @@ fn link_archived(tx: &Tx<'_>, brevo: BrevoContactId, archived: &IntercomContactI
     tx.give_up(link)?;
     is_done(tx, brevo)?;
     tx.put_notice("archived_in_intercom", &format!("contact {archived}"), None, now)
+}
+
+/// Intercom says that somebody has it, and shows nobody who has.
+fn nobody_there(tx: &Tx<'_>, brevo: BrevoContactId, wait: TimeDelta, now: DateTime<Utc>) -> Stored<()> {
+    let Some(row) = tx.newcomer(brevo)? else { return Ok(()) };
+    let tries = row.tries + 1;
+    if tries < MOST_TRIES {
+        return tx.put_newcomer_row(&Newcomer { due: now + wait, tries, ..row });
+    }
+    let words = "Intercom says that a contact has its e-mail or external id, and shows none that has";
+    list(tx, row, "identity_conflict", Some(words), now)
 }
 
 /// Nobody was made, or nobody knows. `true`: that is a failure of its own, and listed.
@@ -370,7 +402,7 @@ fn not_made(
     if !(brings_back && matches!(error.kind, ErrorKind::Conflict { archived: true, .. })) {
         safety::give_back_newcomer(tx, now)?;
     }
-    let row = Newcomer { stage: Stage::Waiting, email: None, ..row };
+    let row = Newcomer { stage: Stage::Waiting, email: None, opted_out: false, ..row };
     let tries = row.tries + 1;
     let (due, tries, listed) = match &error.kind {
         ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {
@@ -378,10 +410,15 @@ fn not_made(
             (now + wait.unwrap_or(TimeDelta::seconds(30)), row.tries, false)
         }
         ErrorKind::Auth(_) => (now + AFTER_NOT_LET_IN, row.tries, true),
+        // Who, it does not say.
+        ErrorKind::Conflict { holder: None, .. } => {
+            tx.put_newcomer_row(&row)?;
+            return nobody_there(tx, brevo, INDEX_LAG, now).map(|()| false);
+        }
         // Whoever has it is looked at now.
         ErrorKind::Conflict { .. } => (now + INDEX_LAG, row.tries, false),
         // Without its fields it may be taken.
-        _ if tries == 1 => (now, tries, false),
+        _ if tries == 1 => (DateTime::default(), tries, false),
         _ if tries < MOST_TRIES => (now + TimeDelta::seconds(5 << tries.min(6)), tries, true),
         _ => (now + NOW_AND_THEN, tries, true),
     };

@@ -1,62 +1,78 @@
 //! Many companies at once: the import that makes them, and the looks that tell what has been made.
 
+use super::shown::pack_flights;
 use super::turn::{gather, intend_to_make, rest};
-use super::{BY_IMPORT, SOME};
-use crate::engine::imports::lands_by;
-use crate::engine::{Connection, EngineError};
-use crate::model::{Answer, ErrorKind, ImportState, NewCompany, Observation, Priority, ProcessId, Write};
+use super::{BY_IMPORT, ReadyFirms, SOME};
+use crate::engine::{Connection, EngineError, LATE_LANDING};
+use crate::model::{
+    Answer, BrevoCompany, BrevoCompanyId, ErrorKind, ImportState, NewCompany, Observation, Priority, ProcessId,
+    SideName, Write,
+};
+use crate::reconcile::person::PersonPlan;
 use crate::store::firms::{CompanyImport, Firm};
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
-use chrono::TimeDelta;
+use crate::store::{Result as Stored, Tx};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeMap;
 
 /// The most companies in one import.
 const ROWS: usize = 5_000;
 /// How often Brevo is asked about it.
 const ASK: TimeDelta = TimeDelta::seconds(60);
-/// An import that is not over by then is given up: what it made is read, and the rest looked up.
+/// So long an import may land of which Brevo says nothing: its answer was lost, or its process is not listed. (It queues
+/// behind others.) After that what it made is read, and the rest looked up.
 const LONGEST: TimeDelta = TimeDelta::hours(1);
+/// How often Brevo is asked about one that takes longer.
+const ASK_LATE: TimeDelta = TimeDelta::minutes(15);
 /// Beyond so many, reading all of Brevo's companies is cheaper than asking for each.
 const MOST_LOOKED_UP: usize = 20;
-/// When an import that was refused as a whole is tried again.
-const AFTER_REFUSAL: TimeDelta = TimeDelta::hours(1);
 /// Under which subject it is listed.
 const SUBJECT: &str = "import of companies";
 
 impl Connection {
-    /// Makes many companies by import. How many were sent.
+    /// Makes many companies by import, or changes many. How many were sent.
     pub(super) async fn import_firms(&self, failed: &mut u64) -> Result<u64, EngineError> {
         let Some((_, ready)) = self.ready_firms() else { return Ok(0) };
         let now = self.now();
-        let until = lands_by(now);
-        let rows: Vec<NewCompany> = self
+        let until = now + LONGEST;
+        let rows: Vec<(Option<BrevoCompanyId>, NewCompany)> = self
             .store
             .write(move |tx| {
-                if tx.company_import()?.is_some() || tx.firms_to_make(now)? <= BY_IMPORT {
+                if tx.company_import()?.is_some() {
                     return Ok(Vec::new());
+                }
+                let (to_make, others) = tx.firms_waiting(now)?;
+                if to_make <= BY_IMPORT {
+                    if others <= BY_IMPORT {
+                        return Ok(Vec::new());
+                    }
+                    let rows = changes(tx, &ready, now)?;
+                    if rows.len() as u64 <= BY_IMPORT {
+                        return Ok(Vec::new());
+                    }
+                    tx.put_company_import(Some(&CompanyImport::leaving(now, until)))?;
+                    return intend_to_change(tx, rows, until);
                 }
                 let (mut rows, mut after) = (Vec::new(), 0);
                 while rows.len() < ROWS {
                     let some = tx.firms_due(now, after, SOME)?;
                     let Some(last) = some.last() else { break };
                     after = last.id;
-                    for firm in some.into_iter().filter(|firm| firm.brevo.is_none()) {
+                    for firm in some.into_iter().filter(|firm| firm.brevo.is_none() && firm.tries == 0) {
                         let Some(gathered) = gather(tx, firm.clone())? else { continue };
                         let plan = gathered.plan(&ready);
                         match gathered.to_make(&plan) {
                             Some(new) => {
                                 intend_to_make(tx, firm, &plan, &new, None, until)?;
-                                rows.push(new);
+                                rows.push((None, new));
                             }
                             None => rest(tx, gathered, &plan, now)?,
                         }
                     }
                 }
                 if !rows.is_empty() {
-                    let import =
-                        CompanyImport { process: None, sent_at: now, checked_at: None, landed_at: Some(until) };
-                    tx.put_company_import(Some(&import))?;
+                    tx.put_company_import(Some(&CompanyImport::leaving(now, until)))?;
                 }
                 Ok(rows)
             })
@@ -76,8 +92,10 @@ impl Connection {
                 self.store
                     .write(move |tx| {
                         tx.clear_failures_of(SUBJECT, &[])?;
+                        // Which of them have landed is told by a read after its end, and by nothing else; of those that
+                        // it makes, by the one that shows them first. None counts as accepted: rows may lose fields.
                         for firm in tx.firms_in_import()? {
-                            tx.put_firm(&Firm { unanswered: None, ..firm })?;
+                            tx.put_firm(&Firm { verify_after: Some(now + LONGEST * 2), ..firm })?;
                         }
                         tx.put_change(&Change {
                             link: None,
@@ -105,13 +123,16 @@ impl Connection {
                     "the import of companies was not answered, what it made is read later: {}",
                     error.for_log()
                 );
+                // Whatever it waited for before, it has left by now.
+                let now = self.now();
+                self.store.write(move |tx| reopen_import(tx, now)).await?;
                 Ok(count)
             }
             Err(error) => {
                 *failed += 1;
                 let now = self.now();
                 let refused = matches!(error.kind, ErrorKind::Rejected { .. });
-                let again = now + if refused { AFTER_REFUSAL } else { ASK };
+                let again = now + ASK;
                 let listed = error.clone();
                 self.store
                     .write(move |tx| {
@@ -119,7 +140,10 @@ impl Connection {
                             tx.put_failure(&NewFailure::refused(None, SUBJECT, "", &listed), now)?;
                         }
                         for firm in tx.firms_in_import()? {
-                            tx.put_firm(&Firm { due: Some(again), ..as_before(firm) })?;
+                            // One row may be at fault for all: they go alone.
+                            let tries = firm.tries.max(u32::from(refused));
+                            let due = Some(if refused { now } else { again });
+                            tx.put_firm(&Firm { due, tries, ..as_before(firm) })?;
                         }
                         tx.put_company_import(None)
                     })
@@ -137,12 +161,40 @@ impl Connection {
         }
         let now = self.now();
         if let (Some(process), None) = (import.process, import.landed_at) {
-            if import.checked_at.is_some_and(|checked| now - checked < ASK) {
+            let late = now - import.sent_at > LONGEST;
+            if import.checked_at.is_some_and(|checked| now - checked < if late { ASK_LATE } else { ASK }) {
                 return Ok(());
             }
-            import.landed_at = self.has_ended(process, import.sent_at).await?.then_some(now);
             import.checked_at = Some(now);
-            self.store.write(move |tx| tx.put_company_import(Some(&import))).await?;
+            let ended = match self.has_ended(process, import.sent_at).await {
+                Ok(ended) => ended,
+                Err(error) => {
+                    self.store.write(move |tx| tx.put_company_import(Some(&import))).await?;
+                    return Err(error);
+                }
+            };
+            import.landed_at = ended.then_some(now);
+            self.store
+                .write(move |tx| {
+                    match import.landed_at {
+                        None if late => {
+                            let words = format!(
+                                "process {process} has been queued or at work for more than an hour; its companies \
+                                 are not made again before Brevo calls it over"
+                            );
+                            tx.put_failure(&NewFailure::left_out(None, SUBJECT, "", &words), now)?;
+                        }
+                        None => {}
+                        Some(_) => tx.clear_failures_of(SUBJECT, &[])?,
+                    }
+                    if let Some(landed) = import.landed_at {
+                        for firm in tx.firms_in_import()?.into_iter().filter(|firm| firm.brevo.is_some()) {
+                            tx.put_firm(&Firm { verify_after: Some(landed), ..firm })?;
+                        }
+                    }
+                    tx.put_company_import(Some(&import))
+                })
+                .await?;
         }
         if import.landed_at.is_none_or(|landed| landed > now) {
             return Ok(());
@@ -153,11 +205,21 @@ impl Connection {
         if read.is_none() || read < import.landed_at {
             return Ok(());
         }
+        // Its list may show what has landed only after a while: the look that counts comes later.
+        let looked_up = import.landed_at.unwrap_or(now) + TimeDelta::from_std(LATE_LANDING).unwrap_or_default();
         self.store
             .write(move |tx| {
                 // A row that the read does not show is looked up before it is made again.
                 for firm in tx.firms_in_import()? {
-                    tx.put_firm(&Firm { imported: false, making: Some(now), ..firm })?;
+                    let firm = match firm.brevo {
+                        // What an import that was taken has passed over goes alone.
+                        None => {
+                            let tries = u32::from(import.process.is_some());
+                            Firm { imported: false, making: Some(looked_up), tries, ..firm }
+                        }
+                        Some(_) => Firm { due: Some(now), tries: 1, ..as_before(firm) },
+                    };
+                    tx.put_firm(&firm)?;
                 }
                 tx.put_company_import(None)
             })
@@ -165,12 +227,13 @@ impl Connection {
         Ok(())
     }
 
-    async fn has_ended(&self, process: ProcessId, sent_at: chrono::DateTime<chrono::Utc>) -> Result<bool, EngineError> {
+    async fn has_ended(&self, process: ProcessId, sent_at: DateTime<Utc>) -> Result<bool, EngineError> {
         let states = self.brevo.import_states(&[process]).await?;
         Ok(match states.get(&process) {
             Some(ImportState::Finished { .. }) => true,
-            // "Completed" says nothing of the rows; and of one that is never over, what it made is read all the same.
-            Some(ImportState::Running) | None => self.now() - sent_at > LONGEST,
+            // It may still make all of them, however long it takes.
+            Some(ImportState::Running) => false,
+            None => self.now() - sent_at > LONGEST,
         })
     }
 
@@ -181,13 +244,24 @@ impl Connection {
         if some.len() > MOST_LOOKED_UP {
             return self.look_at_all().await;
         }
+        let mut in_a_row = 0;
         for firm in some {
             self.go_on()?;
             if !self.may_ask_about_companies() {
                 return Ok(());
             }
             let read_began = self.now();
-            let found = self.brevo.companies_of(&firm.intercom, Priority::Live).await?;
+            let found = match self.brevo.companies_of(&firm.intercom, Priority::Live).await {
+                Ok(found) => found,
+                // It does not filter by the attribute: then only a look at all of them tells.
+                Err(error) if error.kind == ErrorKind::Malformed => return self.look_at_all().await,
+                Err(error) => {
+                    let later = |firm, at| Firm { making: Some(at), ..firm };
+                    self.pass_over(&firm, error.into(), &mut in_a_row, later).await?;
+                    continue;
+                }
+            };
+            in_a_row = 0;
             let source = self.source(0, true, read_began, Dirty::Live)?;
             self.store
                 .write(move |tx| {
@@ -216,13 +290,69 @@ impl Connection {
     }
 }
 
+/// An import whose answer is lost (or was, in a crash) was on its way at this time: so long it may land.
+pub(in crate::engine) fn reopen_import(tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
+    let Some(import) = tx.company_import()?.filter(|import| import.process.is_none()) else { return Ok(()) };
+    let until = now + LONGEST;
+    for firm in tx.firms_in_import()? {
+        tx.put_firm(&Firm { verify_after: Some(until), ..firm })?;
+    }
+    tx.put_company_import(Some(&CompanyImport { landed_at: Some(until), ..import }))
+}
+
+/// What an import can change, of what is to be changed: it can neither clear nor say no, and takes nobody off.
+fn changes(tx: &Tx<'_>, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<Vec<(Firm, PersonPlan, NewCompany)>> {
+    let (mut rows, mut after) = (Vec::new(), 0);
+    while rows.len() < ROWS {
+        let some = tx.firms_due(now, after, SOME)?;
+        let Some(last) = some.last() else { break };
+        after = last.id;
+        // What is on its way already is watched by itself.
+        let some = some.into_iter().filter(|firm| firm.brevo.is_some() && firm.tries == 0 && firm.watched.is_none());
+        for firm in some {
+            let Some(gathered) = gather(tx, firm)? else { continue };
+            let plan = gathered.plan(ready);
+            // What travels both ways is read before it is written, lest somebody's edit be lost. Who belongs to it does not.
+            if ready.two_way && !plan.change.attributes.is_empty() {
+                continue;
+            }
+            if let Some(change) = gathered.to_import(&plan) {
+                rows.push((gathered.firm, plan, change));
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// Intent before write.
+fn intend_to_change(
+    tx: &Tx<'_>,
+    rows: Vec<(Firm, PersonPlan, NewCompany)>,
+    until: DateTime<Utc>,
+) -> Stored<Vec<(Option<BrevoCompanyId>, NewCompany)>> {
+    let mut leaving = Vec::with_capacity(rows.len());
+    for (firm, plan, change) in rows {
+        for contact in &change.contacts {
+            tx.sends_linked_contact(firm.id, *contact)?;
+        }
+        let watched = pack_flights(tx, &plan.flights)?;
+        let (unanswered, verify_after) = (Some(SideName::Brevo), Some(until));
+        let ours_sent = firm.ours_sent || change.attributes.contains_key(BrevoCompany::OURS);
+        leaving.push((firm.brevo.clone(), change));
+        tx.put_firm(&Firm { imported: true, ours_sent, watched, unanswered, verify_after, ..firm })?;
+    }
+    Ok(leaving)
+}
+
 /// As it was before a request that made nothing.
 fn as_before(firm: Firm) -> Firm {
-    Firm { imported: false, making: None, base: None, watched: None, unanswered: None, verify_after: None, ..firm }
+    // One that has not been made has nothing that was agreed on.
+    let base = firm.base.clone().filter(|_| firm.brevo.is_some());
+    Firm { imported: false, making: None, base, watched: None, unanswered: None, verify_after: None, ..firm }
 }
 
 /// A look has not shown it: it may be made.
-fn not_made(firm: Option<Firm>, put: impl FnOnce(&Firm) -> crate::store::Result<()>) -> crate::store::Result<()> {
+fn not_made(firm: Option<Firm>, put: impl FnOnce(&Firm) -> Stored<()>) -> Stored<()> {
     match firm.filter(|firm| firm.making.is_some()) {
         Some(firm) if firm.brevo.is_none() => put(&Firm { due: firm.making, ..as_before(firm) }),
         Some(firm) => put(&Firm { making: None, ..firm }),

@@ -47,8 +47,11 @@ pub(in crate::engine) fn brevo_company(source: &Source, tx: &Tx<'_>, seen: &Brev
                 tx.put_notice("company_twice", &subject_of(&ours), Some(&detail), source.now)?;
                 return Ok(changed);
             }
-            let firm =
-                Firm { brevo: Some(seen.id.clone()), making: None, imported: false, due: Some(source.now), ..firm };
+            // What makes it has landed, and whole: what it does not show has been passed over.
+            let made_by_us = firm.making.is_some() || firm.imported;
+            let verify_after = if made_by_us { Some(source.read_began) } else { firm.verify_after };
+            let (brevo, due) = (Some(seen.id.clone()), Some(source.now));
+            let firm = Firm { brevo, making: None, imported: false, due, verify_after, ..firm };
             tx.put_firm(&firm)?;
             firm
         }
@@ -64,6 +67,11 @@ pub(in crate::engine) fn brevo_company(source: &Source, tx: &Tx<'_>, seen: &Brev
         firm.due = Some(source.now);
         tx.put_firm(&firm)?;
     }
+    tx.linked_contacts_shown(firm.id, &seen.contacts)?;
+    if firm.ours_sent && seen.intercom().as_ref() == Some(&firm.intercom) {
+        firm.ours_sent = false;
+        tx.put_firm(&firm)?;
+    }
     settle_brevo(source, tx, firm, seen)?;
     Ok(changed)
 }
@@ -77,7 +85,8 @@ pub(super) fn settle_brevo(source: &Source, tx: &Tx<'_>, firm: Firm, seen: &Brev
         }
     }
     let late_enough = firm.verify_after.is_some_and(|after| after <= source.read_began);
-    if !late_enough || firm.making.is_some() || firm.imported || firm.unanswered == Some(SideName::Intercom) {
+    // (Of one that is changed by an import, only a read after its end comes late enough.)
+    if !late_enough || firm.making.is_some() || firm.unanswered == Some(SideName::Intercom) {
         return Ok(());
     }
     let (base, flights) = (base_of(&firm), flights_of(&firm));
@@ -128,6 +137,9 @@ fn settle_as(
         verify_after: firm.verify_after.filter(|_| watched.is_some()),
         watched,
         unanswered: None,
+        // What an import has lost goes alone.
+        tries: if firm.imported { firm.tries.max(1) } else { firm.tries },
+        imported: false,
         due: if again { firm.due.or(Some(now)) } else { firm.due },
         ..firm
     })

@@ -1,11 +1,11 @@
 //! One company's turn: what is to be written, the intent, the request, and what it said. One request at a time.
 
 use super::shown::{base_of, flights_of, pack_flights, subject_of};
-use super::{Kept, ReadyFirms};
+use super::{Kept, ReadyFirms, Rehearsal};
 use crate::engine::answers::MOST_TRIES;
 use crate::engine::observe::{pack_base, to_json};
 use crate::engine::unreadable::replaceable;
-use crate::engine::{Connection, EngineError};
+use crate::engine::{Connection, EngineError, LATE_LANDING};
 use crate::model::{
     Answer, BrevoCompany, BrevoCompanyId, BrevoContactId, Company, ErrorKind, Fetched, Fields, NewCompany, Observation,
     Priority, SideError, SideName, Value, Write,
@@ -93,6 +93,7 @@ impl Gathered {
                 flights: &self.flights,
                 quarantined: &self.firm.quarantined,
                 sweep: self.firm.sweep,
+                ours_sent: self.firm.ours_sent,
             },
             &ready.mapping,
         )
@@ -101,14 +102,42 @@ impl Gathered {
     fn links(&self) -> Links {
         let ours = self.linked.iter().map(|row| row.contact).collect();
         let none = BTreeSet::new();
-        company::links(&self.wanted, self.brevo.as_ref().map_or(&none, |brevo| &brevo.contacts), &ours)
+        let shown = self.brevo.as_ref().map_or(&none, |brevo| &brevo.contacts);
+        let mut links = company::links(&self.wanted, shown, &ours);
+        for row in self.linked.iter().filter(|row| row.does_not_stick()) {
+            links.link.remove(&row.contact);
+        }
+        links
+    }
+
+    /// Contacts that were sent, and that no read shows.
+    fn unstuck(&self) -> usize {
+        let shown = self.brevo.as_ref().map(|brevo| &brevo.contacts);
+        let missing = |contact| shown.is_some_and(|shown| !shown.contains(contact));
+        let rows = self.linked.iter().filter(|row| row.does_not_stick());
+        rows.filter(|row| self.wanted.contains(&row.contact) && missing(&row.contact)).count()
     }
 
     /// As a new company; `None`: it has no name.
     pub(super) fn to_make(&self, plan: &PersonPlan) -> Option<NewCompany> {
         let set = plan.change.attributes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         let attributes: Fields = set.collect();
-        attributes.contains_key(BrevoCompany::NAME).then(|| NewCompany { attributes, contacts: self.wanted.clone() })
+        // The others are linked after it.
+        let contacts = || self.wanted.iter().copied().take(CONTACTS_A_CALL).collect();
+        attributes.contains_key(BrevoCompany::NAME).then(|| NewCompany { attributes, contacts: contacts() })
+    }
+
+    /// What an import can carry of what is to be changed; `None`: nothing, or not all of it.
+    pub(super) fn to_import(&self, plan: &PersonPlan) -> Option<NewCompany> {
+        self.brevo.as_ref()?;
+        let mut attributes = Fields::new();
+        for (name, value) in &plan.change.attributes {
+            let value = value.clone().filter(|value| *value != Value::Boolean(false))?;
+            attributes.insert(name.clone(), value);
+        }
+        let links = self.links();
+        let something = !attributes.is_empty() || !links.link.is_empty();
+        (something && links.unlink.is_empty()).then_some(NewCompany { attributes, contacts: links.link })
     }
 
     /// The next request; `None`: nothing is to be written.
@@ -116,16 +145,18 @@ impl Gathered {
         let Some(id) = self.firm.brevo.clone() else { return self.to_make(plan).map(Request::Make) };
         // Without its view nothing can be compared: the next read shows it.
         self.brevo.as_ref()?;
-        if !plan.change.attributes.is_empty() {
-            return Some(Request::Update(id, plan.change.attributes.clone()));
-        }
         let mut links = self.links();
-        if !links.link.is_empty() || !links.unlink.is_empty() {
-            links.link = links.link.into_iter().take(CONTACTS_A_CALL).collect();
-            links.unlink = links.unlink.into_iter().take(CONTACTS_A_CALL).collect();
-            return Some(Request::Link(id, links));
-        }
-        (!plan.intercom.is_empty()).then(|| Request::Back(plan.intercom.clone()))
+        links.link = links.link.into_iter().take(CONTACTS_A_CALL).collect();
+        links.unlink = links.unlink.into_iter().take(CONTACTS_A_CALL).collect();
+        let some = !links.link.is_empty() || !links.unlink.is_empty();
+        let mut parts = [
+            (!plan.change.attributes.is_empty()).then(|| Request::Update(id.clone(), plan.change.attributes.clone())),
+            some.then_some(Request::Link(id, links)),
+            (!plan.intercom.is_empty()).then(|| Request::Back(plan.intercom.clone())),
+        ];
+        // What was refused is not to keep the other parts from being written: the next comes first then.
+        parts.rotate_left(self.firm.tries as usize % 3);
+        parts.into_iter().flatten().next()
     }
 }
 
@@ -211,6 +242,7 @@ impl Connection {
 
     /// Reads what writes of unknown outcome have left behind.
     pub(super) async fn verify_firms(&self) -> Result<(), EngineError> {
+        let mut in_a_row = 0;
         loop {
             let now = self.now();
             let some = self.store.read(move |tx| tx.firms_to_verify(now, super::SOME)).await?;
@@ -223,7 +255,12 @@ impl Connection {
                 if side == SideName::Brevo && !self.may_ask_about_companies() {
                     return Ok(());
                 }
-                self.look_at(&firm, side).await?;
+                if let Err(error) = self.look_at(&firm, side).await {
+                    let later = |firm, at| Firm { verify_after: Some(at), ..firm };
+                    self.pass_over(&firm, error, &mut in_a_row, later).await?;
+                    continue;
+                }
+                in_a_row = 0;
                 // Whatever it showed, it is not asked again for the same write.
                 self.store
                     .write(move |tx| {
@@ -328,6 +365,44 @@ fn is_put_off(error: &SideError) -> bool {
     matches!(error.kind, ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy)
 }
 
+/// The last of the companies that were looked at, and those for which something is to be written.
+pub(super) fn due(tx: &Tx<'_>, after: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<(Option<i64>, Vec<i64>)> {
+    let some = tx.firms_due(now, after, super::SOME)?;
+    let last = some.last().map(|firm| firm.id);
+    let mut due = Vec::new();
+    for firm in some {
+        if plan_turn(tx, firm.id, ready, now)?.is_some() {
+            due.push(firm.id);
+        }
+    }
+    Ok((last, due))
+}
+
+/// What would be written for the next of them.
+pub(super) fn rehearse(
+    tx: &Tx<'_>,
+    after: i64,
+    ready: &ReadyFirms,
+    now: DateTime<Utc>,
+) -> Stored<(Option<i64>, Rehearsal)> {
+    let some = tx.firms_due(now, after, super::SOME)?;
+    let last = some.last().map(|firm| firm.id);
+    let mut would = Rehearsal::default();
+    for firm in some {
+        let Some(gathered) = gather(tx, firm)? else { continue };
+        let plan = gathered.plan(ready);
+        if gathered.firm.brevo.is_none() {
+            would.make += u64::from(gathered.to_make(&plan).is_some());
+            continue;
+        }
+        let links = gathered.links();
+        would.update += u64::from(!plan.change.attributes.is_empty());
+        would.link += u64::from(!links.link.is_empty() || !links.unlink.is_empty());
+        would.update_in_intercom += u64::from(!plan.intercom.is_empty());
+    }
+    Ok((last, would))
+}
+
 /// What is to be written next. `None`: nothing, which is noted.
 fn plan_turn(tx: &Tx<'_>, id: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<Option<Leaving>> {
     let Some(firm) = tx.firm(id)? else { return Ok(None) };
@@ -362,10 +437,32 @@ pub(super) fn rest(tx: &Tx<'_>, gathered: Gathered, plan: &PersonPlan, now: Date
         tx.put_failure(&NewFailure::left_out(None, &subject, "", words), now)?;
         listed.push("");
     }
+    let unstuck = gathered.unstuck();
+    if unstuck > 0 {
+        let words = format!(
+            "Brevo accepted to link {unstuck} contacts, and shows none of them; the next full read tries again"
+        );
+        tx.put_failure(&NewFailure::left_out(None, &subject, "contacts", &words), now)?;
+        listed.push("contacts");
+    }
+    let ours = gathered.brevo.as_ref().map(BrevoCompany::intercom);
+    if gathered.firm.ours_sent && ours.is_some_and(|ours| ours.as_ref() != Some(&gathered.firm.intercom)) {
+        let words = "Brevo accepted Intercom's id, and does not show it; the next full read tries again";
+        tx.put_failure(&NewFailure::left_out(None, &subject, BrevoCompany::OURS, words), now)?;
+        listed.push(BrevoCompany::OURS);
+    }
     tx.clear_failures_of(&subject, &listed)?;
     for contact in gathered.links().agreed {
-        if !gathered.linked.contains(&LinkedContact { contact, off_until: None }) {
-            tx.put_linked_contact(gathered.firm.id, LinkedContact { contact, off_until: None })?;
+        if !gathered.linked.iter().any(|row| row.contact == contact && row.off_until.is_none()) {
+            tx.put_linked_contact(gathered.firm.id, contact, None)?;
+        }
+    }
+    // Who is not to be there and is not: unless a late request links them once more, they are nobody's business.
+    let shown = gathered.brevo.as_ref().map(|brevo| &brevo.contacts);
+    for row in gathered.linked.iter().filter(|row| row.off_until.is_none()) {
+        if !gathered.wanted.contains(&row.contact) && shown.is_some_and(|shown| !shown.contains(&row.contact)) {
+            let off_until = Some(now + TimeDelta::from_std(LATE_LANDING).unwrap_or_default());
+            tx.put_linked_contact(gathered.firm.id, row.contact, off_until)?;
         }
     }
     let firm = Firm { due: None, sweep: false, tries: 0, ..gathered.firm };
@@ -377,22 +474,22 @@ pub(super) fn rest(tx: &Tx<'_>, gathered: Gathered, plan: &PersonPlan, now: Date
 
 fn put_intent(tx: &Tx<'_>, leaving: &Leaving, until: DateTime<Utc>) -> Stored<()> {
     let firm = leaving.gathered.firm.clone();
-    let own = |contact: &BrevoContactId| LinkedContact { contact: *contact, off_until: None };
     match &leaving.request {
         Request::Make(new) => intend_to_make(tx, firm, &leaving.plan, new, Some(until), until),
-        Request::Update(..) => {
+        Request::Update(_, change) => {
+            let ours_sent = firm.ours_sent || change.contains_key(BrevoCompany::OURS);
             let plan = leaving.plan.clone().without_intercom(&leaving.gathered.base, &leaving.gathered.flights);
             let watched = pack_flights(tx, &plan.flights)?;
             // Nothing but our own attribute: then there is nothing to be judged.
             let unanswered = watched.is_some().then_some(SideName::Brevo);
-            tx.put_firm(&Firm { watched, unanswered, verify_after: Some(until), ..firm })
+            tx.put_firm(&Firm { watched, unanswered, verify_after: Some(until), ours_sent, ..firm })
         }
         Request::Link(_, links) => {
             for contact in &links.link {
-                tx.put_linked_contact(firm.id, own(contact))?;
+                tx.sends_linked_contact(firm.id, *contact)?;
             }
             for contact in &links.unlink {
-                tx.put_linked_contact(firm.id, LinkedContact { contact: *contact, off_until: Some(until) })?;
+                tx.put_linked_contact(firm.id, *contact, Some(until))?;
             }
             Ok(())
         }
@@ -413,18 +510,17 @@ pub(super) fn intend_to_make(
     until: DateTime<Utc>,
 ) -> Stored<()> {
     for contact in &new.contacts {
-        tx.put_linked_contact(firm.id, LinkedContact { contact: *contact, off_until: None })?;
+        tx.sends_linked_contact(firm.id, *contact)?;
     }
+    // Nothing is agreed on yet: what lands without an answer may lack fields, and that they lack is nobody's edit.
     let watched = pack_flights(tx, &plan.flights)?;
-    // What both agree on if it lands; if not, it never was.
-    let base = Some(pack_base(tx, &plan.base)?);
     tx.put_firm(&Firm {
-        base,
         making,
         imported: making.is_none(),
         watched,
         unanswered: Some(SideName::Brevo),
         verify_after: Some(until),
+        ours_sent: true,
         ..firm
     })
 }
@@ -594,8 +690,22 @@ fn refused(
 
 /// The one rule whose field a refusal is about, if it can be told.
 fn at_fault(leaving: &Leaving, error: &SideError, ready: &ReadyFirms) -> Option<String> {
-    let ErrorKind::Rejected { field: Some(field) } = &error.kind else { return None };
+    let ErrorKind::Rejected { field } = &error.kind else { return None };
     let back = leaving.request.side() == SideName::Intercom;
+    if !back && matches!(leaving.request, Request::Make(_) | Request::Update(..)) {
+        // Brevo's own names of companies' attributes are lower-case: they are told from other words by the mapping alone.
+        let words = |c: char| !(c.is_alphanumeric() || c == '_' || c == '-');
+        let named = |target: &str| error.message.split(words).any(|word| word.eq_ignore_ascii_case(target));
+        let rules = ready.mapping.rules.iter().filter(|rule| {
+            let mut targets = rule.targets.iter().map(|target| target.attribute.as_str());
+            targets.any(|target| target != BrevoCompany::NAME && named(target))
+        });
+        let mut keys = rules.map(|rule| rule.key.clone());
+        if let (Some(key), None) = (keys.next(), keys.next()) {
+            return Some(key);
+        }
+    }
+    let field = field.as_ref()?;
     let own = |path: &str| path == field || path.strip_prefix("custom_attributes.") == Some(field);
     let rule = ready.mapping.rules.iter().find(|rule| {
         if back {

@@ -1,5 +1,18 @@
 use super::*;
-use serde_json::json;
+use crate::http::lean::Tree;
+use serde_json::{Value as Plain, json};
+
+fn contact(json: Plain) -> Result<IntercomContact, WireError> {
+    super::contact(Tree::from(&json).root())
+}
+
+fn company(json: Plain) -> Result<Company, WireError> {
+    super::company(Tree::from(&json).root())
+}
+
+fn conversation(json: Plain) -> Result<Conversation, WireError> {
+    super::conversation(Tree::from(&json).root())
+}
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(seconds, 0).unwrap()
@@ -17,13 +30,13 @@ fn one_instant_is_one_value_however_it_is_written() {
         json!("2026-01-10 04:22:28 UTC"),
         json!("2026-01-10T05:22:28+01:00"),
     ] {
-        assert_eq!(instant(&written), Some(at(1_768_018_948)), "{written}");
+        assert_eq!(instant(Tree::from(&written).root()), Some(at(1_768_018_948)), "{written}");
     }
-    assert_eq!(instant(&json!(-86_400)), Some(at(-86_400)), "before 1970");
+    assert_eq!(instant(Tree::from(&json!(-86_400)).root()), Some(at(-86_400)), "before 1970");
     for nothing in
         [json!(null), json!(""), json!("soon"), json!(true), json!({}), json!("NaN"), json!(1e300), json!(i64::MIN)]
     {
-        assert_eq!(instant(&nothing), None, "{nothing}");
+        assert_eq!(instant(Tree::from(&nothing).root()), None, "{nothing}");
     }
 }
 
@@ -55,7 +68,7 @@ fn a_rest_contact_and_a_webhooks_are_one_record() {
 
 #[test]
 fn an_embedded_list_is_whole_only_if_it_says_so() {
-    let of = |list: Json| partial(Some(list), "tags", IntercomTagId::new).complete;
+    let of = |list: Plain| partial(Some(Tree::from(&list).root()), "tags", IntercomTagId::new).complete;
     let items = |n: usize| (0..n).map(|id| json!({"id": id})).collect::<Vec<_>>();
     assert!(of(json!({"data": items(10), "total_count": 10, "has_more": false})));
     assert!(!of(json!({"data": items(10), "total_count": 14, "has_more": true})));
@@ -67,7 +80,7 @@ fn an_embedded_list_is_whole_only_if_it_says_so() {
 
 #[test]
 fn every_reason_not_to_mail_counts() {
-    let consent = |fields: Json| {
+    let consent = |fields: Plain| {
         let mut json = json!({"id": "1"});
         json.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         contact(json).unwrap().consent
@@ -88,7 +101,7 @@ fn a_bad_address_is_kept_to_be_shown_but_names_nobody() {
 
 #[test]
 fn a_companys_plan_is_its_name_in_every_shape() {
-    let plan = |plan: Json| company(json!({"id": "c", "plan": plan})).unwrap().fields.get("plan").cloned();
+    let plan = |plan: Plain| company(json!({"id": "c", "plan": plan})).unwrap().fields.get("plan").cloned();
     assert_eq!(plan(json!({"type": "plan", "id": "1", "name": "Pro"})), Some(Value::Text("Pro".into())));
     assert_eq!((plan(json!({})), plan(json!(null))), (None, None));
 }
@@ -118,7 +131,8 @@ fn a_conversation_of_either_generation_reads_the_same() {
 
 #[test]
 fn a_lists_end_is_where_no_next_is() {
-    let next = |pages: Json| list(json!({"data": [], "pages": pages}), &["data"], "things").unwrap().next;
+    let next =
+        |pages: Plain| list(Tree::from(&json!({"data": [], "pages": pages})).root(), &["data"], "things").unwrap().next;
     assert_eq!(next(json!(null)), Next::End);
     assert_eq!(next(json!({"page": 1, "total_pages": 0})), Next::End);
     assert_eq!(next(json!({"next": null})), Next::End);
@@ -130,7 +144,10 @@ fn a_lists_end_is_where_no_next_is() {
     assert_eq!(next(json!({"next": "next", "page": 1, "total_pages": 1})), Next::End);
     assert_eq!(next(json!({"next": "next", "page": 1, "total_pages": 2})), Next::Page(2));
     assert_eq!(next(json!({"next": 7})), Next::Unsaid);
-    assert!(list(json!({"type": "list"}), &["data"], "things").is_err(), "no list is not an empty list");
+    assert!(
+        list(Tree::from(&json!({"type": "list"})).root(), &["data"], "things").is_err(),
+        "no list is not an empty list"
+    );
 }
 
 #[test]

@@ -76,6 +76,10 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
             _ => {}
         }
     }
+    if !answered && flights.may_loosen && base.email.is_some() {
+        // Perhaps it was a rename, and has landed: that is nobody's edit.
+        base.email.clone_from(&contact.email);
+    }
     // An opt-out that did not stick, or a blocklisting that our write lifted, stays ours to mend.
     let still_loose = (flights.may_loosen || flights.opted_out)
         && base.consent.is_some_and(|consent| consent.brevo_out)

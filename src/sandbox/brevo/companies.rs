@@ -4,6 +4,7 @@ use super::imports::Job;
 use super::reply::{Call, Outcome, Reply, integers, text, texts};
 use super::state::State;
 use super::{BrevoSandbox, CompanyPages};
+use chrono::TimeDelta;
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,6 +102,9 @@ impl State {
             let Some(field) = self.crm.fields.iter().find(|field| field.internal == *name) else {
                 return Err(Reply::invalid(&format!("Attribute {name} does not exist")));
             };
+            if self.knobs.company_refuses.as_ref() == Some(name) {
+                return Err(Reply::invalid(&format!("The value for {name} is not valid")));
+            }
             let fits = match field.kind.as_str() {
                 "number" => value.is_number(),
                 "boolean" => value.is_boolean(),
@@ -134,18 +138,28 @@ impl State {
                 Some(number) if number.fract() == 0.0 && number.abs() < 1e15 => json!(number as i64),
                 _ => value,
             };
-            if let Some(value) = value.map(whole) {
+            if let Some(value) = value.map(whole).filter(|_| self.knobs.company_imports_drop.as_ref() != Some(name)) {
                 attributes.insert(name.clone(), value);
             }
-        }
-        if !attributes.contains_key("name") {
-            return;
         }
         let contacts = row.get("associated_contact").map(String::as_str).unwrap_or_default();
         let contacts = contacts.split(',').filter_map(|id| id.trim().parse().ok());
         let links = self.knobs.company_imports_link;
-        let contacts = contacts.filter(|id: &i64| links && self.contacts.get(*id).is_some()).collect();
-        self.add_company(attributes, contacts, BTreeSet::new());
+        let contacts: BTreeSet<i64> = contacts.filter(|id: &i64| links && self.contacts.get(*id).is_some()).collect();
+        let known = row.get("company_id").filter(|id| !id.is_empty());
+        match known {
+            Some(id) => {
+                let now = self.now;
+                let Some(company) = self.crm.get_mut(id).filter(|_| !self.knobs.company_imports_change_nothing) else {
+                    return;
+                };
+                company.attributes.extend(attributes);
+                company.contacts.extend(contacts);
+                company.modified = now;
+            }
+            None if attributes.contains_key("name") => drop(self.add_company(attributes, contacts, BTreeSet::new())),
+            None => {}
+        }
     }
 
     fn add_company(
@@ -235,6 +249,7 @@ pub(super) fn link(state: &mut State, call: &Call) -> Outcome {
     let unlink = integers(&body, "unlinkContactIds")?.unwrap_or_default();
     let (link_deals, unlink_deals) = (texts(&body, "linkDealsIds")?, texts(&body, "unlinkDealsIds")?);
     let now = state.now;
+    let link = if state.knobs.company_links_do_not_stick { BTreeSet::new() } else { link };
     let company = state.crm.get_mut(call.part(2)).ok_or_else(|| Reply::invalid("Company not found"))?;
     company.contacts.extend(link);
     company.contacts.retain(|id| !unlink.contains(id));
@@ -274,16 +289,18 @@ pub(super) fn import(state: &mut State, call: &Call) -> Outcome {
         Some(mapping) => serde_json::from_slice(mapping).map_err(|_| refusal("mapping is not valid JSON"))?,
         None => json!({}),
     };
-    if options["update_existing_records"] == json!(true) {
-        return Err(refusal("this sandbox makes companies by import, and changes none"));
-    }
     let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(file.as_slice());
     let heads: Vec<String> =
         reader.headers().map_err(|_| refusal("no header"))?.iter().map(|head| head.trim().to_owned()).collect();
     let mut rows = Vec::new();
     for record in reader.records() {
         let record = record.map_err(|_| refusal("not a CSV file"))?;
-        rows.push(heads.iter().cloned().zip(record.iter().map(str::to_owned)).collect());
+        let mut row: BTreeMap<String, String> = heads.iter().cloned().zip(record.iter().map(str::to_owned)).collect();
+        if options["update_existing_records"] != json!(true) {
+            // Then every row is a new company.
+            row.remove("company_id");
+        }
+        rows.push(row);
     }
     let id = state.queue_import("COMPANIES_IMPORT", Job::Companies(rows));
     Ok(Reply::json(200, &json!({"processId": id})))
@@ -330,12 +347,14 @@ pub(super) fn list(state: &mut State, call: &Call) -> Outcome {
         Some(other) => other.to_string().as_str() == value,
         None => false,
     };
+    let lag = TimeDelta::from_std(state.knobs.companies_listed_after).unwrap_or_default();
     let mut found: Vec<&Company> = state
         .crm
         .companies
         .values()
         .filter(|company| {
-            modified.is_none_or(|since| company.modified >= since)
+            company.created + lag <= state.now
+                && modified.is_none_or(|since| company.modified >= since)
                 && created.is_none_or(|since| company.created >= since)
                 && linked.iter().all(|id| company.contacts.contains(id))
                 && wanted.iter().all(|filter| has(company, filter))

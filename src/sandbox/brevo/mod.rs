@@ -145,8 +145,18 @@ pub struct BrevoKnobs {
     pub company_pages: CompanyPages,
     /// Pass over filters of companies, as over any parameter that is not understood.
     pub companies_ignore_filters: bool,
+    /// Linking a contact with a company is accepted, and nothing is done.
+    pub company_links_do_not_stick: bool,
+    /// Values of this attribute of companies are refused, and with them all else that the request says.
+    pub company_refuses: Option<String>,
+    /// An import of companies passes over this column without a word.
+    pub company_imports_drop: Option<String>,
+    /// Lists of companies show one only so long after it was made, as an index that lags.
+    pub companies_listed_after: Duration,
     /// An import of companies links the contacts that its rows name; else it makes the companies only.
     pub company_imports_link: bool,
+    /// An import of companies calls itself completed, and has changed none of those that are there.
+    pub company_imports_change_nothing: bool,
     /// Requests per second on contacts and on POST /events; `None`: the published 10.
     pub per_second: Option<u32>,
     /// Requests per hour on everything else; `None`: the published 100.
@@ -168,7 +178,12 @@ impl Default for BrevoKnobs {
             import_webhooks: true,
             company_pages: CompanyPages::FromOne,
             companies_ignore_filters: false,
+            company_links_do_not_stick: false,
+            company_refuses: None,
+            company_imports_drop: None,
+            companies_listed_after: Duration::ZERO,
             company_imports_link: true,
+            company_imports_change_nothing: false,
             per_second: None,
             per_hour: None,
         }
