@@ -99,6 +99,18 @@ impl World {
         connection.dry_run(&SyncOptions::default(), &Silent).await.unwrap()
     }
 
+    /// Once all has settled, a full cycle writes nothing to either side.
+    pub async fn is_quiet(&self) {
+        minutes(40).await;
+        self.sync().await;
+        minutes(40).await;
+        let before = (self.brevo_writes(), self.intercom.log().write_count());
+        self.full().await;
+        let told: Vec<String> = self.intercom.log().writes()[before.1..].iter().map(|w| w.target.clone()).collect();
+        assert_eq!(told, [""; 0], "a quiet cycle wrote to Intercom");
+        assert_eq!(self.brevo_writes(), before.0, "a quiet cycle wrote to Brevo");
+    }
+
     /// How many writes Brevo has got so far.
     pub fn brevo_writes(&self) -> usize {
         self.brevo.log().write_count()

@@ -56,17 +56,6 @@ async fn notices(world: &World, kind: &'static str) -> Vec<String> {
     all.into_iter().map(|(_, subject, _)| subject).collect()
 }
 
-async fn is_quiet(world: &World) {
-    minutes(40).await;
-    world.sync().await;
-    minutes(40).await;
-    let before = (world.brevo_writes(), world.intercom.log().write_count());
-    world.full().await;
-    let told: Vec<String> = world.intercom.log().writes()[before.1..].iter().map(|w| w.target.clone()).collect();
-    assert_eq!(told, [""; 0], "a quiet cycle wrote to Intercom");
-    assert_eq!(world.brevo_writes(), before.0, "a quiet cycle wrote to Brevo");
-}
-
 #[tokio::test(start_paused = true)]
 async fn who_is_missing_in_intercom_is_made_there_once_the_index_has_caught_up() {
     for (yaml, role) in [(USERS.to_owned(), "user"), (leads(), "lead")] {
@@ -91,7 +80,7 @@ async fn who_is_missing_in_intercom_is_made_there_once_the_index_has_caught_up()
             world.intercom.log().writes().iter().filter_map(|write| serde_json::from_slice(&write.body).ok()).collect();
         assert_eq!(bodies[1]["email"], "ann@example.com", "{bodies:?}");
         assert!(bodies[1].get("external_id").is_none(), "with a new one Intercom would make a second user");
-        is_quiet(&world).await;
+        world.is_quiet().await;
         assert_eq!(world.intercom.contact_tags(id), ["VIP"]);
         assert_eq!(world.brevo.contact_count(), 1, "what came back was not made again in Brevo");
         // And it is an ordinary person from then on.
@@ -99,7 +88,7 @@ async fn who_is_missing_in_intercom_is_made_there_once_the_index_has_caught_up()
         minutes(10).await;
         world.sync().await;
         assert_eq!(only(&world, "ann@example.com")["name"], json!("Anna Lee"));
-        is_quiet(&world).await;
+        world.is_quiet().await;
     }
 }
 
@@ -124,7 +113,7 @@ async fn what_was_there_before_is_made_when_it_is_asked_for_later() {
     minutes(6).await;
     world.sync().await;
     only(&world, "ann@example.com");
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,7 +129,7 @@ async fn an_opt_out_rides_in_the_request_that_makes_the_contact() {
         2,
         "an attribute, and her"
     );
-    is_quiet(&world).await;
+    world.is_quiet().await;
     assert!(world.brevo.contact_by_email("ann@example.com").unwrap().email_blacklisted);
 }
 
@@ -165,7 +154,7 @@ async fn a_lost_answer_makes_no_second_contact() {
             let made = only(&world, "ann@example.com");
             assert_eq!((&made["name"], &made["external_id"]), (&json!("Ann Lee"), &json!("a1")), "{fault:?}");
             assert_eq!(world.brevo.contact_count(), 1);
-            is_quiet(&world).await;
+            world.is_quiet().await;
         }
     }
 }
@@ -187,7 +176,7 @@ async fn a_power_cut_anywhere_makes_no_second_contact() {
         let made = only(&world, "ann@example.com");
         assert_eq!(made["external_id"], json!("a1"), "{place}");
         assert_eq!(world.brevo.contact_count(), 1, "{place}");
-        is_quiet(&world).await;
+        world.is_quiet().await;
     }
 }
 
@@ -209,7 +198,7 @@ async fn what_was_made_without_an_answer_is_hers_though_her_address_has_changed_
     }
     assert_eq!(world.intercom.contact_ids().len(), 1, "nobody was made for her new address");
     assert_eq!(world.brevo.contact_count(), 1, "nor for her old one");
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,7 +221,7 @@ async fn whom_the_search_does_not_show_yet_is_linked_when_the_request_runs_into_
     let ann = only(&world, "ann@example.com");
     assert_eq!((&ann["id"], &ann["name"]), (&json!(id), &json!("Ann Lee")));
     assert_eq!(world.attribute("ann@example.com", "SMS"), Some(json!("12025550101")));
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +243,7 @@ async fn a_contact_that_is_somebody_elses_is_not_hers_because_it_has_her_externa
     }
     assert_eq!(world.intercom.contact_ids(), [bob]);
     assert_eq!(notices(&world, "identity_conflict").await.len(), 1, "it is listed");
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,7 +266,7 @@ async fn contacts_made_in_intercom_are_counted_and_held() {
     world.store.write(move |tx| linkspan::engine::approve_in(tx, id, now)).await.unwrap();
     assert_eq!(world.sync().await.written.created_in_intercom, 3);
     assert_eq!(world.intercom.contact_ids().len(), 5);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 /// Ann has been archived in Intercom, before anybody looked.
@@ -303,7 +292,7 @@ async fn an_archived_match_is_linked_and_left_archived() {
     some_cycles(&world).await;
     assert_eq!(world.intercom.contact_ids().len(), 0);
     assert_eq!(notices(&world, "archived_in_intercom").await, [format!("contact {id}")]);
-    is_quiet(&world).await;
+    world.is_quiet().await;
     // Brought back by somebody, it is hers.
     world.intercom.unarchive(&id).unwrap();
     minutes(10).await;
@@ -311,7 +300,7 @@ async fn an_archived_match_is_linked_and_left_archived() {
     assert_eq!(only(&world, "ann@example.com")["name"], json!("Ann Lee"));
     assert_eq!(notices(&world, "archived_in_intercom").await, [""; 0]);
     assert_eq!(world.brevo.contact_count(), 1);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,7 +310,7 @@ async fn an_archived_match_is_brought_back_if_asked() {
     some_cycles(&world).await;
     let back = only(&world, "ann@example.com");
     assert_eq!((&back["id"], &back["name"]), (&json!(id), &json!("Ann Lee")));
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -333,7 +322,7 @@ async fn an_archived_match_that_cannot_be_brought_back_is_listed() {
     some_cycles(&world).await;
     assert_eq!(world.intercom.contact_ids().len(), 0);
     assert_eq!(notices(&world, "archived_in_intercom").await.len(), 1);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -343,7 +332,7 @@ async fn an_archived_match_is_left_alone_and_listed_if_asked() {
     some_cycles(&world).await;
     assert_eq!(world.intercom.contact_ids().len(), 0);
     assert_eq!(notices(&world, "archived_in_intercom").await.len(), 1);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -376,7 +365,7 @@ async fn what_is_at_fault_is_left_out_and_the_contact_made_all_the_same() {
     world.intercom.fail("POST /contacts ", Fault::Status(400, None));
     world.sync().await;
     assert_eq!(only(&world, "ann@example.com")["email"], json!("ann@example.com"));
-    is_quiet(&world).await;
+    world.is_quiet().await;
     assert_eq!(only(&world, "ann@example.com")["name"], json!("Ann Lee"), "by the write that follows");
 }
 
@@ -399,7 +388,7 @@ async fn where_brevo_only_updates_nobody_is_made_there_and_who_comes_is_linked()
     minutes(10).await;
     world.sync().await;
     assert_eq!(world.attribute("ann@example.com", "FIRSTNAME"), Some(json!("Ann Lee")));
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -423,7 +412,7 @@ async fn where_brevo_only_gains_contacts_those_it_has_stay_as_they_are_but_for_o
     world.sync().await;
     assert!(world.brevo.contact_by_email("ann@example.com").unwrap().email_blacklisted);
     assert_eq!(world.attribute("ann@example.com", "FIRSTNAME"), None);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 async fn cycles_after_a_lost_answer(world: &World, then: impl FnOnce()) {
@@ -448,7 +437,7 @@ async fn an_opt_out_that_rode_along_does_not_undo_a_later_opt_in() {
     cycles_after_a_lost_answer(&world, || assert!(world.brevo.resubscribe("ann@example.com"))).await;
     assert_eq!(only(&world, "ann@example.com")["unsubscribed_from_emails"], json!(true));
     assert!(!world.brevo.contact_by_email("ann@example.com").unwrap().email_blacklisted, "her own opt-in");
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -461,7 +450,7 @@ async fn an_address_given_while_the_answer_was_lost_is_followed() {
     only(&world, "ann.lee@example.com");
     assert!(world.brevo.contact_by_email("ann.lee@example.com").is_some());
     assert_eq!((world.intercom.contact_ids().len(), world.brevo.contact_count()), (1, 1));
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]

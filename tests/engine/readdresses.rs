@@ -37,17 +37,6 @@ async fn notices(world: &World) -> Vec<String> {
     all.into_iter().map(|(_, subject, _)| subject).collect()
 }
 
-async fn is_quiet(world: &World) {
-    minutes(40).await;
-    world.sync().await;
-    minutes(40).await;
-    let before = (world.brevo_writes(), world.intercom.log().write_count());
-    world.full().await;
-    let told: Vec<String> = world.intercom.log().writes()[before.1..].iter().map(|w| w.target.clone()).collect();
-    assert_eq!(told, [""; 0], "a quiet cycle wrote to Intercom");
-    assert_eq!(world.brevo_writes(), before.0, "a quiet cycle wrote to Brevo");
-}
-
 #[tokio::test(start_paused = true)]
 async fn every_contact_that_had_the_address_takes_the_one_that_brevo_was_given() {
     let world = World::new(&both(""));
@@ -61,14 +50,14 @@ async fn every_contact_that_had_the_address_takes_the_one_that_brevo_was_given()
     }
     assert_eq!(world.brevo.contact_count(), 1);
     assert!(world.brevo.contact_by_email("ann.lee@example.com").is_some());
-    is_quiet(&world).await;
+    world.is_quiet().await;
     // And back from Intercom.
     for id in &ids {
         world.intercom.set_email(id, Some("ann@example.com")).unwrap();
     }
     in_step(&world).await;
     assert!(world.brevo.contact_by_email("ann@example.com").is_some());
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -79,7 +68,7 @@ async fn where_nothing_travels_to_intercom_the_address_stays_there_as_it_is() {
     assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
     in_step(&world).await;
     assert_eq!(email(&world, &id), json!("ann@example.com"));
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -95,7 +84,7 @@ async fn who_opted_out_stays_so_under_the_new_address_on_both_sides() {
     assert_eq!(email(&world, &id), json!("ann.lee@example.com"));
     assert_eq!(world.intercom.contact(&id).unwrap()["unsubscribed_from_emails"], json!(true));
     assert!(world.brevo.contact_by_email("ann.lee@example.com").unwrap().email_blacklisted);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +103,7 @@ async fn an_address_that_another_contact_in_intercom_has_is_refused_and_listed()
     assert_eq!(email(&world, &bob), json!("bob@example.com"));
     assert_eq!(notices(&world).await, [format!("contact {ann}")]);
     assert_eq!(world.brevo.contact_count(), 1);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +118,7 @@ async fn what_intercom_refuses_is_listed_and_both_keep_the_address_that_they_hav
     assert!(world.brevo.contact_by_email("ann.lee@example.com").is_some());
     let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
     assert_eq!(failures.iter().map(|failure| failure.field.as_str()).collect::<Vec<_>>(), ["email"]);
-    is_quiet(&world).await;
+    world.is_quiet().await;
     assert_eq!(world.brevo.contact_count(), 1);
 }
 
@@ -156,7 +145,7 @@ async fn an_exchange_of_addresses_in_brevo_renames_nobody() {
     assert_eq!(world.intercom.contact(&ann).unwrap()["name"], json!("Bob Ray"));
     assert_eq!(world.intercom.contact(&bob).unwrap()["name"], json!("Ann Lee"));
     assert_eq!(world.brevo.contact_count(), 2);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 /// Ann's contact gets Bob's address in Brevo, Bob's gets Carl's, and Carl's gets Ann's.
@@ -196,7 +185,7 @@ async fn a_circle_of_addresses_in_brevo_renames_nobody_and_holds_up_no_opt_out()
     assert!(world.brevo.contact_by_email("bob@example.com").unwrap().email_blacklisted);
     assert_eq!(world.brevo.contact_count(), 3);
     assert_eq!(notices(&world).await, [""; 0]);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -238,7 +227,7 @@ async fn where_both_sides_changed_the_address_the_rule_decides_and_the_other_is_
         assert_eq!(world.brevo.contact_count(), 1);
         let conflicts = world.store.read(|tx| tx.conflicts(10)).await.unwrap();
         assert!(conflicts.iter().any(|row| row.field == "email" && row.lost.contains(lost)), "{rule}: {conflicts:?}");
-        is_quiet(&world).await;
+        world.is_quiet().await;
     }
 }
 
@@ -286,7 +275,7 @@ async fn of_two_edits_that_are_seen_one_after_the_other_none_is_lost_in_silence(
             let of_address: Vec<_> = conflicts.iter().filter(|row| row.field == "email").collect();
             assert_eq!(of_address.len(), 1, "{case}: {conflicts:?}");
             assert!(of_address[0].lost.contains(lost), "{case}: {conflicts:?}");
-            is_quiet(&world).await;
+            world.is_quiet().await;
         }
     }
 }
@@ -304,7 +293,7 @@ async fn a_chain_of_addresses_runs_from_its_free_end_whoever_was_known_first() {
     assert_eq!(email(&world, &ann), json!("ann.lee@example.com"));
     assert_eq!(email(&world, &bob), json!("ann@example.com"));
     assert_eq!(notices(&world).await, [""; 0]);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -346,7 +335,7 @@ async fn what_always_fails_in_intercom_is_not_tried_for_ever() {
     }
     let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
     assert_eq!(failures.iter().map(|failure| failure.field.as_str()).collect::<Vec<_>>(), ["email"]);
-    is_quiet(&world).await;
+    world.is_quiet().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -373,6 +362,6 @@ async fn a_lost_answer_or_a_power_cut_leaves_nobody_between_two_addresses() {
         }
         assert_eq!(email(&world, &ann), json!("ann.lee@example.com"));
         assert_eq!(world.brevo.contact_count(), 1);
-        is_quiet(&world).await;
+        world.is_quiet().await;
     }
 }

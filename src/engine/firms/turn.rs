@@ -3,7 +3,7 @@
 use super::shown::{base_of, flights_of, pack_flights, subject_of};
 use super::{Kept, ReadyFirms, Rehearsal};
 use crate::engine::answers::MOST_TRIES;
-use crate::engine::observe::{pack_base, to_json};
+use crate::engine::observe::{self, pack_base};
 use crate::engine::unreadable::replaceable;
 use crate::engine::{Connection, EngineError, LATE_LANDING};
 use crate::model::{
@@ -14,7 +14,7 @@ use crate::reconcile::company::{self, CompanyViews, Links};
 use crate::reconcile::person::{self, Base, Flights, LostValue, PersonPlan};
 use crate::store::firms::{Firm, LinkedContact};
 use crate::store::links::Dirty;
-use crate::store::listings::{Change, Conflict, NewFailure};
+use crate::store::listings::{Change, NewFailure};
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -726,17 +726,5 @@ pub(super) fn put_conflicts<'a>(
     lost: impl IntoIterator<Item = &'a LostValue>,
     now: DateTime<Utc>,
 ) -> Stored<()> {
-    lost.into_iter().try_for_each(|lost| {
-        tx.put_conflict(&Conflict {
-            id: 0,
-            link: -firm.id,
-            field: lost.field.clone(),
-            side: lost.side,
-            lost: to_json("conflicts", &lost.lost)?,
-            kept: to_json("conflicts", &lost.kept)?,
-            rule: lost.rule.clone(),
-            at: now,
-            import: None,
-        })
-    })
+    observe::put_conflicts(tx, -firm.id, lost, None, now)
 }
