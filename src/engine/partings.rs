@@ -7,21 +7,22 @@
 use super::answers::MOST_TRIES;
 use super::cycle::stops_everything;
 use super::observe::{Source, base_of, pack_base, settle_as, subject_of};
-use super::people::Names;
+use super::people::{Names, takes_part};
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable::{self, replaceable};
-use super::{Connection, EngineError, Settings};
+use super::{Connection, EngineError, Ready, Settings};
 use crate::config::OnDelete;
 use crate::mapping::{Direction, Membership};
 use crate::model::{
-    Answer, BrevoContact, BrevoContactId, BrevoListId, ContactChange, ContactKey, ErrorKind, IntercomChange,
+    Answer, BrevoContact, BrevoContactId, BrevoListId, ContactChange, ErrorKind, Fields, IntercomChange,
     IntercomContactId, Observation, OptOutReason, Priority, SideError, SideName, Tag, Write,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::Kind;
 use crate::reconcile::lists::ListBase;
 use crate::reconcile::person::{Base, Flights};
+use crate::reconcile::taking_part::Part;
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::{Change, NewFailure};
@@ -122,6 +123,10 @@ pub(super) fn left_intercom(tx: &Tx<'_>, link: i64, settings: &Settings, now: Da
         return Ok(());
     }
     let Some(link) = tx.link(link)? else { return Ok(()) };
+    if tx.is_apart(link.id)? {
+        // Nothing is written there of somebody whom the filter leaves out.
+        return Ok(());
+    }
     let there = link.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
     // Or it is about to be made.
     let there = there.is_some() || (link.brevo_id.is_none() && (link.import.is_some() || link.flights.is_some()));
@@ -131,13 +136,22 @@ pub(super) fn left_intercom(tx: &Tx<'_>, link: i64, settings: &Settings, now: Da
     Ok(())
 }
 
-/// A person's contact in Brevo was deleted there, or was by us. `true`: by us, so that it is no news.
-pub(super) fn left_brevo(tx: &Tx<'_>, link: &LinkRow, settings: &Settings, now: DateTime<Utc>) -> Stored<bool> {
+/// A person's contact in Brevo was deleted there, or was by us. `true`: by us, so that it is no news. `shown`: what it was
+/// like.
+pub(super) fn left_brevo(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    shown: Option<&BrevoContact>,
+    (settings, ready): (&Settings, &Ready),
+    now: DateTime<Utc>,
+) -> Stored<bool> {
     if tx.parting(link.id, SideName::Brevo)?.is_some_and(|row| row.until.is_some()) {
         deleted_in_brevo(tx, link)?;
         return Ok(true);
     }
-    if settings.on_delete.intercom != OnDelete::Keep && link.state == LinkState::Active {
+    let follows = settings.on_delete.intercom != OnDelete::Keep && link.state == LinkState::Active;
+    // Nothing is written in Intercom of somebody whom the filter leaves out, or of whom that cannot be told.
+    if follows && takes_part(&Fields::new(), shown, ready).0.intercom == Part::Takes {
         tx.begin_parting(link.id, SideName::Intercom, now)?;
     }
     Ok(false)
@@ -209,7 +223,8 @@ impl Connection {
             let (mut known, mut fatal) = (Vec::new(), None);
             while let Some((row, answer)) = asked.next().await {
                 match answer {
-                    Ok(()) => known.push(row),
+                    Ok(true) => known.push(row),
+                    Ok(false) => self.put_parting_off(row, LATER).await?,
                     Err(EngineError::Side(error)) => {
                         tracing::warn!("what a deletion leads to waits: {}", error.for_log());
                         let error = EngineError::Side(error);
@@ -291,23 +306,6 @@ impl Connection {
     async fn put_parting_off(&self, row: Parting, wait: TimeDelta) -> Result<(), EngineError> {
         let due = self.now() + wait;
         Ok(self.store.write(move |tx| tx.put_parting(&Parting { due, ..row })).await?)
-    }
-
-    /// Asks both sides for whom it is about: who is gone may be back, and what is to be written may have changed.
-    pub(super) async fn ask_both(&self, id: i64, priority: Priority) -> Result<(), EngineError> {
-        let keys = self
-            .store
-            .read(move |tx| {
-                let mut keys: Vec<ContactKey> = Vec::new();
-                keys.extend(tx.link(id)?.and_then(|link| link.brevo_id).map(ContactKey::Brevo));
-                keys.extend(tx.members(id)?.into_iter().map(|row| ContactKey::Intercom(row.contact.id)));
-                Ok(keys)
-            })
-            .await?;
-        for key in keys {
-            self.confirm(key, priority).await?;
-        }
-        Ok(())
     }
 
     /// What is to be sent, for those for whom something still is. Intent before write.
@@ -416,7 +414,7 @@ fn steps(
     tx: &Tx<'_>,
     row: &Parting,
     action: OnDelete,
-    ready: &super::Ready,
+    ready: &Ready,
     names: &Names,
     now: DateTime<Utc>,
 ) -> Stored<Option<Vec<Step>>> {
@@ -466,7 +464,7 @@ fn steps(
     }
 }
 
-fn in_brevo(shown: BrevoContact, action: OnDelete, ready: &super::Ready) -> Vec<Step> {
+fn in_brevo(shown: BrevoContact, action: OnDelete, ready: &Ready) -> Vec<Step> {
     let change = match action {
         OnDelete::Delete => return vec![Step::BrevoGoes(shown.id)],
         OnDelete::Unlist => {
@@ -483,7 +481,7 @@ fn in_brevo(shown: BrevoContact, action: OnDelete, ready: &super::Ready) -> Vec<
     if change.is_empty() { Vec::new() } else { vec![Step::Brevo(Box::new(shown), change)] }
 }
 
-fn in_intercom(member: &IntercomRow, action: OnDelete, ready: &super::Ready, names: &Names) -> Vec<Step> {
+fn in_intercom(member: &IntercomRow, action: OnDelete, ready: &Ready, names: &Names) -> Vec<Step> {
     let contact = &member.contact;
     match action {
         OnDelete::Archive | OnDelete::Delete => vec![Step::IntercomGoes(contact.id.clone(), action)],

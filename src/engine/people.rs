@@ -608,6 +608,16 @@ impl Person {
                 let failure = NewFailure::left_out(Some(self.link.id), &subject, &problem.field, &problem.message);
                 tx.put_failure(&failure, now)?;
             }
+            // Somebody else has made it: it is theirs, like any that is found by its address, and opt-outs travel.
+            let idle = self.link.flights.is_none() && self.link.import.is_none() && self.link.brevo_id.is_none();
+            let there = self.link.email.as_ref().filter(|_| idle);
+            let there = there.map(|email| tx.brevo_contact_by_email(email)).transpose()?.flatten();
+            if let Some(there) = there
+                && tx.link_by_brevo(there.id)?.is_none()
+            {
+                tx.set_brevo(self.link.id, Some(there.id))?;
+                tx.mark_dirty(self.link.id, Dirty::Live)?;
+            }
         }
         Ok(not)
     }

@@ -11,13 +11,16 @@ use super::safety::{self, Gate, Pass};
 use super::unreadable;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
-    Answer, BrevoContact, BrevoContactId, ContactChange, ErrorKind, IntercomChange, IntercomContactId, Observation,
-    Priority, Resource, SideError, SideName, Write,
+    Answer, BrevoContact, BrevoContactId, ContactChange, ErrorKind, IntercomChange, IntercomContact, IntercomContactId,
+    Observation, Priority, Resource, SideError, SideName, Write,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::Kind;
 use crate::reconcile::resubscribe::{self, ResubscribeViews};
+use crate::store::carried::Carried;
 use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::facts::{Channel, OptOutFact};
+use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkState};
 use crate::store::listings::{Change, NewFailure, OPT_OUT_IN_INTERCOM};
 use crate::store::opt_ins::CarriedOptIn;
@@ -39,14 +42,21 @@ struct Lift {
     request: String,
 }
 
-/// Somebody opted in on this side: between the last look that showed the opt-out and this one.
-pub(super) fn note(tx: &Tx<'_>, link: i64, side: SideName, last_out: DateTime<Utc>, now: DateTime<Utc>) -> Stored<()> {
+/// Somebody opted in on this side: between the last look that showed the opt-out and this one (the times of the record).
+pub(super) fn note(
+    tx: &Tx<'_>,
+    link: i64,
+    side: SideName,
+    (last_out, shown): (DateTime<Utc>, DateTime<Utc>),
+    now: DateTime<Utc>,
+) -> Stored<()> {
     if tx.opt_in(link, side)?.is_some_and(|row| row.until.is_some()) {
         // That is our own write.
         return Ok(());
     }
-    // What a watermark lies behind has been shown: the change came after it.
-    let read = tx.watermark(side, Resource::Contacts)?.map(|mark| mark.at);
+    // What a watermark lies behind has been shown: the change came after it. But what is older than that and shows only now
+    // had slipped through, and may have been made at any time since the last look.
+    let read = tx.watermark(side, Resource::Contacts)?.map(|mark| mark.at).filter(|read| shown > *read);
     let after = read.map_or(last_out, |read| read.max(last_out));
     let other = side.other();
     let known = tx.opt_in(link, other)?.filter(|known| known.after >= after || known.until.is_some());
@@ -56,10 +66,55 @@ pub(super) fn note(tx: &Tx<'_>, link: i64, side: SideName, last_out: DateTime<Ut
     }
 }
 
-/// A write of ours that may have lifted this opt-out has left, and the opt-out is newer than what that was based on.
-pub(super) fn may_have_lifted(tx: &Tx<'_>, link: i64, opted_out_at: DateTime<Utc>) -> Stored<bool> {
-    let row = tx.opt_in(link, SideName::Brevo)?;
+/// A write of ours that may have lifted this opt-out has left, and the opt-out is newer than what that was based on. The
+/// row stays until the write cannot land any more.
+pub(super) fn may_have_lifted(tx: &Tx<'_>, link: i64, side: SideName, opted_out_at: DateTime<Utc>) -> Stored<bool> {
+    let row = tx.opt_in(link, side)?;
     Ok(row.is_some_and(|row| row.until.is_some() && opted_out_at > row.after))
+}
+
+/// A look at Brevo shows an opt-out that may be newer than the opt-in that is on its way there: a fact like one that a
+/// notice told of, so that what a late request lifts is put back.
+pub(super) fn keep_newer_in_brevo(tx: &Tx<'_>, link: i64, contact: &BrevoContact) -> Stored<()> {
+    let (Some(email), Some(reason)) = (&contact.email, contact.consent.email_opt_outs.first()) else { return Ok(()) };
+    if !may_have_lifted(tx, link, SideName::Brevo, contact.modified_at)? {
+        return Ok(());
+    }
+    tx.put_brevo_opt_out(&BrevoOptOut {
+        email: email.clone(),
+        contact: Some(contact.id),
+        reason: *reason,
+        at: contact.modified_at,
+        source: "a read".to_owned(),
+        over_at: None,
+    })
+}
+
+/// The same in Intercom.
+pub(super) fn keep_newer_in_intercom(tx: &Tx<'_>, link: i64, contact: &IntercomContact) -> Stored<()> {
+    if !contact.consent.email_opted_out() || !may_have_lifted(tx, link, SideName::Intercom, contact.updated_at)? {
+        return Ok(());
+    }
+    let fact = OptOutFact {
+        channel: Channel::Email,
+        at: contact.updated_at,
+        email: contact.email.clone(),
+        source: "a read".to_owned(),
+        over_at: None,
+    };
+    tx.put_opt_out(&contact.id, &fact)
+}
+
+/// A late request of ours has lifted an opt-out in Intercom: it is put back, like one that is told.
+pub(super) fn put_back_in_intercom(
+    tx: &Tx<'_>,
+    link: i64,
+    contact: &IntercomContactId,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    let Some(brevo) = tx.link(link)?.and_then(|link| link.brevo_id) else { return Ok(()) };
+    let row = tx.carried(contact)?.unwrap_or_else(|| Carried::new(contact.clone(), link, brevo));
+    tx.put_carried(&Carried { link, brevo, told: true, due: Some(now), tries: 0, ..row })
 }
 
 impl Connection {
@@ -69,6 +124,9 @@ impl Connection {
         // Whoever is at it goes on until nothing is due.
         let Ok(_ours) = self.resubscribing.try_lock() else { return Ok(pushed) };
         if !self.settings().resubscribes {
+            // Switched off while one was on its way: what may land is looked after until it cannot any more.
+            let now = self.now();
+            self.store.write(move |tx| tx.drop_landed_opt_ins(now)).await?;
             return Ok(pushed);
         }
         loop {
@@ -205,6 +263,14 @@ fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) 
         tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row.clone() })?;
         return Ok(None);
     }
+    if row.side == SideName::Brevo
+        && let Some(email) = &link.email
+        && tx.has_strangers(email, row.link)?
+    {
+        // Somebody has come to the address of whom it is not decided yet who they are, or what they want.
+        tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row.clone() })?;
+        return Ok(None);
+    }
     let members = tx.members(row.link)?;
     let live: Vec<&IntercomRow> = members.iter().filter(|member| member.state == ContactState::Live).collect();
     let standing = tx.brevo_opt_outs(Some(contact.id), link.email.as_ref())?;
@@ -216,7 +282,7 @@ fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) 
                 opted_out_there |= member.contact.consent.email_opted_out();
                 opted_out_there |= told
                     .iter()
-                    .any(|fact| fact.over_at.is_none() && fact.channel == crate::store::facts::Channel::Email);
+                    .any(|fact| fact.over_at.is_none() && fact.channel == Channel::Email);
             }
             let mut reasons = contact.consent.email_opt_outs.clone();
             reasons.extend(standing.iter().filter(|fact| fact.over_at.is_none()).map(|fact| fact.reason));

@@ -76,6 +76,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// What had left cannot land any more.
+    pub fn drop_landed_opt_ins(&self, now: DateTime<Utc>) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM opt_ins WHERE until <= ?1")?.execute([millis(now)])?;
+        Ok(())
+    }
+
     /// Whose turn it is.
     pub fn opt_ins_due(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<CarriedOptIn>> {
         let mut statement = self

@@ -209,6 +209,17 @@ impl Tx<'_> {
             .query_row([email.as_str()], |row| row.get(0))?)
     }
 
+    /// Whether somebody has this address in Intercom who is not of the link.
+    pub fn has_strangers(&self, email: &Email, link: i64) -> Result<bool> {
+        Ok(self
+            .0
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM intercom_contacts WHERE email = ?1 AND state IN ('live', 'missing')
+                     AND link IS NOT ?2)",
+            )?
+            .query_row(params![email.as_str(), link], |row| row.get(0))?)
+    }
+
     /// A filter leaves somebody out in Brevo, or does not.
     pub fn set_apart(&self, link: i64, apart: bool) -> Result<()> {
         let query =

@@ -288,3 +288,105 @@ async fn a_crash_anywhere_ends_where_none_ends() {
         is_quiet(&world).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn gone_on_both_sides_at_once_leads_to_nothing() {
+    for (brevo, intercom) in [("delete", "delete"), ("blocklist", "archive")] {
+        let (world, ids) = in_step(&on_delete(brevo, intercom)).await;
+        world.intercom.delete(&ids[0]).unwrap();
+        world.brevo.delete(JANE);
+        cycles(&world).await;
+        assert_eq!(done(&world).await, []);
+        assert!(is_there(&world, &ids[1]) && world.brevo.contact_by_email(JOE).is_some());
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_somebody_brings_back_in_intercom_is_not_archived_again() {
+    let (world, ids) = in_step(&on_delete("keep", "archive")).await;
+    world.brevo.delete(JANE);
+    cycles(&world).await;
+    assert!(!is_there(&world, &ids[0]));
+    world.intercom.unarchive(&ids[0]).unwrap();
+    cycles(&world).await;
+    assert!(is_there(&world, &ids[0]), "somebody wants them there");
+    assert!(world.brevo.contact_by_email(JANE).is_none(), "what a person deleted in Brevo is not made again");
+    assert_eq!(done(&world).await.len(), 1);
+    assert_eq!(notices(&world).await, ["brevo_contact_gone"]);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_comes_to_the_address_before_the_word_is_given_keeps_the_contact() {
+    let world = World::new(&format!("{}safety: {{max_deletes: 1}}\n", on_delete("delete", "delete")));
+    let ids: Vec<String> = (0..6).map(|n| world.intercom.create_contact(user(&format!("p{n}@x.example")))).collect();
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.sync().await;
+    let before: Vec<i64> =
+        (0..6).map(|n| world.brevo.contact_by_email(&format!("p{n}@x.example")).unwrap().id).collect();
+    for id in &ids[..2] {
+        world.intercom.delete(id).unwrap();
+    }
+    for n in 3..5 {
+        world.brevo.delete(&format!("p{n}@x.example"));
+    }
+    cycles(&world).await;
+    assert!(is_there(&world, &ids[3]) && world.brevo.contact(before[0]).is_some(), "held, on both sides");
+    let now = world.doors.clock.now();
+    let holds = world.store.read(move |tx| tx.current_holds(now)).await.unwrap();
+    assert_eq!(holds.iter().map(|hold| hold.wanted).sum::<u64>(), 4);
+    // Both come back as somebody new, and nobody has been read since.
+    world.intercom.create_contact(user("p0@x.example"));
+    world.brevo.create_contact(linkspan::sandbox::brevo::ContactSeed {
+        email: Some("p3@x.example".to_owned()),
+        ..linkspan::sandbox::brevo::ContactSeed::default()
+    });
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    for hold in holds {
+        world.store.write(move |tx| approve_in(tx, hold.id, now)).await.unwrap();
+    }
+    cycles(&world).await;
+    assert!(world.brevo.contact(before[0]).is_some() && world.brevo.contact(before[1]).is_none());
+    assert!(is_there(&world, &ids[3]) && !is_there(&world, &ids[4]));
+    is_quiet(&world).await;
+}
+
+/// Whose record a filter leaves out is not what a deletion is followed by, either.
+#[tokio::test(start_paused = true)]
+async fn nothing_follows_for_somebody_whom_the_filter_leaves_out() {
+    let filter = "  filter: {intercom_to_brevo: \"record.role == 'user'\", brevo_to_intercom: \"record.FIRSTNAME == 'Jane'\"}\n";
+    let world = World::new(&format!("{}{filter}", on_delete("delete", "delete")));
+    for (n, name) in ["Jane", "Joe"].into_iter().enumerate() {
+        for role in ["user", "lead"] {
+            let email = format!("{role}{n}@x.example");
+            let lead = role == "lead";
+            world.intercom.create_contact(ContactSeed { lead, name: Some(name.to_owned()), ..user(&email) });
+            world.brevo.create_contact(linkspan::sandbox::brevo::ContactSeed {
+                email: Some(email),
+                attributes: [("FIRSTNAME".to_owned(), serde_json::json!(name))].into(),
+                ..linkspan::sandbox::brevo::ContactSeed::default()
+            });
+        }
+    }
+    minutes(10).await;
+    world.sync().await;
+    cycles(&world).await;
+    let ids: Vec<String> = world.intercom.contact_ids();
+    let of = |email: &str| {
+        ids.iter().find(|id| world.intercom.contact(id).unwrap()["email"] == email).unwrap().clone()
+    };
+    for email in ["user0@x.example", "lead0@x.example"] {
+        world.intercom.delete(&of(email)).unwrap();
+    }
+    let (jane, joe) = (of("lead0@x.example"), of("user1@x.example"));
+    let _ = jane;
+    world.brevo.delete("user1@x.example");
+    cycles(&world).await;
+    assert!(world.brevo.contact_by_email("user0@x.example").is_none());
+    assert!(world.brevo.contact_by_email("lead0@x.example").is_some(), "a lead does not take part");
+    assert!(is_there(&world, &joe), "Joe does not take part in what comes from Brevo");
+    is_quiet(&world).await;
+}

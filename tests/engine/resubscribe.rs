@@ -189,3 +189,87 @@ async fn a_lost_answer_is_asked_about() {
         is_quiet(&world).await;
     }
 }
+
+/// The request that opts somebody in again lands after they have opted out once more: that one stands. `looked`: a read has
+/// shown the opt-out before; else a notice told of it.
+async fn a_late_opt_in(towards_brevo: bool) {
+    let (world, jane) = out(PROPAGATE, true).await;
+    let fault = || Fault::Status(502, None);
+    for _ in 0..12 {
+        world.brevo.knobs(|knobs| knobs.common.faults.push_back(("PUT /contacts".to_owned(), fault())));
+        world.intercom.knobs(|knobs| knobs.faults.push_back(("PUT /contacts".to_owned(), fault())));
+    }
+    if towards_brevo {
+        world.intercom.resubscribe(&jane).unwrap();
+    } else {
+        world.brevo.resubscribe(JANE);
+    }
+    cycle(&world).await;
+    world.brevo.knobs(|knobs| knobs.common.faults.clear());
+    world.intercom.knobs(|knobs| knobs.faults.clear());
+    assert!(is_blocked(&world) == towards_brevo && is_out(&world, &jane) != towards_brevo, "it has not landed yet");
+    // They say no once more, where the request is on its way to, and a read shows it.
+    let say = |no: bool| match (towards_brevo, no) {
+        (true, true) => assert!(world.brevo.resubscribe(JANE) && world.brevo.unsubscribe(JANE)),
+        (true, false) => assert!(world.brevo.resubscribe(JANE)),
+        (false, true) => {
+            world.intercom.resubscribe(&jane).unwrap();
+            world.intercom.unsubscribe(&jane).unwrap();
+        }
+        (false, false) => world.intercom.resubscribe(&jane).unwrap(),
+    };
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    say(true);
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    world.sync().await;
+    // Now it lands.
+    say(false);
+    for _ in 0..3 {
+        cycle(&world).await;
+    }
+    assert!(is_out(&world, &jane) && is_blocked(&world), "towards Brevo: {towards_brevo}");
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_that_a_late_opt_in_of_ours_lifts_in_brevo_is_put_back() {
+    a_late_opt_in(true).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_that_a_late_opt_in_of_ours_lifts_in_intercom_is_put_back() {
+    a_late_opt_in(false).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_in_older_than_the_opt_out_is_not_carried_however_late_it_shows() {
+    for apart in [0, 1, 30, 59] {
+        // Intercom's index lags, so that the opt-in shows after the opt-out in Brevo.
+        let world = World::with_lag(
+            PROPAGATE,
+            std::sync::Arc::new(linkspan::doors::NoCrash),
+            std::time::Duration::from_secs(240),
+        );
+        let jane = world.intercom.create_contact(user(JANE));
+        cycle(&world).await;
+        cycle(&world).await;
+        world.intercom.unsubscribe(&jane).unwrap();
+        for _ in 0..3 {
+            cycle(&world).await;
+        }
+        assert!(is_blocked(&world));
+        // In Brevo they had come back, and say no again just after they said yes in Intercom.
+        world.intercom.resubscribe(&jane).unwrap();
+        tokio::time::sleep(std::time::Duration::from_secs(apart)).await;
+        world.brevo.resubscribe(JANE);
+        world.brevo.unsubscribe(JANE);
+        for _ in 0..4 {
+            minutes(3).await;
+            world.sync().await;
+        }
+        cycle(&world).await;
+        assert!(is_blocked(&world), "{apart}");
+        assert_eq!(loosened(&world).len(), 0);
+        is_quiet(&world).await;
+    }
+}

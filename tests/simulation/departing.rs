@@ -4,7 +4,7 @@
 use super::ending::End;
 use super::model::{Card, GAP, Model, Person};
 use super::people::{Edit, normal};
-use super::world::{CRASH_POINTS, Dice, Plan, Upset};
+use super::world::{CRASH_POINTS, Dice, Plan, Upset, Way};
 use linkspan::sandbox::brevo::BrevoSandbox;
 use std::time::Duration;
 
@@ -50,6 +50,30 @@ pub fn depart(plan: &mut Plan) {
             let wait = *dice.pick(&[500, 5_000, 60_000, 600_000, 2_400_000]);
             plan.edits.push((Duration::from_millis(at + dice.below(wait + 1)), Edit::Unarchive(who)));
         }
+        if dice.hits(0.25) {
+            // The same person goes on the other side, too, or loses the address first.
+            let wait = *dice.pick(&[0, 500, 5_000, 60_000]);
+            let also = match dice.below(3) {
+                0 => Edit::Delete(who),
+                1 => Edit::BrevoDelete(who),
+                _ => Edit::Merge(who, dice.next() >> 1),
+            };
+            plan.edits.push((Duration::from_millis(at + dice.below(wait + 1)), also));
+        }
+    }
+    if let Some(limits) = &mut plan.setting.limits {
+        limits.deletes = *dice.pick(&[1, 2, 4, 1_000]);
+        // A script that runs over many at once.
+        let (at, kind) = (dice.between(0, most), dice.below(3));
+        for nth in 0..dice.between(2, 6) {
+            let who = dice.next() >> 1;
+            let edit = match kind {
+                0 => Edit::Delete(who),
+                1 => Edit::Archive(who),
+                _ => Edit::BrevoDelete(who),
+            };
+            plan.edits.push((Duration::from_millis(at + nth * 30), edit));
+        }
     }
     plan.edits.sort_by_key(|(at, _)| *at);
     if dice.hits(0.5) {
@@ -62,14 +86,14 @@ pub fn depart(plan: &mut Plan) {
 
 impl Model {
     /// We deleted a Brevo contact, by a request that left then.
-    pub fn deleted_by_us(&self, card: &Card, left_at: i64) -> (bool, String) {
+    pub fn deleted_by_us(&mut self, card: &Card, left_at: i64) -> (bool, String) {
         let id = card.now.id;
         if self.on_delete.brevo != "delete" {
             return (true, format!("Brevo contact {id} was deleted by us"));
         }
+        // Whoever has lost their address before they went is of the contact all the same.
         let shows = |person: &Person| {
-            let address = person.email.as_ref().is_some_and(|email| card.addresses.contains(email));
-            address || !person.phones.is_disjoint(&card.phones)
+            !person.addresses.is_disjoint(&card.addresses) || !person.phones.is_disjoint(&card.phones)
         };
         let now = card.now.email.as_deref().map(normal);
         for (who, person) in self.people.iter().filter(|(_, person)| person.live && person.email == now) {
@@ -82,11 +106,14 @@ impl Model {
         {
             return (true, format!("P6: Brevo contact {id} was deleted by us, and nobody of it is gone"));
         }
+        if let Some(wrong) = self.harm.goes("deletes", left_at) {
+            return (true, wrong);
+        }
         (false, "outcome: deleted in Brevo, for they are gone in Intercom".to_owned())
     }
 
     /// We archived or deleted an Intercom contact.
-    pub fn sent_away_by_us(&self, id: &str) -> (bool, String) {
+    pub fn sent_away_by_us(&mut self, id: &str, left_at: i64) -> (bool, String) {
         let theirs = self.people.get(id).map(|person| &person.addresses);
         let gone = |card: &Card| card.gone && theirs.is_some_and(|theirs| !theirs.is_disjoint(&card.addresses));
         let phones = self.people.get(id).map(|person| &person.phones);
@@ -94,6 +121,9 @@ impl Model {
         if !matches!(self.on_delete.intercom, "archive" | "delete") {
             (true, format!("Intercom contact {id} was archived or deleted by us"))
         } else if self.cards.values().any(|card| gone(card) || by_phone(card)) {
+            if let Some(wrong) = self.harm.goes("deletes", left_at) {
+                return (true, wrong);
+            }
             (false, format!("outcome: {} in Intercom, for they are gone in Brevo", self.on_delete.intercom))
         } else {
             (
@@ -155,6 +185,9 @@ impl End<'_> {
                 continue;
             }
             match action.intercom {
+                "unlist" if self.rules.vip && self.rules.vip_way != Way::ToBrevo && !person.tags.contains("VIP") => {
+                    counts.push("outcome: unlist in Intercom, for they are gone".to_owned());
+                }
                 "blocklist" if person.out => {
                     counts.push("outcome: blocklist in Intercom, for they are gone".to_owned());
                 }

@@ -158,6 +158,7 @@ impl Model {
         end.duplicates();
         end.gone();
         end.departed(brevo);
+        end.opt_ins();
         end.lost_values();
         end.lists_left(brevo);
         end.events(brevo, start);

@@ -490,7 +490,8 @@ impl Model {
         for id in gone {
             if !matches!(cause, Cause::Hand(_)) {
                 let left_at = if let Cause::Ours { left_at, .. } = cause { *left_at } else { now };
-                found.extend(self.cards.get(&id).map(|card| self.deleted_by_us(card, left_at)));
+                let card = self.cards.get(&id).cloned();
+                found.extend(card.map(|card| self.deleted_by_us(&card, left_at)));
             }
             if let Some(card) = self.cards.get_mut(&id) {
                 card.gone = true;
@@ -618,7 +619,7 @@ impl Model {
         for (one, other) in shared {
             self.people.entry(one).or_default().shared_with.insert(other);
         }
-        found.extend(sent_away.iter().map(|id| self.sent_away_by_us(id)));
+        found.extend(sent_away.iter().map(|id| self.sent_away_by_us(id, now)));
         found
     }
 

@@ -94,6 +94,27 @@ impl Model {
 }
 
 impl End<'_> {
+    /// Opt-ins that have not been carried across, since the opt-out on the other side is newer.
+    pub fn opt_ins(&mut self) {
+        if !self.model.resubscribes {
+            return;
+        }
+        for card in self.model.cards.values().filter(|card| !card.gone) {
+            let Some(address) = card.now.email.as_deref().map(normal) else { continue };
+            let theirs = |person: &&Person| person.live && person.email.as_ref() == Some(&address);
+            for person in self.model.people.values().filter(theirs) {
+                let older = card.now.email_blacklisted && !person.out && person.in_at.is_some_and(|at| at < card.out_at);
+                if older {
+                    self.counts.push("outcome: an opt-in in Intercom is older than the no in Brevo".to_owned());
+                }
+                let said_yes = card.said.is_some_and(|(at, out)| !out && at < person.out_at);
+                if person.out && !card.now.email_blacklisted && said_yes {
+                    self.counts.push("outcome: an opt-in in Brevo is older than the no in Intercom".to_owned());
+                }
+            }
+        }
+    }
+
     /// Whether nothing is to be said about the fields of these: the filter leaves one of them out.
     pub fn sifted(&mut self, address: &str, members: &[(&String, &Person)], brevo: &BrevoSandbox) -> bool {
         let filter = self.model.filter;

@@ -401,6 +401,7 @@ pub struct Limits {
     pub creates: u64,
     pub opt_outs: u64,
     pub blanked: u64,
+    pub deletes: u64,
     /// Seconds between two looks of whoever lets go what is held.
     pub patience: u64,
 }
@@ -425,7 +426,7 @@ pub struct Plan {
 impl Plan {
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
-        let mut plan = Self::crossing(seed);
+        let mut plan = Self::bounded(seed);
         departing::depart(&mut plan);
         sifting::sift(&mut plan);
         plan
@@ -599,8 +600,9 @@ impl Plan {
             let key = if knows_our_key { "    api_key_name: linkspan\n" } else { "" };
             write!(yaml, "  brevo:\n{key}    webhooks: {{secret: {BREVO_SECRET}, batched: {batched}}}\n").ok();
         }
-        if let Some(Limits { creates, opt_outs, blanked, .. }) = self.setting.limits {
-            writeln!(yaml, "safety: {{max_creates: {creates}, max_optouts: {opt_outs}, max_blanked: {blanked}}}").ok();
+        if let Some(Limits { creates, opt_outs, blanked, deletes, .. }) = self.setting.limits {
+            write!(yaml, "safety: {{max_creates: {creates}, max_optouts: {opt_outs}, max_blanked: {blanked}, ").ok();
+            writeln!(yaml, "max_deletes: {deletes}}}").ok();
         }
         let direction = if *both { "both" } else { "intercom_to_brevo" };
         let resubscribe = if self.setting.resubscribes { "propagate" } else { "keep" };
