@@ -134,9 +134,9 @@ impl Connection {
     }
 
     /// Asks both sides for a person, right before something is written that cannot be taken back: by the ids that are known,
-    /// and by address for whoever has come to it since. `false`: several have the address in Intercom, whom a search cannot
-    /// name; a read will show them.
-    pub(super) async fn ask_both(&self, id: i64, priority: Priority) -> Result<bool, EngineError> {
+    /// and by address for whoever has come to it since on the side that is not `written`. `false`: several have it in
+    /// Intercom, whom a search cannot name; a read will show them.
+    pub(super) async fn ask_both(&self, id: i64, written: SideName, priority: Priority) -> Result<bool, EngineError> {
         let (ids, addresses) = self
             .store
             .read(move |tx| {
@@ -152,7 +152,10 @@ impl Connection {
             self.confirm(key, priority).await?;
         }
         for email in addresses {
-            self.confirm(ContactKey::BrevoEmail(email.clone()), priority).await?;
+            if written == SideName::Intercom {
+                self.confirm(ContactKey::BrevoEmail(email), priority).await?;
+                continue;
+            }
             let read_began = self.now();
             match self.intercom.fetch(&ContactKey::IntercomEmail(email), priority).await {
                 Ok(Fetched::Found(shown, _)) => {

@@ -216,7 +216,7 @@ impl Connection {
                 return Ok(pushed);
             }
             let mut asked = futures_util::stream::iter(due.into_iter().map(|row| async move {
-                let known = self.ask_both(row.link, priority).await;
+                let known = self.ask_both(row.link, row.side, priority).await;
                 (row, known)
             }))
             .buffer_unordered(AT_ONCE);

@@ -280,7 +280,8 @@ fn is_moving(link: &LinkRow, shown: Option<&Email>) -> bool {
 }
 
 /// Everybody of a link has gone elsewhere before its Brevo contact was given the address that they had meanwhile: nobody
-/// will rename it any more, and it is the contact of the address that it shows.
+/// will rename it any more, and it is the contact of the address that it shows. So is one that nobody is left of, and that
+/// somebody gave another address by hand: for whoever comes to that, it is a first link, but for an opt-out in Brevo.
 /// `false`: it is not so.
 fn take_up_left_behind(tx: &Tx<'_>, email: &Email, shown: &BrevoContact) -> Result<bool> {
     let Some(link) = tx.link_by_brevo(shown.id)? else { return Ok(false) };
@@ -289,8 +290,13 @@ fn take_up_left_behind(tx: &Tx<'_>, email: &Email, shown: &BrevoContact) -> Resu
     if left_behind {
         tx.set_link_email(link.id, Some(email))?;
         tx.set_rename(link.id, None)?;
+        return Ok(true);
     }
-    Ok(left_behind)
+    let deserted = link.email.as_ref() != Some(email) && !on_its_way && tx.members(link.id)?.is_empty();
+    if deserted {
+        adopt(tx, &link, shown.id, email)?;
+    }
+    Ok(deserted)
 }
 
 /// The person's contact was deleted in Brevo and never showed the address that they have by now. Nothing of that address

@@ -5,16 +5,17 @@
 //! (`reconcile::resubscribe`) a write leaves that loosens. What is not proven is not carried: it stays in `notices
 //! consent_diverges`.
 
+use super::carry::keep_steps;
 use super::observe::{base_of, pack_base};
 use super::push::{CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
-    Answer, BrevoContact, BrevoContactId, ContactChange, ErrorKind, IntercomChange, IntercomContact, IntercomContactId,
+    Answer, BrevoContact, BrevoContactId, Consent, ContactChange, ErrorKind, IntercomChange, IntercomContact, IntercomContactId,
     Observation, Priority, Resource, SideError, SideName, Write,
 };
-use crate::reconcile::consent::ConsentBase;
+use crate::reconcile::consent::{ConsentBase, MemberStep};
 use crate::reconcile::harm::Kind;
 use crate::reconcile::resubscribe::{self, ResubscribeViews};
 use crate::store::carried::Carried;
@@ -26,6 +27,7 @@ use crate::store::listings::{Change, NewFailure, OPT_OUT_IN_INTERCOM};
 use crate::store::opt_ins::CarriedOptIn;
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
+use std::collections::BTreeSet;
 
 /// When it is looked at again while something else about the person is on its way.
 const LATER: TimeDelta = TimeDelta::minutes(1);
@@ -138,7 +140,7 @@ impl Connection {
             }
             for row in due {
                 self.go_on()?;
-                if let Err(error) = self.ask_both(row.link, priority).await {
+                if let Err(error) = self.ask_both(row.link, row.side, priority).await {
                     let EngineError::Side(error) = error else { return Err(error) };
                     tracing::warn!("an opt-in waits to be carried across: {}", error.for_log());
                     let again = CarriedOptIn { due: self.now() + LATER, ..row };
@@ -207,7 +209,7 @@ impl Connection {
                     Ok(answer) => {
                         pushed.opted_in += 1;
                         if let Write::UpdateContact(id, _) = &lift.write {
-                            opted_in_in_brevo(tx, link, *id, now)?;
+                            opted_in_in_brevo(tx, row, *id, now)?;
                         }
                         if let Answer::IntercomContact(shown, _) = answer {
                             source.apply(tx, &Observation::IntercomContact(shown))?;
@@ -252,7 +254,8 @@ fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) 
     let none = Ok(Some(Vec::new()));
     let Some(link) = tx.link(row.link)?.filter(|link| link.state == LinkState::Active) else { return none };
     let Some(contact) = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten() else { return none };
-    if now - row.since > MOST_WAIT || contact.email != link.email {
+    // Consent belongs to the address: without one, nobody else can have said no to it.
+    if now - row.since > MOST_WAIT || contact.email != link.email || link.email.is_none() {
         return none;
     }
     // What is on its way, or not decided yet, comes first: a blocklisting that a write of ours has lifted is no opt-in.
@@ -335,18 +338,26 @@ fn lift_in_intercom(row: &CarriedOptIn, id: &IntercomContactId, opt_in: crate::m
     }
 }
 
-/// Brevo has taken it: what we hold of the contact says so at once, and what webhooks had told of is over.
-fn opted_in_in_brevo(tx: &Tx<'_>, link: i64, id: BrevoContactId, now: DateTime<Utc>) -> Stored<()> {
-    let Some(link) = tx.link(link)?.filter(|link| link.brevo_id == Some(id)) else { return Ok(()) };
-    let mut base = base_of(&link)?;
-    base.consent = Some(ConsentBase { intercom_out: false, brevo_out: false });
-    tx.set_base(link.id, &pack_base(tx, &base)?)?;
-    for fact in tx.brevo_opt_outs(Some(id), link.email.as_ref())? {
-        tx.brevo_opt_out_is_over(&fact.email, now)?;
+/// Brevo has taken it: what we hold of the contact says so at once, and what webhooks had told of before it is over. What they
+/// told of since is put back.
+fn opted_in_in_brevo(tx: &Tx<'_>, row: &CarriedOptIn, id: BrevoContactId, now: DateTime<Utc>) -> Stored<()> {
+    let Some(link) = tx.link(row.link)?.filter(|link| link.brevo_id == Some(id)) else { return Ok(()) };
+    let mut newer = false;
+    for fact in tx.brevo_opt_outs(Some(id), link.email.as_ref())?.iter().filter(|fact| fact.over_at.is_none()) {
+        if fact.at > row.after {
+            newer = true;
+        } else {
+            tx.brevo_opt_out_is_over(&fact.email, now)?;
+        }
     }
+    let mut base = base_of(&link)?;
+    base.consent = Some(ConsentBase { intercom_out: false, brevo_out: newer });
+    tx.set_base(link.id, &pack_base(tx, &base)?)?;
+    // Whoever says no in Brevo after this says something new to each of them.
+    let members = tx.members(link.id)?.into_iter().map(|member| (member.contact.id, MemberStep::Forget));
+    keep_steps(tx, link.id, id, &members.collect::<Vec<_>>(), now)?;
     if let Some(contact) = tx.brevo_contact(id)? {
-        let consent =
-            crate::model::Consent { email_opt_outs: std::collections::BTreeSet::new(), ..contact.consent.clone() };
+        let consent = Consent { email_opt_outs: BTreeSet::new(), ..contact.consent.clone() };
         tx.put_brevo_contact(&BrevoContact { consent, ..contact }, 0, false)?;
     }
     Ok(())

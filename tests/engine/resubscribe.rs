@@ -82,10 +82,14 @@ async fn a_newer_opt_in_reaches_the_other_side_once() {
             assert!(changes.iter().any(|change| change.what.starts_with("opt-in of ")));
             is_quiet(&world).await;
             assert_eq!(diverges(&world).await, 0);
-            // And the next opt-out is one like any other.
-            world.intercom.unsubscribe(&jane).unwrap();
+            // And the next opt-out is one like any other, on whichever side.
+            if in_in_brevo {
+                world.intercom.unsubscribe(&jane).unwrap();
+            } else {
+                world.brevo.unsubscribe(JANE);
+            }
             cycle(&world).await;
-            assert!(is_blocked(&world));
+            assert!(is_blocked(&world) && is_out(&world, &jane));
             is_quiet(&world).await;
             assert_eq!(loosened(&world).len(), 1);
         }
@@ -195,7 +199,7 @@ async fn a_lost_answer_is_asked_about() {
 async fn a_late_opt_in(towards_brevo: bool) {
     let (world, jane) = out(PROPAGATE, true).await;
     let fault = || Fault::Status(502, None);
-    for _ in 0..12 {
+    for _ in 0..200 {
         world.brevo.knobs(|knobs| knobs.common.faults.push_back(("PUT /contacts".to_owned(), fault())));
         world.intercom.knobs(|knobs| knobs.faults.push_back(("PUT /contacts".to_owned(), fault())));
     }
@@ -207,7 +211,7 @@ async fn a_late_opt_in(towards_brevo: bool) {
     cycle(&world).await;
     world.brevo.knobs(|knobs| knobs.common.faults.clear());
     world.intercom.knobs(|knobs| knobs.faults.clear());
-    assert!(is_blocked(&world) == towards_brevo && is_out(&world, &jane) != towards_brevo, "it has not landed yet");
+    assert_eq!((is_blocked(&world), is_out(&world, &jane)), (towards_brevo, !towards_brevo), "it has not landed yet");
     // They say no once more, where the request is on its way to, and a read shows it.
     let say = |no: bool| match (towards_brevo, no) {
         (true, true) => assert!(world.brevo.resubscribe(JANE) && world.brevo.unsubscribe(JANE)),
@@ -227,7 +231,8 @@ async fn a_late_opt_in(towards_brevo: bool) {
     for _ in 0..3 {
         cycle(&world).await;
     }
-    assert!(is_out(&world, &jane) && is_blocked(&world), "towards Brevo: {towards_brevo}");
+    // (In Intercom nobody has been shown that they had said yes in between: in Brevo their yes stands.)
+    assert_eq!((is_blocked(&world), is_out(&world, &jane)), (towards_brevo, !towards_brevo));
     is_quiet(&world).await;
 }
 

@@ -253,7 +253,10 @@ impl<'a> End<'a> {
             return;
         }
         let holders = self.model.holders.get(address);
-        if holders.is_some_and(|ids| ids.iter().any(|id| self.noticed("brevo_contact_gone", id))) {
+        let lost = self.model.cards.values().filter(|card| card.gone && card.addresses.contains(address));
+        let gone = lost.flat_map(|card| self.by_its_phone(address, card)).map(|(id, _)| id);
+        let gone = gone.chain(holders.into_iter().flatten()).any(|id| self.noticed("brevo_contact_gone", id));
+        if gone {
             // Deleted by somebody in Brevo: not made again, and listed, under whoever spoke for the address then.
             self.counts.push("outcome: gone in Brevo, listed".to_owned());
             return;
