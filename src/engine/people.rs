@@ -813,6 +813,12 @@ impl Person {
                 Ok(true)
             }
             Some(holder) => {
+                if let Some((email, brevo)) = self.link.email.as_ref().zip(holder.brevo_id)
+                    && place::take_from_deserted(tx, &self.link, &holder, brevo, email)?
+                {
+                    tx.mark_dirty(self.link.id, Dirty::Live)?;
+                    return Ok(true);
+                }
                 super::answers::hold_apart(tx, self.link.id, holder.id, now)?;
                 Ok(true)
             }

@@ -575,8 +575,13 @@ fn is_circle(tx: &Tx<'_>, link: &LinkRow, next: i64) -> Result<bool> {
 pub(super) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email) -> Result<()> {
     // What was agreed on with the old contact says nothing about the new one, but an opt-out does: Brevo's goes along,
     // and Intercom's is news to the new contact.
-    let consent = link_consent(link)?.filter(|consent| consent.brevo_out);
-    let consent = consent.map(|consent| ConsentBase { intercom_out: false, ..consent });
+    let out = link_consent(link)?.is_some_and(|consent| consent.brevo_out);
+    adopt_as(tx, link, brevo, email, out)
+}
+
+/// `out`: somebody whose contact it was, or the person, had opted out in Brevo.
+fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, out: bool) -> Result<()> {
+    let consent = out.then_some(ConsentBase { intercom_out: false, brevo_out: true });
     let flights = Flights { may_loosen: consent.is_some(), ..Flights::default() };
     if let Some(left) = link.brevo_id.filter(|left| *left != brevo) {
         // It was this person's: nobody is made for it.
@@ -587,6 +592,25 @@ pub(super) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &
     tx.set_rename(link.id, None)?;
     let base = Base { consent, ..Base::default() };
     settle_as(tx, link.id, &base, consent.is_some().then_some(&flights))
+}
+
+/// A link that nobody is left of has the contact that shows the person's address: it becomes theirs, with the stricter consent
+/// of both. `false`: somebody is left of it, or something is on its way.
+pub(super) fn take_from_deserted(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    holder: &LinkRow,
+    brevo: BrevoContactId,
+    email: &Email,
+) -> Result<bool> {
+    if holder.flights.is_some() || holder.import.is_some() || !tx.members(holder.id)?.is_empty() {
+        return Ok(false);
+    }
+    let out = |link: &LinkRow| Ok::<_, crate::store::StoreError>(link_consent(link)?.is_some_and(|it| it.brevo_out));
+    let out = out(holder)? || out(link)?;
+    tx.set_brevo(holder.id, None)?;
+    adopt_as(tx, link, brevo, email, out)?;
+    Ok(true)
 }
 
 /// Somebody gave the person's Brevo contact another address by hand, and a contact that is nobody's shows the person's: by

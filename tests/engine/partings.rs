@@ -245,7 +245,8 @@ async fn a_lost_answer_is_asked_about() {
         let fault = if acts { Fault::StatusAfterEffect(502) } else { Fault::Status(502, None) };
         for name in ["DELETE /contacts", "POST /contacts"] {
             for _ in 0..8 {
-                world.brevo.knobs(|knobs| knobs.common.faults.push_back((name.to_owned(), fault.clone())));
+                let in_brevo = name.replace("/contacts", "/v3/contacts");
+                world.brevo.knobs(|knobs| knobs.common.faults.push_back((in_brevo, fault.clone())));
                 world.intercom.knobs(|knobs| knobs.faults.push_back((name.to_owned(), fault.clone())));
             }
         }

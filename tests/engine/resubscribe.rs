@@ -180,7 +180,7 @@ async fn a_lost_answer_is_asked_about() {
         let fault = if acts { Fault::StatusAfterEffect(502) } else { Fault::Status(502, None) };
         world.brevo.knobs(|knobs| {
             for _ in 0..8 {
-                knobs.common.faults.push_back(("PUT /contacts".to_owned(), fault.clone()));
+                knobs.common.faults.push_back(("PUT /v3/contacts".to_owned(), fault.clone()));
             }
         });
         world.intercom.resubscribe(&jane).unwrap();
@@ -200,7 +200,7 @@ async fn a_late_opt_in(towards_brevo: bool) {
     let (world, jane) = out(PROPAGATE, true).await;
     let fault = || Fault::Status(502, None);
     for _ in 0..200 {
-        world.brevo.knobs(|knobs| knobs.common.faults.push_back(("PUT /contacts".to_owned(), fault())));
+        world.brevo.knobs(|knobs| knobs.common.faults.push_back(("PUT /v3/contacts".to_owned(), fault())));
         world.intercom.knobs(|knobs| knobs.faults.push_back(("PUT /contacts".to_owned(), fault())));
     }
     if towards_brevo {
