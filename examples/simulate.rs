@@ -148,7 +148,13 @@ fn main() -> ExitCode {
         failed.len()
     );
     let missing = sim::coverage::missing(&counts, true);
-    if played >= sim::coverage::MANY && !options.narrow && !options.wide && !options.crossing && !options.bounded && !missing.is_empty() {
+    if played >= sim::coverage::MANY
+        && !options.narrow
+        && !options.wide
+        && !options.crossing
+        && !options.bounded
+        && !missing.is_empty()
+    {
         println!("never came up: {missing:#?}");
         return ExitCode::FAILURE;
     }

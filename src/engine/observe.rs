@@ -332,6 +332,7 @@ impl Source {
             write_back::note_change(tx, (id, link.dirty), SideName::Brevo, contact.modified_at, self)?;
         }
         if self.settings.resubscribes
+            && self.settings.tells_intercom
             && let Some(known) = known.as_ref().filter(|known| known.consent.email_opted_out())
             && !contact.consent.email_opted_out()
             && known.email == contact.email

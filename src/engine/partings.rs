@@ -145,7 +145,8 @@ pub(super) fn left_brevo(
     (settings, ready): (&Settings, &Ready),
     now: DateTime<Utc>,
 ) -> Stored<bool> {
-    if tx.parting(link.id, SideName::Brevo)?.is_some_and(|row| row.until.is_some()) {
+    let deletes = settings.on_delete.brevo == OnDelete::Delete;
+    if deletes && tx.parting(link.id, SideName::Brevo)?.is_some_and(|row| row.until.is_some()) {
         deleted_in_brevo(tx, link)?;
         return Ok(true);
     }

@@ -371,6 +371,14 @@ fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
     Ok(chosen.is_some())
 }
 
+/// Who was listed for a Brevo contact that is gone does not speak for its person any more: whoever does is listed.
+fn hand_on_gone(tx: &Tx<'_>, link: &LinkRow, from: &IntercomContactId) -> Result<()> {
+    if link.state != LinkState::BrevoGone {
+        return Ok(());
+    }
+    tx.refile_notice("brevo_contact_gone", &format!("contact {from}"), &subject_of(tx, link)?)
+}
+
 /// A contact that was deleted, archived or merged away. What that leads to in Brevo is done elsewhere (`partings`).
 fn gone(tx: &Tx<'_>, row: &IntercomRow, settings: &Settings, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
     let Some(link) = row.link else { return Ok(()) };
@@ -388,6 +396,9 @@ fn gone(tx: &Tx<'_>, row: &IntercomRow, settings: &Settings, dirty: Dirty, now: 
         }
     }
     if elect(tx, link)? {
+        if let Some(link) = tx.link(link)? {
+            hand_on_gone(tx, &link, &row.contact.id)?;
+        }
         return tx.mark_dirty(link, dirty);
     }
     // While it is merely missing, nothing is decided: the link waits for whoever it turns out to be.
@@ -441,6 +452,7 @@ fn moved(
         if others_stay {
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
+            hand_on_gone(tx, link, &row.contact.id)?;
             tx.mark_dirty(link.id, dirty)?;
             return first_link(tx, &row.contact, settings, dirty, Some(link.id), now);
         }
@@ -481,6 +493,7 @@ fn moved(
         Rename::LeaveGroup => {
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
+            hand_on_gone(tx, link, &row.contact.id)?;
             tx.mark_dirty(link.id, dirty)?;
             let consent = link_consent(link)?;
             if !first_link(tx, &row.contact, settings, dirty, Some(link.id), now)? {
@@ -509,6 +522,8 @@ fn moved(
                 tx.set_link_state(link.id, LinkState::Left)?;
                 tx.give_up(link.id)?;
                 tx.clear_notice("brevo_contact_gone", &format!("contact {}", row.contact.id))?;
+            } else {
+                hand_on_gone(tx, link, &row.contact.id)?;
             }
             join(tx, &row.contact.id, other, dirty, now)?;
             carry_consent(tx, &row.contact.id, consent)?;

@@ -12,8 +12,8 @@ use super::safety::{self, Gate, Pass};
 use super::unreadable;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
-    Answer, BrevoContact, BrevoContactId, Consent, ContactChange, ErrorKind, IntercomChange, IntercomContact, IntercomContactId,
-    Observation, Priority, Resource, SideError, SideName, Write,
+    Answer, BrevoContact, BrevoContactId, Consent, ContactChange, ErrorKind, IntercomChange, IntercomContact,
+    IntercomContactId, Observation, Priority, Resource, SideError, SideName, Write,
 };
 use crate::reconcile::consent::{ConsentBase, MemberStep};
 use crate::reconcile::harm::Kind;
@@ -140,6 +140,10 @@ impl Connection {
             }
             for row in due {
                 self.go_on()?;
+                let again = row.clone();
+                if self.store.write(move |tx| has_to_wait(tx, &again, now)).await? {
+                    continue;
+                }
                 if let Err(error) = self.ask_both(row.link, row.side, priority).await {
                     let EngineError::Side(error) = error else { return Err(error) };
                     tracing::warn!("an opt-in waits to be carried across: {}", error.for_log());
@@ -249,6 +253,23 @@ impl Connection {
     }
 }
 
+/// What is on its way to the person, or not decided yet, comes first: a blocklisting that a write of ours has lifted is no
+/// opt-in. `true`: put off. Nobody is asked for that.
+fn has_to_wait(tx: &Tx<'_>, row: &CarriedOptIn, now: DateTime<Utc>) -> Stored<bool> {
+    let Some(link) = tx.link(row.link)?.filter(|link| link.state == LinkState::Active) else { return Ok(false) };
+    let base = match base_of(&link) {
+        Err(error) if error.unreadable().is_some() => return Ok(false),
+        base => base?,
+    };
+    let undecided = row.side == SideName::Intercom && base.consent.is_some_and(|base| base.brevo_out);
+    let answers = link.import.is_some() || (link.flights.is_some() && !link.answered);
+    let waits = (answers || undecided || link.dirty == Dirty::Consent) && now - row.since <= MOST_WAIT;
+    if waits {
+        tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row.clone() })?;
+    }
+    Ok(waits)
+}
+
 /// `None`: not now. Nothing: it is not carried.
 fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) -> Stored<Option<Vec<Lift>>> {
     let none = Ok(Some(Vec::new()));
@@ -258,12 +279,7 @@ fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) 
     if now - row.since > MOST_WAIT || contact.email != link.email || link.email.is_none() {
         return none;
     }
-    // What is on its way, or not decided yet, comes first: a blocklisting that a write of ours has lifted is no opt-in.
-    let base = base_of(&link)?;
-    let undecided = row.side == SideName::Intercom && base.consent.is_some_and(|base| base.brevo_out);
-    if link.import.is_some() || (link.flights.is_some() && !link.answered) || undecided || link.dirty == Dirty::Consent
-    {
-        tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row.clone() })?;
+    if has_to_wait(tx, row, now)? {
         return Ok(None);
     }
     if row.side == SideName::Brevo
@@ -283,9 +299,7 @@ fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) 
             for member in &live {
                 let told = tx.opt_outs(&member.contact.id)?;
                 opted_out_there |= member.contact.consent.email_opted_out();
-                opted_out_there |= told
-                    .iter()
-                    .any(|fact| fact.over_at.is_none() && fact.channel == Channel::Email);
+                opted_out_there |= told.iter().any(|fact| fact.over_at.is_none() && fact.channel == Channel::Email);
             }
             let mut reasons = contact.consent.email_opt_outs.clone();
             reasons.extend(standing.iter().filter(|fact| fact.over_at.is_none()).map(|fact| fact.reason));

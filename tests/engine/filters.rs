@@ -175,3 +175,23 @@ async fn consent_is_made_one_at_the_first_link_whoever_takes_part() {
     assert_eq!(world.intercom.contact(&jane).unwrap()["unsubscribed_from_emails"], true);
     is_quiet(&world).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_contact_that_somebody_makes_for_one_who_is_left_out_is_theirs_all_the_same() {
+    for out_in_brevo in [true, false] {
+        let (world, ids) = world(PRO).await;
+        if !out_in_brevo {
+            world.intercom.unsubscribe(&ids[1]).unwrap();
+        }
+        world.brevo.create_contact(BrevoSeed {
+            email: Some(JOE.to_owned()),
+            email_blacklisted: out_in_brevo,
+            ..BrevoSeed::default()
+        });
+        cycle(&world).await;
+        assert_eq!(world.intercom.contact(&ids[1]).unwrap()["unsubscribed_from_emails"], json!(true));
+        assert!(world.brevo.contact_by_email(JOE).unwrap().email_blacklisted, "opt-outs travel for everybody");
+        assert_eq!(world.attribute(JOE, "FULLNAME"), None, "and nothing else does");
+        is_quiet(&world).await;
+    }
+}

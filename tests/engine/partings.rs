@@ -358,7 +358,8 @@ async fn whoever_comes_to_the_address_before_the_word_is_given_keeps_the_contact
 /// Whose record a filter leaves out is not what a deletion is followed by, either.
 #[tokio::test(start_paused = true)]
 async fn nothing_follows_for_somebody_whom_the_filter_leaves_out() {
-    let filter = "  filter: {intercom_to_brevo: \"record.role == 'user'\", brevo_to_intercom: \"record.FIRSTNAME == 'Jane'\"}\n";
+    let filter =
+        "  filter: {intercom_to_brevo: \"record.role == 'user'\", brevo_to_intercom: \"record.FIRSTNAME == 'Jane'\"}\n";
     let world = World::new(&format!("{}{filter}", on_delete("delete", "delete")));
     for (n, name) in ["Jane", "Joe"].into_iter().enumerate() {
         for role in ["user", "lead"] {
@@ -376,9 +377,7 @@ async fn nothing_follows_for_somebody_whom_the_filter_leaves_out() {
     world.sync().await;
     cycles(&world).await;
     let ids: Vec<String> = world.intercom.contact_ids();
-    let of = |email: &str| {
-        ids.iter().find(|id| world.intercom.contact(id).unwrap()["email"] == email).unwrap().clone()
-    };
+    let of = |email: &str| ids.iter().find(|id| world.intercom.contact(id).unwrap()["email"] == email).unwrap().clone();
     for email in ["user0@x.example", "lead0@x.example"] {
         world.intercom.delete(&of(email)).unwrap();
     }

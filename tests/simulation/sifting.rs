@@ -103,7 +103,8 @@ impl End<'_> {
             let Some(address) = card.now.email.as_deref().map(normal) else { continue };
             let theirs = |person: &&Person| person.live && person.email.as_ref() == Some(&address);
             for person in self.model.people.values().filter(theirs) {
-                let older = card.now.email_blacklisted && !person.out && person.in_at.is_some_and(|at| at < card.out_at);
+                let older =
+                    card.now.email_blacklisted && !person.out && person.in_at.is_some_and(|at| at < card.out_at);
                 if older {
                     self.counts.push("outcome: an opt-in in Intercom is older than the no in Brevo".to_owned());
                 }
