@@ -514,7 +514,9 @@ fn moved(
         Rename::Join(other) => {
             let consent = link_consent(link)?;
             tx.set_member(&row.contact.id, None, false)?;
-            if !elect(tx, link.id)? {
+            if elect(tx, link.id)? {
+                hand_on_gone(tx, link, &row.contact.id)?;
+            } else {
                 if is_gone_elsewhere(link) {
                     tx.set_link_email(link.id, None)?;
                     tx.set_rename(link.id, None)?;
@@ -522,8 +524,6 @@ fn moved(
                 tx.set_link_state(link.id, LinkState::Left)?;
                 tx.give_up(link.id)?;
                 tx.clear_notice("brevo_contact_gone", &format!("contact {}", row.contact.id))?;
-            } else {
-                hand_on_gone(tx, link, &row.contact.id)?;
             }
             join(tx, &row.contact.id, other, dirty, now)?;
             carry_consent(tx, &row.contact.id, consent)?;

@@ -121,14 +121,15 @@ impl Connection {
                             }
                         }
                     }
-                    Fetched::Gone(_) => match link.brevo_id {
-                        // As whoever finds it gone: that may be our doing, and may lead to something in Intercom.
-                        Some(gone) => drop(source.apply(tx, &Observation::BrevoContactGone(gone))?),
-                        None => {
+                    Fetched::Gone(_) => {
+                        if let Some(gone) = link.brevo_id {
+                            // As whoever finds it gone: that may be our doing, and may lead to something in Intercom.
+                            source.apply(tx, &Observation::BrevoContactGone(gone))?;
+                        } else {
                             give_back(tx, Kind::Creates, 1, source.now)?;
                             tx.drop_intent(link.id, None, true)?;
                         }
-                    },
+                    }
                 }
                 tx.mark_dirty(link.id, Dirty::Live)
             })

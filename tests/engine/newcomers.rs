@@ -136,7 +136,9 @@ async fn an_opt_out_rides_in_the_request_that_makes_the_contact() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_makes_no_second_contact() {
     for yaml in [USERS.to_owned(), leads()] {
-        for fault in [Fault::StatusAfterEffect(502), Fault::Truncated, Fault::Status(502, None)] {
+        for fault in
+            [Fault::StatusAfterEffect(502), Fault::StatusAfterEffect(503), Fault::Truncated, Fault::Status(502, None)]
+        {
             // The search does not show for long what was made.
             let world = World::with_lag(&yaml, Arc::new(NoCrash), Duration::from_secs(290));
             world.brevo.create_contact(ann(Some("a1")));

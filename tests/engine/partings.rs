@@ -381,12 +381,31 @@ async fn nothing_follows_for_somebody_whom_the_filter_leaves_out() {
     for email in ["user0@x.example", "lead0@x.example"] {
         world.intercom.delete(&of(email)).unwrap();
     }
-    let (jane, joe) = (of("lead0@x.example"), of("user1@x.example"));
-    let _ = jane;
+    let joe = of("user1@x.example");
     world.brevo.delete("user1@x.example");
     cycles(&world).await;
     assert!(world.brevo.contact_by_email("user0@x.example").is_none());
     assert!(world.brevo.contact_by_email("lead0@x.example").is_some(), "a lead does not take part");
     assert!(is_there(&world, &joe), "Joe does not take part in what comes from Brevo");
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_speaks_for_the_person_is_listed_for_a_contact_that_is_gone() {
+    let (world, ids) = in_step(&on_delete("keep", "keep")).await;
+    let second = world.intercom.create_contact(lead(JANE));
+    cycles(&world).await;
+    world.brevo.delete(JANE);
+    cycles(&world).await;
+    let listed = || async {
+        let rows = world.store.read(|tx| tx.notices(Some("brevo_contact_gone"), 100)).await.unwrap();
+        rows.into_iter().map(|(_, subject, _)| subject).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, [format!("contact {}", ids[0])]);
+    // She goes on to another address, and the lead is left.
+    world.intercom.set_email(&ids[0], Some("new@example.com")).unwrap();
+    cycles(&world).await;
+    assert_eq!(listed().await, [format!("contact {second}")]);
+    assert!(world.brevo.contact_by_email("new@example.com").is_some() && world.brevo.contact_by_email(JANE).is_none());
     is_quiet(&world).await;
 }
