@@ -109,7 +109,7 @@ impl End<'_> {
                     self.counts.push("outcome: an opt-in in Intercom is older than the no in Brevo".to_owned());
                 }
                 let said_yes = card.said.is_some_and(|(at, out)| !out && at < person.out_at);
-                if person.out && !card.now.email_blacklisted && said_yes {
+                if person.out && !person.out_by_us && card.now.email_blacklisted && said_yes {
                     self.counts.push("outcome: an opt-in in Brevo is older than the no in Intercom".to_owned());
                 }
             }
