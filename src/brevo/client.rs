@@ -18,6 +18,7 @@ use http::{HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret as _, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -49,6 +50,10 @@ impl BrevoOptions {
 pub struct BrevoClient {
     base: String,
     api_key: SecretString,
+    /// The part of each budget that is ours.
+    share: f64,
+    /// How many companies a page is asked for, as far as is known.
+    pub(super) companies_a_page: AtomicU64,
     caller: Caller,
     /// The attributes' types, once read: they decide how a value is written.
     kinds: RwLock<BTreeMap<String, AttributeKind>>,
@@ -170,6 +175,8 @@ impl BrevoClient {
         Self {
             base: options.base_url.as_str().trim_end_matches('/').to_owned(),
             api_key: options.api_key,
+            share: options.share,
+            companies_a_page: AtomicU64::new(super::companies::A_PAGE),
             caller,
             kinds: RwLock::default(),
             company_attributes: RwLock::default(),
@@ -365,7 +372,7 @@ impl Side for BrevoClient {
     fn company_budget(&self) -> Option<Budget> {
         let budget = self.caller.budgets().into_iter().find(|budget| budget.family == OTHER)?;
         let held = self.caller.held_back(OTHER).is_some();
-        Some(if held { Budget { remaining: 0, ..budget } } else { budget })
+        Some(if held { Budget { remaining: 0, ..budget } } else { budget.our_share(self.share) })
     }
 
     fn held_back(&self) -> Option<Duration> {

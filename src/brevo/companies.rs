@@ -8,6 +8,8 @@ mod pages;
 mod tests;
 mod upload;
 
+pub(super) use pages::A_PAGE;
+
 use super::client::{Ask, BrevoClient, OTHER, encode, unsupported};
 use super::{errors, read, wire};
 use crate::http::lean::{self, Tree};

@@ -100,17 +100,27 @@ impl BrevoClient {
         processes: &[ProcessId],
     ) -> Result<BTreeMap<ProcessId, ImportState>, Box<SideError>> {
         let mut states = BTreeMap::new();
-        if processes.len() > 1 {
-            // All requests but those about contacts and events share 100 an hour: the newest fifty cost one.
-            let target = format!("/processes?limit={PROCESSES_A_PAGE}&offset=0&sort=desc");
+        // All requests but those about contacts and events share 100 an hour: the newest fifty cost one. It is gone on
+        // while that costs less than to ask for each of those that are left.
+        let mut offset = 0;
+        loop {
+            let before = states.len();
+            if processes.len() < before + 2 {
+                break;
+            }
+            let target = format!("/processes?limit={PROCESSES_A_PAGE}&offset={offset}&sort=desc");
             let answer = self.send(Ask::get(target, OTHER, Priority::Live)).await?;
             let tree = read::json(&answer)?;
             let (rows, _) = wire::rows(tree.root(), "processes").ok_or_else(|| errors::malformed(&answer))?;
-            for row in rows {
+            for &row in &rows {
                 let id = row.get("id").and_then(wire::whole).map(ProcessId::new);
                 if let Some(id) = id.filter(|id| processes.contains(id)) {
                     states.insert(id, state(row));
                 }
+            }
+            offset += PROCESSES_A_PAGE;
+            if states.len() == before || (rows.len() as u64) < PROCESSES_A_PAGE {
+                break;
             }
         }
         for process in processes {

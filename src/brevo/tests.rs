@@ -150,6 +150,24 @@ async fn lists_come_fifty_at_a_time_and_what_brevo_lacks_is_said() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn how_many_imports_are_doing_costs_a_request_for_fifty() {
+    let page = |ids: std::ops::Range<u64>| {
+        let rows: Vec<Json> = ids.rev().map(|id| json!({"id": id, "status": "completed"})).collect();
+        (200, json!({"processes": rows, "count": 200}))
+    };
+    let one = (200, json!({"id": 7, "status": "processing"}));
+    let (fake, client) = Fake::with([page(150..200), page(100..150), one]);
+    let ours: Vec<ProcessId> = (110..200).step_by(2).chain([7]).map(ProcessId::new).collect();
+    let states = client.import_states(&ours).await.unwrap();
+    assert_eq!((states.len(), &states[&ProcessId::new(7)]), (46, &ImportState::Running));
+    // One is left after two pages: it is asked for by itself.
+    let lines = fake.lines();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    assert_eq!(lines[1], "GET /processes?limit=50&offset=50&sort=desc");
+    assert_eq!(lines[2], "GET /processes/7");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_odd_page_is_tried_again_and_never_taken_for_the_end() {
     let odd = ["", "<html>", r#"{"contacts":[{"id":1"#].map(|text| (200, text.to_owned()));
     let good = (200, json!({"contacts": [], "count": 0}).to_string());

@@ -97,6 +97,9 @@ pub enum Region {
 }
 
 impl Region {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Us, Self::Eu, Self::Au];
+
     /// As the config writes it.
     pub fn as_str(self) -> &'static str {
         match self {

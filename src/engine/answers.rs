@@ -7,12 +7,12 @@ use super::{Connection, EngineError, Ready};
 use crate::model::{
     BrevoContact, BrevoContactId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError, SideName,
 };
-use crate::reconcile::person;
+use crate::reconcile::person::{self, PersonPlan};
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
-use crate::store::{Result as Stored, Tx};
+use crate::store::{Packed, Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Failed tries after which a record is given up until somebody asks.
@@ -120,7 +120,7 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     let before = planned.brevo.as_ref().map(|contact| contact.id);
     let Some(link) = tx.link(planned.link)?.filter(|link| link.brevo_id == before) else {
         // Identity has given the link another contact meanwhile: what this one took says nothing about that one.
-        return record(tx, planned, "accepted, but the person is another Brevo contact by now", None, now);
+        return record(tx, planned, "accepted, but the person is another Brevo contact by now", now);
     };
     let mut base = plan.base.clone();
     // An opt-out in Brevo that was seen while this was on its way.
@@ -139,7 +139,7 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     }
     if planned.ahead {
         tx.accept_opt_out(planned.link, &pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?, planned.marks)?;
-        return record(tx, planned, "accepted, ahead of a write whose outcome is not known yet", None, now);
+        return record(tx, planned, "accepted, ahead of a write whose outcome is not known yet", now);
     }
     tx.accept_write(
         planned.link,
@@ -165,36 +165,46 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     } else {
         tx.clear_failures(planned.link, &people::still_failing(plan, &link.quarantined))?;
     }
-    record(tx, planned, "accepted", None, now)
+    record(tx, planned, "accepted", now)
 }
 
 /// The history and the conflict log of a write.
-pub(super) fn record(
-    tx: &Tx<'_>,
-    planned: &Planned,
-    answer: &str,
-    import: Option<i64>,
-    now: DateTime<Utc>,
-) -> Stored<()> {
-    let plan = &planned.plan;
-    put_conflicts(tx, planned.link, plan.lost_on(SideName::Brevo), import, now)?;
-    let what = if planned.brevo.is_none() { "create in Brevo" } else { "update in Brevo" };
-    let mut fields: BTreeMap<String, String> =
-        plan.causes.iter().map(|(rule, cause)| (rule.clone(), (*cause).to_owned())).collect();
-    for (lists, word) in [(&plan.change.join_lists, "joined"), (&plan.change.leave_lists, "left")] {
-        for list in lists {
-            fields.insert(format!("list {list}"), word.to_owned());
-        }
-    }
+pub(super) fn record(tx: &Tx<'_>, planned: &Planned, answer: &str, now: DateTime<Utc>) -> Stored<()> {
+    put_conflicts(tx, planned.link, planned.plan.lost_on(SideName::Brevo), None, now)?;
     tx.put_change(&Change {
         link: Some(planned.link),
         at: now,
-        what: what.to_owned(),
-        fields,
+        what: what_is_done(planned).to_owned(),
+        fields: causes(&planned.plan).collect(),
         answer: answer.to_owned(),
-        import,
-        request: import.is_none().then(|| crate::brevo::request_for(planned.brevo.as_ref().map(|contact| contact.id))),
+        import: None,
+        request: Some(crate::brevo::request_for(planned.brevo.as_ref().map(|contact| contact.id))),
     })
+}
+
+/// The same of what goes with an import; `causes` are packed already.
+pub(super) fn record_in_import(
+    tx: &Tx<'_>,
+    planned: &Planned,
+    import: i64,
+    causes: &Packed,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    put_conflicts(tx, planned.link, planned.plan.lost_on(SideName::Brevo), Some(import), now)?;
+    let answer = format!("sent with import {import}");
+    tx.put_import_change((planned.link, import), what_is_done(planned), causes, &answer, now)
+}
+
+fn what_is_done(planned: &Planned) -> &'static str {
+    if planned.brevo.is_none() { "create in Brevo" } else { "update in Brevo" }
+}
+
+/// What a plan sets in Brevo, and why.
+pub(super) fn causes(plan: &PersonPlan) -> impl Iterator<Item = (String, String)> {
+    let fields = plan.causes.iter().map(|(rule, cause)| (rule.clone(), (*cause).to_owned()));
+    let lists = [(&plan.change.join_lists, "joined"), (&plan.change.leave_lists, "left")];
+    let lists = lists.into_iter().flat_map(|(lists, word)| lists.iter().map(move |list| (list, word)));
+    fields.chain(lists.map(|(list, word)| (format!("list {list}"), word.to_owned())))
 }
 
 /// A contact that was made with `sent` for a person who has another address by now: renamed next.

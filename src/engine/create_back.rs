@@ -56,6 +56,7 @@ pub(super) fn switch(tx: &Tx<'_>, makes: Option<Role>, now: DateTime<Utc>) -> St
     match (makes, noted) {
         (None, _) => {
             tx.drop_newcomers()?;
+            safety::intercom_may_be_filled_anew(tx)?;
             if noted { tx.set_meta(LISTED, "no") } else { Ok(()) }
         }
         (Some(_), false) => {
@@ -350,20 +351,23 @@ impl Connection {
                 return Ok(pushed);
             }
             pushed += self.tell_between(priority).await?;
-            let due = self
+            let (due, filled) = self
                 .store
                 .read(move |tx| {
                     // Before both were read whole, nobody is known not to be there.
                     for side in SideName::BOTH {
                         let read = tx.watermark(side, Resource::Contacts)?;
                         if read.is_none_or(|read| read.full_at.is_none()) {
-                            return Ok(Vec::new());
+                            return Ok((Vec::new(), false));
                         }
                     }
-                    tx.newcomers_due(now, CHUNK)
+                    Ok((tx.newcomers_due(now, CHUNK)?, safety::intercom_has_been_filled(tx)?))
                 })
                 .await?;
             if due.is_empty() {
+                if filled {
+                    self.store.write(safety::intercom_is_filled).await?;
+                }
                 return Ok(pushed);
             }
             let mut turns =

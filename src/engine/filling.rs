@@ -1,10 +1,11 @@
 //! Imports being filled: rows that wait in memory, their intents on disk already.
 
-use super::answers::record;
+use super::answers::{causes, record_in_import};
 use super::people::Planned;
 use super::{Connection, EngineError, Ready};
 use crate::model::{BrevoContact, BrevoListId, Email, ImportRow};
 use crate::reconcile::person::PersonPlan;
+use crate::store::listings::Causes;
 use crate::store::{Packed, Packer, Result as Stored, Tx};
 use chrono::{DateTime, Utc};
 use std::borrow::Cow;
@@ -14,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Brevo takes 10 MB and recommends at most 8; rows are weighed roughly here.
 const FULL: usize = 7_000_000;
 /// Rows of one import: they are in memory together while its body is made.
-const MOST_ROWS: usize = 6_000;
+const MOST_ROWS: usize = 4_000;
 /// Rows that wait in memory, packed, in all imports together: beyond this the fullest is sent early.
 const MOST_WAITING: usize = 15_000;
 
@@ -95,6 +96,8 @@ pub(super) struct Parcel {
     base: Packed,
     flights: Packed,
     row: Packed,
+    /// For the history.
+    causes: Packed,
     /// Of the import's body, roughly.
     bytes: usize,
 }
@@ -126,6 +129,7 @@ impl Parcel {
             base: packer.pack("links.base", &plan.base)?,
             flights: packer.pack("links.flights", &*flights)?,
             row: packed,
+            causes: packer.pack("changes", &causes(plan).collect::<Causes>())?,
             bytes,
         }))
     }
@@ -147,7 +151,7 @@ impl Filing {
             Some(parcel) => Some(parcel),
             None => Parcel::of(&tx.packer(), &planned.plan, planned.email.as_ref(), planned.brevo.as_ref())?,
         };
-        let Some(Parcel { base, flights, row, bytes }) = parcel else { return Ok(()) };
+        let Some(Parcel { base, flights, row, causes, bytes }) = parcel else { return Ok(()) };
         let mut lists = planned.plan.change.join_lists.clone();
         lists.insert(ready.technical_list);
         let what = match (&planned.brevo, planned.plan.change.email_opted_out) {
@@ -166,7 +170,7 @@ impl Filing {
             import
         };
         tx.put_in_import(planned.link, import, &base, &flights)?;
-        record(tx, &planned, &format!("sent with import {import}"), Some(import), now)?;
+        record_in_import(tx, &planned, import, &causes, now)?;
         self.filed.push((kind, import, bytes, (planned.link, row)));
         self.spent.push(planned);
         Ok(())

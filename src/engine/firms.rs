@@ -12,7 +12,7 @@ mod turn;
 use super::cycle::stops_everything;
 use super::{Connection, EngineError, Progress};
 use crate::mapping::{Direction, Mapping};
-use crate::model::{ErrorKind, Priority, Resource, Scope, SideName};
+use crate::model::{ErrorKind, Priority, Resource, Scope, SideError, SideName};
 use crate::store::firms::{Firm, FirmCounts};
 use crate::store::listings::NewFailure;
 use crate::store::progress::JobTimes;
@@ -135,6 +135,11 @@ pub fn spare_of(limit: u64, remaining: u64) -> u64 {
     remaining.saturating_sub(limit.saturating_mul(all - some) / all)
 }
 
+/// Why a read of companies ends before its last page.
+pub(super) fn no_budget() -> Box<SideError> {
+    SideError::new(SideName::Brevo, ErrorKind::Throttled, "companies have used their part of the hour's budget")
+}
+
 /// The name under which the schedule knows the reads of Brevo's companies.
 fn job(full: bool) -> String {
     format!("brevo companies {}", if full { "full" } else { "incremental" })
@@ -181,6 +186,9 @@ impl Connection {
         }
         let (side, resource) = (SideName::Brevo, Resource::Companies);
         let began = self.now();
+        // What the budget has interrupted is read to its end first: a read of changes would take its place.
+        let open = self.store.read(move |tx| tx.sweep(side, resource)).await?;
+        let full = full || open.is_some_and(|sweep| sweep.scope == Scope::Full && sweep.cursor.is_some());
         let scope = self.next_scope(side, resource, full).await?;
         let read_began = match self.sweep(side, resource, scope, Priority::Live, progress).await {
             Ok(swept) => swept.began.unwrap_or(began),

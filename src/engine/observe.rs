@@ -47,6 +47,8 @@ pub(super) struct Applied {
     pub(super) is_new: bool,
     /// A Brevo contact that is kept exactly as it was shown.
     pub(super) as_shown: bool,
+    /// A Brevo contact that nobody was linked to.
+    pub(super) is_nobodys: bool,
 }
 
 /// An event as the outbox keeps it.
@@ -62,7 +64,7 @@ impl Source {
     pub(super) fn apply_all(&self, tx: &Tx<'_>, page: &[Observation]) -> Result<Vec<Option<Applied>>> {
         unreadable::sparing_each(tx, self.now, page, |observation| match observation {
             Observation::BrevoContact(contact) => self.brevo_contact(tx, contact),
-            other => Ok(Applied { is_new: self.apply(tx, other)?, as_shown: false }),
+            other => Ok(Applied { is_new: self.apply(tx, other)?, as_shown: false, is_nobodys: false }),
         })
     }
 
@@ -288,12 +290,12 @@ impl Source {
         let (known, _) = replaceable(tx, tx.brevo_contact(contact.id))?;
         if known.as_ref().is_some_and(|known| known.modified_at > contact.modified_at) && !self.authoritative {
             tx.touch_brevo_contact(contact.id, self.sweep)?;
-            return Ok(Applied { is_new: false, as_shown: false });
+            return Ok(Applied { is_new: false, as_shown: false, is_nobodys: false });
         }
         let heeded = heed_brevo_opt_outs(tx, contact, known.as_ref())?;
         let contact = heeded.as_ref().unwrap_or(contact);
         let changed = known.as_ref() != Some(contact);
-        let applied = Applied { is_new: changed, as_shown: heeded.is_none() };
+        let mut applied = Applied { is_new: changed, as_shown: heeded.is_none(), is_nobodys: false };
         if changed || self.sweep > 0 {
             tx.put_brevo_contact(contact, self.sweep, false)?;
         }
@@ -304,6 +306,7 @@ impl Source {
         }
         let Some(link) = tx.link_by_brevo(contact.id)? else {
             // The person of this address may have a contact that shows another by now.
+            let mut taken = false;
             if let Some(email) = contact.email.as_ref().filter(|_| changed)
                 && let Some(link) = tx.link_by_email(email)?
             {
@@ -312,13 +315,19 @@ impl Source {
                     // No request to make one will run into it. Opt-outs travel all the same.
                     tx.set_brevo(link.id, Some(contact.id))?;
                     tx.mark_dirty(link.id, self.dirty)?;
-                } else if link.brevo_id.is_some() && !adopt_returned(tx, &link)? {
-                    tx.mark_dirty(link.id, self.dirty)?;
+                    taken = true;
+                } else if link.brevo_id.is_some() {
+                    if adopt_returned(tx, &link)? {
+                        taken = tx.link_by_brevo(contact.id)?.is_some();
+                    } else {
+                        tx.mark_dirty(link.id, self.dirty)?;
+                    }
                 }
             }
-            if changed && tx.link_by_brevo(contact.id)?.is_none() {
+            if changed && !taken {
                 super::create_back::note(tx, contact.id, &self.settings, self.now)?;
             }
+            applied.is_nobodys = !taken;
             return Ok(applied);
         };
         if link.state == LinkState::BrevoGone {

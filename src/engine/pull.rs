@@ -246,6 +246,7 @@ impl Connection {
             // While a page is being kept, the next one is on its way.
             let ahead = async {
                 match &page.next {
+                    Some(_) if !self.may_read_on(side, resource) => Some(Err(super::firms::no_budget())),
                     Some(cursor) => Some(self.side(side).read(&request(Some(cursor.clone()))).await),
                     None => None,
                 }
@@ -305,6 +306,12 @@ impl Connection {
         }
         self.keep_budgets().await?;
         Ok(swept)
+    }
+
+    /// Whether another page may be asked for. Companies in Brevo leave others their part of the budget: what is read of
+    /// them goes on in the next hour, at the cursor that is kept.
+    fn may_read_on(&self, side: SideName, resource: Resource) -> bool {
+        (side, resource) != (SideName::Brevo, Resource::Companies) || self.may_ask_about_companies()
     }
 
     async fn forget_sweep(&self, side: SideName, resource: Resource, resumes: bool) -> Result<(), EngineError> {

@@ -217,7 +217,9 @@ impl LandingOfPage {
         let page: Vec<_> = page.iter().zip(applied).collect();
         let settled = sparing_each(tx, source.now, &page, |(observation, applied)| {
             let Observation::BrevoContact(contact) = observation else { return Ok(None) };
-            let link = match (tx.link_by_brevo(contact.id)?, &contact.email) {
+            let nobodys = applied.is_some_and(|applied| applied.is_nobodys);
+            let link = if nobodys { None } else { tx.link_by_brevo(contact.id)? };
+            let link = match (link, &contact.email) {
                 (None, Some(email)) => tx.link_by_email(email)?,
                 (link, _) => link,
             };

@@ -6,7 +6,9 @@
 
 mod gate;
 
-pub(super) use gate::{Gate, Judged, rehearse};
+pub(super) use gate::{
+    Gate, Judged, intercom_has_been_filled, intercom_is_filled, intercom_may_be_filled_anew, rehearse,
+};
 
 use super::people::Planned;
 use super::{Connection, EngineError, Ready};
@@ -155,9 +157,13 @@ pub(super) fn give_back(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>)
     take_off(tx, kind, count, now)
 }
 
-/// A contact that was to be made in Intercom was not. (Those are counted from the first one on.)
+/// A contact that was to be made in Intercom was not.
 pub(super) fn give_back_newcomer(tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
-    take_off(tx, Kind::Creates, 1, now)
+    if gate::would_fill_intercom(tx)? {
+        tx.count_harm(gate::FILL, slot_of(now), -1)
+    } else {
+        take_off(tx, Kind::Creates, 1, now)
+    }
 }
 
 fn take_off(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>) -> Stored<()> {
@@ -380,7 +386,7 @@ impl Connection {
     }
 
     /// What a run would have to ask for, of so many of each kind.
-    /// `newcomers`: contacts that would be made in Intercom, of which no first fill is exempt.
+    /// `newcomers`: contacts that would be made in Intercom.
     pub(super) async fn would_hold(
         &self,
         mut wanted: BTreeMap<Kind, u64>,
@@ -390,13 +396,20 @@ impl Connection {
         Ok(self
             .store
             .read(move |tx| {
-                let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
+                let mut gate = Gate::open(tx, bounds.clone(), Pass::Known(Vec::new()), now)?;
                 let mut held = Vec::new();
                 if !gate.is_filled(tx)? {
                     wanted.remove(&Kind::Creates);
                 }
-                if newcomers > 0 {
+                let fills = newcomers > 0 && gate::would_fill_intercom(tx)?;
+                if newcomers > 0 && !fills {
                     *wanted.entry(Kind::Creates).or_default() += newcomers;
+                }
+                if fills {
+                    let may = gate::room_to_fill(tx, &bounds.limits, slot_of(now))?;
+                    if may < newcomers {
+                        held.push(WouldHold { kind: Kind::Creates.as_str().to_owned(), wanted: newcomers, may });
+                    }
                 }
                 for (kind, wanted) in wanted {
                     let may = gate.room(tx, kind, wanted)?;

@@ -121,10 +121,8 @@ impl IntercomClient {
         let (mut body, mut custom) = (Map::new(), Map::new());
         for (path, value) in change {
             let path = path.strip_prefix(COMPANY).unwrap_or(path);
-            let wired = wired_of_company(path, value.as_ref()).ok_or_else(|| {
-                let field = Some(path.to_owned());
-                let words = "not a value that Intercom takes there";
-                SideError::new(SideName::Intercom, ErrorKind::Rejected { field }, words)
+            let wired = wired_of_company(path, value.as_ref()).map_err(|why| {
+                SideError::new(SideName::Intercom, ErrorKind::Rejected { field: Some(path.to_owned()) }, why)
             })?;
             match path.strip_prefix(CUSTOM) {
                 Some(name) => custom.insert(name.to_owned(), wired),
@@ -222,7 +220,7 @@ fn body_of(change: &IntercomChange) -> Result<Map<String, Json>, Box<SideError>>
     for (path, value) in &change.fields {
         let wired = wired(path, value.as_ref()).ok_or_else(|| {
             let field = Some(path.clone());
-            SideError::new(SideName::Intercom, ErrorKind::Rejected { field }, "not a value that Intercom takes there")
+            SideError::new(SideName::Intercom, ErrorKind::Rejected { field }, UNTAKEN)
         })?;
         match path.strip_prefix(CUSTOM) {
             Some(name) => custom.insert(name.to_owned(), wired),
@@ -244,21 +242,24 @@ fn body_of(change: &IntercomChange) -> Result<Map<String, Json>, Box<SideError>>
     Ok(body)
 }
 
-/// The same for companies.
-fn wired_of_company(path: &str, value: Option<&Value>) -> Option<Json> {
+/// The same for companies. An error: why Intercom would not keep it as it is.
+fn wired_of_company(path: &str, value: Option<&Value>) -> Result<Json, &'static str> {
     match (path, value) {
-        (_, value) if path.starts_with(CUSTOM) => wired(path, value),
-        ("name" | "plan" | "website" | "industry", Some(Value::Text(text))) => Some(text.as_str().into()),
-        ("plan" | "website" | "industry", None) => Some("".into()),
-        ("size" | "monthly_spend", Some(Value::Number(Number::Whole(number)))) => Some((*number).into()),
-        // Floats would be cut off there.
-        ("monthly_spend", Some(Value::Number(Number::Fraction(number)))) => {
-            Number::from_f64(number.trunc()).map(Number::to_json)
+        (_, value) if path.starts_with(CUSTOM) => wired(path, value).ok_or(UNTAKEN),
+        ("name" | "plan" | "website" | "industry", Some(Value::Text(text))) => Ok(text.as_str().into()),
+        ("plan" | "website" | "industry", None) => Ok("".into()),
+        ("size" | "monthly_spend", Some(Value::Number(Number::Whole(number)))) => Ok((*number).into()),
+        // It would be cut off there, and come back as a value that neither side had.
+        ("size" | "monthly_spend", Some(Value::Number(Number::Fraction(_)))) => {
+            Err("Intercom keeps whole numbers there, and this one is not")
         }
-        ("size" | "monthly_spend", None) => Some(0.into()),
-        _ => None,
+        // The nearest that can be sent is 0, which nobody has said.
+        ("size" | "monthly_spend", None) => Err("Intercom has no empty number there"),
+        _ => Err(UNTAKEN),
     }
 }
+
+const UNTAKEN: &str = "not a value that Intercom takes there";
 
 /// A value as Intercom takes it at a path: times, and days as their midnight in UTC, in unix seconds. `None`: it takes no
 /// such thing there.
@@ -305,6 +306,16 @@ mod tests {
         let body =
             json!({"name": "Ann Lee", "phone": null, "signed_up_at": 1_767_323_045, "custom_attributes": custom});
         assert_eq!(Json::from(body_of(&change).unwrap()), body, "what is not said stays as it is");
+    }
+
+    #[test]
+    fn a_companys_figure_that_intercom_would_not_keep_is_not_sent() {
+        let whole = Value::Number(Number::Whole(49));
+        assert_eq!(wired_of_company("monthly_spend", Some(&whole)), Ok(json!(49)));
+        let fraction = Value::Number(Number::from_f64(9.9).unwrap());
+        assert!(wired_of_company("monthly_spend", Some(&fraction)).unwrap_err().contains("whole numbers"));
+        assert!(wired_of_company("size", None).unwrap_err().contains("no empty number"));
+        assert_eq!(wired_of_company("plan", None), Ok(json!("")));
     }
 
     #[test]

@@ -97,9 +97,10 @@ pub struct FieldProblem {
 }
 
 /// What Brevo ought to hold.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub enum Projection {
     /// The rule does not speak about this record (`when` is false, or the rule is inert).
+    #[default]
     NotApplicable,
     /// One cell per target, canonical. `Some(false)` is a source that says no, though [`FieldRule::observed`] cannot
     /// tell it from nothing; `None` in some cells while others have a value is a source that says "empty" there (a name

@@ -78,3 +78,17 @@ pub struct Budget {
     /// When the window starts anew.
     pub resets_at: Option<DateTime<Utc>>,
 }
+
+impl Budget {
+    /// The same of our share: the rest is for the account's other integrations.
+    pub fn our_share(self, share: f64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            clippy::cast_precision_loss,
+            reason = "a share of a number of requests"
+        )]
+        let usable = ((self.limit as f64 * share.clamp(0.0, 1.0)) as u64).min(self.limit);
+        Self { limit: usable, remaining: self.remaining.saturating_sub(self.limit - usable), ..self }
+    }
+}

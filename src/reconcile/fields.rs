@@ -412,13 +412,15 @@ impl Field<'_> {
 
     /// Base, if what stands there now is agreed on.
     fn as_shown(&self) -> FieldBase {
-        let agreed = Sides::from_fn(|side| self.shown[side].clone());
-        FieldBase { rule: self.views.rule.to_owned(), agreed, ..FieldBase::default() }
+        self.agreeing_on(|side| self.shown[side].clone())
+    }
+
+    fn agreeing_on(&self, agreed: impl FnMut(SideName) -> Cells) -> FieldBase {
+        FieldBase { rule: self.views.rule.to_owned(), agreed: Sides::from_fn(agreed), ..FieldBase::default() }
     }
 
     fn write(&self, to: SideName, cells: Cells, disputed: bool, cause: &'static str) -> FieldStep {
-        let mut base = self.as_shown();
-        base.agreed[to].clone_from(&cells);
+        let base = self.agreeing_on(|side| if side == to { cells.clone() } else { self.shown[side].clone() });
         let replaces = Some(self.shown[to]).filter(|cells| disputed && !all_blank(cells)).cloned();
         FieldStep::Write { to, cells, base, replaces, cause }
     }

@@ -485,24 +485,28 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         }),
     };
     let keep = |plan: &mut PersonPlan| keep_as_is(plan, views, rule);
-    let cells = |side: SideName| match &made[side] {
-        Projection::Cells(cells) => Some(cells.clone()),
-        Projection::NotApplicable | Projection::Problem(_) => None,
-    };
+    let mut problems = Sides::<Option<FieldProblem>>::default();
     let mut desired = match flow {
         Flow::From(source) => {
             let to = source.other();
-            match &made[to] {
+            match std::mem::take(&mut made[to]) {
                 Projection::NotApplicable => return keep(plan),
                 Projection::Problem(problem) => {
-                    plan.problems.insert(rule.key.clone(), problem.clone());
+                    plan.problems.insert(rule.key.clone(), problem);
                     return keep(plan);
                 }
-                Projection::Cells(cells) => Sides::with(to, Some(cells.clone()), None),
+                Projection::Cells(cells) => Sides::with(to, Some(cells), None),
             }
         }
         Flow::Both(_) if made.brevo == Projection::NotApplicable => return keep(plan),
-        Flow::Both(_) => Sides::from_fn(cells),
+        Flow::Both(_) => Sides::from_fn(|side| match std::mem::take(&mut made[side]) {
+            Projection::Cells(cells) => Some(cells),
+            Projection::NotApplicable => None,
+            Projection::Problem(problem) => {
+                problems[side] = Some(problem);
+                None
+            }
+        }),
     };
     let is_quarantined = |cells: &Option<Cells>| match (views.quarantined.get(&rule.key), cells) {
         (Some(refused), Some(cells)) => *refused == quarantine_key(cells),
@@ -523,7 +527,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         _ => rule.source_value(views.record),
     };
     let shown = Sides { intercom: vec![intercom], brevo };
-    let step = fields::decide(&FieldViews {
+    let compared = FieldViews {
         rule: &rule.fingerprint,
         flow,
         clear: match rule.on_clear {
@@ -534,18 +538,18 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
             OnDrift::Restore => Drift::Restore,
             OnDrift::Leave => Drift::Leave,
         },
-        shown: shown.clone(),
+        shown,
         desired,
         base,
         in_flight,
         changed: views.changed,
         sweep: views.sweep,
-    });
-    match step {
+    };
+    match fields::decide(&compared) {
         FieldStep::Nothing => keep(plan),
         FieldStep::Unmapped(from) => {
-            if let Projection::Problem(problem) = &made[from.other()] {
-                plan.problems.insert(rule.key.clone(), problem.clone());
+            if let Some(problem) = problems[from.other()].take() {
+                plan.problems.insert(rule.key.clone(), problem);
             }
             keep(plan);
         }
@@ -554,7 +558,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
             plan.base.fields.insert(rule.key.clone(), agreed);
         }
         FieldStep::Write { to, cells, base: agreed, replaces, cause } => {
-            let (shown, in_flight) = (&shown[to], in_flight[to]);
+            let (shown, in_flight) = (&compared.shown[to], in_flight[to]);
             set_cells(plan, views, rule, (to, &cells, in_flight.map_or(shown, |write| &write.sent)));
             let replaced = replaces.clone().map(|lost| (lost, cause.to_owned()));
             if let Some(lost) = replaces {

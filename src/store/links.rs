@@ -149,7 +149,7 @@ fn link_row(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<Columns> {
         id: row.get(0)?,
         email: email(row.get(1)?),
         brevo_id: row.get::<_, Option<i64>>(2)?.map(BrevoContactId::new),
-        state: LinkState::parse(&row.get::<_, String>(3)?),
+        state: LinkState::parse(row.get_ref(3)?.as_str()?),
         base: tx.kept(row.get(4)?),
         flights: row.get::<_, Option<Vec<u8>>>(5)?.map(|flights| tx.kept(flights)),
         answered: row.get(6)?,
@@ -181,6 +181,10 @@ const DIRTY_LINKS: &str = "SELECT id FROM links WHERE dirty = ?1 AND dirty > 0 A
        AND (dirty = 3 OR id NOT IN (SELECT link FROM intercom_contacts WHERE +link IS NOT NULL
               AND wants_tags + wants_companies + wants_fetch > 0 AND wants_tags + wants_companies > 0))
      ORDER BY id LIMIT ?5";
+
+// The plus signs keep SQLite from walking all links in the order of their ids instead of the few that are watched.
+const VERIFIABLE: &str = "SELECT id FROM links WHERE flights IS NOT NULL AND import IS NULL AND answered = ?1
+       AND verify_after <= ?2 AND +id > ?3 ORDER BY +id LIMIT ?4";
 
 impl Tx<'_> {
     /// The link with this id.
@@ -515,11 +519,7 @@ impl Tx<'_> {
 
     /// Links with writes on their way that a read begun at `read_began` may settle.
     pub fn verifiable(&self, answered: bool, read_began: DateTime<Utc>, after: i64, limit: usize) -> Result<Vec<i64>> {
-        // The plus signs keep SQLite from walking all links in the order of their ids instead of the few that are watched.
-        let mut statement = self.0.prepare_cached(
-            "SELECT id FROM links WHERE flights IS NOT NULL AND import IS NULL AND answered = ?1 AND verify_after <= ?2
-               AND +id > ?3 ORDER BY +id LIMIT ?4",
-        )?;
+        let mut statement = self.0.prepare_cached(VERIFIABLE)?;
         let ids = statement.query_map(params![answered, millis(read_began), after, limit], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
@@ -640,5 +640,11 @@ mod tests {
         let plan = query_plan(super::DIRTY_LINKS).await;
         assert!(plan.contains("SEARCH links USING INDEX links_dirty (dirty=? AND <expr>=? AND id>?)"), "{plan}");
         assert!(plan.contains("intercom_contacts USING INDEX intercom_contacts_wants"), "{plan}");
+    }
+
+    #[tokio::test]
+    async fn what_is_watched_is_found_by_index_though_rows_of_imports_are_not_in_it() {
+        let plan = query_plan(super::VERIFIABLE).await;
+        assert!(plan.contains("SEARCH links USING INDEX links_flights (verify_after<?)"), "{plan}");
     }
 }

@@ -1,6 +1,6 @@
 //! What people are told: failures, notices, conflicts, history, and counts.
 
-use super::{Result, Tx, instant, millis, rare::Rare};
+use super::{Packed, Result, Tx, instant, millis, rare::Rare};
 use crate::model::{SideError, SideName, pack};
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
@@ -151,11 +151,17 @@ pub struct Change {
 /// Field → why. The reasons are few, and so are the fields.
 #[derive(Encode, Decode)]
 #[cbor(context_bound = "pack::Words")]
-struct Causes(
+pub struct Causes(
     #[n(0)]
     #[cbor(with = "pack::by_word")]
     BTreeMap<String, pack::Word>,
 );
+
+impl FromIterator<(String, String)> for Causes {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(causes: I) -> Self {
+        Self(causes.into_iter().map(|(field, why)| (field, pack::Word(why))).collect())
+    }
+}
 
 /// The state in numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -462,8 +468,7 @@ impl Tx<'_> {
 
     /// Keeps a change that we made.
     pub fn put_change(&self, change: &Change) -> Result<()> {
-        let causes = change.fields.iter().map(|(field, why)| (field.clone(), pack::Word(why.clone())));
-        let causes = Causes(causes.collect());
+        let causes: Causes = change.fields.iter().map(|(field, why)| (field.clone(), why.clone())).collect();
         self.0
             .prepare_cached(
                 "INSERT INTO changes (link, at, what, fields, answer, import, request) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -477,6 +482,23 @@ impl Tx<'_> {
                 change.import,
                 change.request
             ])?;
+        Ok(())
+    }
+
+    /// Keeps what an import carries for one link. Its fields are packed already.
+    pub fn put_import_change(
+        &self,
+        (link, import): (i64, i64),
+        what: &str,
+        fields: &Packed,
+        answer: &str,
+        at: DateTime<Utc>,
+    ) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "INSERT INTO changes (link, at, what, fields, answer, import) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![link, millis(at), what, fields.bytes(), answer, import])?;
         Ok(())
     }
 
@@ -502,7 +524,12 @@ impl Tx<'_> {
 
     /// Forgets history from before `before`.
     pub fn prune_changes(&self, before: DateTime<Utc>) -> Result<usize> {
-        Ok(self.0.execute("DELETE FROM changes WHERE at < ?1", [millis(before)])?)
+        // They are in the order of time: the eldest are walked up to the first that stays, and no index is kept for it.
+        Ok(self.0.execute(
+            "DELETE FROM changes WHERE id <
+               coalesce((SELECT id FROM changes WHERE at >= ?1 ORDER BY id LIMIT 1), 9223372036854775807)",
+            [millis(before)],
+        )?)
     }
 
     /// Adds to a named counter.
@@ -575,5 +602,37 @@ impl Tx<'_> {
             notices,
             conflicts: one("SELECT count(*) FROM conflicts")?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn history_is_forgotten_up_to_the_first_that_stays() {
+        let store = Store::in_memory().unwrap();
+        let of = |at: i64| Change {
+            link: Some(1),
+            at: instant(at),
+            what: at.to_string(),
+            fields: BTreeMap::from([("SMS".to_owned(), "changed in Intercom".to_owned())]),
+            answer: "accepted".to_owned(),
+            import: None,
+            request: None,
+        };
+        let left = store.write(move |tx| {
+            let mut left = Vec::new();
+            for at in [10, 20, 30] {
+                tx.put_change(&of(at))?;
+            }
+            for before in [10, 25, 31] {
+                tx.prune_changes(instant(before))?;
+                left.push(tx.changes(None, 10)?.iter().map(|change| change.what.clone()).collect::<Vec<_>>().join(" "));
+            }
+            Ok(left)
+        });
+        assert_eq!(left.await.unwrap(), ["30 20 10", "30", ""]);
     }
 }

@@ -82,7 +82,7 @@ const STEPS: &[M<'_>] = &[M::up(
     );
     CREATE UNIQUE INDEX links_email ON links(email) WHERE email IS NOT NULL;
     CREATE INDEX links_dirty ON links(dirty, brevo_id IS NULL, id) WHERE dirty > 0;
-    CREATE INDEX links_flights ON links(verify_after) WHERE flights IS NOT NULL;
+    CREATE INDEX links_flights ON links(verify_after) WHERE flights IS NOT NULL AND import IS NULL;
     CREATE INDEX links_rename_held ON links(rename_held) WHERE rename_held IS NOT NULL;
     CREATE INDEX links_import ON links(import) WHERE import IS NOT NULL;
 
@@ -429,7 +429,6 @@ const STEPS: &[M<'_>] = &[M::up(
         import INTEGER                             -- the import that carried it
     );
     CREATE INDEX changes_link ON changes(link, id);
-    CREATE INDEX changes_at ON changes(at);
     -- Bounded harm: what went in which slot of ten minutes, what is held until somebody approves it, and for whom.
     CREATE TABLE harm_counts (
         kind TEXT NOT NULL,                        -- creates, deletes, opt_outs, blanked

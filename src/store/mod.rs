@@ -301,7 +301,8 @@ impl Store {
 
     fn prepare(mut connection: Connection, calling: Calling, durable: bool) -> Result<Self> {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.set_prepared_statement_cache_capacity(128);
+        // More than there are.
+        connection.set_prepared_statement_cache_capacity(400);
         // Refused before anything is touched, the journal mode included.
         migrations::check(&connection)?;
         if durable {

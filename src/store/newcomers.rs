@@ -1,6 +1,7 @@
 //! Brevo contacts that nobody in Intercom is linked to and that are to be made there.
 
 use super::harm::held_until;
+use super::rare::Rare;
 use super::{Result, Tx, instant, millis};
 use crate::model::{BrevoContactId, Email, IntercomContactId};
 use chrono::{DateTime, Utc};
@@ -89,6 +90,7 @@ fn newcomer(row: &Row<'_>) -> rusqlite::Result<Newcomer> {
 impl Tx<'_> {
     /// A Brevo contact that is nobody's was seen, new or changed: it is looked at from then on.
     pub fn note_newcomer(&self, brevo: BrevoContactId, due: DateTime<Utc>) -> Result<()> {
+        self.fills(Rare::Newcomers);
         self.0
             .prepare_cached(
                 "INSERT INTO newcomers (brevo, stage, due) VALUES (?1, 'waiting', ?2)
@@ -100,6 +102,7 @@ impl Tx<'_> {
 
     /// All that are nobody's by now are looked at from then on.
     pub fn note_all_newcomers(&self, due: DateTime<Utc>) -> Result<usize> {
+        self.fills(Rare::Newcomers);
         Ok(self.0.execute(
             "INSERT OR IGNORE INTO newcomers (brevo, stage, due)
              SELECT id, 'waiting', ?1 FROM brevo_contacts WHERE gone = 0 AND (email IS NOT NULL OR ext_id IS NOT NULL)
@@ -131,6 +134,11 @@ impl Tx<'_> {
         })
     }
 
+    /// Whether somebody is still to be made.
+    pub fn newcomers_wait(&self) -> Result<bool> {
+        Ok(self.0.prepare_cached("SELECT 1 FROM newcomers WHERE stage = 'waiting'")?.exists([])?)
+    }
+
     /// One of them.
     pub fn newcomer(&self, brevo: BrevoContactId) -> Result<Option<Newcomer>> {
         Ok(self
@@ -142,6 +150,9 @@ impl Tx<'_> {
 
     /// The one that was, or may have been, made with this address.
     pub fn newcomer_sent_with(&self, email: &Email) -> Result<Option<Newcomer>> {
+        if !self.holds(Rare::Newcomers)? {
+            return Ok(None);
+        }
         Ok(self
             .0
             .prepare_cached(&format!("SELECT {COLUMNS} FROM newcomers WHERE email = ?1 ORDER BY brevo LIMIT 1"))?
@@ -151,6 +162,7 @@ impl Tx<'_> {
 
     /// Keeps how far it is.
     pub fn put_newcomer_row(&self, row: &Newcomer) -> Result<()> {
+        self.fills(Rare::Newcomers);
         self.0
             .prepare_cached(&format!(
                 "INSERT OR REPLACE INTO newcomers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"

@@ -13,6 +13,7 @@ pub(super) enum Rare {
     LateAddresses,
     LateRows,
     Merged,
+    Newcomers,
     Notices,
     OptOuts,
 }
@@ -26,6 +27,7 @@ impl Rare {
             Self::LateAddresses => "SELECT EXISTS (SELECT 1 FROM late_addresses)",
             Self::LateRows => "SELECT EXISTS (SELECT 1 FROM late_rows)",
             Self::Merged => "SELECT EXISTS (SELECT 1 FROM intercom_contacts WHERE merged_into IS NOT NULL)",
+            Self::Newcomers => "SELECT EXISTS (SELECT 1 FROM newcomers)",
             Self::Notices => "SELECT EXISTS (SELECT 1 FROM notices)",
             Self::OptOuts => "SELECT EXISTS (SELECT 1 FROM optouts)",
         }
@@ -34,7 +36,7 @@ impl Rare {
 
 /// What a transaction knows of them.
 #[derive(Default)]
-pub(super) struct Filled([Cell<Option<bool>>; 8]);
+pub(super) struct Filled([Cell<Option<bool>>; 9]);
 
 impl Tx<'_> {
     /// Whether the table holds anything.

@@ -419,6 +419,38 @@ async fn fields_travel_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_figure_that_intercom_would_cut_off_is_listed_and_stays_where_it_was_given() {
+    let yaml = TWO_WAY.to_owned() + "    monthly_spend: {to: revenue, direction: both, on_clear: propagate}\n";
+    let (world, acme) = in_step(&yaml).await;
+    let id = only(&world).id;
+    world.intercom.edit_company(&acme, &json!({"monthly_spend": 49})).unwrap();
+    minutes(5).await;
+    world.full().await;
+    assert_eq!(only(&world).attributes["revenue"], json!(49));
+
+    for (given, why) in [(json!(9.9), "whole numbers"), (json!(null), "no empty number")] {
+        assert!(world.brevo.edit_company(&id, "revenue", given.clone()));
+        minutes(5).await;
+        world.sync().await;
+        minutes(16).await;
+        world.full().await;
+        let stands = only(&world).attributes.get("revenue").cloned().unwrap_or_default();
+        assert_eq!((&stands, &world.intercom.company(&acme).unwrap()["monthly_spend"]), (&given, &json!(49)));
+        let failures = world.store.read(|tx| tx.failures(10)).await.unwrap();
+        assert!(failures.iter().any(|failure| format!("{failure:?}").contains(why)), "{failures:?}");
+        is_quiet(&world).await;
+    }
+    // What can be kept there is, and the trouble is over.
+    assert!(world.brevo.edit_company(&id, "revenue", json!(12)));
+    minutes(5).await;
+    world.sync().await;
+    assert_eq!(world.intercom.company(&acme).unwrap()["monthly_spend"], 12);
+    minutes(16).await;
+    world.full().await;
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_conflict_is_settled_by_rule_and_the_other_value_is_kept() {
     let (world, acme) = in_step(TWO_WAY).await;
     let id = only(&world).id;
@@ -788,4 +820,53 @@ async fn all_companies_are_read_whatever_pages_count() {
         let reads = world.brevo.log().all().iter().filter(|r| r.method == "GET" && r.template == "/companies").count();
         assert!(reads <= 5, "{pages:?}: {reads}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_companies_are_read_whatever_a_page_holds() {
+    for pages in [CompanyPages::FromOne, CompanyPages::FromZero, CompanyPages::Offset] {
+        for (given, most, companies) in
+            [(Some(20), None, 65), (Some(100), None, 250), (None, Some(50), 130), (None, None, 7)]
+        {
+            let world = World::new(OBJECTS);
+            world.brevo.knobs(|knobs| {
+                knobs.company_pages = pages;
+                (knobs.companies_a_page, knobs.most_companies_a_page) = (given, most);
+            });
+            for n in 0..companies {
+                world.brevo.create_company(&format!("Company {n}"));
+            }
+            world.sync().await;
+            let seen = world.store.read(|tx| tx.count_brevo_companies()).await.unwrap();
+            assert_eq!(seen, companies, "{pages:?} {given:?} {most:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_of_all_companies_leaves_others_their_part_of_the_hour_and_goes_on_in_the_next() {
+    let world = World::new(OBJECTS);
+    world.brevo.knobs(|knobs| {
+        knobs.companies_a_page = Some(20);
+        knobs.per_hour = Some(50);
+    });
+    for n in 0..900 {
+        world.brevo.create_company(&format!("Company {n}"));
+    }
+    let read = || async {
+        let log = world.brevo.log().all();
+        log.iter().filter(|request| request.template == "/companies").count()
+    };
+    world.sync().await;
+    let first = read().await;
+    // Of fifty, nine tenths are ours, and six tenths of these companies'.
+    assert!((15..=27).contains(&first), "{first} pages");
+    minutes(61).await;
+    // What is due by then is not begun from the first page, nor is a read of changes put in its place.
+    world.sync().await;
+    minutes(61).await;
+    world.sync().await;
+    let seen = world.store.read(|tx| tx.count_brevo_companies()).await.unwrap();
+    assert_eq!(seen, 900);
+    assert!(read().await <= 50, "{} pages for 45 and a few", read().await);
 }

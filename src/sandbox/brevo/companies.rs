@@ -327,7 +327,8 @@ fn filters(call: &Call) -> Result<Vec<(String, String)>, Reply> {
 
 /// Without a count. What the numbers of pages count is a knob: nobody knows.
 pub(super) fn list(state: &mut State, call: &Call) -> Outcome {
-    let (limit, _) = call.page(50, 1_000)?;
+    let (limit, _) = call.page(50, state.knobs.most_companies_a_page.unwrap_or(1_000))?;
+    let limit = limit.min(state.knobs.companies_a_page.unwrap_or(limit));
     let page = match call.first("page") {
         None => None,
         Some(text) => Some(text.parse::<usize>().map_err(|_| Reply::invalid("page should be an integer"))?),

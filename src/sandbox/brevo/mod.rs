@@ -143,6 +143,10 @@ pub struct BrevoKnobs {
     pub import_webhooks: bool,
     /// What the number of a page of companies counts: the description does not say.
     pub company_pages: CompanyPages,
+    /// A page of companies shows no more than these, whatever was asked for.
+    pub companies_a_page: Option<usize>,
+    /// To ask for more companies a page than these is an error.
+    pub most_companies_a_page: Option<usize>,
     /// Pass over filters of companies, as over any parameter that is not understood.
     pub companies_ignore_filters: bool,
     /// Linking a contact with a company is accepted, and nothing is done.
@@ -166,6 +170,8 @@ pub struct BrevoKnobs {
 impl Default for BrevoKnobs {
     fn default() -> Self {
         Self {
+            companies_a_page: None,
+            most_companies_a_page: None,
             common: Knobs::default(),
             duplicates_as_invalid: false,
             refuse_unknown_attributes: true,

@@ -123,3 +123,16 @@ async fn absurd_numbers_and_bodies_are_refused_not_fatal() {
         .unwrap();
     assert_eq!(bench.sandbox.router().oneshot(request).await.unwrap().status(), 400);
 }
+
+#[tokio::test]
+async fn without_limits_none_is_announced_either() {
+    let bench = Bench::new();
+    bench.sandbox.knobs(|knobs| {
+        knobs.unlimited = true;
+        knobs.rate_limit = Some(1);
+    });
+    for _ in 0..3 {
+        let answer = bench.get("/me").await;
+        assert_eq!((answer.status, answer.headers["x-ratelimit-remaining"].to_str().unwrap()), (200, "10000000"));
+    }
+}
