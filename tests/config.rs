@@ -306,11 +306,34 @@ events: {max_age: soon}
 #[test]
 fn what_comes_later_is_refused_with_that_reason() {
     insta::assert_snapshot!(refused(
-        r#"
-companies: {filter: "record.size > 3"}
+        "
+companies: {on_delete: keep}
 conversations: {on_unmatch: keep}
-"#
+"
     ));
+}
+
+#[test]
+fn conditions_read_what_their_records_have() {
+    let config = parse(
+        r#"
+companies:
+  filter: {intercom_to_brevo: "record.company.plan != 'Free'", brevo_to_intercom: "record.TIER == 'gold'"}
+conversations: {filter: "record.state == 'open' and 'spam' not in (record.tags or [])"}
+"#,
+    );
+    assert!(config.company_filter.brevo.is_some() && config.company_filter.intercom.is_some());
+    assert!(config.conversation_filter.is_some());
+    for (text, told) in [
+        (r#"companies: {filter: {intercom_to_brevo: "record.role == 'user'"}}"#, "record.company.…"),
+        (r#"companies: {filter: {brevo_to_intercom: "record.tier == 'x'"}}"#, "record.TIER"),
+        (r#"conversations: {filter: "record.stat == 'open'"}"#, "did you mean `record.state`?"),
+        (r#"conversations: {filter: "record.email == 'x'"}"#, "`waiting_since`"),
+        (r#"conversations: {filter: "state == 'open'"}"#, "reads `record.state`"),
+    ] {
+        let words = refused(text);
+        assert!(words.contains(told), "{text}: {words}");
+    }
 }
 
 #[test]

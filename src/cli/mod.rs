@@ -174,7 +174,7 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Run => run::run(context).await,
         Command::Test => test::run(context).await,
         Command::Mapping(command) => mapping::run(context, command).await,
-        Command::Sync(arguments) => sync::run(context, arguments).await,
+        Command::Sync(arguments) => Box::pin(sync::run(context, arguments)).await,
         Command::Status(arguments) => status::run(context, arguments).await,
         Command::Explain(arguments) => explain::run(context, arguments).await,
         Command::Approve(arguments) => approve::run(context, arguments).await,

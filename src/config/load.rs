@@ -197,6 +197,8 @@ impl Loader<'_> {
             intercom,
             mapping,
             companies,
+            company_filter: build.company_filter(),
+            conversation_filter: build.condition("conversations.filter", Expression::compile_of_conversation),
             warnings: Vec::new(),
             missing_credentials: Vec::new(),
         };
@@ -415,6 +417,13 @@ impl Build<'_> {
                 Some("skip") => Archived::Skip,
                 _ => Archived::Link,
             },
+        }
+    }
+
+    fn company_filter(&mut self) -> Sides<Option<Expression>> {
+        Sides {
+            intercom: self.condition("companies.filter.brevo_to_intercom", Expression::compile_of_brevo),
+            brevo: self.condition("companies.filter.intercom_to_brevo", Expression::compile_of_company),
         }
     }
 

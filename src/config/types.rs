@@ -39,6 +39,10 @@ pub struct Config {
     pub mapping: crate::mapping::Mapping,
     /// Which fields of company objects are kept in step; `None`: company objects are left alone.
     pub companies: Option<crate::mapping::Mapping>,
+    /// Which companies are written on each side; `None`: all.
+    pub company_filter: Sides<Option<Expression>>,
+    /// Which conversations count; `None`: all.
+    pub conversation_filter: Option<Expression>,
     /// What loads, but probably not as meant.
     pub warnings: Vec<Diagnostic>,
     /// Credentials that are nowhere to be found. Checking a config does not need them; calling an API does.

@@ -11,8 +11,8 @@ mod turn;
 
 use super::cycle::stops_everything;
 use super::{Connection, EngineError, Progress};
-use crate::mapping::{Direction, Mapping};
-use crate::model::{ErrorKind, Priority, Resource, Scope, SideError, SideName};
+use crate::mapping::{Direction, Expression, Mapping};
+use crate::model::{ErrorKind, Priority, Resource, Scope, SideError, SideName, Sides};
 use crate::store::firms::{Firm, FirmCounts};
 use crate::store::listings::NewFailure;
 use crate::store::progress::JobTimes;
@@ -62,12 +62,14 @@ pub struct ReadyFirms {
     pub two_way: bool,
     /// Attributes of Brevo's companies that do not exist yet (a dry run makes none).
     pub missing: Vec<String>,
+    /// Which are written on each side; `None`: all.
+    pub filter: Sides<Option<Expression>>,
 }
 
 impl ReadyFirms {
-    pub(super) fn new(mapping: Mapping, missing: Vec<String>) -> Self {
+    pub(super) fn new(mapping: Mapping, missing: Vec<String>, filter: Sides<Option<Expression>>) -> Self {
         let two_way = mapping.rules.iter().any(|rule| rule.direction != Direction::IntercomToBrevo);
-        Self { mapping, two_way, missing }
+        Self { mapping, two_way, missing, filter }
     }
 }
 

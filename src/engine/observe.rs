@@ -258,7 +258,8 @@ impl Source {
     }
 
     fn queue_events(&self, tx: &Tx<'_>, known: Option<&Conversation>, now: &Conversation) -> Result<()> {
-        if !self.settings.sync.events {
+        let filter = self.settings.conversation_filter.as_ref();
+        if !self.settings.sync.events || !super::people::counts(tx, now, filter)? {
             return Ok(());
         }
         for transition in transitions::transitions(known, now) {

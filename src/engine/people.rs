@@ -7,10 +7,10 @@ use super::place::{self, Knot};
 use super::readdress;
 use super::safety::{self, Gate, Harm, Judged};
 use super::{Ready, carry, write_back};
-use crate::mapping::{Direction, FieldProblem, Projection};
+use crate::mapping::{Direction, Expression, FieldProblem, Projection};
 use crate::model::{
-    BrevoContact, BrevoContactId, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, SideName, Sides,
-    Value,
+    BrevoContact, BrevoContactId, Company, Consent, Conversation, Email, Fields, IntercomContactId, IntercomTagId,
+    SideName, Sides, Value,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::Kind;
@@ -236,7 +236,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     let mut seen = BTreeSet::new();
     for row in &live {
         for conversation in tx.conversations_of(&row.contact.id)? {
-            if seen.insert(conversation.id.clone()) {
+            if seen.insert(conversation.id.clone()) && counts(tx, &conversation, ready.conversation_filter.as_ref())? {
                 conversations.push(conversation);
             }
         }
@@ -318,6 +318,25 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         part_problem,
     }))
 }
+
+/// Whether a conversation counts. One of which that cannot be told does not, and is listed.
+pub(super) fn counts(tx: &Tx<'_>, conversation: &Conversation, filter: Option<&Expression>) -> Result<bool> {
+    let Some(filter) = filter else { return Ok(true) };
+    let subject = format!("conversation {}", conversation.id);
+    match filter.holds(None, &conversation.record()) {
+        Ok(counts) => {
+            tx.clear_notice(UNTOLD, &subject)?;
+            Ok(counts)
+        }
+        Err(why) => {
+            tx.put_notice(UNTOLD, &subject, Some(&format!("conversations.filter: {why}")), conversation.updated_at)?;
+            Ok(false)
+        }
+    }
+}
+
+/// Conversations of which `conversations.filter` cannot tell whether they count.
+const UNTOLD: &str = "conversation_filter";
 
 /// Whether somebody takes part, in each direction. Where that cannot be told nothing is written, and nobody leaves a list.
 pub(super) fn takes_part(

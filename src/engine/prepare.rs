@@ -40,6 +40,8 @@ pub struct Ready {
     pub tells_intercom: bool,
     /// Whose record is written on each side; `None`: everybody's.
     pub filter: Sides<Option<Expression>>,
+    /// Which conversations count; `None`: all.
+    pub conversation_filter: Option<Expression>,
     /// Who does not match any more is taken off the lists that the mapping had put them on.
     pub unlist_unmatched: bool,
     /// Who is missing in Brevo is made there.
@@ -107,6 +109,7 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         firms: None,
         tells_intercom: settings.tells_intercom,
         filter: settings.filter.clone(),
+        conversation_filter: settings.conversation_filter.clone(),
         unlist_unmatched: settings.unlist_unmatched,
         makes_in_brevo: settings.creates_in_brevo,
         makes_in_intercom: settings.creates_in_intercom,
@@ -287,6 +290,7 @@ impl Connection {
                 let (filter, unlist) = (ready.filter[side].as_ref()?, ready.unlist_unmatched);
                 Some(format!("filter to {side}={filter} ({unlist})\n"))
             }))
+            .chain(ready.conversation_filter.iter().map(|filter| format!("conversations={filter}\n")))
             .chain((!ready.makes_in_brevo).then(|| "create.brevo=never\n".to_owned()))
             .chain(
                 SideName::BOTH
@@ -296,7 +300,10 @@ impl Connection {
             )
             .collect();
         let firms = ready.firms.iter().flat_map(|firms| &firms.mapping.rules);
-        let firms: Vec<String> = firms.map(|rule| format!("{}={}", rule.key, rule.fingerprint)).collect();
+        let sifted = SideName::BOTH
+            .into_iter()
+            .filter_map(|side| Some(format!("filter to {side}={}", ready.firms.as_ref()?.filter[side].as_ref()?)));
+        let firms: Vec<String> = firms.map(|rule| format!("{}={}", rule.key, rule.fingerprint)).chain(sifted).collect();
         let firms = firms.join("\n");
         let resubscribes = self.settings().resubscribes;
         let (tells, writes_back, sifts) = (ready.tells_intercom, ready.writes_back, ready.filter.brevo.is_some());
@@ -435,6 +442,7 @@ impl Connection {
             firms,
             tells_intercom: settings.tells_intercom,
             filter: settings.filter.clone(),
+            conversation_filter: settings.conversation_filter.clone(),
             unlist_unmatched: settings.unlist_unmatched,
             makes_in_brevo: settings.creates_in_brevo,
             makes_in_intercom: settings.creates_in_intercom,

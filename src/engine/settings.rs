@@ -29,6 +29,10 @@ pub struct Settings {
     pub resubscribes: bool,
     /// Whose record is written on each side; `None`: everybody's.
     pub filter: Sides<Option<Expression>>,
+    /// The same of companies.
+    pub company_filter: Sides<Option<Expression>>,
+    /// Which conversations count.
+    pub conversation_filter: Option<Expression>,
     /// Who does not match any more is taken off the lists that the mapping had put them on.
     pub unlist_unmatched: bool,
     /// What becomes of somebody's records on each side once they are gone on the other.
@@ -67,6 +71,8 @@ impl Default for Settings {
             tells_intercom: true,
             resubscribes: false,
             filter: Sides::default(),
+            company_filter: Sides::default(),
+            conversation_filter: None,
             unlist_unmatched: false,
             on_delete: Sides { intercom: OnDelete::Keep, brevo: OnDelete::Keep },
             brevo_key_name: None,
@@ -96,6 +102,8 @@ impl Settings {
             tells_intercom: config.consent.direction == ConsentDirection::Both,
             resubscribes: config.consent.resubscribe,
             filter: config.contacts.filter.clone(),
+            company_filter: config.company_filter.clone(),
+            conversation_filter: config.conversation_filter.clone(),
             unlist_unmatched: config.contacts.unlist_unmatched,
             on_delete: config.contacts.on_delete,
             creates_in_brevo: config.contacts.create_in_brevo,

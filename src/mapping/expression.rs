@@ -2,7 +2,7 @@
 
 use super::nearest::nearest;
 use super::paths::{self, Known};
-use crate::model::{Fields, Value};
+use crate::model::{Conversation, Fields, Value};
 use minijinja::value::{Object, Serde, Value as Jinja};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 use std::fmt;
@@ -31,14 +31,17 @@ static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     environment
 });
 
+/// Refuses a name that is not there to be read: what is wrong, and what to do.
+type CheckName = dyn Fn(&str) -> Result<(), (String, Option<String>)>;
+
 /// A compiled expression.
 #[derive(Clone)]
 pub struct Expression {
     source: String,
     /// The paths of the record that it reads; an empty one if it reads the record as a whole.
     reads: Vec<String>,
-    /// The record is a Brevo contact: its attributes by their names.
-    of_brevo: bool,
+    /// The record's names are no contact's: one without value is `none`, whatever it is.
+    any: bool,
     compiled: Arc<minijinja::Expression<'static, 'static>>,
 }
 
@@ -64,15 +67,37 @@ impl fmt::Display for Expression {
 impl Expression {
     /// Compiles. The error is what is wrong, and what to do.
     pub(crate) fn compile(source: &str) -> Result<Self, (String, Option<String>)> {
-        Self::compile_over(source, false)
+        Self::compile_over(source, &check_name)
     }
 
     /// The same of a condition over a Brevo contact: `record.PLAN == 'pro'`.
     pub(crate) fn compile_of_brevo(source: &str) -> Result<Self, (String, Option<String>)> {
-        Self::compile_over(source, true)
+        let compiled = Self::compile_over(source, &check_attribute)?;
+        Ok(Self { any: true, ..compiled })
     }
 
-    fn compile_over(source: &str, of_brevo: bool) -> Result<Self, (String, Option<String>)> {
+    /// The same of a condition over a company of Intercom's: `record.company.plan != 'Free'`.
+    pub(crate) fn compile_of_company(source: &str) -> Result<Self, (String, Option<String>)> {
+        let compiled = Self::compile(source)?;
+        match compiled.reads.iter().find(|path| !path.is_empty() && !paths::touches(path, "company")) {
+            None => Ok(compiled),
+            Some(path) => Err((
+                format!("the condition reads `record.{path}`, which companies do not have"),
+                Some(
+                    "a condition over companies reads `record.company.…`: name, plan, size, custom attributes …"
+                        .to_owned(),
+                ),
+            )),
+        }
+    }
+
+    /// The same of a condition over a conversation: `record.state == 'open'`.
+    pub(crate) fn compile_of_conversation(source: &str) -> Result<Self, (String, Option<String>)> {
+        let compiled = Self::compile_over(source, &check_conversation)?;
+        Ok(Self { any: true, ..compiled })
+    }
+
+    fn compile_over(source: &str, check: &CheckName) -> Result<Self, (String, Option<String>)> {
         if source.chars().count() > LONGEST_SOURCE {
             return Err((format!("the expression is longer than {LONGEST_SOURCE} characters"), None));
         }
@@ -83,14 +108,14 @@ impl Expression {
         let mut names: Vec<String> = compiled.undeclared_variables(true).into_iter().collect();
         names.sort();
         for name in &names {
-            if of_brevo { check_attribute(name)? } else { check_name(name)? }
+            check(name)?;
         }
         let reads = names
             .iter()
             .filter_map(|name| name.strip_prefix("record"))
             .map(|rest| rest.trim_start_matches('.').to_owned())
             .collect();
-        Ok(Self { source: source.to_owned(), reads, of_brevo, compiled: Arc::new(compiled) })
+        Ok(Self { source: source.to_owned(), reads, any: false, compiled: Arc::new(compiled) })
     }
 
     /// Whether it reads other fields than its own.
@@ -106,7 +131,7 @@ impl Expression {
     fn run(&self, value: Option<&Value>, record: &Fields) -> Result<Jinja, minijinja::Error> {
         let value = value.map_or_else(|| Jinja::from(()), to_jinja);
         let record = if self.reads_record() {
-            let (fields, any) = (Arc::new(record.clone()), self.of_brevo);
+            let (fields, any) = (Arc::new(record.clone()), self.any);
             Jinja::from_object(RecordView { fields, prefix: String::new(), any })
         } else {
             Jinja::from(())
@@ -218,6 +243,30 @@ fn check_attribute(name: &str) -> Result<(), (String, Option<String>)> {
             let help =
                 "a condition over Brevo's contacts reads `record.ATTRIBUTE`; text is written in quotes".to_owned();
             Err((format!("the condition reads `{root}`, which does not exist"), Some(help)))
+        }
+    }
+}
+
+/// A name that a condition over a conversation reads.
+fn check_conversation(name: &str) -> Result<(), (String, Option<String>)> {
+    let root = name.split('.').next().unwrap_or(name);
+    if name == "record" || ENVIRONMENT.globals().any(|(global, _)| global == root) {
+        return Ok(());
+    }
+    let known = Conversation::RECORD;
+    let path = name.strip_prefix("record.").map(|rest| rest.split('.').next().unwrap_or(rest));
+    match path {
+        Some(path) if known.contains(&path) => Ok(()),
+        Some(path) => {
+            let help = nearest(path, known.into_iter()).map_or_else(
+                || format!("a conversation has {}", known.map(|name| format!("`{name}`")).join(", ")),
+                |meant| format!("did you mean `record.{meant}`?"),
+            );
+            Err((format!("the condition reads `{name}`, but a conversation has no `{path}`"), Some(help)))
+        }
+        None => {
+            let help = "a condition over conversations reads `record.state` and the like; text is written in quotes";
+            Err((format!("the condition reads `{root}`, which does not exist"), Some(help.to_owned())))
         }
     }
 }

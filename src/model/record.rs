@@ -2,7 +2,7 @@
 
 use super::{
     BrevoCompanyId, BrevoContactId, BrevoListId, Consent, ConversationId, Email, IntercomCompanyId, IntercomContactId,
-    IntercomTagId, Value, pack,
+    IntercomTagId, Number, Value, pack,
 };
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
@@ -260,4 +260,45 @@ pub struct Conversation {
     pub ai_resolution: Option<String>,
     /// `ai_agent.rating`.
     pub ai_rating: Option<u8>,
+}
+
+impl Conversation {
+    /// What a condition over conversations can read.
+    pub const RECORD: [&'static str; 12] = [
+        "id",
+        "state",
+        "priority",
+        "channel",
+        "delivered_as",
+        "tags",
+        "sla",
+        "rating",
+        "created_at",
+        "waiting_since",
+        "ai_participated",
+        "ai_resolution",
+    ];
+
+    /// The record of such a condition.
+    pub fn record(&self) -> Fields {
+        let text = |text: &Option<String>| text.as_deref().and_then(Value::text);
+        let whole = |number: u8| Value::Number(Number::Whole(i64::from(number)));
+        [
+            ("id", Value::text(self.id.as_str())),
+            ("state", Value::text(self.state.as_str())),
+            ("priority", text(&self.priority)),
+            ("channel", text(&self.source_type)),
+            ("delivered_as", text(&self.delivered_as)),
+            ("tags", Value::list(self.tags.iter().cloned())),
+            ("sla", self.sla.as_ref().and_then(|sla| text(&sla.name))),
+            ("rating", self.rating.as_ref().map(|rating| whole(rating.score))),
+            ("created_at", Some(Value::Instant(self.created_at))),
+            ("waiting_since", self.waiting_since.map(Value::Instant)),
+            ("ai_participated", self.ai_participated.map(Value::Boolean)),
+            ("ai_resolution", text(&self.ai_resolution)),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+    }
 }

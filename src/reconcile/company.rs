@@ -2,7 +2,8 @@
 //! of Brevo's.
 
 use super::person::{self, Base, Flights, PersonPlan, PersonViews, Settled};
-use crate::mapping::Mapping;
+use super::taking_part::Part;
+use crate::mapping::{FieldProblem, Mapping};
 use crate::model::{
     BrevoCompany, BrevoContact, BrevoContactId, Company, Consent, Fields, IntercomCompanyId, Sides, Value,
 };
@@ -37,6 +38,10 @@ pub struct CompanyViews<'a> {
     pub sweep: bool,
     /// Our own attribute was sent, and no read has shown it since.
     pub ours_sent: bool,
+    /// Whether it is written, on each side.
+    pub part: Sides<Part>,
+    /// Why that cannot be told.
+    pub part_problem: Option<&'a FieldProblem>,
 }
 
 /// What the mapping sees of a company: its fields under the paths that a contact's record has them under.
@@ -81,8 +86,8 @@ pub fn plan(views: &CompanyViews<'_>, mapping: &Mapping) -> PersonPlan {
             changed: Sides::default(),
             sweep: views.sweep,
             brevo_may_be_old: false,
-            part: Sides::default(),
-            part_problem: None,
+            part: views.part,
+            part_problem: views.part_problem,
         },
         mapping,
         &[],
@@ -94,7 +99,8 @@ pub fn plan(views: &CompanyViews<'_>, mapping: &Mapping) -> PersonPlan {
     }
     // Whose it is is said again where somebody has changed it.
     let ours = views.brevo.and_then(BrevoCompany::intercom);
-    if ours.as_ref() != Some(&views.intercom.id) && !(views.ours_sent && views.brevo.is_some()) {
+    let goes = views.part.brevo == Part::Takes;
+    if goes && ours.as_ref() != Some(&views.intercom.id) && !(views.ours_sent && views.brevo.is_some()) {
         let id = Value::text(views.intercom.id.as_str());
         plan.change.attributes.insert(BrevoCompany::OURS.to_owned(), id);
     }

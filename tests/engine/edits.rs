@@ -437,6 +437,47 @@ field_mapping:
 }
 
 #[tokio::test(start_paused = true)]
+async fn conversations_that_do_not_count_are_in_no_figure_no_list_and_no_event() {
+    let world = World::new(&format!(
+        "{CONFIG}
+field_mapping:
+  email: email
+  conversations.open_count: OPEN_CONVERSATIONS
+conversations:
+  filter: \"'spam' not in (record.tags or [])\"
+"
+    ));
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    let spam = world.intercom.open_conversation(&jane, "buy").unwrap();
+    world.intercom.tag_conversation(&spam, "spam").unwrap();
+    world.sync().await;
+    let active = world.brevo.list_id("Active").unwrap();
+    let contact = world.brevo.contact_by_email("jane@example.com").unwrap();
+    assert!(!world.brevo.list_members(active).contains(&contact.id));
+    assert_eq!(world.attribute("jane@example.com", "OPEN_CONVERSATIONS"), Some(json!(0)));
+    assert_eq!(world.brevo.events().len(), 0);
+    minutes(10).await;
+    let real = world.intercom.open_conversation(&jane, "help").unwrap();
+    world.sync().await;
+    assert_eq!(world.attribute("jane@example.com", "OPEN_CONVERSATIONS"), Some(json!(1)));
+    assert!(world.brevo.list_members(active).contains(&contact.id));
+    assert_eq!(world.brevo.events().len(), 1);
+    // What stops counting leaves figure and list with it.
+    minutes(10).await;
+    world.intercom.tag_conversation(&real, "spam").unwrap();
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.full().await;
+    assert_eq!(world.attribute("jane@example.com", "OPEN_CONVERSATIONS"), Some(json!(0)));
+    assert!(!world.brevo.list_members(active).contains(&contact.id));
+    writes_nothing_more(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_new_tag_becomes_an_option_before_it_is_written() {
     let world = World::new(
         "

@@ -419,6 +419,48 @@ async fn fields_travel_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_filter_says_which_companies_take_part_in_each_direction() {
+    let yaml = TWO_WAY.to_owned()
+        + "    plan: plan\n  filter: {intercom_to_brevo: \"record.company.plan != 'Free'\", brevo_to_intercom: \"record.TIER == 'gold'\"}\n";
+    let world = World::new(&yaml);
+    let (ann, bob) = (person(&world, "ann@example.com"), person(&world, "bob@example.com"));
+    let fields = |id: &str, plan: &str| {
+        json!({"company_id": id, "name": id, "plan": plan, "industry": "Tools",
+        "custom_attributes": {"tier": "gold"}})
+    };
+    let paying = company(&world, &fields("Acme", "Pro"), &[&ann]);
+    let free = company(&world, &fields("Free riders", "Free"), &[&bob]);
+    minutes(20).await;
+    assert_eq!(world.before_the_first().await.companies.make, 1);
+    world.sync().await;
+    minutes(5).await;
+    world.sync().await;
+    let made = only(&world);
+    assert_eq!(made.attributes["name"], "Acme");
+    is_quiet(&world).await;
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+
+    // Another tier, and nothing travels back any more; what is Intercom's still goes there.
+    assert!(world.brevo.edit_company(&made.id, "tier", json!("silver")));
+    assert!(world.brevo.edit_company(&made.id, "sector", json!("Rockets")));
+    minutes(5).await;
+    world.sync().await;
+    assert_eq!(world.intercom.company(&paying).unwrap()["industry"], "Tools");
+    // Who pays joins; who stops paying stays as they are, with whoever is linked.
+    world.intercom.edit_company(&free, &json!({"plan": "Pro"})).unwrap();
+    world.intercom.edit_company(&paying, &json!({"plan": "Free", "name": "Acme Ltd"})).unwrap();
+    minutes(16).await;
+    world.full().await;
+    minutes(16).await;
+    world.full().await;
+    let mut names: Vec<_> = world.brevo.companies().iter().map(|company| company.attributes["name"].clone()).collect();
+    names.sort_by_key(ToString::to_string);
+    assert_eq!(names, ["Acme", "Free riders"]);
+    assert!(world.brevo.companies().iter().all(|company| company.contacts.len() == 1));
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_figure_that_intercom_would_cut_off_is_listed_and_stays_where_it_was_given() {
     let yaml = TWO_WAY.to_owned() + "    monthly_spend: {to: revenue, direction: both, on_clear: propagate}\n";
     let (world, acme) = in_step(&yaml).await;

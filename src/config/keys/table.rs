@@ -18,8 +18,10 @@ const fn works(word: &'static str) -> Choice {
     Choice { word }
 }
 
-const NO_COMPANIES: &str = "all companies take part, and none is deleted, in this version";
-const NO_CONVERSATIONS: &str = "all conversations take part in this version";
+const NO_COMPANIES: &str =
+    "companies are made and changed as `companies.filter` says, and none is deleted, in this version";
+const NO_CONVERSATIONS: &str =
+    "conversations are figures and events of their contacts: there is nothing of theirs to be made, left or deleted";
 
 /// The whole document.
 pub(super) static ROOT: &[Key] = &[
@@ -229,6 +231,19 @@ static FILTER: &[Key] = &[
     ),
 ];
 
+static COMPANY_FILTER: &[Key] = &[
+    key(
+        "intercom_to_brevo",
+        Kind::Condition,
+        "Which of Intercom's companies are made, changed and linked in Brevo: a condition such as `record.company.plan != 'Free'`.",
+    ),
+    key(
+        "brevo_to_intercom",
+        Kind::Condition,
+        "What of Brevo's companies is written to Intercom: a condition over their attributes, `record.TIER == 'gold'`.",
+    ),
+];
+
 static ON_DELETE: &[Key] = &[
     or(
         "brevo",
@@ -271,7 +286,7 @@ static COMPANIES: &[Key] = &[
         Kind::Mapping,
         "Which field of an Intercom company goes to which attribute of Brevo's company: `name: name`, or the long form. Without it, name, website (domain) and size (number_of_employees).",
     ),
-    later("filter", NO_COMPANIES),
+    key("filter", Kind::Block(COMPANY_FILTER), "Which companies have objects that are kept in step, by direction."),
     later("on_unmatch", NO_COMPANIES),
     later("create", NO_COMPANIES),
     later("on_delete", NO_COMPANIES),
@@ -279,7 +294,11 @@ static COMPANIES: &[Key] = &[
 ];
 
 static CONVERSATIONS: &[Key] = &[
-    later("filter", NO_CONVERSATIONS),
+    key(
+        "filter",
+        Kind::Condition,
+        "Which conversations count: a condition over `record`, `record.state == 'open'`. The others are in no figure and no list, and no event tells of them.",
+    ),
     later("on_unmatch", NO_CONVERSATIONS),
     later("create", NO_CONVERSATIONS),
     later("on_delete", NO_CONVERSATIONS),

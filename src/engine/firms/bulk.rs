@@ -60,7 +60,7 @@ impl Connection {
                     let Some(last) = some.last() else { break };
                     after = last.id;
                     for firm in some.into_iter().filter(|firm| firm.brevo.is_none() && firm.tries == 0) {
-                        let Some(gathered) = gather(tx, firm.clone())? else { continue };
+                        let Some(gathered) = gather(tx, firm.clone(), &ready)? else { continue };
                         let plan = gathered.plan(&ready);
                         match gathered.to_make(&plan) {
                             Some(new) => {
@@ -310,7 +310,7 @@ fn changes(tx: &Tx<'_>, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<Vec<(F
         // What is on its way already is watched by itself.
         let some = some.into_iter().filter(|firm| firm.brevo.is_some() && firm.tries == 0 && firm.watched.is_none());
         for firm in some {
-            let Some(gathered) = gather(tx, firm)? else { continue };
+            let Some(gathered) = gather(tx, firm, ready)? else { continue };
             let plan = gathered.plan(ready);
             // What travels both ways is read before it is written, lest somebody's edit be lost. Who belongs to it does not.
             if ready.two_way && !plan.change.attributes.is_empty() {

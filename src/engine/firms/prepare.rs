@@ -85,7 +85,7 @@ impl Connection {
         let Found { resolution, create, made_in_intercom } = found;
         let missing: Vec<String> = create.iter().map(|spec| spec.name.clone()).collect();
         if dry_run || (create.is_empty() && made_in_intercom.is_empty()) {
-            return Ok(ReadyFirms::new(resolution.mapping, missing));
+            return Ok(ReadyFirms::new(resolution.mapping, missing, settings.company_filter.clone()));
         }
         for spec in made_in_intercom {
             tracing::info!(attribute = %spec.name, kind = spec.kind.name(), "creating an Intercom attribute");
@@ -104,6 +104,6 @@ impl Connection {
             return Err(SideError::new(SideName::Brevo, ErrorKind::Malformed, words).into());
         }
         let resolution = fit(settings, &brevo, &intercom).map_or(resolution, |(resolution, _)| resolution);
-        Ok(ReadyFirms::new(resolution.mapping, Vec::new()))
+        Ok(ReadyFirms::new(resolution.mapping, Vec::new(), settings.company_filter.clone()))
     }
 }

@@ -6,12 +6,14 @@ use crate::engine::answers::MOST_TRIES;
 use crate::engine::observe::{self, pack_base};
 use crate::engine::unreadable::replaceable;
 use crate::engine::{Connection, EngineError, LATE_LANDING};
+use crate::mapping::FieldProblem;
 use crate::model::{
     Answer, BrevoCompany, BrevoCompanyId, BrevoContactId, Company, ErrorKind, Fetched, Fields, NewCompany, Observation,
-    Priority, SideError, SideName, Value, Write,
+    Priority, SideError, SideName, Sides, Value, Write,
 };
 use crate::reconcile::company::{self, CompanyViews, Links};
 use crate::reconcile::person::{self, Base, Flights, LostValue, PersonPlan};
+use crate::reconcile::taking_part::Part;
 use crate::store::firms::{Firm, LinkedContact};
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
@@ -44,6 +46,8 @@ pub(super) struct Gathered {
     flights: Flights,
     wanted: BTreeSet<BrevoContactId>,
     linked: Vec<LinkedContact>,
+    part: Sides<Part>,
+    part_problem: Option<FieldProblem>,
 }
 
 /// One request.
@@ -69,10 +73,13 @@ struct Leaving {
 }
 
 /// `None`: Intercom's company is not known (any more).
-pub(super) fn gather(tx: &Tx<'_>, firm: Firm) -> Stored<Option<Gathered>> {
+pub(super) fn gather(tx: &Tx<'_>, firm: Firm, ready: &ReadyFirms) -> Stored<Option<Gathered>> {
     let Some(company) = replaceable(tx, tx.company(&firm.intercom))?.0 else { return Ok(None) };
     let brevo = firm.brevo.as_ref().map(|id| tx.brevo_company(id)).transpose()?.flatten();
+    let (part, part_problem) = takes_part(&company, brevo.as_ref(), ready);
     Ok(Some(Gathered {
+        part,
+        part_problem,
         company,
         brevo,
         base: base_of(&firm),
@@ -83,7 +90,42 @@ pub(super) fn gather(tx: &Tx<'_>, firm: Firm) -> Stored<Option<Gathered>> {
     }))
 }
 
+/// Whether a company takes part, in each direction. Where that cannot be told nothing is written.
+fn takes_part(
+    company: &Company,
+    brevo: Option<&BrevoCompany>,
+    ready: &ReadyFirms,
+) -> (Sides<Part>, Option<FieldProblem>) {
+    let mut problem = None;
+    let part = Sides::from_fn(|side| {
+        let Some(filter) = &ready.filter[side] else { return Part::Takes };
+        let (holds, key) = match (side, brevo) {
+            (SideName::Brevo, _) => {
+                (filter.holds(None, &company::record(company)), "companies.filter.intercom_to_brevo")
+            }
+            (SideName::Intercom, Some(brevo)) => {
+                (filter.holds(None, &brevo.attributes), "companies.filter.brevo_to_intercom")
+            }
+            (SideName::Intercom, None) => return Part::Rests,
+        };
+        match holds {
+            Ok(true) => Part::Takes,
+            Ok(false) => Part::Rests,
+            Err(message) => {
+                problem = Some(FieldProblem { field: key.to_owned(), message, help: None });
+                Part::Rests
+            }
+        }
+    });
+    (part, problem)
+}
+
 impl Gathered {
+    /// Whether anything of it is written to Brevo.
+    fn goes_to_brevo(&self) -> bool {
+        self.part.brevo == Part::Takes
+    }
+
     pub(super) fn plan(&self, ready: &ReadyFirms) -> PersonPlan {
         company::plan(
             &CompanyViews {
@@ -94,12 +136,17 @@ impl Gathered {
                 quarantined: &self.firm.quarantined,
                 sweep: self.firm.sweep,
                 ours_sent: self.firm.ours_sent,
+                part: self.part,
+                part_problem: self.part_problem.as_ref(),
             },
             &ready.mapping,
         )
     }
 
     fn links(&self) -> Links {
+        if !self.goes_to_brevo() {
+            return Links::default();
+        }
         let ours = self.linked.iter().map(|row| row.contact).collect();
         let none = BTreeSet::new();
         let shown = self.brevo.as_ref().map_or(&none, |brevo| &brevo.contacts);
@@ -122,6 +169,9 @@ impl Gathered {
     pub(super) fn to_make(&self, plan: &PersonPlan) -> Option<NewCompany> {
         let set = plan.change.attributes.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
         let attributes: Fields = set.collect();
+        if !self.goes_to_brevo() {
+            return None;
+        }
         // The others are linked after it.
         let contacts = || self.wanted.iter().copied().take(CONTACTS_A_CALL).collect();
         attributes.contains_key(BrevoCompany::NAME).then(|| NewCompany { attributes, contacts: contacts() })
@@ -389,7 +439,7 @@ pub(super) fn rehearse(
     let last = some.last().map(|firm| firm.id);
     let mut would = Rehearsal::default();
     for firm in some {
-        let Some(gathered) = gather(tx, firm)? else { continue };
+        let Some(gathered) = gather(tx, firm, ready)? else { continue };
         let plan = gathered.plan(ready);
         if gathered.firm.brevo.is_none() {
             would.make += u64::from(gathered.to_make(&plan).is_some());
@@ -410,7 +460,7 @@ fn plan_turn(tx: &Tx<'_>, id: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> St
     if waits || firm.gone.is_some() || firm.imported || firm.making.is_some() || firm.unanswered.is_some() {
         return Ok(None);
     }
-    let Some(gathered) = gather(tx, firm.clone())? else {
+    let Some(gathered) = gather(tx, firm.clone(), ready)? else {
         tx.put_firm(&Firm { due: None, ..firm })?;
         return Ok(None);
     };
@@ -431,7 +481,7 @@ pub(super) fn rest(tx: &Tx<'_>, gathered: Gathered, plan: &PersonPlan, now: Date
         tx.put_failure(&NewFailure::left_out(None, &subject, rule, &problem.message), now)?;
         listed.push(rule);
     }
-    let nameless = gathered.firm.brevo.is_none() && gathered.to_make(plan).is_none();
+    let nameless = gathered.goes_to_brevo() && gathered.firm.brevo.is_none() && gathered.to_make(plan).is_none();
     if nameless {
         let words = "the company has no name in Intercom, and Brevo takes none without; it is made once it has one";
         tx.put_failure(&NewFailure::left_out(None, &subject, "", words), now)?;
