@@ -9,6 +9,7 @@
 
 mod anew;
 mod both_ways;
+mod companies;
 mod confirm;
 mod consent;
 mod crashes;
@@ -31,6 +32,10 @@ mod races;
 mod readdresses;
 mod reloads;
 mod safety;
+mod schedules;
+mod since;
 mod switches;
 mod unreadable;
+mod values;
 mod waits;
+mod without_email;
