@@ -277,8 +277,8 @@ events: {max_age: soon}
 fn what_comes_later_is_refused_with_that_reason() {
     insta::assert_snapshot!(refused(
         r#"
-contacts: {filter: "role == 'user'", on_unmatch: keep, on_delete: keep}
-consent: {resubscribe: propagate}
+companies: {filter: "record.size > 3"}
+conversations: {on_unmatch: keep}
 "#
     ));
 }
@@ -315,6 +315,51 @@ fn opt_outs_travel_both_ways_unless_said_otherwise() {
     }
     let wrong = refused("consent: {direction: brevo_to_intercom}");
     assert!(wrong.contains("intercom_to_brevo") && wrong.contains("both"), "{wrong}");
+}
+
+#[test]
+fn a_filter_is_compiled_and_its_mistakes_are_said_where_they_stand() {
+    let filter = |text: &str| parse(text).contacts.filter;
+    assert!(filter("").brevo.is_none() && filter("").intercom.is_none());
+    let both = "contacts: {filter: {intercom_to_brevo: \"record.role == 'user'\", brevo_to_intercom: \"record.PLAN\"}}";
+    assert_eq!(filter(both).brevo.unwrap().to_string(), "record.role == 'user'");
+    assert!(filter(both).intercom.is_some());
+    assert!(parse("contacts: {on_unmatch: unlist}").contacts.unlist_unmatched);
+    for (text, words) in [
+        ("contacts: {filter: {intercom_to_brevo: \"role == 'user'\"}}", "record.role"),
+        ("contacts: {filter: {intercom_to_brevo: \"record.rolle == 'user'\"}}", "record.role"),
+        ("contacts: {filter: {intercom_to_brevo: \"record.role ==\"}}", "does not compile"),
+        ("contacts: {filter: {brevo_to_intercom: \"record.plan\"}}", "record.PLAN"),
+        ("contacts: {filter: {brevo_to_intercom: \"plan\"}}", "record.ATTRIBUTE"),
+        ("contacts: {filter: {intercom_to_brevo: \"\"}}\ncontacts2: 1", "contacts2"),
+        (
+            "connectors: {intercom: {sync: {tags: false}}}\ncontacts: {filter: {intercom_to_brevo: \"'VIP' in record.tags\"}}",
+            "sync.tags",
+        ),
+    ] {
+        let refused = refused(text);
+        assert!(refused.contains(words) && refused.contains("config.yaml:"), "{refused}");
+    }
+}
+
+#[test]
+fn an_opt_in_travels_only_if_asked() {
+    assert!(!parse("").consent.resubscribe && !parse("consent: {resubscribe: keep}").consent.resubscribe);
+    assert!(parse("consent: {resubscribe: propagate}").consent.resubscribe);
+    assert!(refused("consent: {resubscribe: always}").contains("propagate"));
+}
+
+#[test]
+fn on_delete_is_said_for_each_side_that_is_written_to() {
+    use linkspan::config::OnDelete;
+    let read = |text: &str| parse(text).contacts.on_delete;
+    assert_eq!((read("").brevo, read("").intercom), (OnDelete::Keep, OnDelete::Keep));
+    let both = read("contacts: {on_delete: {brevo: delete, intercom: archive}}");
+    assert_eq!((both.brevo, both.intercom), (OnDelete::Delete, OnDelete::Archive));
+    assert_eq!(read("contacts: {on_delete: {brevo: unlist}}").intercom, OnDelete::Keep);
+    let wrong = refused("contacts: {on_delete: {brevo: archive}}");
+    assert!(wrong.contains("blocklist") && wrong.contains("contacts.on_delete.brevo"), "{wrong}");
+    assert!(refused("contacts: {on_delete: delete}").contains("`brevo`, `intercom`"));
 }
 
 #[test]

@@ -57,6 +57,19 @@ const LONGEST_FILE: usize = 900;
 
 // ---------------------------------------------------------------------------------------------------- the rules ----
 
+/// What loosens consent needs a proof, and one rule makes it.
+#[test]
+fn only_one_rule_lets_an_opt_in_travel() {
+    let makes = |file: &&SourceFile| {
+        let text = fs::read_to_string(&file.path).unwrap();
+        text.contains("OptIn::prove(")
+    };
+    let files = source_files();
+    let found: Vec<String> = files.iter().filter(makes).map(|file| file.path.display().to_string()).collect();
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].ends_with("src/reconcile/resubscribe.rs"), "{found:?}");
+}
+
 #[test]
 fn every_arrow_between_rooms_is_allowed() {
     let mut wrong = Vec::new();
@@ -86,6 +99,41 @@ fn every_room_is_known_here_and_in_lib_rs() {
         .collect();
     let known: BTreeSet<String> = ARROWS.iter().map(|(room, _)| (*room).to_owned()).collect();
     assert_eq!(declared, known, "a new room needs its arrows in tests/house.rs and its place in docs/architecture.md");
+    let there: BTreeSet<String> = fs::read_dir(root().join("src"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !["lib.rs", "main.rs"].contains(&name.as_str()))
+        .collect();
+    assert_eq!(there, known, "what no module names is checked by nobody");
+}
+
+/// Of all crates that are built here, as Cargo.lock pins them.
+#[test]
+fn the_oldest_rust_that_we_name_builds_every_crate() {
+    let host = std::process::Command::new("rustc").arg("-vV").output().unwrap();
+    let host = String::from_utf8(host.stdout).unwrap();
+    let host = host.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let metadata = std::process::Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline", "--filter-platform", host])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(metadata.status.success(), "{}", String::from_utf8_lossy(&metadata.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let version = |text: &str| text.split('.').map(|part| part.parse::<u32>().unwrap()).collect::<Vec<_>>();
+    let packages = metadata["packages"].as_array().unwrap();
+    let ours = packages.iter().find(|package| package["name"] == env!("CARGO_PKG_NAME")).unwrap();
+    let named = ours["rust_version"].as_str().unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&format!("Rust ({named} or newer)")), "README names another");
+    for package in packages {
+        let Some(needed) = package["rust_version"].as_str() else { continue };
+        assert!(
+            version(needed) <= version(named) || version(needed)[..2] <= version(named)[..],
+            "{}: {needed}",
+            package["name"]
+        );
+    }
 }
 
 #[test]

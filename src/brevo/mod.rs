@@ -31,4 +31,4 @@ mod tests;
 
 pub use client::{BrevoClient, BrevoOptions};
 pub use companies::company_request_for;
-pub use write::request_for;
+pub use write::{deletion_of, request_for};

@@ -277,6 +277,7 @@ async fn a_rename_carries_the_opt_out_and_nothing_ever_opts_in() {
         join_lists: BTreeSet::from([BrevoListId::new(65)]),
         leave_lists: BTreeSet::from([BrevoListId::new(36)]),
         email_opted_out: true,
+        email_opted_in: None,
         sms_opted_out: true,
     };
     assert_eq!(write(&client, Write::UpdateContact(BrevoContactId::new(42), change)).await.unwrap(), Answer::Done);

@@ -29,6 +29,11 @@ pub fn request_for(contact: Option<BrevoContactId>) -> String {
     contact.map_or_else(|| "POST /contacts".to_owned(), |id| format!("PUT /contacts/{id}"))
 }
 
+/// The request that deletes a contact, for the history.
+pub fn deletion_of(contact: BrevoContactId) -> String {
+    format!("DELETE /contacts/{contact}")
+}
+
 impl BrevoClient {
     pub(super) async fn write_one(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>> {
         match write {
@@ -41,12 +46,21 @@ impl BrevoClient {
             Write::CreateAttribute(spec) => self.create_attribute(spec, priority).await,
             Write::SetAttributeOptions(attribute) => self.set_options(attribute, priority).await,
             Write::CreateList(name) => self.create_list(name, priority).await,
+            Write::DeleteContact(id) => {
+                let target = format!("/contacts/{id}?identifierType=contact_id");
+                let mut ask = Ask::get(target, CONTACTS, priority);
+                (ask.method, ask.effect) = (Method::DELETE, Effect::Idempotent);
+                self.send(ask).await?;
+                Ok(Answer::Done)
+            }
             Write::CreateCompanyAttribute(spec) => self.create_company_attribute(spec, priority).await,
             Write::CreateCompany(company) => self.create_company(company, priority).await,
             Write::ImportCompanies(companies) => self.import_companies(companies, priority).await,
             Write::UpdateCompany(id, change) => self.update_company(id, change, priority).await,
             Write::LinkCompany(id, link, unlink) => self.link_company(id, link, unlink, priority).await,
             Write::CreateIntercomContact(_)
+            | Write::DeleteIntercomContact(_)
+            | Write::ArchiveIntercomContact(_)
             | Write::UpdateIntercomContact(..)
             | Write::UnarchiveIntercomContact(_)
             | Write::UpdateIntercomCompany(..)
@@ -118,6 +132,9 @@ impl BrevoClient {
         }
         // In the same request as a new address, which would else re-subscribe the person.
         blocklist(&mut body, change.email_opted_out, change.sms_opted_out);
+        if change.email_opted_in.is_some() && !change.email_opted_out {
+            body["emailBlacklisted"] = false.into();
+        }
         let target = format!("/contacts/{id}?identifierType=contact_id");
         self.send(Ask::write(Method::PUT, target, body, Effect::Idempotent, priority)).await?;
         Ok(Answer::Done)
@@ -224,7 +241,7 @@ impl BrevoClient {
     }
 }
 
-/// Opt-outs ride along; an opt-in is never sent, because nothing of ours may re-subscribe anybody.
+/// Opt-outs ride along. What is not said stays as it is: nothing of ours may re-subscribe anybody by the way.
 fn blocklist(body: &mut Json, email: bool, sms: bool) {
     if email {
         body["emailBlacklisted"] = true.into();

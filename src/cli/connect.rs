@@ -3,15 +3,17 @@
 use super::{CliError, Context};
 use crate::brevo::webhook::Auth;
 use crate::brevo::{BrevoClient, BrevoOptions};
-use crate::config::{Config, Plan, WebhookAuth};
+use crate::config::{Config, Plan, Region, WebhookAuth};
 use crate::doors::Doors;
 use crate::engine::{Connection, EngineError, Settings};
 use crate::http::{Reqwest, Transport};
 use crate::intercom::{self, IntercomClient, IntercomOptions};
 use crate::model::Side;
 use crate::store::{Calling, Owner, Store, StoreError};
+use secrecy::SecretString;
 use std::sync::Arc;
 use std::time::Duration;
+use url::Url;
 
 /// How long a whole exchange may take. The engine's time in which a lost request can still land is reckoned from it.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -44,22 +46,51 @@ pub(super) fn clients(config: &Config, doors: &Doors) -> Result<Clients, CliErro
     // `require_credentials` has refused a config without them; a blank one is refused by the vendor.
     let access_token = config.intercom.access_token.clone().unwrap_or_default();
     let transport = transport()?;
+    let base_url = config.intercom.base_url.clone();
+    Ok(Clients {
+        intercom: Arc::new(intercom_over(Arc::clone(&transport), config, (base_url, access_token), doors)),
+        brevo: Arc::new(brevo_over(transport, config, doors)),
+    })
+}
+
+fn intercom_over(
+    transport: Arc<dyn Transport>,
+    config: &Config,
+    (base_url, access_token): (Url, SecretString),
+    doors: &Doors,
+) -> IntercomClient {
     let plan = config.limits.intercom.plan.map(|plan| match plan {
         Plan::Starter => intercom::Plan::Starter,
         Plan::Pro => intercom::Plan::Pro,
         Plan::Premium => intercom::Plan::Premium,
     });
-    let intercom = IntercomOptions {
-        base_url: config.intercom.base_url.clone(),
+    let options = IntercomOptions {
+        base_url,
         access_token,
         api_version: config.intercom.api_version.clone(),
         share: config.limits.intercom.share,
         plan,
     };
-    Ok(Clients {
-        intercom: Arc::new(IntercomClient::new(intercom, Arc::clone(&transport), doors.clone())),
-        brevo: Arc::new(brevo_over(transport, config, doors)),
-    })
+    IntercomClient::new(options, transport, doors.clone())
+}
+
+/// The other region in which the config's token is known. `None`: in none, or the config names an address of its own.
+pub(super) async fn region_that_knows_the_token(config: &Config, doors: &Doors) -> Option<Region> {
+    ask_other_regions(&transport().ok()?, config, doors).await
+}
+
+async fn ask_other_regions(transport: &Arc<dyn Transport>, config: &Config, doors: &Doors) -> Option<Region> {
+    let token = config.intercom.access_token.clone()?;
+    if config.intercom.base_url.host_str() != Some(config.intercom.region.host()) {
+        return None;
+    }
+    for region in Region::ALL.into_iter().filter(|region| *region != config.intercom.region) {
+        let Ok(base_url) = Url::parse(&format!("https://{}", region.host())) else { continue };
+        if intercom_over(Arc::clone(transport), config, (base_url, token.clone()), doors).account().await.is_ok() {
+            return Some(region);
+        }
+    }
+    None
 }
 
 /// Brevo's client alone, for what only Brevo has.
@@ -132,4 +163,50 @@ pub(super) fn own(context: &Context, config: &Config, command: &str) -> Result<O
 pub(super) fn connection(context: &Context, config: &Config, clients: Clients, store: Store) -> Arc<Connection> {
     let settings = Settings::from_config(config);
     Connection::new(clients.intercom, clients.brevo, store, context.doors.clone(), settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doors::Doors;
+    use crate::http::{InProcess, TransportError};
+    use crate::sandbox::intercom::{IntercomOptions as DoubleOptions, IntercomSandbox};
+    use bytes::Bytes;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    /// Knows the workspace at one host, and refuses its token at all others.
+    struct Regions {
+        home: &'static str,
+        there: InProcess,
+        elsewhere: InProcess,
+    }
+
+    #[async_trait::async_trait]
+    impl Transport for Regions {
+        async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, TransportError> {
+            let at_home = request.uri().host() == Some(self.home);
+            if at_home { self.there.send(request).await } else { self.elsewhere.send(request).await }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_region_that_a_token_is_of_is_found() {
+        let doors = Doors::system();
+        let double = || IntercomSandbox::new(DoubleOptions { clock: doors.clock.clone(), ..DoubleOptions::default() });
+        let workspace = double();
+        let ask = async |home, region: &str, token: &str| {
+            let stranger = axum::Router::new().fallback(|| async { http::StatusCode::UNAUTHORIZED });
+            let (there, elsewhere) = (InProcess::new(workspace.router()), InProcess::new(stranger));
+            let transport: Arc<dyn Transport> = Arc::new(Regions { home, there, elsewhere });
+            let text = format!("connectors: {{intercom: {{access_token: \"{token}\", region: {region}}}}}");
+            let config = Config::parse(&text, Path::new("x.yaml"), &BTreeMap::new()).unwrap();
+            ask_other_regions(&transport, &config, &doors).await
+        };
+        let token = workspace.access_token();
+        assert_eq!(ask("api.au.intercom.io", "us", token).await, Some(Region::Au));
+        assert_eq!(ask("api.intercom.io", "eu", token).await, Some(Region::Us));
+        assert_eq!(ask("api.eu.intercom.io", "eu", token).await, None, "it was asked already");
+        assert_eq!(ask("api.eu.intercom.io", "us", "another").await, None);
+    }
 }

@@ -68,6 +68,10 @@ struct Status {
     /// Which way opt-outs travel, by the config.
     consent_direction: &'static str,
     opt_outs_to_intercom: u64,
+    /// People whom `contacts.filter` leaves out in Brevo.
+    left_out_by_filter: u64,
+    /// People who are gone on one side, with whom something is to be done on the other.
+    deletions_to_follow: u64,
     /// People with other changes on their way to Intercom.
     changes_to_intercom: u64,
     conflicts: u64,
@@ -214,6 +218,8 @@ async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, S
                 brevo_webhooks_to_read: tx.count_brevo_hints()?,
                 brevo_webhooks_unknown_event: tx.counter(BREVO_WEBHOOK_UNKNOWN_EVENT)?.unsigned_abs(),
                 brevo_webhooks_unreadable: tx.counter(BREVO_WEBHOOK_UNREADABLE)?.unsigned_abs(),
+                left_out_by_filter: tx.count_apart()?,
+                deletions_to_follow: tx.count_partings()?,
                 refusals: refusals.collect(),
                 first_run: runs.iter().all(|run| run.ended_at.is_none()) && !runs.is_empty(),
                 next_runs,
@@ -379,6 +385,12 @@ fn lines(status: &Status) -> Vec<(&'static str, String)> {
     if status.brevo_webhook_seen_at.is_some() || status.brevo_webhooks_to_read > 0 {
         let (seen, named) = (at(status.brevo_webhook_seen_at), status.brevo_webhooks_to_read);
         lines.push(("Brevo's webhooks", format!("last seen {seen}, {named} people to read")));
+    }
+    if status.left_out_by_filter > 0 {
+        lines.push(("filter", format!("{} people take no part (contacts.filter)", status.left_out_by_filter)));
+    }
+    if status.deletions_to_follow > 0 {
+        lines.push(("deletions", format!("{} to be followed on the other side", status.deletions_to_follow)));
     }
     if let Some(companies) = &status.company_objects {
         lines.push(("company objects", company_objects(companies)));

@@ -303,6 +303,12 @@ fn dry_in_words(dry: &DryRun, cross: &str) -> Vec<String> {
         ("change", dry.updates_in_intercom, counted(dry.updates_in_intercom, "Intercom contact")),
         ("opt out", dry.opt_outs_in_intercom, counted(dry.opt_outs_in_intercom, "Intercom contact")),
         ("re-address", dry.renames, contacts(dry.renames)),
+        ("follow", dry.on_delete.brevo, format!("{} from Intercom in Brevo", counted(dry.on_delete.brevo, "deletion"))),
+        (
+            "follow",
+            dry.on_delete.intercom,
+            format!("{} from Brevo in Intercom", counted(dry.on_delete.intercom, "deletion")),
+        ),
         ("make", companies.make, counted_as(companies.make, "Brevo company", "Brevo companies")),
         ("change", companies.update, counted_as(companies.update, "Brevo company", "Brevo companies")),
         ("link", companies.link, counted_as(companies.link, "Brevo company's contacts", "Brevo companies' contacts")),

@@ -2,7 +2,7 @@
 
 use super::connect::Clients;
 use super::{CliError, Context, connect};
-use crate::config::{Config, ConsentDirection};
+use crate::config::{Config, ConsentDirection, Region};
 use crate::engine::{BREVO_WEBHOOK_SEEN, EngineError};
 use crate::mapping::{About, Misfit};
 use crate::model::{
@@ -67,7 +67,14 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     let mut checks = Vec::new();
 
     let workspace = if config.intercom.enabled {
-        account(intercom, INTERCOM, &mut checks).await
+        match intercom.account().await {
+            Err(error) if error.kind == ErrorKind::Auth(AuthProblem::BadCredentials) => {
+                let lives_in = connect::region_that_knows_the_token(config, &context.doors).await;
+                checks.push(not_let_in(&error, config.intercom.region, lives_in));
+                None
+            }
+            told => account(told, INTERCOM, &mut checks),
+        }
     } else {
         checks.push(Check {
             of_config: true,
@@ -80,7 +87,7 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
         });
         None
     };
-    let organisation = account(brevo, BREVO, &mut checks).await;
+    let organisation = account(brevo.account().await, BREVO, &mut checks);
     let whose = if config.intercom.enabled { INTERCOM } else { CONNECTOR };
     for (name, resource) in [
         ("Intercom contacts readable", Resource::Contacts),
@@ -130,8 +137,20 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
     show(context, &checks)
 }
 
-async fn account(side: &dyn Side, name: &'static str, checks: &mut Vec<Check>) -> Option<AccountInfo> {
-    match side.account().await {
+/// Intercom refuses a good token at another region's address with the words that it has for a wrong one, so the others
+/// are asked.
+fn not_let_in(error: &SideError, asked: Region, lives_in: Option<Region>) -> Check {
+    let Some(region) = lives_in.map(Region::as_str) else { return Check::refused(INTERCOM, error) };
+    let detail = format!("the token is right, but its workspace lives in region {region}, not {}", asked.as_str());
+    Check { of_config: true, ..Check::bad(INTERCOM, detail, format!("Set connectors.intercom.region: {region}.")) }
+}
+
+fn account(
+    told: Result<AccountInfo, Box<SideError>>,
+    name: &'static str,
+    checks: &mut Vec<Check>,
+) -> Option<AccountInfo> {
+    match told {
         Ok(account) => {
             let region = account.region.as_deref().map(|region| format!(", region {region}")).unwrap_or_default();
             let title = account.name.as_deref().map(|name| format!("{name} ")).unwrap_or_default();
@@ -341,5 +360,21 @@ fn show(context: &Context, checks: &[Check]) -> Result<(), CliError> {
         _ if good => Ok(()),
         true => Err(CliError::SaidOfConfig),
         false => Err(CliError::Said),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_of_another_region_is_told_from_a_wrong_one() {
+        let kind = ErrorKind::Auth(AuthProblem::BadCredentials);
+        let error = SideError::new(SideName::Intercom, kind, "Access Token Invalid");
+        let elsewhere = not_let_in(&error, Region::Us, Some(Region::Eu));
+        assert!(elsewhere.detail.contains("lives in region eu, not us"), "{}", elsewhere.detail);
+        assert_eq!(elsewhere.remedy.as_deref(), Some("Set connectors.intercom.region: eu."));
+        let wrong = not_let_in(&error, Region::Us, None);
+        assert!(wrong.remedy.unwrap().contains("wrong or revoked"));
     }
 }

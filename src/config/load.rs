@@ -6,13 +6,14 @@ use super::interpolate::{Env, interpolate};
 use super::keys::{self, Leaf, Walk};
 use super::types::{
     Archived, BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig,
-    EventsConfig, Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
-    ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
+    EventsConfig, Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, OnDelete, Plan,
+    Region, ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth,
+    WithoutEmail,
 };
 use crate::mapping::{
-    self, Defaults, Direction, ListName, ListRule, Mapping, MappingError, Membership, OnConflict, Options,
+    self, Defaults, Direction, Expression, ListName, ListRule, Mapping, MappingError, Membership, OnConflict, Options,
 };
-use crate::model::{Role, SideName};
+use crate::model::{Role, SideName, Sides};
 use secrecy::SecretString;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -172,6 +173,7 @@ impl Loader<'_> {
         let contacts = build.contacts();
         let consent = build.consent();
         let intercom = build.intercom();
+        build.check_filter(&contacts, intercom.sync);
         let defaults = intercom.defaults;
         let options = Options {
             default_phone_region: contacts.default_phone_region.clone(),
@@ -386,11 +388,20 @@ impl Build<'_> {
 
     fn contacts(&mut self) -> ContactsConfig {
         ContactsConfig {
+            filter: Sides {
+                intercom: self.condition("contacts.filter.brevo_to_intercom", Expression::compile_of_brevo),
+                brevo: self.condition("contacts.filter.intercom_to_brevo", Expression::compile),
+            },
+            unlist_unmatched: take!(self, "contacts.on_unmatch", Word) == Some("unlist"),
             without_email: match take!(self, "contacts.without_email", Word) {
                 Some("by_phone") => WithoutEmail::ByPhone,
                 _ => WithoutEmail::Skip,
             },
             default_phone_region: take!(self, "phone.default_region", Text),
+            on_delete: Sides {
+                intercom: self.on_delete("contacts.on_delete.intercom"),
+                brevo: self.on_delete("contacts.on_delete.brevo"),
+            },
             create_in_brevo: take!(self, "contacts.create.brevo", Word) != Some("never"),
             create_in_intercom: match take!(self, "contacts.create.intercom", Word) {
                 Some("lead") => Some(Role::Lead),
@@ -407,12 +418,57 @@ impl Build<'_> {
         }
     }
 
+    /// What is wrong with a condition is said where it stands.
+    fn condition(
+        &mut self,
+        path: &str,
+        compile: impl Fn(&str) -> Result<Expression, (String, Option<String>)>,
+    ) -> Option<Expression> {
+        let text = take!(self, path, Text)?;
+        let place = self.walk.places.get(path).copied()?;
+        match compile(&text) {
+            Ok(condition) => Some(condition),
+            Err((message, help)) => {
+                let finding = self.findings.error(place, format!("`{path}`: {message}"));
+                finding.label("expected a condition such as `record.role == 'user'`");
+                if let Some(help) = help {
+                    finding.help(help);
+                }
+                None
+            }
+        }
+    }
+
+    /// A filter that reads what is switched off would leave everybody out.
+    fn check_filter(&mut self, contacts: &ContactsConfig, sync: SyncSwitches) {
+        const PATH: &str = "contacts.filter.intercom_to_brevo";
+        let (Some(filter), Some(place)) = (&contacts.filter.brevo, self.walk.places.get(PATH).copied()) else { return };
+        for (on, switch, paths) in [
+            (sync.tags, "tags", mapping::paths::TAGS),
+            (sync.companies, "companies", ["company"].as_slice()),
+            (sync.conversations, "conversations", ["conversations"].as_slice()),
+        ] {
+            if !on && paths.iter().any(|path| filter.mentions(path)) {
+                let switch = format!("connectors.intercom.sync.{switch}");
+                self.findings
+                    .error(place, format!("`{PATH}` reads what `{switch}: false` switches off"))
+                    .label("it would hold for nobody")
+                    .help(format!("Set `{switch}` to true, or ask for something else."));
+            }
+        }
+    }
+
+    fn on_delete(&mut self, path: &str) -> OnDelete {
+        take!(self, path, Word).and_then(OnDelete::named).unwrap_or(OnDelete::Keep)
+    }
+
     fn consent(&mut self) -> ConsentConfig {
         let direction = match take!(self, "consent.direction", Word) {
             Some("intercom_to_brevo") => ConsentDirection::IntercomToBrevo,
             _ => ConsentDirection::Both,
         };
-        ConsentConfig { direction }
+        let resubscribe = take!(self, "consent.resubscribe", Word) == Some("propagate");
+        ConsentConfig { direction, resubscribe }
     }
 
     fn server(&mut self) -> ServerConfig {

@@ -25,8 +25,9 @@ mod unreadable;
 pub use errors::{ConfigErrors, Diagnostic, Severity};
 pub use types::{
     Archived, BrevoConfig, BrevoLimits, BrevoWebhooks, Config, ConsentConfig, ConsentDirection, ContactsConfig,
-    EventsConfig, Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, Plan, Region,
-    ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth, WithoutEmail,
+    EventsConfig, Every, IntercomConfig, IntercomLimits, LimitsConfig, ListRef, ListsConfig, LogLevel, OnDelete, Plan,
+    Region, ResourceSchedule, SafetyConfig, ScheduleConfig, ServerConfig, StateConfig, SyncSwitches, WebhookAuth,
+    WithoutEmail,
 };
 
 /// The commented example that ships with the program: every key that works, once.

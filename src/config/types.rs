@@ -1,8 +1,8 @@
 //! The typed config: what the rest of the program reads.
 
 use super::errors::{ConfigErrors, Diagnostic};
-use crate::mapping::Defaults;
-use crate::model::{BrevoListId, Role};
+use crate::mapping::{Defaults, Expression};
+use crate::model::{BrevoListId, Role, Sides};
 use chrono::{DateTime, TimeDelta, Utc};
 use secrecy::SecretString;
 use std::net::SocketAddr;
@@ -97,6 +97,9 @@ pub enum Region {
 }
 
 impl Region {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Us, Self::Eu, Self::Au];
+
     /// As the config writes it.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -351,8 +354,14 @@ pub struct SafetyConfig {
 }
 
 /// How contacts are treated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ContactsConfig {
+    /// Whose record is written on each side; `None`: everybody's.
+    pub filter: Sides<Option<Expression>>,
+    /// Who does not match any more is taken off the lists that the mapping had put them on.
+    pub unlist_unmatched: bool,
+    /// What becomes of somebody's records on each side once they are gone on the other.
+    pub on_delete: Sides<OnDelete>,
     /// Those without an e-mail address.
     pub without_email: WithoutEmail,
     /// Country of phone numbers written without their country code: two capital letters.
@@ -380,6 +389,39 @@ pub enum Archived {
     Skip,
 }
 
+/// What becomes of a record of somebody who is gone on the other side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OnDelete {
+    /// Nothing: it is listed.
+    Keep,
+    /// It is taken off the lists that the mapping puts people on; in Intercom, the tags that go with lists are taken away.
+    Unlist,
+    /// It is opted out of e-mail.
+    Blocklist,
+    /// It is archived, in Intercom.
+    Archive,
+    /// It is deleted.
+    Delete,
+}
+
+impl OnDelete {
+    /// As the config writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Unlist => "unlist",
+            Self::Blocklist => "blocklist",
+            Self::Archive => "archive",
+            Self::Delete => "delete",
+        }
+    }
+
+    pub(super) fn named(word: &str) -> Option<Self> {
+        let all = [Self::Keep, Self::Unlist, Self::Blocklist, Self::Archive, Self::Delete];
+        all.into_iter().find(|action| action.as_str() == word)
+    }
+}
+
 /// What becomes of contacts without an e-mail address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WithoutEmail {
@@ -394,6 +436,8 @@ pub enum WithoutEmail {
 pub struct ConsentConfig {
     /// Between which sides.
     pub direction: ConsentDirection,
+    /// Whether an opt-in travels, too, if it is newer than the opt-out.
+    pub resubscribe: bool,
 }
 
 /// Which way an opt-out of e-mail travels.

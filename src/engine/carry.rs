@@ -169,16 +169,21 @@ impl Connection {
         told += self.create_back(priority).await?;
         told += self.readdress(priority).await?;
         told += self.write_back(priority).await?;
+        told += self.resubscribe(priority).await?;
+        told += self.part(priority).await?;
         Ok(told)
     }
 
     /// How long until something is to be told, at most `most`.
     pub(super) async fn until_told(&self, most: Duration) -> Result<Duration, EngineError> {
+        let resubscribes = self.settings().resubscribes;
         let next = self
             .store
-            .read(|tx| {
+            .read(move |tx| {
+                let opt_in = if resubscribes { tx.next_opt_in()? } else { None };
                 let (told, written) = (tx.next_carried()?, tx.next_write_back()?);
-                Ok(told.into_iter().chain(written).chain(tx.next_newcomer()?).chain(tx.next_readdress()?).min())
+                let more = [tx.next_newcomer()?, tx.next_readdress()?, tx.next_parting()?, opt_in];
+                Ok(told.into_iter().chain(written).chain(more.into_iter().flatten()).min())
             })
             .await?;
         Ok(next.map_or(most, |at| (at - self.now()).to_std().unwrap_or_default().clamp(Duration::from_secs(1), most)))

@@ -10,6 +10,7 @@ use crate::model::{
 use crate::store::links::Dirty;
 use crate::store::listings::NewFailure;
 use futures_util::StreamExt as _;
+use std::collections::BTreeSet;
 
 /// Contacts asked for in one cycle: cycles are half a minute apart at most, and what else a cycle has to do must not wait
 /// for thousands of reads. 5,000 deletions take a daemon a quarter of an hour.
@@ -130,6 +131,46 @@ impl Connection {
                 (Fetched::Gone(_), _) => Ok(false),
             })
             .await?)
+    }
+
+    /// Asks both sides for a person, right before something is written that cannot be taken back: by the ids that are known,
+    /// and by address for whoever has come to it since on the side that is not `written`. `false`: several have it in
+    /// Intercom, whom a search cannot name; a read will show them.
+    pub(super) async fn ask_both(&self, id: i64, written: SideName, priority: Priority) -> Result<bool, EngineError> {
+        let (ids, addresses) = self
+            .store
+            .read(move |tx| {
+                let Some(link) = tx.link(id)? else { return Ok((Vec::new(), BTreeSet::new())) };
+                let mut ids: Vec<ContactKey> = link.brevo_id.map(ContactKey::Brevo).into_iter().collect();
+                ids.extend(tx.members(id)?.into_iter().map(|row| ContactKey::Intercom(row.contact.id)));
+                let shown = link.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
+                let addresses: BTreeSet<Email> = link.email.into_iter().chain(shown.and_then(|it| it.email)).collect();
+                Ok((ids, addresses))
+            })
+            .await?;
+        for key in ids {
+            self.confirm(key, priority).await?;
+        }
+        for email in addresses {
+            if written == SideName::Intercom {
+                self.confirm(ContactKey::BrevoEmail(email), priority).await?;
+                continue;
+            }
+            let read_began = self.now();
+            match self.intercom.fetch(&ContactKey::IntercomEmail(email), priority).await {
+                Ok(Fetched::Found(shown, _)) => {
+                    // A search lags behind: what it shows of somebody whom we know better counts for nothing.
+                    let source = self.source(0, false, read_began, Dirty::Live)?;
+                    self.store.write(move |tx| source.apply(tx, &shown)).await?;
+                }
+                Ok(Fetched::Gone(_)) => {}
+                Err(error) if matches!(error.kind, ErrorKind::Conflict { .. }) => return Ok(false),
+                // Intercom does not take it for an address: nobody has it there.
+                Err(error) if matches!(error.kind, ErrorKind::Rejected { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
     }
 
     /// The survivor of a merge whom we have never seen is read at once: known too late, it would be taken for somebody

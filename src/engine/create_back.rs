@@ -11,6 +11,7 @@ use super::carry::AFTER_NOT_LET_IN;
 use super::cycle::stops_everything;
 use super::forget::Tombstones;
 use super::observe::pack_base;
+use super::people::takes_part;
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable::sparing;
@@ -22,6 +23,7 @@ use crate::model::{
     Sides, Value, Write,
 };
 use crate::reconcile::person::{self, Base, Flights, PersonPlan, PersonViews, ResolvedList};
+use crate::reconcile::taking_part::Part;
 use crate::store::carried::Carried;
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkState};
@@ -54,6 +56,7 @@ pub(super) fn switch(tx: &Tx<'_>, makes: Option<Role>, now: DateTime<Utc>) -> St
     match (makes, noted) {
         (None, _) => {
             tx.drop_newcomers()?;
+            safety::intercom_may_be_filled_anew(tx)?;
             if noted { tx.set_meta(LISTED, "no") } else { Ok(()) }
         }
         (Some(_), false) => {
@@ -277,6 +280,8 @@ fn making(tx: &Tx<'_>, contact: &BrevoContact, role: Role, bare: bool, ready: &R
         changed: Sides::default(),
         sweep: false,
         brevo_may_be_old: false,
+        part: Sides::default(),
+        part_problem: None,
     };
     let lists: Vec<ResolvedList<'_>> =
         ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
@@ -300,8 +305,14 @@ fn making(tx: &Tx<'_>, contact: &BrevoContact, role: Role, bare: bool, ready: &R
         external_id: contact.ext_id.clone().filter(|_| contact.email.is_none()),
         email: contact.email.clone(),
         email_opted_out: out,
+        email_opted_in: None,
     };
     Ok(Making { brevo: contact.id, new: NewIntercomContact { role, has }, plan })
+}
+
+/// Whether `contacts.filter.brevo_to_intercom` lets it be made: it is looked at again when it changes.
+fn may_take_part(contact: &BrevoContact, ready: &Ready) -> bool {
+    takes_part(&Fields::new(), Some(contact), ready).0.intercom == Part::Takes
 }
 
 /// Who would be made by a run, and how, as far as the state knows: for a dry run.
@@ -319,6 +330,9 @@ pub(super) fn rehearse(
 ) -> Stored<Option<Rehearsed>> {
     let (Some(row), Some(role)) = (tx.newcomer(brevo)?, settings.creates_in_intercom) else { return Ok(None) };
     let Turn::Make(contact) = turn_of(tx, &row, settings)? else { return Ok(None) };
+    if !may_take_part(&contact, ready) {
+        return Ok(None);
+    }
     let has = making(tx, &contact, role, false, ready)?.new.has;
     Ok(Some(Rehearsed { opted_out: has.email_opted_out, fields: has.fields.into_keys().collect() }))
 }
@@ -337,20 +351,23 @@ impl Connection {
                 return Ok(pushed);
             }
             pushed += self.tell_between(priority).await?;
-            let due = self
+            let (due, filled) = self
                 .store
                 .read(move |tx| {
                     // Before both were read whole, nobody is known not to be there.
                     for side in SideName::BOTH {
                         let read = tx.watermark(side, Resource::Contacts)?;
                         if read.is_none_or(|read| read.full_at.is_none()) {
-                            return Ok(Vec::new());
+                            return Ok((Vec::new(), false));
                         }
                     }
-                    tx.newcomers_due(now, CHUNK)
+                    Ok((tx.newcomers_due(now, CHUNK)?, safety::intercom_has_been_filled(tx)?))
                 })
                 .await?;
             if due.is_empty() {
+                if filled {
+                    self.store.write(safety::intercom_is_filled).await?;
+                }
                 return Ok(pushed);
             }
             let mut turns =
@@ -529,6 +546,12 @@ impl Connection {
                 }
                 let turn = turn_of(tx, &row, &settings)?;
                 settle(tx, row.clone(), &turn, now)?;
+                if let Turn::Make(contact) = &turn
+                    && !may_take_part(contact, &ready)
+                {
+                    tx.put_newcomer_row(&Newcomer { stage: Stage::Listed, due: now + NOW_AND_THEN, ..row })?;
+                    return Ok((Asked::Nothing, Vec::new()));
+                }
                 let brings_back = settings.archived == Archived::Unarchive;
                 let (Turn::Make(_) | Turn::Archived(_), Some(role)) = (&turn, settings.creates_in_intercom) else {
                     return Ok((Asked::Nothing, Vec::new()));

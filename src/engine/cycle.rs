@@ -96,7 +96,7 @@ impl Summary {
     pub fn nothing_accepted(&self) -> bool {
         let Pushed { created, updated, listed, imported, opted_out, written_back, created_in_intercom, failed, .. } =
             self.written;
-        let intercom = opted_out + written_back + created_in_intercom;
+        let intercom = opted_out + written_back + created_in_intercom + self.written.opted_in + self.written.parted;
         failed > 0 && created + updated + listed + intercom + imported.saturating_sub(self.lost) + self.events == 0
     }
 
@@ -249,6 +249,8 @@ impl Connection {
                     + tx.reopen_unanswered_events(verify_after)?
                     + tx.reopen_carried(verify_after)?
                     + tx.reopen_write_backs(verify_after)?
+                    + tx.reopen_partings(verify_after)?
+                    + tx.reopen_opt_ins(verify_after)?
                     + tx.reopen_firms(verify_after)?)
             })
             .await?;
@@ -416,6 +418,8 @@ impl Connection {
                 told += self.create_back(priority).await?;
                 told += self.readdress(priority).await?;
                 told += self.write_back(priority).await?;
+                told += self.resubscribe(priority).await?;
+                told += self.part(priority).await?;
             }
             summary.written += pushed;
             summary.written += told;
@@ -427,7 +431,7 @@ impl Connection {
             summary.lost += read_back.lost;
             if pushed.planned == 0
                 && read_back.rows == 0
-                && told.opted_out + told.written_back + told.created_in_intercom == 0
+                && told.opted_out + told.written_back + told.parted + told.opted_in + told.created_in_intercom == 0
             {
                 break;
             }

@@ -5,7 +5,8 @@ use super::people::{self, Names, Rehearsed};
 use super::safety::WouldHold;
 use super::unreadable::sparing;
 use super::{BATCH, Connection, EngineError, Progress, Stage, Summary, SyncOptions};
-use crate::model::{BrevoContactId, BrevoListId, IntercomContactId, Priority, SideName, Value};
+use crate::config::OnDelete;
+use crate::model::{BrevoContactId, BrevoListId, IntercomContactId, Priority, SideName, Sides, Value};
 use crate::reconcile::harm::Kind;
 use crate::store::links::{Dirty, Stretch};
 use serde_json::Value as Json;
@@ -69,6 +70,8 @@ pub struct DryRun {
     pub new_lists: Vec<String>,
     /// Options that would be made, by attribute.
     pub new_options: BTreeMap<String, NewOptions>,
+    /// Records on each side about which something would be done because their people are gone on the other.
+    pub on_delete: Sides<u64>,
     /// Company objects.
     pub companies: super::Rehearsal,
     /// Notices by kind.
@@ -181,7 +184,26 @@ impl Connection {
             }
         }
         self.rehearse_newcomers(&mut tally).await?;
+        let (settings, now) = (self.settings(), self.now());
+        let (partings, harm) = self
+            .store
+            .read(move |tx| {
+                let (mut counts, mut harm) = (Sides::default(), BTreeMap::new());
+                for side in SideName::BOTH {
+                    let action = settings.on_delete[side];
+                    if action != OnDelete::Keep {
+                        counts[side] = tx.count_partings_due(side, now)?;
+                        *harm.entry(super::partings::kind_of(action)).or_insert(0) += counts[side];
+                    }
+                }
+                Ok((counts, harm))
+            })
+            .await?;
+        for (kind, count) in harm.into_iter().filter(|(_, count)| *count > 0) {
+            *tally.harm.entry(kind).or_default() += count;
+        }
         let mut dry = tally.dry;
+        dry.on_delete = partings;
         dry.companies = self.rehearse_firms().await?;
         dry.would_hold = self.would_hold(tally.harm, dry.creates_in_intercom).await?;
         (dry.notices, dry.events) = self.store.read(|tx| Ok((tx.counts()?.notices, tx.count_outbox()?))).await?;

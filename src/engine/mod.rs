@@ -19,6 +19,8 @@
 //! | `push` | plans → requests, by the cheapest route that keeps the promises |
 //! | `carry` | opt-outs from Brevo to Intercom |
 //! | `write_back` | fields and tags from Brevo to Intercom |
+//! | `partings` | what a deletion on one side leads to on the other |
+//! | `resubscribe` | opt-ins that travel to the other side |
 //! | `readdress` | addresses from Brevo to Intercom |
 //! | `create_back` | contacts that Brevo has and Intercom has not |
 //! | `firms` | company objects: each of Intercom's with one of Brevo's |
@@ -59,6 +61,7 @@ mod observe;
 mod options;
 mod orders;
 mod outbox;
+mod partings;
 mod people;
 mod pick;
 mod place;
@@ -68,6 +71,7 @@ mod pull;
 mod push;
 mod read_back;
 mod readdress;
+mod resubscribe;
 mod safety;
 mod settings;
 mod unreadable;
@@ -232,6 +236,10 @@ pub struct Connection {
     telling: tokio::sync::Mutex<()>,
     /// Held while fields and tags are being written to Intercom, or verified there.
     writing_back: tokio::sync::Mutex<()>,
+    /// Held while opt-ins are being carried across.
+    resubscribing: tokio::sync::Mutex<()>,
+    /// Held while what deletions lead to is being done.
+    parting: tokio::sync::Mutex<()>,
     /// Held while contacts are being made in Intercom.
     making: tokio::sync::Mutex<()>,
     /// Held while company objects are being kept in step.
@@ -274,6 +282,8 @@ impl Connection {
             events: tokio::sync::Mutex::new(()),
             telling: tokio::sync::Mutex::new(()),
             writing_back: tokio::sync::Mutex::new(()),
+            resubscribing: tokio::sync::Mutex::new(()),
+            parting: tokio::sync::Mutex::new(()),
             making: tokio::sync::Mutex::new(()),
             keeping_firms: tokio::sync::Mutex::default(),
             intercom_read_at: Mutex::default(),

@@ -2,7 +2,7 @@
 //! it. It does not matter how we learned of a thing, how often, or in which order.
 
 use super::unreadable::{self, replaceable};
-use super::{Ready, Settings, carry, firms, write_back};
+use super::{Ready, Settings, carry, firms, partings, resubscribe, write_back};
 use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
     OptOutReason, SideName,
@@ -95,13 +95,16 @@ impl Source {
             }
             Observation::BrevoContact(contact) => Ok(self.brevo_contact(tx, contact)?.is_new),
             Observation::BrevoContactGone(id) => {
-                let left = replaceable(tx, tx.brevo_contact(*id))?.0.and_then(|contact| contact.email);
+                let left = replaceable(tx, tx.brevo_contact(*id))?.0;
                 tx.set_brevo_gone(*id)?;
-                if let Some(left) = left {
-                    tx.address_is_free(&left)?;
+                if let Some(left) = left.as_ref().and_then(|left| left.email.as_ref()) {
+                    tx.address_is_free(left)?;
                 }
                 if let Some(link) = tx.link_by_brevo(*id)? {
-                    mark_brevo_gone(tx, &link, self.now)?;
+                    let told = (&*self.settings, &*self.ready);
+                    if !partings::left_brevo(tx, &link, left.as_ref(), told, self.now)? {
+                        mark_brevo_gone(tx, &link, self.now)?;
+                    }
                 }
                 Ok(true)
             }
@@ -118,7 +121,8 @@ impl Source {
             tx.ask_for(&ContactKey::Intercom(seen.id.clone()))?;
         }
         let mut contact = Cow::Borrowed(seen);
-        keep_opt_outs(tx, &mut contact)?;
+        let link = known.as_ref().and_then(|known| known.link);
+        keep_opt_outs(tx, link, &mut contact, self.now)?;
         if let Some(known) = &known {
             if known.state != ContactState::Live && !self.authoritative {
                 // A late webhook or a lagging index may still show what is gone: a read by id tells.
@@ -203,6 +207,14 @@ impl Source {
         if let Some(link) = known.as_ref().and_then(|known| known.link) {
             let before = known.as_ref().map_or(&contact.consent, |known| &known.contact.consent);
             let ours = carry::is_our_doing(tx, &contact.id, link, (before, &contact.consent), self.read_began)?;
+            if self.settings.resubscribes
+                && let Some(known) = known.as_ref().filter(|known| known.contact.consent.email_opted_out())
+                && !contact.consent.email_opted_out()
+                && known.contact.email == contact.email
+            {
+                let times = (known.contact.updated_at, contact.updated_at);
+                resubscribe::note(tx, link, SideName::Intercom, times, self.now)?;
+            }
             let newly_out = new_opt_out(tx, link, &as_seen(before, &contact.consent, ours), &contact.consent)?;
             if self.ready.weighs_times && known.as_ref().is_some_and(|known| known.is_primary) {
                 let dirty = tx.link(link)?.map_or(Dirty::No, |link| link.dirty);
@@ -298,8 +310,9 @@ impl Source {
             if let Some(email) = contact.email.as_ref().filter(|_| changed)
                 && let Some(link) = tx.link_by_email(email)?
             {
-                if link.brevo_id.is_none() && link.state == LinkState::Active && !self.settings.creates_in_brevo {
-                    // No request to make one will run into it.
+                let comes = link.brevo_id.is_none() && link.state == LinkState::Active;
+                if comes && (!self.settings.creates_in_brevo || is_left_out(tx, &link)?) {
+                    // No request to make one will run into it. Opt-outs travel all the same.
                     tx.set_brevo(link.id, Some(contact.id))?;
                     tx.mark_dirty(link.id, self.dirty)?;
                     taken = true;
@@ -326,6 +339,18 @@ impl Source {
         let id = link.id;
         if changed && known.is_some() {
             write_back::note_change(tx, (id, link.dirty), SideName::Brevo, contact.modified_at, self)?;
+        }
+        if self.settings.resubscribes
+            && self.settings.tells_intercom
+            && let Some(known) = known.as_ref().filter(|known| known.consent.email_opted_out())
+            && !contact.consent.email_opted_out()
+            && known.email == contact.email
+        {
+            let times = (known.modified_at, contact.modified_at);
+            resubscribe::note(tx, id, SideName::Brevo, times, self.now)?;
+        }
+        if contact.consent.email_opted_out() {
+            resubscribe::keep_newer_in_brevo(tx, id, contact)?;
         }
         if self.settings.tells_intercom && contact.consent.email_opted_out() {
             match base_of(&link) {
@@ -456,7 +481,8 @@ fn may_be_lifted(tx: &Tx<'_>, fact: &BrevoOptOut, contact: &BrevoContact, link: 
         flights => flights?.may_loosen,
     };
     let moved = base.email.as_ref().map_or(moved, |agreed| Some(agreed) != contact.email.as_ref());
-    Ok(loosens || moved || link.import.is_some() || tx.may_land_late(contact.id)?)
+    let lifted = resubscribe::may_have_lifted(tx, link.id, SideName::Brevo, fact.at)?;
+    Ok(lifted || loosens || moved || link.import.is_some() || tx.may_land_late(contact.id)?)
 }
 
 /// Settles a link's writes against what Brevo shows. `true` if something is to be planned again.
@@ -574,18 +600,33 @@ fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone, now: D
 /// An opt-out that a notice carried is a fact: a read whose record is older (a cache, a lagging index) does not undo it,
 /// and neither does one of another address, since a changed address may have lifted it without the person's doing. The
 /// same second counts as older. A read that is newer and of the same address decides.
-fn keep_opt_outs(tx: &Tx<'_>, contact: &mut Cow<'_, IntercomContact>) -> Result<()> {
+fn keep_opt_outs(
+    tx: &Tx<'_>,
+    link: Option<i64>,
+    contact: &mut Cow<'_, IntercomContact>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    if let Some(link) = link {
+        resubscribe::keep_newer_in_intercom(tx, link, contact)?;
+    }
     if contact.consent.email_opted_out() && contact.consent.sms_opted_out {
         return Ok(());
     }
     for fact in tx.opt_outs(&contact.id)? {
+        let lifted = match (link, fact.channel) {
+            (Some(link), Channel::Email) => resubscribe::may_have_lifted(tx, link, SideName::Intercom, fact.at)?,
+            _ => false,
+        };
         let stands = fact.at.timestamp() >= contact.updated_at.timestamp()
             || (fact.channel == Channel::Email && fact.email.is_some() && fact.email != contact.email);
         match fact.channel {
             Channel::Email if contact.consent.email_opted_out() => {}
             Channel::Sms if contact.consent.sms_opted_out => {}
             _ if fact.over_at.is_some() => {}
-            Channel::Email if stands => {
+            Channel::Email if stands || lifted => {
+                if let Some(link) = link.filter(|_| !stands) {
+                    resubscribe::put_back_in_intercom(tx, link, &contact.id, now)?;
+                }
                 contact.to_mut().consent.email_opt_outs.insert(OptOutReason::Unsubscribed);
             }
             Channel::Sms if stands => contact.to_mut().consent.sms_opted_out = true,
@@ -593,6 +634,11 @@ fn keep_opt_outs(tx: &Tx<'_>, contact: &mut Cow<'_, IntercomContact>) -> Result<
         }
     }
     Ok(())
+}
+
+/// A filter leaves the person out, and nothing that would make their contact is on its way.
+fn is_left_out(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
+    Ok(link.flights.is_none() && link.import.is_none() && tx.is_apart(link.id)?)
 }
 
 /// A linked Brevo contact is gone: counted and listed, never made again.

@@ -176,6 +176,13 @@ fn only_this(problem: crate::model::AuthProblem) -> bool {
 /// An event with its person's Brevo contact; `None`: it waits, or is given up.
 fn addressed(tx: &Tx<'_>, row: OutboxRow, now: DateTime<Utc>) -> Stored<Option<(OutboxRow, OutgoingEvent)>> {
     let link = link_of(tx, &row.contact)?;
+    if let Some(link) = &link
+        && tx.is_apart(link.id)?
+    {
+        // Nothing about somebody whom the filter leaves out is sent.
+        tx.set_outbox(&row.key, "dead", now, false)?;
+        return Ok(None);
+    }
     let contact = link
         .as_ref()
         .and_then(|link| link.brevo_id.filter(|_| link.import.is_none() && link.state != LinkState::BrevoGone));

@@ -7,7 +7,7 @@ use super::place::{self, Knot};
 use super::readdress;
 use super::safety::{self, Gate, Harm, Judged};
 use super::{Ready, carry, write_back};
-use crate::mapping::{Direction, Projection};
+use crate::mapping::{Direction, FieldProblem, Projection};
 use crate::model::{
     BrevoContact, BrevoContactId, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, SideName, Sides,
     Value,
@@ -16,6 +16,7 @@ use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::Kind;
 use crate::reconcile::newest::Span;
 use crate::reconcile::person::{self, Base, Flights, Member, Notice, PersonPlan, PersonViews, ResolvedList};
+use crate::reconcile::taking_part::Part;
 use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
 use crate::store::links::{Dirty, LinkRow, LinkState};
@@ -40,6 +41,8 @@ pub(super) struct Person {
     /// Somebody or something comes first before their address can be followed: only an opt-out goes ahead of that.
     pub(super) waits: bool,
     changed: Sides<Option<Span>>,
+    part: Sides<Part>,
+    part_problem: Option<FieldProblem>,
 }
 
 /// When somebody is looked at again for whom it was too early.
@@ -273,7 +276,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
             base.consent.get_or_insert(none).brevo_out = true;
             flights.may_loosen = true;
         }
-        sms_out = sms_was_out && brevo.is_none();
+        sms_out = (sms_was_out || base.sms.is_some_and(|sms| sms.brevo_out)) && brevo.is_none();
     }
     let consent = Consent { sms_opted_out: consent.sms_opted_out || sms_out, ..consent };
     let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
@@ -295,6 +298,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     } else {
         false
     };
+    let (part, part_problem) = takes_part(&record, brevo.as_ref(), ready);
     let changed = if ready.weighs_times { write_back::spans(tx, id)? } else { Sides::default() };
     Ok(Some(Person {
         link,
@@ -310,7 +314,41 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         waits_for_intercom,
         waits,
         changed,
+        part,
+        part_problem,
     }))
+}
+
+/// Whether somebody takes part, in each direction. Where that cannot be told nothing is written, and nobody leaves a list.
+pub(super) fn takes_part(
+    record: &Fields,
+    brevo: Option<&BrevoContact>,
+    ready: &Ready,
+) -> (Sides<Part>, Option<FieldProblem>) {
+    let mut problem = None;
+    let part = Sides::from_fn(|side| {
+        let Some(filter) = &ready.filter[side] else { return Part::Takes };
+        let (holds, key) = match (side, brevo) {
+            (SideName::Brevo, _) => (filter.holds(None, record), "contacts.filter.intercom_to_brevo"),
+            (SideName::Intercom, Some(contact)) => {
+                let mut record = contact.attributes.clone();
+                let email = contact.email.as_ref().and_then(|email| Value::text(email.as_str()));
+                record.extend(email.map(|email| ("EMAIL".to_owned(), email)));
+                (filter.holds(None, &record), "contacts.filter.brevo_to_intercom")
+            }
+            (SideName::Intercom, None) => return Part::Rests,
+        };
+        match holds {
+            Ok(true) => Part::Takes,
+            Ok(false) if side == SideName::Brevo && ready.unlist_unmatched => Part::Leaves,
+            Ok(false) => Part::Rests,
+            Err(message) => {
+                problem = Some(FieldProblem { field: key.to_owned(), message, help: None });
+                Part::Rests
+            }
+        }
+    });
+    (part, problem)
 }
 
 /// The fields whose trouble is not over with this plan.
@@ -338,6 +376,8 @@ impl Person {
             changed: self.changed,
             sweep: self.link.sweep,
             brevo_may_be_old: self.link.dirty >= Dirty::Live,
+            part: self.part,
+            part_problem: self.part_problem.as_ref(),
         }
     }
 
@@ -430,6 +470,12 @@ impl Person {
         }
         let knot = if plan.change.email.is_some() { place::unknot(tx, self.link.id)? } else { Knot::None };
         if knot == Knot::Undone {
+            return Ok(None);
+        }
+        if ready.filter.brevo.is_some() {
+            tx.set_apart(self.link.id, self.part.brevo != Part::Takes)?;
+        }
+        if self.is_not_made(tx, now)? {
             return Ok(None);
         }
         self.note(tx, ready, &plan, now)?;
@@ -548,6 +594,34 @@ impl Person {
         Ok(false)
     }
 
+    /// Nobody is made in Brevo who does not take part.
+    fn is_not_made(&self, tx: &Tx<'_>, now: DateTime<Utc>) -> Result<bool> {
+        let not = self.brevo.is_none() && self.part.brevo != Part::Takes;
+        if not {
+            for kind in Notice::KINDS {
+                tx.clear_notice(kind, &format!("contact {}", self.primary))?;
+            }
+            tx.give_up(self.link.id)?;
+            tx.clear_failures(self.link.id, &[])?;
+            if let Some(problem) = &self.part_problem {
+                let subject = format!("contact {}", self.primary);
+                let failure = NewFailure::left_out(Some(self.link.id), &subject, &problem.field, &problem.message);
+                tx.put_failure(&failure, now)?;
+            }
+            // Somebody else has made it: it is theirs, like any that is found by its address, and opt-outs travel.
+            let idle = self.link.flights.is_none() && self.link.import.is_none() && self.link.brevo_id.is_none();
+            let there = self.link.email.as_ref().filter(|_| idle);
+            let there = there.map(|email| tx.brevo_contact_by_email(email)).transpose()?.flatten();
+            if let Some(there) = there
+                && tx.link_by_brevo(there.id)?.is_none()
+            {
+                tx.set_brevo(self.link.id, Some(there.id))?;
+                tx.mark_dirty(self.link.id, Dirty::Live)?;
+            }
+        }
+        Ok(not)
+    }
+
     /// Without an address, and without a phone that it may have, a contact cannot be made: listed, and left.
     fn has_no_identifier(&self, plan: &PersonPlan, tx: &Tx<'_>, now: DateTime<Utc>) -> Result<bool> {
         let without = self.link.email.is_none() && !plan.change.attributes.contains_key("SMS");
@@ -566,6 +640,9 @@ impl Person {
             return Ok(None);
         }
         let mut phone_taken = Vec::new();
+        if self.brevo.is_none() && self.part.brevo != Part::Takes {
+            return Ok(None);
+        }
         let plan = if self.awaits_answer() {
             self.dry_plan(ready)
         } else {
@@ -736,6 +813,12 @@ impl Person {
                 Ok(true)
             }
             Some(holder) => {
+                if let Some((email, brevo)) = self.link.email.as_ref().zip(holder.brevo_id)
+                    && place::take_from_deserted(tx, &self.link, &holder, brevo, email)?
+                {
+                    tx.mark_dirty(self.link.id, Dirty::Live)?;
+                    return Ok(true);
+                }
                 super::answers::hold_apart(tx, self.link.id, holder.id, now)?;
                 Ok(true)
             }

@@ -2,7 +2,7 @@
 
 use super::observe::{base_of, flights_of, new_opt_out, settle_as, subject_of};
 use super::unreadable::sparing_each;
-use super::{Connection, EngineError, Settings};
+use super::{Connection, EngineError, Settings, partings};
 use crate::config::WithoutEmail;
 use crate::model::{BrevoContact, BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, phone_digits};
 use crate::reconcile::consent::ConsentBase;
@@ -98,7 +98,7 @@ fn place_one(
 ) -> Result<bool> {
     let Some(mut row) = tx.intercom_contact(id)? else { return Ok(true) };
     if row.state != ContactState::Live {
-        gone(tx, &row, dirty, now)?;
+        gone(tx, &row, settings, dirty, now)?;
         return Ok(true);
     }
     if row.link.is_none()
@@ -283,7 +283,8 @@ fn is_moving(link: &LinkRow, shown: Option<&Email>) -> bool {
 }
 
 /// Everybody of a link has gone elsewhere before its Brevo contact was given the address that they had meanwhile: nobody
-/// will rename it any more, and it is the contact of the address that it shows.
+/// will rename it any more, and it is the contact of the address that it shows. So is one that nobody is left of, and that
+/// somebody gave another address by hand: for whoever comes to that, it is a first link, but for an opt-out in Brevo.
 /// `false`: it is not so.
 fn take_up_left_behind(tx: &Tx<'_>, email: &Email, shown: &BrevoContact) -> Result<bool> {
     let Some(link) = tx.link_by_brevo(shown.id)? else { return Ok(false) };
@@ -292,8 +293,13 @@ fn take_up_left_behind(tx: &Tx<'_>, email: &Email, shown: &BrevoContact) -> Resu
     if left_behind {
         tx.set_link_email(link.id, Some(email))?;
         tx.set_rename(link.id, None)?;
+        return Ok(true);
     }
-    Ok(left_behind)
+    let deserted = link.email.as_ref() != Some(email) && !on_its_way && tx.members(link.id)?.is_empty();
+    if deserted {
+        adopt(tx, &link, shown.id, email)?;
+    }
+    Ok(deserted)
 }
 
 /// The person's contact was deleted in Brevo and never showed the address that they have by now. Nothing of that address
@@ -368,8 +374,16 @@ fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
     Ok(chosen.is_some())
 }
 
-/// A contact that was deleted, archived or merged away. Brevo is left alone.
-fn gone(tx: &Tx<'_>, row: &IntercomRow, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
+/// Who was listed for a Brevo contact that is gone does not speak for its person any more: whoever does is listed.
+fn hand_on_gone(tx: &Tx<'_>, link: &LinkRow, from: &IntercomContactId) -> Result<()> {
+    if link.state != LinkState::BrevoGone {
+        return Ok(());
+    }
+    tx.refile_notice("brevo_contact_gone", &format!("contact {from}"), &subject_of(tx, link)?)
+}
+
+/// A contact that was deleted, archived or merged away. What that leads to in Brevo is done elsewhere (`partings`).
+fn gone(tx: &Tx<'_>, row: &IntercomRow, settings: &Settings, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
     let Some(link) = row.link else { return Ok(()) };
     if let Some(survivor) = row.merged_into.as_ref().map(|id| tx.intercom_contact(id)).transpose()?.flatten()
         && row.state == ContactState::Merged
@@ -385,14 +399,19 @@ fn gone(tx: &Tx<'_>, row: &IntercomRow, dirty: Dirty, now: DateTime<Utc>) -> Res
         }
     }
     if elect(tx, link)? {
+        if let Some(link) = tx.link(link)? {
+            hand_on_gone(tx, &link, &row.contact.id)?;
+        }
         return tx.mark_dirty(link, dirty);
     }
     // While it is merely missing, nothing is decided: the link waits for whoever it turns out to be.
     if row.state != ContactState::Missing {
         tx.set_link_state(link, LinkState::Left)?;
+        partings::left_intercom(tx, link, settings, now)?;
     }
     tx.give_up(link)?;
-    match gone_notice(row.state) {
+    let ours = partings::is_our_doing(tx, link, settings)?;
+    match gone_notice(row.state).filter(|_| !ours) {
         Some(kind) => tx.put_notice(kind, &subject, None, now),
         None => Ok(()),
     }
@@ -436,6 +455,7 @@ fn moved(
         if others_stay {
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
+            hand_on_gone(tx, link, &row.contact.id)?;
             tx.mark_dirty(link.id, dirty)?;
             return first_link(tx, &row.contact, settings, dirty, Some(link.id), now);
         }
@@ -476,6 +496,7 @@ fn moved(
         Rename::LeaveGroup => {
             tx.set_member(&row.contact.id, None, false)?;
             elect(tx, link.id)?;
+            hand_on_gone(tx, link, &row.contact.id)?;
             tx.mark_dirty(link.id, dirty)?;
             let consent = link_consent(link)?;
             if !first_link(tx, &row.contact, settings, dirty, Some(link.id), now)? {
@@ -496,7 +517,9 @@ fn moved(
         Rename::Join(other) => {
             let consent = link_consent(link)?;
             tx.set_member(&row.contact.id, None, false)?;
-            if !elect(tx, link.id)? {
+            if elect(tx, link.id)? {
+                hand_on_gone(tx, link, &row.contact.id)?;
+            } else {
                 if is_gone_elsewhere(link) {
                     tx.set_link_email(link.id, None)?;
                     tx.set_rename(link.id, None)?;
@@ -570,8 +593,13 @@ fn is_circle(tx: &Tx<'_>, link: &LinkRow, next: i64) -> Result<bool> {
 pub(super) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email) -> Result<()> {
     // What was agreed on with the old contact says nothing about the new one, but an opt-out does: Brevo's goes along,
     // and Intercom's is news to the new contact.
-    let consent = link_consent(link)?.filter(|consent| consent.brevo_out);
-    let consent = consent.map(|consent| ConsentBase { intercom_out: false, ..consent });
+    let out = link_consent(link)?.is_some_and(|consent| consent.brevo_out);
+    adopt_as(tx, link, brevo, email, out)
+}
+
+/// `out`: somebody whose contact it was, or the person, had opted out in Brevo.
+fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, out: bool) -> Result<()> {
+    let consent = out.then_some(ConsentBase { intercom_out: false, brevo_out: true });
     let flights = Flights { may_loosen: consent.is_some(), ..Flights::default() };
     if let Some(left) = link.brevo_id.filter(|left| *left != brevo) {
         // It was this person's: nobody is made for it.
@@ -582,6 +610,25 @@ pub(super) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &
     tx.set_rename(link.id, None)?;
     let base = Base { consent, ..Base::default() };
     settle_as(tx, link.id, &base, consent.is_some().then_some(&flights))
+}
+
+/// A link that nobody is left of has the contact that shows the person's address: it becomes theirs, with the stricter consent
+/// of both. `false`: somebody is left of it, or something is on its way.
+pub(super) fn take_from_deserted(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    holder: &LinkRow,
+    brevo: BrevoContactId,
+    email: &Email,
+) -> Result<bool> {
+    if holder.flights.is_some() || holder.import.is_some() || !tx.members(holder.id)?.is_empty() {
+        return Ok(false);
+    }
+    let out = |link: &LinkRow| Ok::<_, crate::store::StoreError>(link_consent(link)?.is_some_and(|it| it.brevo_out));
+    let out = out(holder)? || out(link)?;
+    tx.set_brevo(holder.id, None)?;
+    adopt_as(tx, link, brevo, email, out)?;
+    Ok(true)
 }
 
 /// Somebody gave the person's Brevo contact another address by hand, and a contact that is nobody's shows the person's: by

@@ -2,7 +2,7 @@
 
 use super::observe::{from_json, to_json};
 use super::{Connection, EngineError, ReadyFirms, Settings, Told};
-use crate::mapping::{About, Defaults, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
+use crate::mapping::{About, Defaults, Expression, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
     Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
     Role, Scope, Side, SideError, SideName, Sides, Write,
@@ -38,6 +38,10 @@ pub struct Ready {
     pub firms: Option<ReadyFirms>,
     /// Whether opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Whose record is written on each side; `None`: everybody's.
+    pub filter: Sides<Option<Expression>>,
+    /// Who does not match any more is taken off the lists that the mapping had put them on.
+    pub unlist_unmatched: bool,
     /// Who is missing in Brevo is made there.
     pub makes_in_brevo: bool,
     /// As what whoever is missing in Intercom is made there.
@@ -102,6 +106,8 @@ pub(super) fn from_kept(tx: &Tx<'_>, settings: &Settings) -> Stored<Option<(Read
         uses_companies,
         firms: None,
         tells_intercom: settings.tells_intercom,
+        filter: settings.filter.clone(),
+        unlist_unmatched: settings.unlist_unmatched,
         makes_in_brevo: settings.creates_in_brevo,
         makes_in_intercom: settings.creates_in_intercom,
         updates: settings.updates,
@@ -139,7 +145,8 @@ fn goes_back(mapping: &Mapping) -> (bool, bool) {
 
 /// Whether any rule looks at tags, and whether any looks at companies.
 fn looks_at(settings: &Settings, mapping: &Mapping) -> (bool, bool) {
-    let uses = |prefix: &str| mapping.rules.iter().any(|rule| rule.mentions(prefix));
+    let sifts = |prefix: &str| settings.filter.brevo.as_ref().is_some_and(|filter| filter.mentions(prefix));
+    let uses = |prefix: &str| sifts(prefix) || mapping.rules.iter().any(|rule| rule.mentions(prefix));
     let tags = uses("tags")
         || mapping.lists.iter().any(|rule| {
             matches!(rule.membership, crate::mapping::Membership::Tag(_) | crate::mapping::Membership::When(_))
@@ -276,6 +283,10 @@ impl Connection {
                 format!("{}={id}{rests}\n", rule.key)
             }))
             .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
+            .chain(SideName::BOTH.into_iter().filter_map(|side| {
+                let (filter, unlist) = (ready.filter[side].as_ref()?, ready.unlist_unmatched);
+                Some(format!("filter to {side}={filter} ({unlist})\n"))
+            }))
             .chain((!ready.makes_in_brevo).then(|| "create.brevo=never\n".to_owned()))
             .chain(
                 SideName::BOTH
@@ -287,7 +298,9 @@ impl Connection {
         let firms = ready.firms.iter().flat_map(|firms| &firms.mapping.rules);
         let firms: Vec<String> = firms.map(|rule| format!("{}={}", rule.key, rule.fingerprint)).collect();
         let firms = firms.join("\n");
-        let (tells, writes_back, keeps_companies) = (ready.tells_intercom, ready.writes_back, ready.firms.is_some());
+        let resubscribes = self.settings().resubscribes;
+        let (tells, writes_back, sifts) = (ready.tells_intercom, ready.writes_back, ready.filter.brevo.is_some());
+        let keeps_companies = ready.firms.is_some();
         let (makes, now) = (ready.makes_in_intercom, self.now());
         self.store
             .write(move |tx| {
@@ -296,6 +309,12 @@ impl Connection {
                 }
                 if !writes_back {
                     tx.drop_write_backs()?;
+                }
+                if !resubscribes {
+                    tx.drop_opt_ins()?;
+                }
+                if !sifts {
+                    tx.drop_apart()?;
                 }
                 super::create_back::switch(tx, makes, now)?;
                 if !keeps_companies {
@@ -415,6 +434,8 @@ impl Connection {
             uses_companies,
             firms,
             tells_intercom: settings.tells_intercom,
+            filter: settings.filter.clone(),
+            unlist_unmatched: settings.unlist_unmatched,
             makes_in_brevo: settings.creates_in_brevo,
             makes_in_intercom: settings.creates_in_intercom,
             updates: settings.updates,

@@ -3,7 +3,7 @@
 use super::Ready;
 use super::people::Person;
 use crate::mapping::FieldRule;
-use crate::model::{BrevoContact, BrevoContactId, ContactChange, Value};
+use crate::model::{BrevoContact, BrevoContactId, ContactChange, SideName, Value};
 use crate::reconcile::person::Notice;
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::facts::Channel;
@@ -84,6 +84,9 @@ pub(super) fn show_left(tx: &Tx<'_>, id: i64, ready: &Ready) -> Result<Option<Pr
         left.push("No Intercom contact has this address any more.".to_owned());
     }
     left.push(match link.brevo_id {
+        Some(brevo) if tx.parting(link.id, SideName::Brevo)?.is_some() => {
+            format!("What `contacts.on_delete` says is about to be done with Brevo contact {brevo}.")
+        }
         Some(brevo) => format!("Brevo contact {brevo} is left alone: nothing is written, and it is not deleted."),
         None => "There is no Brevo contact of theirs, and none is made.".to_owned(),
     });

@@ -50,6 +50,12 @@ pub struct Pushed {
     /// Intercom contacts changed: fields and tags that travel there.
     #[serde(default)]
     pub written_back: u64,
+    /// Opt-ins carried to the other side.
+    #[serde(default)]
+    pub opted_in: u64,
+    /// Records written because somebody is gone on the other side.
+    #[serde(default)]
+    pub parted: u64,
     /// Contacts made in Intercom, or brought back there.
     #[serde(default)]
     pub created_in_intercom: u64,
@@ -68,6 +74,8 @@ impl std::ops::AddAssign for Pushed {
         self.imported += more.imported;
         self.opted_out += more.opted_out;
         self.written_back += more.written_back;
+        self.opted_in += more.opted_in;
+        self.parted += more.parted;
         self.created_in_intercom += more.created_in_intercom;
         self.failed += more.failed;
         self.requests += more.requests;
@@ -553,11 +561,23 @@ fn leave_alone(tx: &Tx<'_>, link: i64, error: StoreError, now: DateTime<Utc>) ->
 
 /// Nothing but list memberships changes for a contact that exists.
 fn only_lists(planned: &Planned) -> bool {
-    let ContactChange { attributes, email, ext_id, join_lists, leave_lists, email_opted_out, sms_opted_out } =
-        &planned.plan.change;
+    let ContactChange {
+        attributes,
+        email,
+        ext_id,
+        join_lists,
+        leave_lists,
+        email_opted_out,
+        email_opted_in,
+        sms_opted_out,
+    } = &planned.plan.change;
     let lists = !join_lists.is_empty() || !leave_lists.is_empty();
-    let else_nothing =
-        attributes.is_empty() && email.is_none() && ext_id.is_none() && !email_opted_out && !sms_opted_out;
+    let else_nothing = attributes.is_empty()
+        && email.is_none()
+        && ext_id.is_none()
+        && !email_opted_out
+        && email_opted_in.is_none()
+        && !sms_opted_out;
     planned.brevo.is_some() && lists && else_nothing
 }
 

@@ -6,7 +6,9 @@
 
 mod gate;
 
-pub(super) use gate::{Gate, Judged, rehearse};
+pub(super) use gate::{
+    Gate, Judged, intercom_has_been_filled, intercom_is_filled, intercom_may_be_filled_anew, rehearse,
+};
 
 use super::people::Planned;
 use super::{Connection, EngineError, Ready};
@@ -119,11 +121,22 @@ pub fn wants(kind: Kind, count: u64) -> String {
     let want = if count == 1 { "wants" } else { "want" };
     match kind {
         Kind::Creates => format!("{count} {contacts} {want} to be made"),
-        Kind::Deletes => format!("{count} {contacts} {want} to be deleted"),
+        Kind::Deletes if count == 1 => "1 deletion wants to be followed on the other side".to_owned(),
+        Kind::Deletes => format!("{count} deletions want to be followed on the other side"),
         Kind::OptOuts if count == 1 => "1 opt-out wants to be written".to_owned(),
         Kind::OptOuts => format!("{count} opt-outs want to be written"),
         Kind::Blanked => format!("{count} {contacts} {want} to lose a field's value"),
     }
+}
+
+/// How many of what a hold holds want to be written by now.
+fn wanted_of(tx: &Tx<'_>, kind: &str, now: DateTime<Utc>) -> Stored<u64> {
+    let apart = match Kind::parse(kind) {
+        Some(Kind::Creates) => return tx.hold_creates(),
+        Some(Kind::OptOuts) => tx.hold_opt_outs_to_intercom(now)?,
+        _ => 0,
+    };
+    Ok(apart + tx.count_held(kind)? + tx.count_held_partings(kind)?)
 }
 
 fn slot_of(now: DateTime<Utc>) -> i64 {
@@ -144,9 +157,13 @@ pub(super) fn give_back(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>)
     take_off(tx, kind, count, now)
 }
 
-/// A contact that was to be made in Intercom was not. (Those are counted from the first one on.)
+/// A contact that was to be made in Intercom was not.
 pub(super) fn give_back_newcomer(tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
-    take_off(tx, Kind::Creates, 1, now)
+    if gate::would_fill_intercom(tx)? {
+        tx.count_harm(gate::FILL, slot_of(now), -1)
+    } else {
+        take_off(tx, Kind::Creates, 1, now)
+    }
 }
 
 fn take_off(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>) -> Stored<()> {
@@ -285,11 +302,7 @@ impl Connection {
             .write(move |tx| {
                 let mut over = Vec::new();
                 for hold in tx.current_holds(now)?.into_iter().filter(|hold| hold.state == HoldState::Open) {
-                    let wanted = match Kind::parse(&hold.kind) {
-                        Some(Kind::Creates) => tx.hold_creates()?,
-                        Some(Kind::OptOuts) => tx.hold_opt_outs_to_intercom(now)? + tx.count_held(&hold.kind)?,
-                        _ => tx.count_held(&hold.kind)?,
-                    };
+                    let wanted = wanted_of(tx, &hold.kind, now)?;
                     tx.set_hold_wanted(hold.id, wanted)?;
                     if wanted == 0 {
                         tx.end_hold(hold.id, now)?;
@@ -373,7 +386,7 @@ impl Connection {
     }
 
     /// What a run would have to ask for, of so many of each kind.
-    /// `newcomers`: contacts that would be made in Intercom, of which no first fill is exempt.
+    /// `newcomers`: contacts that would be made in Intercom.
     pub(super) async fn would_hold(
         &self,
         mut wanted: BTreeMap<Kind, u64>,
@@ -383,13 +396,20 @@ impl Connection {
         Ok(self
             .store
             .read(move |tx| {
-                let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
+                let mut gate = Gate::open(tx, bounds.clone(), Pass::Known(Vec::new()), now)?;
                 let mut held = Vec::new();
                 if !gate.is_filled(tx)? {
                     wanted.remove(&Kind::Creates);
                 }
-                if newcomers > 0 {
+                let fills = newcomers > 0 && gate::would_fill_intercom(tx)?;
+                if newcomers > 0 && !fills {
                     *wanted.entry(Kind::Creates).or_default() += newcomers;
+                }
+                if fills {
+                    let may = gate::room_to_fill(tx, &bounds.limits, slot_of(now))?;
+                    if may < newcomers {
+                        held.push(WouldHold { kind: Kind::Creates.as_str().to_owned(), wanted: newcomers, may });
+                    }
                 }
                 for (kind, wanted) in wanted {
                     let may = gate.room(tx, kind, wanted)?;
@@ -463,6 +483,7 @@ pub fn approve_in(tx: &Tx<'_>, id: i64, now: DateTime<Utc>) -> Stored<Approved> 
         _ => {}
     }
     tx.release_held(&hold.kind)?;
+    tx.release_partings(&hold.kind, now)?;
     Ok(Approved::Done { id, kind: hold.kind, wanted: hold.wanted, may, until })
 }
 

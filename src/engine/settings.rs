@@ -1,7 +1,7 @@
 //! What a connection is told to do, as far as the engine needs it.
 
-use crate::config::{Archived, Config, ConsentDirection, SyncSwitches, WithoutEmail};
-use crate::mapping::{Defaults, Mapping};
+use crate::config::{Archived, Config, ConsentDirection, OnDelete, SyncSwitches, WithoutEmail};
+use crate::mapping::{Defaults, Expression, Mapping};
 use crate::model::{Role, Sides};
 use crate::reconcile::harm::Limits;
 use std::time::Duration;
@@ -27,6 +27,14 @@ pub struct Settings {
     pub safety: Limits,
     /// Opt-outs travel from Brevo to Intercom, too.
     pub tells_intercom: bool,
+    /// Opt-ins travel, too.
+    pub resubscribes: bool,
+    /// Whose record is written on each side; `None`: everybody's.
+    pub filter: Sides<Option<Expression>>,
+    /// Who does not match any more is taken off the lists that the mapping had put them on.
+    pub unlist_unmatched: bool,
+    /// What becomes of somebody's records on each side once they are gone on the other.
+    pub on_delete: Sides<OnDelete>,
     /// Who is missing in Brevo is made there.
     pub creates_in_brevo: bool,
     /// As what whoever is missing in Intercom is made there; `None`: they are not.
@@ -60,6 +68,10 @@ impl Default for Settings {
             archived: Archived::Link,
             addresses: Defaults::default(),
             tells_intercom: true,
+            resubscribes: false,
+            filter: Sides::default(),
+            unlist_unmatched: false,
+            on_delete: Sides { intercom: OnDelete::Keep, brevo: OnDelete::Keep },
             brevo_key_name: None,
             log_webhooks: false,
         }
@@ -86,6 +98,10 @@ impl Settings {
                 share: config.safety.max_share,
             },
             tells_intercom: config.consent.direction == ConsentDirection::Both,
+            resubscribes: config.consent.resubscribe,
+            filter: config.contacts.filter.clone(),
+            unlist_unmatched: config.contacts.unlist_unmatched,
+            on_delete: config.contacts.on_delete,
             creates_in_brevo: config.contacts.create_in_brevo,
             creates_in_intercom: config.contacts.create_in_intercom,
             updates: Sides { intercom: config.contacts.update_in_intercom, brevo: config.contacts.update_in_brevo },

@@ -3,7 +3,7 @@
 
 use super::answers::{hold_apart, rename_if_moved};
 use super::inbox::is_refusal;
-use super::observe::{base_of, mark_brevo_gone, settle_now};
+use super::observe::{base_of, settle_now};
 use super::safety::give_back;
 use super::{BATCH, Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{ContactKey, Fetched, Observation, Priority, phone_digits};
@@ -121,10 +121,14 @@ impl Connection {
                             }
                         }
                     }
-                    Fetched::Gone(_) if link.brevo_id.is_some() => mark_brevo_gone(tx, &link, source.now)?,
                     Fetched::Gone(_) => {
-                        give_back(tx, Kind::Creates, 1, source.now)?;
-                        tx.drop_intent(link.id, None, true)?;
+                        if let Some(gone) = link.brevo_id {
+                            // As whoever finds it gone: that may be our doing, and may lead to something in Intercom.
+                            source.apply(tx, &Observation::BrevoContactGone(gone))?;
+                        } else {
+                            give_back(tx, Kind::Creates, 1, source.now)?;
+                            tx.drop_intent(link.id, None, true)?;
+                        }
                     }
                 }
                 tx.mark_dirty(link.id, Dirty::Live)

@@ -614,7 +614,7 @@ fn record(tx: &Tx<'_>, leaving: &Leaving, answer: &str, now: DateTime<Utc>) -> S
 }
 
 /// What we hold of a contact's tags, after a tag was given or taken away: the answer does not show the contact.
-fn show_tag(tx: &Tx<'_>, contact: &IntercomContactId, tag: &Tag, given: bool) -> Stored<()> {
+pub(super) fn show_tag(tx: &Tx<'_>, contact: &IntercomContactId, tag: &Tag, given: bool) -> Stored<()> {
     tx.put_tag(tag)?;
     let Some(known) = replaceable(tx, tx.intercom_contact(contact))?.0 else { return Ok(()) };
     let mut contact = known.contact;

@@ -94,7 +94,7 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
         }
         400..=499 if html => ErrorKind::Malformed,
         400..=499 => ErrorKind::Rejected { field: said.field.clone().or_else(|| named_field(&said.message)) },
-        503 => ErrorKind::Unavailable,
+        // 503, too: what is in front of Intercom gives up on what it may yet carry out.
         _ => unknown_outcome(write),
     };
     let mut message = if said.message.is_empty() {
@@ -114,7 +114,7 @@ pub fn classify(answer: &http::Response<Bytes>, write: bool) -> Result<(), Box<S
     let mut error = SideError::new(SideName::Intercom, kind, message);
     error.status = Some(status.as_u16());
     error.retry_after = match error.kind {
-        ErrorKind::Throttled | ErrorKind::Unavailable => {
+        ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::Ambiguous => {
             retry_after(answer.headers(), error.kind == ErrorKind::Throttled)
         }
         _ => None,

@@ -20,4 +20,6 @@ mod write;
 
 pub use client::{IntercomClient, IntercomOptions, Plan};
 pub use errors::classify;
-pub use write::{CREATE_REQUEST, company_request_for, request_for, tag_request_for, unarchive_request_for};
+pub use write::{
+    CREATE_REQUEST, company_request_for, departure_of, request_for, tag_request_for, unarchive_request_for,
+};

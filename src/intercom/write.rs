@@ -44,6 +44,11 @@ pub fn tag_request_for(id: &IntercomContactId, give: bool) -> String {
     if give { format!("POST /contacts/{id}/tags") } else { format!("DELETE /contacts/{id}/tags/…") }
 }
 
+/// The request that deletes a contact, or archives it, for the history.
+pub fn departure_of(contact: &IntercomContactId, archive: bool) -> String {
+    if archive { format!("POST /contacts/{contact}/archive") } else { format!("DELETE /contacts/{contact}") }
+}
+
 impl IntercomClient {
     pub(super) async fn write_one(&self, write: &Write, priority: Priority) -> Result<Answer, Box<SideError>> {
         match write {
@@ -54,7 +59,17 @@ impl IntercomClient {
             Write::UntagContact(contact, tag) => self.untag_contact(contact, tag, priority).await,
             Write::CreateTag(name) => self.create_tag(name, priority).await,
             Write::CreateAttribute(spec) => self.create_attribute(spec, priority).await,
-            Write::CreateContact(_) | Write::UpdateContact(..) | Write::Import(_) => {
+            Write::DeleteIntercomContact(id) => {
+                let path = ["contacts", id.as_str()];
+                self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
+                Ok(Answer::Done)
+            }
+            Write::ArchiveIntercomContact(id) => {
+                let path = ["contacts", id.as_str(), "archive"];
+                self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
+                Ok(Answer::Done)
+            }
+            Write::CreateContact(_) | Write::UpdateContact(..) | Write::DeleteContact(_) | Write::Import(_) => {
                 Err(unsupported("contacts of Brevo's"))
             }
             Write::AddToList(..) | Write::RemoveFromList(..) | Write::CreateList(_) => Err(unsupported("lists")),
@@ -199,7 +214,7 @@ impl IntercomClient {
     }
 }
 
-/// A change as a request's body. An opt-out rides along; an opt-in is never sent.
+/// A change as a request's body. An opt-out rides along; an opt-in is sent only with its proof.
 fn body_of(change: &IntercomChange) -> Result<Map<String, Json>, Box<SideError>> {
     let (mut body, mut custom) = (Map::new(), Map::new());
     for (path, value) in &change.fields {
@@ -221,8 +236,8 @@ fn body_of(change: &IntercomChange) -> Result<Map<String, Json>, Box<SideError>>
     if let Some(external_id) = &change.external_id {
         body.insert("external_id".to_owned(), external_id.as_str().into());
     }
-    if change.email_opted_out {
-        body.insert("unsubscribed_from_emails".to_owned(), true.into());
+    if change.email_opted_out || change.email_opted_in.is_some() {
+        body.insert("unsubscribed_from_emails".to_owned(), change.email_opted_out.into());
     }
     Ok(body)
 }

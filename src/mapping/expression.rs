@@ -37,6 +37,8 @@ pub struct Expression {
     source: String,
     /// The paths of the record that it reads; an empty one if it reads the record as a whole.
     reads: Vec<String>,
+    /// The record is a Brevo contact: its attributes by their names.
+    of_brevo: bool,
     compiled: Arc<minijinja::Expression<'static, 'static>>,
 }
 
@@ -62,6 +64,15 @@ impl fmt::Display for Expression {
 impl Expression {
     /// Compiles. The error is what is wrong, and what to do.
     pub(crate) fn compile(source: &str) -> Result<Self, (String, Option<String>)> {
+        Self::compile_over(source, false)
+    }
+
+    /// The same of a condition over a Brevo contact: `record.PLAN == 'pro'`.
+    pub(crate) fn compile_of_brevo(source: &str) -> Result<Self, (String, Option<String>)> {
+        Self::compile_over(source, true)
+    }
+
+    fn compile_over(source: &str, of_brevo: bool) -> Result<Self, (String, Option<String>)> {
         if source.chars().count() > LONGEST_SOURCE {
             return Err((format!("the expression is longer than {LONGEST_SOURCE} characters"), None));
         }
@@ -72,14 +83,14 @@ impl Expression {
         let mut names: Vec<String> = compiled.undeclared_variables(true).into_iter().collect();
         names.sort();
         for name in &names {
-            check_name(name)?;
+            if of_brevo { check_attribute(name)? } else { check_name(name)? }
         }
         let reads = names
             .iter()
             .filter_map(|name| name.strip_prefix("record"))
             .map(|rest| rest.trim_start_matches('.').to_owned())
             .collect();
-        Ok(Self { source: source.to_owned(), reads, compiled: Arc::new(compiled) })
+        Ok(Self { source: source.to_owned(), reads, of_brevo, compiled: Arc::new(compiled) })
     }
 
     /// Whether it reads other fields than its own.
@@ -88,14 +99,15 @@ impl Expression {
     }
 
     /// Whether it may read something at or below this path.
-    pub(crate) fn mentions(&self, prefix: &str) -> bool {
+    pub fn mentions(&self, prefix: &str) -> bool {
         self.reads.iter().any(|path| path.is_empty() || paths::touches(path, prefix))
     }
 
     fn run(&self, value: Option<&Value>, record: &Fields) -> Result<Jinja, minijinja::Error> {
         let value = value.map_or_else(|| Jinja::from(()), to_jinja);
         let record = if self.reads_record() {
-            Jinja::from_object(RecordView { fields: Arc::new(record.clone()), prefix: String::new() })
+            let (fields, any) = (Arc::new(record.clone()), self.of_brevo);
+            Jinja::from_object(RecordView { fields, prefix: String::new(), any })
         } else {
             Jinja::from(())
         };
@@ -119,7 +131,10 @@ impl Expression {
     }
 
     /// Whether it holds.
-    pub(crate) fn holds(&self, value: Option<&Value>, record: &Fields) -> Result<bool, String> {
+    ///
+    /// # Errors
+    /// If it cannot be evaluated; in words that name no value.
+    pub fn holds(&self, value: Option<&Value>, record: &Fields) -> Result<bool, String> {
         let result = self.run(value, record).map_err(|error| failure(&error))?;
         if result.is_undefined() {
             return Err("the condition gives something that is not defined".to_owned());
@@ -182,6 +197,31 @@ fn check_name(name: &str) -> Result<(), (String, Option<String>)> {
     Err((format!("the expression reads `{name}`, but a record has no `{path}`"), help))
 }
 
+/// A name that a condition over a Brevo contact reads: `record.ATTRIBUTE`.
+fn check_attribute(name: &str) -> Result<(), (String, Option<String>)> {
+    let root = name.split('.').next().unwrap_or(name);
+    if name == "record" || ENVIRONMENT.globals().any(|(global, _)| global == root) {
+        return Ok(());
+    }
+    let attribute = name.strip_prefix("record.").map(|rest| rest.split('.').next().unwrap_or(rest));
+    let is_name = |name: &str| {
+        name.starts_with(|letter: char| letter.is_ascii_uppercase())
+            && name.chars().all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '_')
+    };
+    match attribute {
+        Some(attribute) if is_name(attribute) => Ok(()),
+        Some(attribute) => {
+            let help = format!("did you mean `record.{}`?", attribute.to_uppercase());
+            Err((format!("Brevo's attributes are written in capitals, and `{attribute}` is not"), Some(help)))
+        }
+        None => {
+            let help =
+                "a condition over Brevo's contacts reads `record.ATTRIBUTE`; text is written in quotes".to_owned();
+            Err((format!("the condition reads `{root}`, which does not exist"), Some(help)))
+        }
+    }
+}
+
 /// Whether paths continue below this one.
 fn is_namespace(path: &str) -> bool {
     let below = |known: &str| known.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'));
@@ -193,6 +233,8 @@ fn is_namespace(path: &str) -> bool {
 struct RecordView {
     fields: Arc<Fields>,
     prefix: String,
+    /// A name without value is `none`, whatever it is.
+    any: bool,
 }
 
 impl Object for RecordView {
@@ -200,8 +242,10 @@ impl Object for RecordView {
         let path = format!("{}{}", self.prefix, key.as_str()?);
         if let Some(value) = self.fields.get(&path) {
             Some(to_jinja(value))
+        } else if self.any {
+            Some(Jinja::from(()))
         } else if is_namespace(&path) {
-            Some(Jinja::from_object(Self { fields: Arc::clone(&self.fields), prefix: format!("{path}.") }))
+            Some(Jinja::from_object(Self { fields: Arc::clone(&self.fields), prefix: format!("{path}."), any: false }))
         } else {
             matches!(paths::lookup(&path), Known::Yes(_)).then(|| Jinja::from(()))
         }

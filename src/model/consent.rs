@@ -1,5 +1,6 @@
 //! Whether a person may be contacted, and why not.
 
+use chrono::{DateTime, TimeDelta, Utc};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -22,6 +23,25 @@ pub enum OptOutReason {
     /// Brevo's `emailBlacklisted`, which does not say why.
     #[n(3)]
     Blocklisted,
+}
+
+/// Two vendors' clocks may differ by as much, and nobody will notice.
+const CLOCKS: TimeDelta = TimeDelta::minutes(1);
+
+/// Somebody has opted in after they had opted out elsewhere. The only way to ask for a write that loosens: there is no such
+/// value without the two times, in this order, and only one rule makes any (`reconcile::resubscribe`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OptIn {
+    opted_out_by: DateTime<Utc>,
+    opted_in_after: DateTime<Utc>,
+}
+
+impl OptIn {
+    /// The proof: the opt-out was made at that time at the latest, the opt-in after this one.
+    pub fn prove(opted_out_by: DateTime<Utc>, opted_in_after: DateTime<Utc>) -> Option<Self> {
+        let newer = opted_in_after.signed_duration_since(opted_out_by) >= CLOCKS;
+        newer.then_some(Self { opted_out_by, opted_in_after })
+    }
 }
 
 /// What one side says about contacting a person.

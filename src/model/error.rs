@@ -143,10 +143,14 @@ impl SideError {
             ErrorKind::Auth(AuthProblem::WrongRegion) => {
                 "The workspace lives in another region: set connectors.intercom.region to us, eu or au."
             }
-            ErrorKind::Auth(AuthProblem::MissingScope) => {
+            ErrorKind::Auth(AuthProblem::MissingScope) if intercom => {
                 "The app lacks a permission: in Intercom's Developer Hub, your app, Configure, Authentication, allow it to read \
-                 users and companies, conversations, and tags, and to write users (unless consent.direction is intercom_to_brevo and no field travels to Intercom); then copy the \
-                 new token."
+                 users and companies, conversations, and tags, and to write users (unless consent.direction is intercom_to_brevo \
+                 and no field travels to Intercom); then copy the new token."
+            }
+            ErrorKind::Auth(AuthProblem::MissingScope) => {
+                "The key's owner may not do this in Brevo: have an owner of the account make the key (SMTP & API, API keys), or \
+                 ask them for the permission."
             }
             ErrorKind::Auth(AuthProblem::BlockedIp) => {
                 "Brevo does not know the address that this machine calls from: allow it in Brevo under Security, Authorised IPs."

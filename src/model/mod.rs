@@ -18,7 +18,7 @@ mod value;
 mod write;
 
 pub use account::{AccountInfo, Attribute, AttributeKind, Budget};
-pub use consent::{Consent, OptOutReason};
+pub use consent::{Consent, OptIn, OptOutReason};
 pub use email::{Email, EmailError};
 pub use error::{AuthProblem, ErrorKind, SideError};
 pub use ids::{

@@ -2,7 +2,7 @@
 
 use super::{
     Attribute, AttributeKind, BrevoCompany, BrevoCompanyId, BrevoContactId, BrevoListId, Company, Email, Fields,
-    IntercomCompanyId, IntercomContact, IntercomContactId, IntercomTagId, ProcessId, Role, Tag, Value, pack,
+    IntercomCompanyId, IntercomContact, IntercomContactId, IntercomTagId, OptIn, ProcessId, Role, Tag, Value, pack,
 };
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
@@ -50,7 +50,10 @@ pub struct ContactChange {
     pub leave_lists: BTreeSet<BrevoListId>,
     /// `true` sends `emailBlacklisted: true`; `false` omits the flag.
     pub email_opted_out: bool,
-    /// The same for SMS.
+    /// Sends `emailBlacklisted: false`, unless an opt-out is sent. Nothing that was written down can ask for it.
+    #[serde(skip)]
+    pub email_opted_in: Option<OptIn>,
+    /// The same for SMS, which nothing loosens.
     pub sms_opted_out: bool,
 }
 
@@ -150,9 +153,10 @@ pub struct IntercomChange {
     pub email: Option<Email>,
     /// The customer's own id.
     pub external_id: Option<String>,
-    /// `true` sends `unsubscribed_from_emails: true`; `false` omits the flag: there is no way to say that somebody may
-    /// be e-mailed again.
+    /// `true` sends `unsubscribed_from_emails: true`; `false` omits the flag.
     pub email_opted_out: bool,
+    /// Sends `unsubscribed_from_emails: false`, unless an opt-out is sent.
+    pub email_opted_in: Option<OptIn>,
 }
 
 impl IntercomChange {
@@ -206,6 +210,12 @@ pub enum Write {
     SetAttributeOptions(Attribute),
     /// Make a list, in a folder of ours, which is made if missing.
     CreateList(String),
+    /// Delete a contact.
+    DeleteContact(BrevoContactId),
+    /// Delete an Intercom contact.
+    DeleteIntercomContact(IntercomContactId),
+    /// Archive an Intercom contact.
+    ArchiveIntercomContact(IntercomContactId),
     /// Make an attribute of Brevo's companies. Brevo makes a name of its own for it, which is to be read back.
     CreateCompanyAttribute(AttributeSpec),
     /// Make a company. Brevo knows no two as one: asked twice, it makes two.

@@ -81,6 +81,8 @@ pub fn plan(views: &CompanyViews<'_>, mapping: &Mapping) -> PersonPlan {
             changed: Sides::default(),
             sweep: views.sweep,
             brevo_may_be_old: false,
+            part: Sides::default(),
+            part_problem: None,
         },
         mapping,
         &[],

@@ -23,7 +23,7 @@ pub const DAY: i64 = 144;
 pub enum Kind {
     /// Contacts made in Brevo.
     Creates,
-    /// Records deleted, on either side. Nothing deletes any in this version.
+    /// What a deletion on one side leads to on the other: records deleted, archived or taken off lists.
     Deletes,
     /// People opted out, on either side, but for what a vendor's own notice of an opt-out carried.
     OptOuts,

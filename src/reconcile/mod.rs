@@ -23,4 +23,6 @@ pub mod identity;
 pub mod lists;
 pub mod newest;
 pub mod person;
+pub mod resubscribe;
+pub mod taking_part;
 pub mod transitions;

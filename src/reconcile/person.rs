@@ -13,6 +13,7 @@ use super::{
     fields::{self, Cells, Clear, Drift, FieldBase, FieldStep, FieldViews, Flow, InFlight, Wins},
     lists::{self, Follows, ListBase, ListStep, ListViews},
     newest::Span,
+    taking_part::{self, Part},
 };
 use crate::mapping::{
     Direction, FieldProblem, FieldRule, Mapping, Membership, OnClear, OnConflict, OnDrift, Projection,
@@ -173,6 +174,10 @@ pub struct PersonViews<'a> {
     pub sweep: bool,
     /// What is known of Brevo may be from long before what is known of Intercom: no full read has just shown it.
     pub brevo_may_be_old: bool,
+    /// Whether the person's record is written on each side.
+    pub part: Sides<Part>,
+    /// Why nobody can tell whether they take part.
+    pub part_problem: Option<&'a FieldProblem>,
 }
 
 /// One Intercom contact of the person.
@@ -431,9 +436,24 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
         }
     }
     plan_lists(&mut plan, views, resolved_lists);
+    if views.part.intercom != Part::Takes {
+        plan = plan.without_intercom(views.base, views.flights);
+        plan.back = Back::default();
+    }
+    if views.part.brevo != Part::Takes {
+        plan = taking_part::without_brevo(plan, views);
+        if views.part.brevo == Part::Leaves {
+            taking_part::leave_lists(&mut plan, views, resolved_lists);
+        }
+    }
     plan_address(&mut plan, views);
     plan_consent(&mut plan, views);
-    plan_external_id(&mut plan, views);
+    if views.part.brevo == Part::Takes {
+        plan_external_id(&mut plan, views);
+    }
+    if let Some(problem) = views.part_problem {
+        plan.problems.insert(problem.field.clone(), problem.clone());
+    }
     plan
 }
 

@@ -213,6 +213,9 @@ impl Tx<'_> {
         rows += self.delete("write_backs", "link", &links)?;
         rows += self.delete("write_backs", "contact", &contacts)?;
         rows += self.delete("spans", "link", &links)?;
+        rows += self.delete("partings", "link", &links)?;
+        rows += self.delete("apart", "link", &links)?;
+        rows += self.delete("opt_ins", "link", &links)?;
         rows += self.delete("newcomers", "brevo", &brevo)?;
         rows += self.delete("readdresses", "contact", &contacts)?;
         rows += self.delete("readdresses", "link", &links)?;

@@ -358,6 +358,17 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// What was listed about one is about another.
+    pub fn refile_notice(&self, kind: &str, from: &str, to: &str) -> Result<()> {
+        if from == to || !self.holds(Rare::Notices)? {
+            return Ok(());
+        }
+        self.0
+            .prepare_cached("UPDATE OR REPLACE notices SET subject = ?3 WHERE kind = ?1 AND subject = ?2")?
+            .execute([kind, from, to])?;
+        Ok(())
+    }
+
     /// Notices of a kind (or all): kind, subject, detail.
     pub fn notices(&self, kind: Option<&str>, limit: usize) -> Result<Vec<(String, String, Option<String>)>> {
         let mut statement = self.0.prepare_cached(

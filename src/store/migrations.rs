@@ -127,6 +127,30 @@ const STEPS: &[M<'_>] = &[M::up(
     );
     CREATE INDEX write_backs_due ON write_backs(due) WHERE due IS NOT NULL;
     CREATE INDEX write_backs_watched ON write_backs(verify_after) WHERE watched IS NOT NULL;
+    -- People who are gone on one side, and for whom something is therefore to be done on the other.
+    CREATE TABLE partings (
+        link INTEGER NOT NULL,
+        side TEXT NOT NULL,                        -- which is written to
+        since INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        held_as TEXT,                              -- held by the limits on harm, as this kind
+        tries INTEGER NOT NULL,
+        until INTEGER,                             -- a request has left, and may land until then (our clock)
+        PRIMARY KEY (link, side)
+    ) WITHOUT ROWID;
+    CREATE INDEX partings_due ON partings(due);
+    -- Opt-ins that are to travel to the other side.
+    CREATE TABLE opt_ins (
+        link INTEGER NOT NULL,
+        side TEXT NOT NULL,                        -- which would be written
+        after INTEGER NOT NULL,                    -- until then the opt-out was still seen; the vendor's clock, ms
+        since INTEGER NOT NULL,
+        due INTEGER NOT NULL,
+        until INTEGER,                             -- a request has left, and may land until then (our clock)
+        PRIMARY KEY (link, side)
+    ) WITHOUT ROWID;
+    -- Whom a filter leaves out in Brevo.
+    CREATE TABLE apart (link INTEGER PRIMARY KEY);
     -- Intercom contacts that are to take the address that somebody gave their Brevo contact.
     CREATE TABLE readdresses (
         contact TEXT PRIMARY KEY,

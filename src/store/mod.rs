@@ -12,6 +12,8 @@
 //! | [`queues`] | webhook inbox, event outbox, imports |
 //! | [`hints`] | whom Brevo's webhooks named, and who opted out by them |
 //! | [`carried`], [`write_backs`] | what travels to Intercom: opt-outs; fields and tags |
+//! | [`opt_ins`] | opt-ins that are to travel to the other side |
+//! | [`partings`] | who is gone on one side, and what is to be done on the other |
 //! | [`harm`] | what was counted against the limits on harm, and what is held |
 //! | [`listings`] | failures, notices, conflicts, history, counts |
 //! | `rare` | tables that are asked for every contact and mostly are empty |
@@ -34,8 +36,10 @@ pub mod links;
 pub mod listings;
 mod migrations;
 pub mod newcomers;
+pub mod opt_ins;
 pub mod orders;
 mod owner;
+pub mod partings;
 pub mod progress;
 pub mod queues;
 mod rare;
@@ -297,7 +301,8 @@ impl Store {
 
     fn prepare(mut connection: Connection, calling: Calling, durable: bool) -> Result<Self> {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
-        connection.set_prepared_statement_cache_capacity(128);
+        // More than there are.
+        connection.set_prepared_statement_cache_capacity(400);
         // Refused before anything is touched, the journal mode included.
         migrations::check(&connection)?;
         if durable {

@@ -134,6 +134,11 @@ impl Tx<'_> {
         })
     }
 
+    /// Whether somebody is still to be made.
+    pub fn newcomers_wait(&self) -> Result<bool> {
+        Ok(self.0.prepare_cached("SELECT 1 FROM newcomers WHERE stage = 'waiting'")?.exists([])?)
+    }
+
     /// One of them.
     pub fn newcomer(&self, brevo: BrevoContactId) -> Result<Option<Newcomer>> {
         Ok(self

@@ -104,6 +104,7 @@ async fn what_the_brevo_client_sends_fits_the_description() {
     };
     client.write(&Write::CreateContact(new), live).await.unwrap_err();
     let change = ContactChange {
+        email_opted_in: None,
         attributes: BTreeMap::from([
             ("FIRSTNAME".to_owned(), None),
             ("COMPANY_NAME".to_owned(), Some(Value::Text("Acme".to_owned()))),
@@ -382,6 +383,7 @@ async fn what_is_written_to_intercom_fits_the_description() {
     assert_eq!(again.kind, ErrorKind::Conflict { identifiers: vec![], holder: holder.clone(), archived: false });
 
     let change = IntercomChange {
+        email_opted_in: None,
         fields: BTreeMap::from([
             ("name".to_owned(), Value::text("Ann Lee")),
             ("phone".to_owned(), Value::text("+33612345678")),

@@ -136,7 +136,9 @@ async fn an_opt_out_rides_in_the_request_that_makes_the_contact() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_answer_makes_no_second_contact() {
     for yaml in [USERS.to_owned(), leads()] {
-        for fault in [Fault::StatusAfterEffect(502), Fault::Truncated, Fault::Status(502, None)] {
+        for fault in
+            [Fault::StatusAfterEffect(502), Fault::StatusAfterEffect(503), Fault::Truncated, Fault::Status(502, None)]
+        {
             // The search does not show for long what was made.
             let world = World::with_lag(&yaml, Arc::new(NoCrash), Duration::from_secs(290));
             world.brevo.create_contact(ann(Some("a1")));
@@ -267,6 +269,48 @@ async fn contacts_made_in_intercom_are_counted_and_held() {
     assert_eq!(world.sync().await.written.created_in_intercom, 3);
     assert_eq!(world.intercom.contact_ids().len(), 5);
     world.is_quiet().await;
+}
+
+/// So many people whom only Brevo knows.
+fn crowd(world: &World, who: &str, count: usize) {
+    for number in 0..count {
+        let email = Some(format!("{who}{number}@example.com"));
+        world.brevo.create_contact(BrevoSeed { email, ..BrevoSeed::default() });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_intercom_is_filled_whatever_share_that_is_and_one_in_use_is_not() {
+    // Without a share to speak of, five hundred a day may be made.
+    for in_use in [false, true] {
+        let world = World::new(&format!("{USERS}safety: {{max_share: 0.01}}\n"));
+        if in_use {
+            let seed = ContactSeed { email: Some("ann@example.com".to_owned()), ..ContactSeed::default() };
+            world.intercom.create_contact(seed);
+            minutes(20).await;
+        }
+        crowd(&world, "p", 620);
+        let dry = world.before_the_first().await;
+        assert_eq!(dry.would_hold.len(), usize::from(in_use), "{:?}", dry.would_hold);
+        world.sync().await;
+        minutes(6).await;
+        let summary = world.sync().await;
+        let (made, held) = if in_use { (500, 1) } else { (620, 0) };
+        assert_eq!((summary.written.created_in_intercom, summary.held.len()), (made, held), "{:?}", summary.held);
+        if in_use {
+            continue;
+        }
+        // That was the first fill: whoever comes after it is counted like anybody, and the fill is not held against them.
+        minutes(30).await;
+        world.sync().await;
+        crowd(&world, "q", 510);
+        minutes(30).await;
+        world.sync().await;
+        minutes(6).await;
+        let summary = world.sync().await;
+        assert_eq!(world.intercom.contact_ids().len(), 620 + 500, "{:?}", summary.held);
+        assert_eq!((summary.held.len(), summary.held[0].wanted), (1, 10), "{:?}", summary.held);
+    }
 }
 
 /// Ann has been archived in Intercom, before anybody looked.

@@ -5,7 +5,7 @@ use super::crossing::SOURCES;
 use super::ending::{Cells, End, same, show, standing, text};
 use super::model::{Card, GAP, Person};
 use super::people::{NAMES, PHONES, normal};
-use super::world::{Rule, Rules, Source, Way, Wins};
+use super::world::{Rule, Rules, Setting, Source, Way, Wins};
 use linkspan::model::SideName;
 use linkspan::sandbox::intercom::IntercomSandbox;
 use serde_json::Value;
@@ -437,7 +437,10 @@ impl End<'_> {
 }
 
 /// Writes to Intercom that must not be: those that say something else than what travels there.
-pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], (opt_outs, makes): (bool, Option<&str>)) -> Vec<String> {
+pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], setting: &Setting) -> Vec<String> {
+    let gone = setting.on_delete.intercom;
+    let opt_outs = setting.both || gone == "blocklist";
+    let makes = setting.makes;
     let mut paths: Vec<&str> = Vec::new();
     for rules in rules {
         paths.extend(rules.fields.iter().filter(|rule| rule.way != Way::ToBrevo).map(|rule| rule.source.path()));
@@ -447,7 +450,10 @@ pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], (opt_outs, makes)
         let Some(body) = body.as_object() else { return false };
         body.iter().all(|(key, value)| match key.as_str() {
             "unsubscribed_from_emails" if body.contains_key("role") => value == true,
-            "unsubscribed_from_emails" => opt_outs && value == true && body.len() == 1,
+            "unsubscribed_from_emails" => {
+                let back = setting.both && setting.resubscribes && value == false;
+                body.len() == 1 && (back || (opt_outs && value == true))
+            }
             "email" => body.contains_key("role"),
             "role" => makes.is_some_and(|role| *value == role),
             "custom_attributes" => value
@@ -465,6 +471,8 @@ pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], (opt_outs, makes)
                 paths.contains(&format!("custom_attributes.{}", body["name"].as_str().unwrap_or_default()).as_str())
             }
             ("POST", "/tags") => tags && body == serde_json::json!({"name": "VIP"}),
+            ("POST", "/contacts/{id}/archive") => gone == "archive",
+            ("DELETE", "/contacts/{id}") => gone == "delete",
             ("POST", "/contacts/{id}/tags") | ("DELETE", "/contacts/{id}/tags/{tag_id}") => tags,
             _ => false,
         }

@@ -11,7 +11,7 @@ pub fn bound(plan: &mut Plan) {
         dice.perhaps(0.6, |dice| Hearing { batched: dice.hits(0.25), knows_our_key: dice.hits(0.5) });
     plan.setting.limits = dice.perhaps(0.6, |dice| {
         let [creates, opt_outs, blanked] = [(); 3].map(|()| *dice.pick(&[1, 2, 4, 4, 1_000]));
-        Limits { creates, opt_outs, blanked, patience: *dice.pick(&[120, 600, 2_400]) }
+        Limits { creates, opt_outs, blanked, deletes: 1_000, patience: *dice.pick(&[120, 600, 2_400]) }
     });
     let last = plan.edits.iter().map(|(at, _)| *at).max().unwrap_or_default();
     let most = u64::try_from(last.as_millis()).unwrap_or(u64::MAX).max(60_000);

@@ -95,7 +95,7 @@ fn make(plan: &mut Plan, most: u64) {
     }
     for _ in 0..dice.below(3) {
         let at = Duration::from_millis(dice.between(0, most));
-        let (name, nth) = (dice.pick::<&str>(&CRASH_POINTS[13..]), u32::try_from(dice.between(1, 2)).unwrap_or(1));
+        let (name, nth) = (dice.pick::<&str>(&CRASH_POINTS[13..15]), u32::try_from(dice.between(1, 2)).unwrap_or(1));
         plan.upsets.push((at, Upset::CrashPoint(name, nth, *dice.pick(&[1, 5, 30, 200]))));
     }
     plan.upsets.sort_by_key(|(at, _)| *at);

@@ -4,6 +4,7 @@
 use super::happenings::Conversations;
 use super::model::{Card, Cause, Listed, Model, Person};
 use super::people::{NAMES, PHONES, normal};
+use super::sifting::Filter;
 use super::world::{Rule, Rules, Source, Way};
 use linkspan::sandbox::brevo::BrevoSandbox;
 use linkspan::sandbox::intercom::IntercomSandbox;
@@ -105,7 +106,8 @@ impl Model {
             }
             let Some(address) = &person.email else { continue };
             let Some(card) = end.card(address).filter(|card| end.is_simple(address, card)) else { continue };
-            if card.ours_since.is_none() || end.noticed("identity_conflict", id) {
+            let doubtful = self.filter != Filter::Everybody || end.noticed("identity_conflict", id);
+            if card.ours_since.is_none() || doubtful {
                 continue;
             }
             let members = [(id, person)];
@@ -155,6 +157,8 @@ impl Model {
         end.text_messages();
         end.duplicates();
         end.gone();
+        end.departed(brevo);
+        end.opt_ins();
         end.lost_values();
         end.lists_left(brevo);
         end.events(brevo, start);
@@ -230,6 +234,10 @@ impl<'a> End<'a> {
         others.filter(move |(_, person)| model.by_phone && !person.phones.is_disjoint(&card.phones))
     }
 
+    pub fn nobody_by_phone(&self, address: &str, card: &Card) -> bool {
+        self.by_its_phone(address, card).next().is_none()
+    }
+
     fn address(&mut self, address: &str, brevo: &BrevoSandbox) {
         let members = self.members(address);
         if members.is_empty() {
@@ -241,8 +249,14 @@ impl<'a> End<'a> {
             self.counts.push("outcome: identity conflict listed".to_owned());
             return;
         }
+        if self.sifted(address, &members, brevo) {
+            return;
+        }
         let holders = self.model.holders.get(address);
-        if holders.is_some_and(|ids| ids.iter().any(|id| self.noticed("brevo_contact_gone", id))) {
+        let lost = self.model.cards.values().filter(|card| card.gone && card.addresses.contains(address));
+        let gone = lost.flat_map(|card| self.by_its_phone(address, card)).map(|(id, _)| id);
+        let gone = gone.chain(holders.into_iter().flatten()).any(|id| self.noticed("brevo_contact_gone", id));
+        if gone {
             // Deleted by somebody in Brevo: not made again, and listed, under whoever spoke for the address then.
             self.counts.push("outcome: gone in Brevo, listed".to_owned());
             return;
@@ -264,7 +278,8 @@ impl<'a> End<'a> {
             self.counts.push("outcome: renamed by hand in Brevo".to_owned());
             return;
         }
-        let simple = self.is_simple(address, card);
+        // Whom the filter left out for a while has what was edited meanwhile decided about later than it was made.
+        let simple = self.is_simple(address, card) && self.model.filter == Filter::Everybody;
         let by_phone = self.by_its_phone(address, card).filter(|(_, person)| person.live);
         let with_those_by_phone: Vec<_> = members.iter().copied().chain(by_phone).collect();
         let mut wrong = Vec::new();
@@ -482,7 +497,7 @@ impl<'a> End<'a> {
     fn lost_values(&mut self) {
         for card in self.model.cards.values() {
             let address = card.now.email.as_deref().map(normal).unwrap_or_default();
-            if self.model.reloaded || !self.is_simple(&address, card) {
+            if self.model.reloaded || self.model.filter != Filter::Everybody || !self.is_simple(&address, card) {
                 continue;
             }
             for (attribute, value) in &card.replaced {
@@ -539,7 +554,7 @@ impl<'a> End<'a> {
             return;
         }
         for (id, person) in &self.model.people {
-            if !person.live || person.was_away || !person.addresses.is_empty() {
+            if !person.live || person.was_away || !person.addresses.is_empty() || !self.model.filter.takes(person) {
                 continue;
             }
             let Ok(cells) = field_of(Source::Phone, person) else { continue };

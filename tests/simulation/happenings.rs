@@ -2,6 +2,7 @@
 
 use super::ending::End;
 use super::model::{Card, GAP, Happening, Person, contacts_of, happened};
+use super::sifting::Filter;
 use super::world::Source;
 use linkspan::sandbox::brevo::BrevoSandbox;
 use linkspan::sandbox::intercom::IntercomSandbox;
@@ -188,7 +189,9 @@ impl End<'_> {
         }
         let address = person.email.as_ref()?;
         let card = self.card(address).filter(|card| self.is_simple(address, card))?;
-        if card.ours_since.is_none() || self.noticed("identity_conflict", id) {
+        // Nothing is told of whom the filter leaves out.
+        let sifted = self.model.filter != Filter::Everybody;
+        if sifted || card.ours_since.is_none() || self.noticed("identity_conflict", id) {
             return None;
         }
         let was_theirs = |person: &Person, card: &Card| card.addresses.intersection(&person.addresses).next().is_some();

@@ -38,11 +38,12 @@ impl Harm {
         self.let_go.push((kind.to_owned(), may, now));
     }
 
-    fn goes(&mut self, kind: &'static str, left_at: i64) -> Option<String> {
+    pub fn goes(&mut self, kind: &'static str, left_at: i64) -> Option<String> {
         let limits = self.limits?;
         let limit = match kind {
             "creates" => limits.creates,
             "opt_outs" => limits.opt_outs,
+            "deletes" => limits.deletes,
             _ => limits.blanked,
         };
         let went = self.went.entry(kind).or_default();

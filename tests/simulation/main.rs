@@ -67,7 +67,8 @@ fn what_once_failed_holds() {
     run(seeds(""), Plan::narrow);
     run(seeds("w"), Plan::wide);
     run(seeds("c"), Plan::crossing);
-    run(seeds("b"), Plan::draw);
+    run(seeds("b"), Plan::bounded);
+    run(seeds("d"), Plan::draw);
 }
 
 #[test]

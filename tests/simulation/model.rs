@@ -2,8 +2,10 @@
 //! with the engine. What must hold at any moment is judged here; what must hold in the end, in `ending` and `happenings`.
 
 use super::between::Between;
+use super::departing::OnDelete;
 use super::harm::Harm;
 use super::people::{Meaning, PHONES, normal};
+use super::sifting::Filter;
 use super::world::{Limits, Source};
 use bytes::Bytes;
 use linkspan::sandbox::brevo::{BrevoSandbox, Contact};
@@ -46,6 +48,12 @@ pub struct Person {
     pub phones: BTreeSet<String>,
     pub lead: bool,
     pub was_away: bool,
+    /// The filter let it take part once.
+    pub took_part: bool,
+    /// It was merged into another.
+    pub merged: bool,
+    /// When it came to be there last.
+    pub back_at: i64,
     pub values: BTreeMap<Source, Value>,
     pub tags: BTreeSet<String>,
     pub out: bool,
@@ -211,6 +219,14 @@ pub struct Model {
     pub unclear: bool,
     /// Times that Brevo could not say which events it had.
     pub failed_event_looks: u64,
+    /// Who takes part.
+    pub filter: Filter,
+    /// Whom the filter leaves out leaves the lists.
+    pub unlists: bool,
+    /// Newer opt-ins are carried across.
+    pub resubscribes: bool,
+    /// What becomes of somebody on each side who is gone on the other.
+    pub on_delete: OnDelete,
     /// What may travel to Intercom.
     pub between: Between,
     /// What is limited.
@@ -440,8 +456,20 @@ impl Model {
         let mut seen = BTreeSet::new();
         for contact in shown {
             seen.insert(contact.id);
+            let lifts = match (self.cards.get(&contact.id), cause) {
+                (Some(card), Cause::Ours { left_at, .. }) => {
+                    let lifts = card.now.email_blacklisted && !contact.email_blacklisted;
+                    lifts && card.now.email == contact.email && self.may_lift_in_brevo(card, *left_at)
+                }
+                _ => false,
+            };
             match self.cards.get_mut(&contact.id) {
                 Some(card) if card.now == contact => {}
+                Some(card) if lifts => {
+                    found.push((false, "outcome: we re-subscribed in Brevo".to_owned()));
+                    (card.told_out, card.loosened, card.yes_shown) = (None, None, true);
+                    card.now.clone_from(&contact);
+                }
                 Some(card) => {
                     let before = card.clone();
                     found.extend(self.harm_of_change(&before, &contact, cause).into_iter().map(|wrong| (true, wrong)));
@@ -453,12 +481,20 @@ impl Model {
             }
         }
         self.note_fill(now);
-        for (id, card) in &mut self.cards {
-            if !card.gone && !seen.contains(id) {
+        let gone: Vec<i64> = self
+            .cards
+            .values()
+            .filter(|card| !card.gone && !seen.contains(&card.now.id))
+            .map(|card| card.now.id)
+            .collect();
+        for id in gone {
+            if !matches!(cause, Cause::Hand(_)) {
+                let left_at = if let Cause::Ours { left_at, .. } = cause { *left_at } else { now };
+                let card = self.cards.get(&id).cloned();
+                found.extend(card.map(|card| self.deleted_by_us(&card, left_at)));
+            }
+            if let Some(card) = self.cards.get_mut(&id) {
                 card.gone = true;
-                if !matches!(cause, Cause::Hand(_)) {
-                    found.push((true, format!("Brevo contact {id} was deleted by us")));
-                }
             }
         }
         let (by_hand, left_at) = match cause {
@@ -479,7 +515,7 @@ impl Model {
 
     pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, ours: bool, now: i64) -> Found {
         let mut found = Found::new();
-        let mut shared = Vec::new();
+        let (mut shared, mut sent_away) = (Vec::new(), Vec::new());
         for id in intercom.conversation_ids() {
             let Some(shown) = intercom.conversation(&id) else { continue };
             let known = self.talks.entry(id).or_default();
@@ -492,11 +528,20 @@ impl Model {
         }
         let live: BTreeSet<String> = intercom.contact_ids().into_iter().collect();
         let known: BTreeSet<String> = live.iter().cloned().chain(self.people.keys().cloned()).collect();
+        let mut lifted = Vec::new();
+        let filter = self.filter;
         for id in known {
             let Some(shown) = intercom.contact(&id) else { continue };
             let person = self.people.entry(id.clone()).or_default();
-            person.live = live.contains(&id);
+            let was_there = std::mem::replace(&mut person.live, live.contains(&id));
+            if person.live && !was_there {
+                person.back_at = now;
+            }
+            if was_there && !person.live && ours {
+                sent_away.push(id.clone());
+            }
             person.was_away |= !person.live;
+            person.merged |= intercom.is_merged(&id);
             let before = (person.email.clone(), person.lead, person.values.clone());
             let email = shown["email"].as_str().map(normal).filter(|email| !email.is_empty());
             if person.email != email {
@@ -544,10 +589,22 @@ impl Model {
             if !out && person.out {
                 (person.in_at, person.out_by_us) = (Some(now), false);
                 if ours {
-                    found.push((true, format!("P4: we re-subscribed {id} in Intercom")));
+                    lifted.push(id.clone());
                 }
             }
             person.out = out;
+            person.took_part |= filter.takes(person);
+        }
+        for id in lifted {
+            let may = self.people.get(&id).is_some_and(|person| self.may_lift_in_intercom(person));
+            found.push((
+                !may,
+                format!(
+                    "{}we re-subscribed {}",
+                    if may { "outcome: " } else { "P4: " },
+                    if may { "in Intercom" } else { &id }
+                ),
+            ));
         }
         for holders in self.holders.values() {
             let here = |id: &&String| self.people.get(*id).is_some_and(|person| person.live);
@@ -562,6 +619,7 @@ impl Model {
         for (one, other) in shared {
             self.people.entry(one).or_default().shared_with.insert(other);
         }
+        found.extend(sent_away.iter().map(|id| self.sent_away_by_us(id, now)));
         found
     }
 

@@ -1,6 +1,7 @@
 //! Plays a plan: the daemon in a task that can die at any await, people and upsets around it, then healing and the check.
 
 use super::between;
+use super::departing::OnDelete;
 use super::faults::{CrashDoor, Network, PowerCut, Shared};
 use super::model::Listed;
 use super::people::Edit;
@@ -123,6 +124,11 @@ impl<'a> Play<'a> {
             knobs.duplicates_as_invalid = setting.duplicates_as_invalid;
         });
         let shared = Shared::new(plan, keep, runtime_clock, (intercom, brevo));
+        {
+            let mut model = shared.model();
+            (model.on_delete, model.filter) = (setting.on_delete, setting.filter);
+            (model.unlists, model.resubscribes) = (setting.unlists, setting.resubscribes);
+        }
         Self {
             plan,
             shared,
@@ -481,6 +487,13 @@ impl<'a> Play<'a> {
         for full in [true, false, true] {
             self.cycle(&connection, full).await;
         }
+        if self.plan.setting.on_delete != OnDelete::KEEP {
+            // Who was found gone by a full read is looked for once the index has caught up.
+            for _ in 0..3 {
+                tokio::time::sleep(Duration::from_secs(700)).await;
+                self.cycle(&connection, false).await;
+            }
+        }
         if self.plan.setting.limits.is_some() && self.is_held(&connection).await {
             shared.violate("P7: something is held though everything was let go".to_owned());
         }
@@ -541,8 +554,7 @@ impl<'a> Play<'a> {
             shared.violate(format!("P3: a quiet cycle wrote to Intercom {}", more.join(" | ")));
         }
         self.history(&connection).await;
-        let allowed = (self.plan.setting.both, self.plan.setting.makes);
-        for what in between::written(&shared.intercom, [&self.plan.rules, &self.plan.later], allowed) {
+        for what in between::written(&shared.intercom, [&self.plan.rules, &self.plan.later], &self.plan.setting) {
             shared.violate(what);
         }
         for ((method, template), count) in shared.intercom.log().counts() {

@@ -5,8 +5,10 @@
 //! | `world` | one seed → a plan: mapping, people, edits, faults, crashes |
 //! | `wide` | what was added to worlds later: companies, figures, conditions, phones |
 //! | `crossing` | what was added then: fields and tags that travel to Intercom |
-//! | `bounded` | what was added last: limits on harm, and Brevo's webhooks |
+//! | `bounded` | what was added after that: limits on harm, and Brevo's webhooks |
 //! | `harm` | the checker of those limits |
+//! | `departing` | what was added after that: `contacts.on_delete`; and what must hold of it |
+//! | `sifting` | and `contacts.filter` and `consent.resubscribe` |
 //! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
@@ -33,6 +35,7 @@ pub mod between;
 pub mod bounded;
 pub mod coverage;
 pub mod crossing;
+pub mod departing;
 pub mod ending;
 pub mod faults;
 pub mod happenings;
@@ -42,6 +45,7 @@ pub mod mutants;
 pub mod people;
 pub mod run;
 pub mod shrink;
+pub mod sifting;
 pub mod story;
 pub mod told;
 pub mod wide;

@@ -2,7 +2,9 @@
 //! cut down (`shrink`) without changing the rest; only the network's faults are drawn on the way, from a stream of
 //! their own.
 
+use super::departing::{self, OnDelete};
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
+use super::sifting::{self, Filter};
 use super::{bounded, crossing, wide};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -319,8 +321,9 @@ pub enum Upset {
 }
 
 /// The crash points that the engine has; a test compares them with its source. Narrow worlds know the first seven, wide
-/// ones the first eleven, crossing ones the first thirteen, and all where contacts are made in Intercom.
-pub const CRASH_POINTS: [&str; 15] = [
+/// ones the first eleven, crossing ones the first thirteen, those in which contacts are made in Intercom two more, and all
+/// where people's going leads to something.
+pub const CRASH_POINTS: [&str; 19] = [
     "after_intent",
     "after_remote_write",
     "after_page",
@@ -336,6 +339,10 @@ pub const CRASH_POINTS: [&str; 15] = [
     "after_write_back",
     "after_newcomer_intent",
     "after_newcomer_sent",
+    "after_parting_intent",
+    "after_parting",
+    "after_opt_in_intent",
+    "after_opt_in",
 ];
 
 /// What the vendors and the daemon are set to.
@@ -362,6 +369,14 @@ pub struct Setting {
     pub by_phone: bool,
     /// `consent.direction: both`, the default; else `intercom_to_brevo`.
     pub both: bool,
+    /// `contacts.filter.intercom_to_brevo`.
+    pub filter: Filter,
+    /// `contacts.on_unmatch: unlist`.
+    pub unlists: bool,
+    /// `consent.resubscribe: propagate`.
+    pub resubscribes: bool,
+    /// `contacts.on_delete`.
+    pub on_delete: OnDelete,
     /// `contacts.create.intercom`: `lead` or `user`; else never.
     pub makes: Option<&'static str>,
     /// Vendors that give so many records a page, whatever is asked for.
@@ -386,6 +401,7 @@ pub struct Limits {
     pub creates: u64,
     pub opt_outs: u64,
     pub blanked: u64,
+    pub deletes: u64,
     /// Seconds between two looks of whoever lets go what is held.
     pub patience: u64,
 }
@@ -410,6 +426,14 @@ pub struct Plan {
 impl Plan {
     /// The world of a seed.
     pub fn draw(seed: u64) -> Self {
+        let mut plan = Self::bounded(seed);
+        departing::depart(&mut plan);
+        sifting::sift(&mut plan);
+        plan
+    }
+
+    /// One in which nobody's going leads to anything, and everybody takes part.
+    pub fn bounded(seed: u64) -> Self {
         let mut plan = Self::crossing(seed);
         bounded::bound(&mut plan);
         plan
@@ -453,6 +477,10 @@ impl Plan {
             webhooks_only: dice.hits(0.15),
             by_phone: false,
             both: false,
+            filter: Filter::Everybody,
+            unlists: false,
+            resubscribes: false,
+            on_delete: OnDelete::KEEP,
             makes: None,
             page: None,
             hearing: None,
@@ -564,6 +592,7 @@ impl Plan {
         }
         let Setting { incremental, full, brevo_incremental, import_threshold, webhooks_only, by_phone, both, .. } =
             &self.setting;
+        let OnDelete { brevo: in_brevo, intercom: in_intercom } = self.setting.on_delete;
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
         let companies = if rules.reads_companies() { &full } else { "never" };
@@ -571,17 +600,21 @@ impl Plan {
             let key = if knows_our_key { "    api_key_name: linkspan\n" } else { "" };
             write!(yaml, "  brevo:\n{key}    webhooks: {{secret: {BREVO_SECRET}, batched: {batched}}}\n").ok();
         }
-        if let Some(Limits { creates, opt_outs, blanked, .. }) = self.setting.limits {
-            writeln!(yaml, "safety: {{max_creates: {creates}, max_optouts: {opt_outs}, max_blanked: {blanked}}}").ok();
+        if let Some(Limits { creates, opt_outs, blanked, deletes, .. }) = self.setting.limits {
+            write!(yaml, "safety: {{max_creates: {creates}, max_optouts: {opt_outs}, max_blanked: {blanked}, ").ok();
+            writeln!(yaml, "max_deletes: {deletes}}}").ok();
         }
-        if !both {
-            yaml.push_str("consent:\n  direction: intercom_to_brevo\n");
-        }
-        if *by_phone || self.setting.makes.is_some() {
-            let without_email = if *by_phone { "by_phone" } else { "skip" };
-            let makes = self.setting.makes.unwrap_or("never");
-            writeln!(yaml, "contacts:\n  without_email: {without_email}\n  create: {{intercom: {makes}}}").ok();
-        }
+        let direction = if *both { "both" } else { "intercom_to_brevo" };
+        let resubscribe = if self.setting.resubscribes { "propagate" } else { "keep" };
+        writeln!(yaml, "consent:\n  direction: {direction}\n  resubscribe: {resubscribe}").ok();
+        let without_email = if *by_phone { "by_phone" } else { "skip" };
+        let makes = self.setting.makes.unwrap_or("never");
+        let on_delete = format!("{{brevo: {in_brevo}, intercom: {in_intercom}}}");
+        let filter = self.setting.filter.words().unwrap_or_default();
+        let unmatched = if self.setting.unlists { "unlist" } else { "keep" };
+        writeln!(yaml, "contacts:\n  filter: {{intercom_to_brevo: \"{filter}\"}}\n  on_unmatch: {unmatched}").ok();
+        writeln!(yaml, "  without_email: {without_email}\n  on_delete: {on_delete}\n  create: {{intercom: {makes}}}")
+            .ok();
         write!(
             yaml,
             "mappings: [mapping.yaml]\nphone:\n  default_region: US\nschedule:\n  contacts: {{incremental: {incremental}, full: {full}}}\n  \

@@ -55,6 +55,8 @@ pub(super) enum Kind {
     Country,
     /// A name on one line.
     Name,
+    /// A condition in MiniJinja's words.
+    Condition,
     /// The name of an HTTP header.
     Header,
     /// Intercom's API version.

@@ -144,6 +144,7 @@ fn property(key: &Key) -> Value {
         | Kind::Timezone
         | Kind::Country
         | Kind::Name
+        | Kind::Condition
         | Kind::Header
         | Kind::Url
         | Kind::Address

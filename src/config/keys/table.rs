@@ -18,8 +18,6 @@ const fn works(word: &'static str) -> Choice {
     Choice { word }
 }
 
-const EVERYBODY: &str = "all contacts take part in this version";
-const LEFT_ALONE: &str = "a deleted or archived contact is left alone in Brevo in this version";
 const NO_COMPANIES: &str = "all companies take part, and none is deleted, in this version";
 const NO_CONVERSATIONS: &str = "all conversations take part in this version";
 
@@ -46,7 +44,11 @@ pub(super) static ROOT: &[Key] = &[
     key("schedule", Kind::Block(SCHEDULE), "When what is read."),
     key("limits", Kind::Block(LIMITS), "How much of each API's budget is used."),
     key("safety", Kind::Block(SAFETY), "How much may be done before somebody is asked: `linkspan approve`."),
-    key("consent", Kind::Block(CONSENT), "Whom an opt-out reaches. Whatever is set here, no opt-out is ever lifted."),
+    key(
+        "consent",
+        Kind::Block(CONSENT),
+        "Whom an opt-out reaches. None is ever lifted, unless `resubscribe` lets a newer opt-in travel.",
+    ),
 ];
 
 static CONNECTORS: &[Key] = &[
@@ -168,8 +170,14 @@ static CONTACTS: &[Key] = &[
         "skip",
         "Contacts without an e-mail address: counted and listed only, or matched and created by phone number.",
     ),
-    later("filter", EVERYBODY),
-    later("on_unmatch", EVERYBODY),
+    key("filter", Kind::Block(FILTER), "Who takes part, by direction. Opt-outs travel all the same."),
+    or(
+        "on_unmatch",
+        Kind::Choice(&[works("keep"), works("unlist")]),
+        "keep",
+        "What becomes in Brevo of somebody whom `filter.intercom_to_brevo` does not hold for any more: nothing more is written, or they are taken off the lists that the mapping had put them on, too.",
+    ),
+    key("on_delete", Kind::Block(ON_DELETE), "What becomes of somebody's record once they are gone on the other side."),
     key(
         "create",
         Kind::Block(CREATE),
@@ -180,7 +188,6 @@ static CONTACTS: &[Key] = &[
         Kind::Block(UPDATE),
         "Whether contacts that exist are changed. With `never`, a side only gains contacts: opt-outs reach it all the same.",
     ),
-    later("on_delete", LEFT_ALONE),
     or(
         "archived",
         Kind::Choice(&[works("link"), works("unarchive"), works("skip")]),
@@ -209,6 +216,34 @@ static UPDATE: &[Key] = &[
     or("intercom", Kind::Choice(&[works("always"), works("never")]), "always", "Contacts that exist in Intercom."),
 ];
 
+static FILTER: &[Key] = &[
+    key(
+        "intercom_to_brevo",
+        Kind::Condition,
+        "Whose Intercom record is written to Brevo: a condition over `record`, as in the mapping. Nobody else is made there, or changed.",
+    ),
+    key(
+        "brevo_to_intercom",
+        Kind::Condition,
+        "Whose Brevo record is written to Intercom: a condition over the contact's attributes, `record.PLAN == 'pro'`.",
+    ),
+];
+
+static ON_DELETE: &[Key] = &[
+    or(
+        "brevo",
+        Kind::Choice(&[works("keep"), works("unlist"), works("blocklist"), works("delete")]),
+        "keep",
+        "The Brevo contact, once nobody of its address is left in Intercom (deleted or archived; a merge is no deletion): kept and listed, taken off the lists that the mapping puts people on, blocklisted, or deleted.",
+    ),
+    or(
+        "intercom",
+        Kind::Choice(&[works("keep"), works("unlist"), works("blocklist"), works("archive"), works("delete")]),
+        "keep",
+        "The Intercom contacts, once their Brevo contact was deleted: kept and listed, without the tags that go with lists, unsubscribed, archived, or deleted.",
+    ),
+];
+
 static CONSENT: &[Key] = &[
     or(
         "direction",
@@ -216,7 +251,12 @@ static CONSENT: &[Key] = &[
         "both",
         "Which way opt-outs of e-mail travel. With `both`, whoever is blocklisted in Brevo is unsubscribed in Intercom, too; the app needs the permission to write users. With `intercom_to_brevo` that is only listed.",
     ),
-    later("resubscribe", "an opt-in stays where it was given in this version"),
+    or(
+        "resubscribe",
+        Kind::Choice(&[works("keep"), works("propagate")]),
+        "keep",
+        "What becomes of an opt-in: it stays where it was given, or it reaches the other side, too, if it is proven to be newer than the opt-out there. What is not proven is listed.",
+    ),
 ];
 
 static COMPANIES: &[Key] = &[
@@ -382,7 +422,7 @@ static SAFETY: &[Key] = &[
         "max_deletes",
         Kind::Count(0, 100_000_000),
         "500",
-        "Records deleted in an hour; in a day, ten times as many. Nothing is deleted in this version.",
+        "Records deleted, archived or taken off lists in an hour because of `on_delete`; in a day, ten times as many.",
     ),
     or(
         "max_optouts",

@@ -155,7 +155,8 @@ pub(super) fn read(kind: &Kind, node: &Node) -> Result<Leaf, Refusal> {
         Kind::Name if text.is_empty() || text.len() > 100 || text.contains(|c: char| c.is_control() || c == ':') => {
             Err(wrong())
         }
-        Kind::Name => Ok(Leaf::Text(text.to_owned())),
+        Kind::Condition if text.trim().is_empty() => Err(wrong()),
+        Kind::Name | Kind::Condition => Ok(Leaf::Text(text.to_owned())),
         Kind::Header => match text.parse::<http::HeaderName>() {
             Ok(name) if TAKEN_HEADERS.contains(&name.as_str()) => {
                 Err(wrong().help("That header has a meaning of its own: take one that begins with `X-`."))
@@ -215,6 +216,7 @@ pub(super) fn expected(kind: &Kind) -> String {
         Kind::Timezone => "an IANA timezone such as `Europe/Oslo`".to_owned(),
         Kind::Country => "a country's two letters such as `NO`".to_owned(),
         Kind::Name => "a name of at most 100 characters, without a colon".to_owned(),
+        Kind::Condition => "a condition such as `record.role == 'user'`".to_owned(),
         Kind::Header => "the name of an HTTP header such as `X-Linkspan-Secret`".to_owned(),
         Kind::ApiVersion => "an API version such as `\"2.11\"`".to_owned(),
         Kind::Url => "an address such as `https://api.example.com`".to_owned(),

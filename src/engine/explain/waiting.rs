@@ -2,7 +2,7 @@
 
 use super::shown::{EventShown, Waiting};
 use super::{MOST_LISTED, Teller};
-use crate::model::{BrevoContactId, Email, IntercomContactId};
+use crate::model::{BrevoContactId, Email, IntercomContactId, SideName};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::harm::held_until;
 use crate::store::links::{Dirty, LinkRow};
@@ -33,6 +33,20 @@ impl Teller<'_> {
             let what = if kind == "opt_outs" { "an opt-out is to be written" } else { "a field is to be cleared" };
             let there = if side == "intercom" { "Intercom" } else { "Brevo" };
             waiting.push(Waiting::new(format!("held: {what} in {there}, and `linkspan approve` lets it go")));
+        }
+        for side in SideName::BOTH {
+            if let Some(row) = tx.parting(link.id, side)? {
+                let what = if row.due >= held_until() {
+                    format!("held: what a deletion leads to in {side}, and `linkspan approve` lets it go")
+                } else {
+                    format!(
+                        "they are gone in {}: in {side}, what `contacts.on_delete` says is to be done",
+                        side.other()
+                    )
+                };
+                let not_before = Some(row.due).filter(|due| *due > self.now && *due < held_until());
+                waiting.push(Waiting { not_before, ..Waiting::new(what) });
+            }
         }
         if link.sweep {
             waiting.push(Waiting::new("as in a full read: edits on the side that only takes a field are put back"));

@@ -217,8 +217,19 @@ impl Gate {
         Ok(Some(does))
     }
 
-    /// A contact is about to be made in Intercom. People there cost money: no first fill is exempt. `false`: not now.
+    /// A contact is about to be made in Intercom. `false`: not now.
     pub(in crate::engine) fn makes_newcomer(&mut self, tx: &Tx<'_>) -> Stored<bool> {
+        if !self.open.contains_key(&Kind::Creates) && fills_intercom(tx)? {
+            if room_to_fill(tx, &self.bounds.limits, self.slot)? > 0 {
+                tx.count_harm(FILL, self.slot, 1)?;
+                return Ok(true);
+            }
+            // The number is used up: the share is none of an empty side.
+            if self.approved.get(&Kind::Creates).is_none_or(|(_, left)| *left == 0) {
+                self.begin(tx, Kind::Creates, 1, 0)?;
+                return Ok(false);
+            }
+        }
         if self.room(tx, Kind::Creates, 1)? > 0 {
             self.spend(Kind::Creates, 1);
             return Ok(true);
@@ -263,6 +274,32 @@ impl Gate {
         Ok(())
     }
 
+    /// What deletions lead to on this side goes as far as it may: all of it, or none.
+    pub(in crate::engine) fn judge_partings(&mut self, tx: &Tx<'_>, side: SideName, kind: Kind) -> Stored<()> {
+        if !self.open.contains_key(&kind) {
+            let wanted = tx.count_partings_due(side, self.now)?;
+            let room = self.room(tx, kind, wanted)?;
+            if harm::go(kind, wanted, room) == wanted {
+                return Ok(());
+            }
+            self.begin(tx, kind, wanted, room)?;
+        }
+        tx.hold_partings(side, kind.as_str())?;
+        if let Some(id) = self.open.get(&kind) {
+            tx.set_hold_wanted(*id, super::wanted_of(tx, kind.as_str(), self.now)?)?;
+        }
+        Ok(())
+    }
+
+    /// So many are about to leave. `false`: not now.
+    pub(in crate::engine) fn go_by(&mut self, tx: &Tx<'_>, kind: Kind, count: u64) -> Stored<bool> {
+        let may = self.room(tx, kind, count)? >= count;
+        if may {
+            self.spend(kind, count);
+        }
+        Ok(may)
+    }
+
     /// Keeps what was counted. What is left of the permits and whom it set aside is handed back.
     pub(in crate::engine) fn close(self, tx: &Tx<'_>) -> Stored<(Pass, Aside, Vec<Begun>)> {
         for (kind, (limits, approval)) in self.spent {
@@ -280,6 +317,58 @@ impl Gate {
         }
         Ok((self.pass, self.aside, begun))
     }
+}
+
+/// How contacts are counted that fill an empty Intercom: apart, or nobody could be made the day after it.
+pub(super) const FILL: &str = "fill";
+/// Whether an empty Intercom is being filled, once that is known.
+const FILLS_INTERCOM: &str = "fills_intercom";
+
+/// Whether Intercom had nobody when the first contact was to be made there, and not all of those have been.
+pub(super) fn fills_intercom(tx: &Tx<'_>) -> Stored<bool> {
+    match tx.meta(FILLS_INTERCOM)?.as_deref() {
+        Some("yes") => Ok(true),
+        Some("over") => Ok(false),
+        _ => {
+            let empty = was_never_used(tx)?;
+            tx.set_meta(FILLS_INTERCOM, if empty { "yes" } else { "over" })?;
+            Ok(empty)
+        }
+    }
+}
+
+/// The same, without noting it.
+pub(super) fn would_fill_intercom(tx: &Tx<'_>) -> Stored<bool> {
+    match tx.meta(FILLS_INTERCOM)?.as_deref() {
+        Some("yes") => Ok(true),
+        Some("over") => Ok(false),
+        _ => was_never_used(tx),
+    }
+}
+
+fn was_never_used(tx: &Tx<'_>) -> Stored<bool> {
+    Ok(tx.counts()?.intercom_contacts == 0)
+}
+
+/// How many more may be made, by `max_creates` alone.
+pub(super) fn room_to_fill(tx: &Tx<'_>, limits: &harm::Limits, slot: i64) -> Stored<u64> {
+    let counted = Counted::at(slot, tx.harm_counts(FILL, slot - harm::DAY)?);
+    Ok(harm::room(Kind::Creates, &harm::Limits { share: 1.0, ..*limits }, counted, u64::MAX))
+}
+
+/// All that were to be made have been.
+pub(in crate::engine) fn intercom_has_been_filled(tx: &Tx<'_>) -> Stored<bool> {
+    Ok(tx.meta(FILLS_INTERCOM)?.as_deref() == Some("yes") && !tx.newcomers_wait()?)
+}
+
+/// From now on, contacts that are made are counted like any.
+pub(in crate::engine) fn intercom_is_filled(tx: &Tx<'_>) -> Stored<()> {
+    tx.set_meta(FILLS_INTERCOM, "over")
+}
+
+/// Nobody is made there any more. Should somebody be again, it is looked then whether it is empty.
+pub(in crate::engine) fn intercom_may_be_filled_anew(tx: &Tx<'_>) -> Stored<()> {
+    if tx.meta(FILLS_INTERCOM)?.is_some() { tx.set_meta(FILLS_INTERCOM, "unknown") } else { Ok(()) }
 }
 
 /// What a plan for Brevo does of what is counted.

@@ -38,6 +38,7 @@ struct Both {
     contact: BrevoContact,
     base: Base,
     flights: Flights,
+    part: Sides<Part>,
     external_id: Option<&'static str>,
 }
 
@@ -45,8 +46,15 @@ impl Both {
     /// As both stand after the first plan.
     fn agreed(yaml: &str, record: serde_json::Value, attributes: serde_json::Value) -> Self {
         let (mapping, record, contact) = (mapping(yaml), fields(record), contact(attributes));
-        let mut both =
-            Self { mapping, record, contact, base: Base::default(), flights: Flights::default(), external_id: None };
+        let mut both = Self {
+            mapping,
+            record,
+            contact,
+            base: Base::default(),
+            flights: Flights::default(),
+            part: Sides::default(),
+            external_id: None,
+        };
         let plan = both.plan();
         assert!(plan.writes_nothing(), "{plan:?}");
         both.base = plan.base;
@@ -80,6 +88,8 @@ impl Both {
             changed: Sides::default(),
             sweep: true,
             brevo_may_be_old: false,
+            part: self.part,
+            part_problem: None,
         };
         plan(&views, &self.mapping, &self.resolved())
     }
