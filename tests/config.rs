@@ -13,54 +13,13 @@ use std::path::Path;
 use std::time::Duration;
 
 /// From the public documentation of Tajo's Intercom connector, word for word.
-const CONNECTORS: &str = r#"connectors:
-  intercom:
-    enabled: true
-    access_token: "${INTERCOM_ACCESS_TOKEN}"
-    api_version: "2.11"
-    # Data sync options
-    sync:
-      contacts: true
-      conversations: true
-      companies: true
-      events: true
-      tags: true
-    # Sync direction
-    direction: intercom_to_brevo
-    # Brevo list assignment
-    lists:
-      all_users: 35
-      active_conversations: 36
-      leads: 37
-"#;
+const CONNECTORS: &str = include_str!("snippets/connectors.yaml");
 
 /// The same, its second snippet.
-const FIELD_MAPPING: &str = r"field_mapping:
-  # Standard fields
-  email: email
-  name: FULLNAME
-  phone: SMS
-  # Engagement fields
-  signed_up_at: SIGNUP_DATE
-  last_seen_at: LAST_ACTIVE
-  session_count: SESSION_COUNT
-  unsubscribed_from_emails: UNSUBSCRIBED
-  # Company fields
-  company.name: COMPANY_NAME
-  company.plan: COMPANY_PLAN
-  company.size: COMPANY_SIZE
-  # Custom attributes
-  custom_attributes.plan_tier: PLAN_TIER
-  custom_attributes.feature_usage: FEATURE_USAGE
-";
+const FIELD_MAPPING: &str = include_str!("snippets/field_mapping.yaml");
 
 /// The same, its third snippet.
-const DEBUG: &str = r"connectors:
-  intercom:
-    debug: true
-    log_level: verbose
-    log_webhooks: true
-";
+const DEBUG: &str = include_str!("snippets/debug.yaml");
 
 fn env() -> BTreeMap<String, String> {
     [("INTERCOM_ACCESS_TOKEN", "dG9rOnRlc3Q="), ("INTERCOM_CLIENT_SECRET", "hush"), ("BREVO_API_KEY", "xkeysib-1")]
@@ -266,6 +225,17 @@ limits:
     assert_eq!((config.limits.brevo.share, config.limits.brevo.import_threshold), (0.25, 1));
     // Switched off; another version than the tested one; a region beside an address; and a list that stays empty.
     assert_eq!(config.warnings.len(), 4, "{:?}", config.warnings);
+}
+
+#[test]
+fn an_age_of_nothing_is_refused_with_the_way_to_send_no_events() {
+    for none in ["0s", "0m", "0h"] {
+        let told = refused(&format!("events:\n  max_age: {none}\n"));
+        assert!(told.contains("config.yaml:2:12") && told.contains("`events.max_age`"), "{told}");
+        assert!(told.contains("connectors.intercom.sync.events: false"), "{told}");
+    }
+    assert_eq!(parse("events: {max_age: 1s}").events.max_age, Duration::from_secs(1));
+    assert!(!parse("connectors: {intercom: {sync: {events: false}}}").intercom.sync.events);
 }
 
 #[test]

@@ -10,6 +10,8 @@
 mod acted_on;
 #[path = "webhooks/brevo.rs"]
 mod brevo;
+#[path = "webhooks/conversations.rs"]
+mod conversations;
 #[path = "webhooks/gone.rs"]
 mod gone;
 #[path = "webhooks/people.rs"]
@@ -345,5 +347,40 @@ async fn the_log_names_notifications_and_nobody() {
     ] {
         let line = text.lines().find(|line| line.contains(secret));
         assert!(line.is_none(), "{secret}: {line:?}");
+    }
+}
+
+/// Intercom switches a subscription off for good when it is answered 410, so whatever comes is answered otherwise.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_ever_answered_410() {
+    let world = World::new();
+    let gone = |status: StatusCode| assert_ne!(status, StatusCode::GONE);
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    let bodies: [Vec<u8>; 8] = [
+        Vec::new(),
+        b"{}".to_vec(),
+        b"null".to_vec(),
+        b"\xff\xfe".to_vec(),
+        deep.into_bytes(),
+        vec![b' '; 9 * 1024 * 1024],
+        br#"{"topic": "x.unheard.of", "id": "n", "data": {"item": {"id": "1"}}}"#.to_vec(),
+        br#"{"topic": "contact.deleted", "id": "m", "app_id": "another", "data": {"item": {"id": "1"}}}"#.to_vec(),
+    ];
+    let mut answers = std::collections::BTreeSet::new();
+    for body in &bodies {
+        for signature in [world.sign(body), "sha1=00".to_owned(), String::new()] {
+            let status = world.post_with(&[("x-hub-signature", &signature)], body.clone()).await;
+            gone(status);
+            answers.insert(status.as_u16());
+        }
+        gone(world.post_brevo(&[], body.clone()).await);
+        gone(world.as_brevo(serde_json::from_slice(body).unwrap_or_default()).await);
+    }
+    assert_eq!(answers, [200, 400, 401, 413].into(), "of each kind something was asked");
+    for path in ["/webhooks/intercom", "/webhooks/brevo", "/webhooks/none", "/"] {
+        for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS"] {
+            let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+            gone(world.send(request).await.0);
+        }
     }
 }

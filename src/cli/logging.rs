@@ -1,6 +1,7 @@
 //! The log: to standard error, one line an event, JSON if asked.
 
 use super::{Context, Printer};
+use std::backtrace::Backtrace;
 use std::io::Write;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -43,17 +44,18 @@ fn directives(context: &Context) -> String {
     format!("warn,linkspan={level}{debug}")
 }
 
-/// A panic's own words may quote a record, so only its place is told. `RUST_BACKTRACE` shows the rest.
+/// A panic's own words may quote a record, so only its place is told; with `RUST_BACKTRACE`, the way there, too. The words
+/// stay out in any case: hosts set that variable for all that they run.
 pub fn quiet_panics() {
-    let usual = std::panic::take_hook();
     let asked = std::env::vars_os().any(|(name, value)| name == "RUST_BACKTRACE" && value != "0");
     std::panic::set_hook(Box::new(move |panic| {
-        if asked {
-            usual(panic);
-            return;
-        }
         let place = panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
-        writeln!(std::io::stderr(), "linkspan: a bug{place}; please report it (RUST_BACKTRACE=1 tells more)").ok();
+        let way = if asked {
+            format!("; please report it with this:\n{}", Backtrace::force_capture())
+        } else {
+            "; please report it (RUST_BACKTRACE=1 tells more)".to_owned()
+        };
+        writeln!(std::io::stderr(), "linkspan: a bug{place}{way}").ok();
     }));
 }
 

@@ -108,6 +108,8 @@ pub(super) async fn start(setup: &Setup) -> Result<Sandboxes, CliError> {
 
 pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), CliError> {
     let printer = &context.printer;
+    // Heard before anybody is told that it is ready: who stops it then lets requests under way finish.
+    let asked_to_stop = super::signals::stop_asked();
     let sandboxes = start(&Setup {
         contacts: arguments.contacts,
         seed: arguments.seed,
@@ -144,13 +146,13 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
         tokio::select! {
             () = deliverer.run(|| sandboxes.intercom.next_webhooks()) => {}
             () = registered => {}
-            () = super::signals::stop_asked() => stop.cancel(),
+            () = asked_to_stop => stop.cancel(),
         }
     } else {
         sandboxes.intercom.webhooks_on(false);
         tokio::select! {
             () = registered => {}
-            () = super::signals::stop_asked() => stop.cancel(),
+            () = asked_to_stop => stop.cancel(),
         }
     }
     sandboxes.stop().await;

@@ -135,13 +135,15 @@ pub(super) async fn run(context: &Context, arguments: &Arguments) -> Result<(), 
         return show(context, config).await;
     }
     let clear = context.printer.has_terminal();
+    // Heard from the first look on: a Ctrl-C during a look would be nobody's otherwise.
+    let mut stop = std::pin::pin!(super::signals::stop_asked());
     loop {
         if clear {
             context.printer.data("\u{1b}[2J\u{1b}[H");
         }
         show(context, config).await?;
         tokio::select! {
-            () = super::signals::stop_asked() => return Ok(()),
+            () = &mut stop => return Ok(()),
             () = tokio::time::sleep(Duration::from_secs(2)) => {}
         }
         if !clear && !context.printer.is_json() {

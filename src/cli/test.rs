@@ -23,6 +23,7 @@ const BREVO_CONTACTS: &str = "Brevo contacts readable";
 const BREVO_ATTRIBUTES: &str = "Brevo attributes writable";
 const BREVO_LISTS: &str = "Brevo lists writable";
 const STATE: &str = "State";
+const NO_STATE: &str = "none yet; the first run makes it";
 const MAPPING: &str = "Mapping";
 const LISTS: &str = "Lists of the config";
 
@@ -124,7 +125,8 @@ pub(super) async fn run(context: &Context) -> Result<(), CliError> {
         start(context, config, clients, &mut checks).await;
     } else {
         let whose = if workspace.is_none() { whose } else { BREVO };
-        checks.extend([STATE, MAPPING, LISTS].map(|name| Check::not_asked(name, whose)));
+        checks.push(state_alone(config, whose));
+        checks.extend([MAPPING, LISTS].map(|name| Check::not_asked(name, whose)));
     }
     checks.push(opt_outs(config));
     if config.intercom.enabled {
@@ -183,27 +185,39 @@ async fn readable(side: &dyn Side, name: &'static str, resource: Resource, timez
     }
 }
 
+fn unusable(error: StoreError) -> Check {
+    let help = CliError::Store(error);
+    Check::bad(STATE, help.to_string(), help.help())
+}
+
+/// What the file says by itself, while an account cannot say who it is.
+fn state_alone(config: &Config, because_of: &'static str) -> Check {
+    match connect::copy(config) {
+        Ok(_) if config.state.path.exists() => {
+            let words = format!("sound and of this version; of which accounts is not known: see {because_of}");
+            Check::good(STATE, words)
+        }
+        Ok(_) => Check::good(STATE, NO_STATE),
+        Err(error) => unusable(error),
+    }
+}
+
 /// What a sync finds out before its first write, on a copy of the state: it refuses what it cannot work with, and that
 /// is to be known before.
 async fn start(context: &Context, config: &Config, clients: Clients, checks: &mut Vec<Check>) {
-    let refused = |error: StoreError| {
-        let help = CliError::Store(error);
-        Check::bad(STATE, help.to_string(), help.help())
-    };
     let mut outcome = match connect::copy(config) {
         Ok(store) => connect::connection(context, config, clients.clone(), store).prepare(true).await,
         Err(error) => Err(EngineError::Store(error)),
     };
     if let Err(EngineError::Store(error)) = outcome {
-        checks.push(refused(error));
+        checks.push(unusable(error));
         // Whether the accounts fit the mapping does not hang on the state.
         outcome = match Store::in_memory() {
             Ok(store) => connect::connection(context, config, clients, store).prepare(true).await,
             Err(_) => return,
         };
     } else if matches!(outcome, Ok(_) | Err(EngineError::Unfit(_))) {
-        let there =
-            if config.state.path.exists() { "of these two accounts" } else { "none yet; the first run makes it" };
+        let there = if config.state.path.exists() { "of these two accounts" } else { NO_STATE };
         checks.push(Check::good(STATE, there));
     }
     match outcome {

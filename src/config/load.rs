@@ -494,7 +494,17 @@ impl Build<'_> {
     }
 
     fn events(&mut self) -> EventsConfig {
-        EventsConfig { max_age: take!(self, "events.max_age", Duration).unwrap_or(hours(24)) }
+        let max_age = take!(self, "events.max_age", Duration).unwrap_or(hours(24));
+        // Everything is older than that when it is first seen: each event would be dropped, and nobody told.
+        if max_age.is_zero()
+            && let Some(&place) = self.walk.places.get("events.max_age")
+        {
+            self.findings
+                .error(place, "`events.max_age`: no event would ever be sent")
+                .label("expected at least `1s`")
+                .help("To send none, write `connectors.intercom.sync.events: false`.");
+        }
+        EventsConfig { max_age }
     }
 
     fn schedule(&mut self) -> ScheduleConfig {

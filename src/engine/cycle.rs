@@ -168,7 +168,11 @@ impl Connection {
         options: &SyncOptions,
         progress: &dyn Progress,
     ) -> Result<Summary, EngineError> {
-        let kind = if options.full || options.since.is_some() { "sync --full" } else { "sync" };
+        let kind = match options {
+            SyncOptions { full: true, .. } => "sync --full",
+            SyncOptions { since: Some(_), .. } => "sync --since",
+            _ => "sync",
+        };
         let began = self.now();
         progress.stage(Stage::Preparing, 0, None);
         let prepared = if self.ready().is_none() { self.prepare(false).await.map(drop) } else { Ok(()) };

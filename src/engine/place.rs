@@ -179,7 +179,10 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
     }
     let phone = match (settings.without_email, &contact.email, contact.fields.get("phone")) {
         (WithoutEmail::ByPhone, None, Some(phone)) => {
-            let digits = phone_digits(&phone.to_string());
+            let phone = phone.to_string();
+            // As it will be written: Brevo shows every number with its country code, people leave it out at home.
+            let whole = crate::mapping::to_e164(&phone, settings.phone_region.as_deref());
+            let digits = phone_digits(&whole.unwrap_or(phone));
             Some(digits).filter(|digits| digits.len() >= 7)
         }
         _ => None,

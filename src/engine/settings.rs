@@ -19,6 +19,8 @@ pub struct Settings {
     pub without_email: WithoutEmail,
     /// Events older than this when first seen are not sent.
     pub events_max_age: Duration,
+    /// Country of phones that are written without their country code.
+    pub phone_region: Option<String>,
     /// From this many pending contacts on, they go by import.
     pub import_threshold: usize,
     /// How much may be done before somebody is asked.
@@ -61,6 +63,7 @@ impl Default for Settings {
             sync: SyncSwitches { contacts: true, conversations: true, companies: true, events: true, tags: true },
             without_email: WithoutEmail::Skip,
             events_max_age: Duration::from_secs(24 * 60 * 60),
+            phone_region: None,
             import_threshold: 300,
             safety: Limits::default(),
             creates_in_brevo: true,
@@ -91,6 +94,7 @@ impl Settings {
             sync: config.intercom.sync,
             without_email: config.contacts.without_email,
             events_max_age: config.events.max_age,
+            phone_region: config.contacts.default_phone_region.clone(),
             import_threshold: config.limits.brevo.import_threshold,
             safety: Limits {
                 creates: config.safety.max_creates,

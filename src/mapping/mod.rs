@@ -25,7 +25,7 @@ pub use expression::Expression;
 pub use misfit::{About, Misfit, Spot};
 pub use nearest::nearest;
 pub use parse::{Options, parse};
-pub use phone::is_region;
+pub use phone::{is_region, to_e164};
 pub use resolve::Resolution;
 pub use rule::{FieldProblem, FieldRule, OnClear, OnDrift, Projection, Target, ValueType};
 pub use schema::{expectation, schema};

@@ -277,6 +277,10 @@ impl Parser<'_> {
             let help = Some("add `options: [\u{2026}]`".to_owned());
             self.error(&below("type"), false, "a category needs the list of its options", help);
         }
+        if rule.needs_to_text() {
+            let message = format!("`{source}` is a structure, and an attribute holds single values");
+            self.error(here, keyed, message, Some("add `transform: to_text`".to_owned()));
+        }
         let phones = rule.targets.iter().any(|target| convert::is_phone(&target.attribute))
             || rule.steps.iter().any(|step| matches!(step, Step::Phone(_)));
         if phones {

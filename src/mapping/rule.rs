@@ -183,6 +183,12 @@ impl FieldRule {
         rule
     }
 
+    /// Whether what goes into the attribute would be a structure for everybody: nobody has asked for it as text.
+    pub(crate) fn needs_to_text(&self) -> bool {
+        let first = self.steps.iter().find(|step| !matches!(step, Step::Default(_)));
+        self.source_kind == SourceKind::Structure && !matches!(first, Some(Step::ToText | Step::Expression(_)))
+    }
+
     /// The Brevo type that the rule implies, and whether that is certain (an expression's is not).
     pub(crate) fn implied_kind(&self) -> (AttributeKind, bool) {
         if let Some(value_type) = self.value_type {

@@ -285,6 +285,22 @@ fn transforms_transform() {
 fn a_structure_becomes_text_only_if_asked() {
     let held = of("custom_attributes.x: X", json!({"custom_attributes.x": {"a": 1}}));
     assert!(held["custom_attributes.x -> X"].as_str().unwrap().contains("to_text"), "{held}");
+    // Where it is known to be one for everybody, it is refused at load: else each record would have the same problem.
+    for yaml in [
+        "social_profiles: S",
+        "social_profiles: {to: S, type: text}",
+        "social_profiles: {to: S, transform: upper}",
+        "social_profiles: {to: S, transform: [{default: none}, {truncate: 20}, to_text]}",
+    ] {
+        let told = complaints(yaml);
+        assert!(told.contains("`social_profiles` is a structure") && told.contains("transform: to_text"), "{told}");
+    }
+    let fine = "
+- {from: social_profiles, to: A, transform: to_text}
+- {from: social_profiles, to: B, transform: [{default: none}, to_text, {truncate: 5}]}
+- {from: social_profiles, to: C, transform: value|length}
+";
+    assert_eq!(of(fine, json!({"social_profiles": [{"name": "X"}]}))["A"], json!("[{\"name\":\"X\"}]"));
 }
 
 #[test]

@@ -23,6 +23,8 @@ fn the_demo_shows_everything_and_ends_well() {
         assert_eq!((&row["arrived"], &row["missing"]), (&row["intercom"], &0.into()), "{row}");
     }
     assert_eq!(row("events")["arrived"], 0);
+    // How long each took hangs on the machine and on what else it does (that we wait for less than a second is shown under
+    // paused time: `an_edit_arrives_within_a_second`); that each arrived, and by its webhook, does not.
     for edit in shown["edits"].as_array().unwrap() {
         assert!(edit["milliseconds"].is_u64(), "{edit}");
     }

@@ -16,9 +16,14 @@ mod forget;
 mod json;
 mod mapping;
 mod notices;
+mod panics;
 #[cfg(unix)]
 mod run;
 mod sandbox;
+#[cfg(unix)]
+mod signals;
+mod snippets;
+
 mod state;
 mod sync;
 mod test;

@@ -54,3 +54,35 @@ fn a_second_one_on_a_state_is_told_who_holds_it() {
     assert_eq!(world.brevo.log().len() + world.intercom.log().len(), 0, "nobody was called");
     drop(owner);
 }
+
+/// What a newer version has written may mean anything: every command refuses it, and changes nothing.
+#[test]
+fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let world = World::new(20, "");
+    assert_eq!(world.run(&["sync"]).code, 0);
+    let state = rusqlite::Connection::open(world.state()).unwrap();
+    let known: i64 = state.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    state.pragma_update(None, "user_version", known + 7).unwrap();
+    drop(state);
+    let (tables, writes) = (world.tables(), world.writes());
+    let commands = [
+        &["sync"][..],
+        &["sync", "--dry-run"],
+        &["run"],
+        &["status"],
+        &["mapping", "preview"],
+        &["failed", "list"],
+        &["failed", "retry"],
+        &["conflicts"],
+    ];
+    for command in commands {
+        let ran = world.run(command);
+        assert_eq!(ran.code, 1, "{command:?}: {}{}", ran.out, ran.err);
+        assert!(ran.err.contains("newer"), "{command:?}: {}", ran.err);
+    }
+    assert_eq!(world.writes(), writes, "nothing was sent");
+    let state = rusqlite::Connection::open(world.state()).unwrap();
+    let version: i64 = state.pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, known + 7);
+    assert!(world.tables() == tables, "and nothing was written");
+}

@@ -1,6 +1,8 @@
 //! `sync`.
 
 use crate::world::{World, folder_with, run};
+use linkspan::sandbox::Fault;
+use linkspan::sandbox::intercom::ContactSeed;
 
 #[test]
 fn a_dry_run_sends_no_write_and_a_sync_writes_once() {
@@ -90,4 +92,38 @@ fn since_a_time_that_is_still_to_come_is_a_wrong_command_line() {
     let ran = world.run(&["sync", "--since", "1999-01-01", "--json"]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert!(ran.json()["read"]["intercom contacts"]["rows"].as_u64().is_some_and(|rows| rows > 0), "{}", ran.out);
+}
+
+/// As a script sees it that has nothing but the exit code.
+#[test]
+fn a_run_in_which_every_record_failed_is_a_failed_run() {
+    let world = World::new(0, "");
+    // Attributes and lists are made; and of nobody, nobody is refused.
+    assert_eq!(world.run(&["sync"]).code, 0);
+    for name in ["ann", "bob", "cat"] {
+        let seed = ContactSeed { email: Some(format!("{name}@x.example")), ..ContactSeed::default() };
+        world.intercom.create_contact(seed);
+    }
+    world.brevo.knobs(|knobs| {
+        for _ in 0..100 {
+            knobs.common.faults.push_back(("POST /v3/contacts".to_owned(), Fault::Status(400, None)));
+            knobs.common.faults.push_back(("PUT /v3/contacts/".to_owned(), Fault::Status(400, None)));
+        }
+    });
+    let ran = world.run(&["sync"]);
+    assert_eq!(ran.code, 1, "{}{}", ran.out, ran.err);
+    assert_eq!(world.brevo.contact_count(), 0);
+    let failed = world.run(&["failed", "list", "--json"]).json();
+    assert_eq!(failed.as_array().or_else(|| failed["failed"].as_array()).map(Vec::len), Some(3), "{failed}");
+    let status = world.run(&["status", "--json"]).json();
+    assert_eq!(status["connected"], true, "that they were refused is not that nobody let us in: {status}");
+    world.assert_tells_nothing(&ran);
+
+    // One that is taken makes it a run that worked in part.
+    world.brevo.knobs(|knobs| knobs.common.faults.clear());
+    let seed = ContactSeed { email: Some("dan@x.example".to_owned()), ..ContactSeed::default() };
+    world.intercom.create_contact(seed);
+    let ran = world.run(&["sync"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+    assert!(world.brevo.contact_by_email("dan@x.example").is_some());
 }

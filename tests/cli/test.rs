@@ -1,6 +1,10 @@
 //! `test`, and each refusal with its remedy.
 
-use crate::world::{KEY, TOKEN, World, trimmed};
+use crate::world::{KEY, Ran, TOKEN, World, trimmed};
+use linkspan::doors::{Clock, SystemClock};
+use linkspan::sandbox::intercom::{IntercomOptions, IntercomSandbox};
+use linkspan::sandbox::serve;
+use std::sync::Arc;
 
 #[test]
 fn a_test_has_one_line_for_each_thing_and_writes_nothing() {
@@ -137,11 +141,11 @@ fn each_refusal_has_its_own_remedy() {
     };
     once(&ran.out, "token is wrong");
     assert!(ran.out.contains("✓ Brevo API"), "the other side is tried all the same: {}", ran.out);
-    for line in ["Intercom contacts readable", "Intercom companies readable", "State", "Mapping", "Lists of the config"]
-    {
+    for line in ["Intercom contacts readable", "Intercom companies readable", "Mapping", "Lists of the config"] {
         let line = format!("✗ {line}: not asked: see Intercom API");
         assert!(ran.out.contains(&line), "no line is left out: {line}\n{}", ran.out);
     }
+    assert!(ran.out.contains("✓ State: none yet"), "the state needs no API: {}", ran.out);
     let ran = world.run(&["sync"]);
     assert_eq!(ran.code, 1);
     assert!(ran.err.contains("help: The access token is wrong"), "{}", ran.err);
@@ -171,4 +175,62 @@ fn each_refusal_has_its_own_remedy() {
     assert_eq!(world.run(&["sync"]).code, 0);
     let status = world.run(&["status", "--json"]).json();
     assert_eq!((status["connected"].as_bool(), status["refusals"].as_array().unwrap().len()), (Some(true), 0));
+}
+
+/// The same account an hour away from this machine's clock.
+#[derive(Debug)]
+struct Off(i64);
+
+impl Clock for Off {
+    fn now(&self) -> chrono::DateTime<chrono::Utc> {
+        SystemClock.now() + chrono::TimeDelta::seconds(self.0)
+    }
+}
+
+#[test]
+fn a_clock_that_is_off_is_crossed_and_stops_nothing() {
+    let world = World::new(5, "");
+    let good = std::fs::read_to_string(world.folder.path().join("config.yaml")).unwrap();
+    let clock = |ran: &Ran| ran.out.lines().find(|line| line.contains(" Clock: ")).unwrap_or_default().to_owned();
+    let ran = world.run(&["test"]);
+    assert!(clock(&ran).starts_with("✓ Clock: "), "{}", ran.out);
+    for (off, words) in [(3_600, "behind"), (-3_600, "ahead")] {
+        let intercom = IntercomSandbox::new(IntercomOptions {
+            access_token: TOKEN.to_owned(),
+            clock: Arc::new(Off(off)),
+            ..IntercomOptions::default()
+        });
+        let serving = world.runtime.block_on(async { serve(intercom.router(), 0).await.unwrap() });
+        let config = good.replace(&world.serving.0.base_url(), &serving.base_url());
+        std::fs::write(world.folder.path().join("config.yaml"), config).unwrap();
+        let ran = world.run(&["test"]);
+        let line = clock(&ran);
+        assert!(line.starts_with("✗ Clock: this machine is 3") && line.contains(&format!(" s {words} → ")), "{line}");
+        assert!(line.contains("NTP"), "{line}");
+        assert_eq!(ran.code, 0, "nothing hangs on it: {}{}", ran.out, ran.err);
+        assert!(ran.err.contains("a sync works"), "{}", ran.err);
+        world.runtime.block_on(serving.stop());
+    }
+}
+
+/// While Intercom is down, whether the state can be used is known all the same.
+#[test]
+fn the_state_is_looked_at_while_a_vendor_is_down() {
+    let world = World::new(5, "");
+    assert_eq!(world.run(&["sync"]).code, 0);
+    let path = world.folder.path().join("config.yaml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    for (down, whose) in [(world.serving.0.base_url(), "Intercom API"), (world.serving.1.base_url(), "Brevo API")] {
+        // Nobody listens there.
+        std::fs::write(&path, good.replace(&down, "http://127.0.0.1:9")).unwrap();
+        let ran = world.run(&["test"]);
+        assert_eq!(ran.code, 1, "{}", ran.out);
+        let line = format!("✓ State: sound and of this version; of which accounts is not known: see {whose}");
+        assert!(ran.out.contains(&line), "{}", ran.out);
+    }
+    let state = rusqlite::Connection::open(world.state()).unwrap();
+    state.pragma_update(None, "user_version", 99).unwrap();
+    drop(state);
+    let ran = world.run(&["test"]);
+    assert!(ran.out.contains("✗ State: ") && ran.out.contains("newer"), "{}", ran.out);
 }

@@ -91,8 +91,12 @@ impl World {
 
     pub fn new(contacts: usize, more: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let intercom =
-            IntercomSandbox::new(IntercomOptions { access_token: TOKEN.to_owned(), ..IntercomOptions::default() });
+        let intercom = IntercomSandbox::new(IntercomOptions {
+            access_token: TOKEN.to_owned(),
+            // Nobody waits in real time for a search to show who is new.
+            index_lag: Duration::ZERO,
+            ..IntercomOptions::default()
+        });
         let brevo = BrevoSandbox::new(BrevoOptions {
             api_key: KEY.to_owned(),
             import_delay: Duration::from_millis(100),

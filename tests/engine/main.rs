@@ -9,6 +9,7 @@
 
 mod anew;
 mod both_ways;
+mod companies;
 mod confirm;
 mod consent;
 mod crashes;
@@ -34,6 +35,10 @@ mod readdresses;
 mod reloads;
 mod resubscribe;
 mod safety;
+mod schedules;
+mod since;
 mod switches;
 mod unreadable;
+mod values;
 mod waits;
+mod without_email;

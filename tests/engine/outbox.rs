@@ -214,3 +214,58 @@ async fn what_a_lead_did_before_they_were_merged_is_told_of_the_survivor() {
     assert_eq!(events.iter().map(|event| event.contact_id).collect::<Vec<_>>(), [Some(hers)]);
     assert_eq!(world.store.read(|tx| tx.count_outbox()).await.unwrap(), 0);
 }
+
+/// Three conversations, a few hours apart; the oldest of them began so long before it is seen.
+async fn seen_late(yaml: &str) -> Vec<String> {
+    let world = World::new(yaml);
+    with_conversations(&world, 0).await;
+    let jane = world.intercom.contact_ids()[0].clone();
+    let mut began = Vec::new();
+    for _ in 0..3 {
+        began.push(world.intercom.open_conversation(&jane, "help").unwrap());
+        seconds(3_600).await;
+    }
+    for _ in 0..2 {
+        world.full().await;
+        seconds(600).await;
+    }
+    assert_eq!(world.store.read(|tx| tx.count_outbox()).await.unwrap(), 0, "what is too old waits nowhere");
+    let sent = world.brevo.events().into_iter().map(|event| event.properties["conversation_id"].clone());
+    let sent: Vec<_> = sent.map(|id| id.as_str().map_or_else(|| id.to_string(), str::to_owned)).collect();
+    began
+        .iter()
+        .filter(|id| sent.contains(id))
+        .map(|id| format!("{}", began.iter().position(|b| b == id).unwrap()))
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_older_than_max_age_when_it_is_first_seen_is_not_sent() {
+    assert_eq!(seen_late(CONFIG).await, ["0", "1", "2"], "of the last day");
+    // Seen after 3 h, 2 h and 1 h.
+    assert_eq!(seen_late(&format!("{CONFIG}events: {{max_age: 150m}}\n")).await, ["1", "2"]);
+    assert_eq!(seen_late(&format!("{CONFIG}events: {{max_age: 90m}}\n")).await, ["2"]);
+    assert_eq!(seen_late(&format!("{CONFIG}events: {{max_age: 30m}}\n")).await, [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_the_outbox_age_no_longer_counts() {
+    let world = World::new(&format!("{CONFIG}events: {{max_age: 1h}}\n"));
+    with_conversations(&world, 2).await;
+    world.brevo.knobs(|knobs| {
+        for _ in 0..500 {
+            knobs.common.faults.push_back(("/events".to_owned(), Fault::Status(503, None)));
+        }
+    });
+    world.sync().await;
+    assert_eq!((world.brevo.events().len(), world.store.read(|tx| tx.count_outbox()).await.unwrap()), (0, 2));
+    // Brevo is away for three days.
+    seconds(3 * 86_400).await;
+    world.brevo.knobs(|knobs| knobs.common.faults.clear());
+    for _ in 0..3 {
+        world.sync().await;
+        seconds(600).await;
+    }
+    assert_eq!(world.brevo.events().len(), 2, "seen in time, so they are sent, however late");
+    assert_eq!(world.store.read(|tx| tx.count_outbox()).await.unwrap(), 0);
+}

@@ -32,7 +32,7 @@ fn events(world: &World, name: &str) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edit_arrives_within_two_seconds() {
+async fn an_edit_arrives_within_a_second() {
     let mut world = World::new();
     let ada = world.intercom.create_contact(seed("ada@x.example", "Ada"));
     world.sync().await;
@@ -41,7 +41,8 @@ async fn an_edit_arrives_within_two_seconds() {
     world.intercom.edit_contact(&ada, &json!({"name": "Ada King"})).unwrap();
     world.deliver().await;
     let took = until("the name", || world.attribute("ada@x.example", "FULLNAME") == "Ada King").await;
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    // Under paused time this is what we wait on purpose, and no machine's speed.
+    assert!(took < Duration::from_secs(1), "{took:?}");
     let bo = world.intercom.create_contact(seed("bo@x.example", "Bo"));
     world.deliver().await;
     until("a new contact", || world.attribute("bo@x.example", "FULLNAME") == "Bo").await;

@@ -104,3 +104,36 @@ async fn tags_that_are_switched_off_rest() {
     assert_eq!((world.intercom.log().len(), world.writes().len()), (0, 0));
     assert_eq!(world.counter("webhook_switched_off").await, 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn events_that_are_switched_off_are_neither_queued_nor_sent_and_the_rest_goes_on() {
+    let mut switched = Switched::new("");
+    let world = &switched.world;
+    let ada = world.intercom.create_contact(seed("ada@x.example", "Ada"));
+    world.sync().await;
+    switched.switch("{events: false}", "").await;
+    let world = &switched.world;
+    let talk = world.intercom.open_conversation(&ada, "Hello").unwrap();
+    world.deliver().await;
+    until("the list", || world.is_on("In touch", "ada@x.example")).await;
+    world.intercom.rate(&talk, 5, Some("great")).unwrap();
+    world.intercom.close_conversation(&talk).unwrap();
+    world.intercom.edit_contact(&ada, &json!({"name": "Ada King"})).unwrap();
+    world.deliver().await;
+    until("the list is left", || !world.is_on("In touch", "ada@x.example")).await;
+    until("the name", || world.attribute("ada@x.example", "FULLNAME") == "Ada King").await;
+    pass(300).await;
+    let queued = async |world: &World| world.connection.store().read(|tx| tx.count_outbox()).await.unwrap();
+    assert_eq!(queued(world).await, 0, "none waits");
+    assert!(world.brevo.log().all().iter().all(|request| !request.target.contains("/events")), "none is sent");
+    // Nor is it made up for once they are on: what happened from then on counts.
+    switched.switch("{events: true}", "").await;
+    let world = &switched.world;
+    assert_eq!((queued(world).await, world.brevo.events().len()), (0, 0));
+    world.intercom.reopen(&talk).unwrap();
+    world.intercom.close_conversation(&talk).unwrap();
+    world.deliver().await;
+    until("the event", || !world.brevo.events().is_empty()).await;
+    let names: Vec<String> = world.brevo.events().into_iter().map(|event| event.name).collect();
+    assert_eq!(names, ["intercom_conversation_closed"]);
+}

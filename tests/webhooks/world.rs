@@ -93,6 +93,12 @@ impl World {
         Self::of(&text, store, |router| router)
     }
 
+    /// Where people's conversations are counted.
+    pub fn figures() -> Self {
+        let text = CONFIG.replace("  name: FULLNAME\n", "  name: FULLNAME\n  conversations.total: TALKS\n");
+        Self::of(&text, Store::in_memory().unwrap(), |router| router)
+    }
+
     /// Whose API key in Brevo has this name, and is used by nobody else.
     pub fn keyed(name: &str) -> Self {
         let text = CONFIG.replace("  brevo:\n", &format!("  brevo:\n    api_key_name: {name}\n"));

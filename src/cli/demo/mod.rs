@@ -349,6 +349,7 @@ async fn keep(
     config: &Config,
     path: &Path,
 ) -> Result<(), CliError> {
+    let asked_to_stop = signals::stop_asked();
     let live = Live::start(context, connection, config, sandboxes).await?;
     let (intercom, brevo) = (sandboxes.intercom_at.base_url(), sandboxes.brevo_url());
     let webhooks = format!("http://{}{INTERCOM_PATH}", live.address);
@@ -371,7 +372,7 @@ async fn keep(
             path = path.display(),
         ));
     }
-    signals::stop_asked().await;
+    asked_to_stop.await;
     live.stop().await;
     Ok(())
 }

@@ -467,3 +467,38 @@ async fn a_plan_holds_searches_to_one_a_second() {
     let took = begin.elapsed();
     assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_sets_a_ceiling_per_ten_seconds_and_one_scroll_a_minute() {
+    let look = ContactKey::Intercom(IntercomContactId::new("1"));
+    for (plan, per_window) in [(Plan::Starter, 20_usize), (Plan::Pro, 50), (Plan::Premium, 100)] {
+        let (fake, client) = planned(Some(plan), |_, got| match got.path.as_str() {
+            "/contacts/1" => {
+                ok(json!({"type": "contact", "id": "1", "role": "user", "created_at": 1, "updated_at": 1}))
+            }
+            // More than the list shows, so that it has to be scrolled.
+            "/companies/list" => ok(json!({"type": "list", "data": [], "total_count": 20_000})),
+            _ => ok(json!({"type": "list", "data": [], "scroll_param": "s"})),
+        });
+        let asked = || fake.got.lock().unwrap().len();
+        let begin = tokio::time::Instant::now();
+        let mut within = 0;
+        for _ in 0..3 * per_window {
+            client.fetch(&look, Priority::Live).await.unwrap();
+            within = if begin.elapsed() < Duration::from_secs(10) { asked() } else { within };
+        }
+        let took = begin.elapsed();
+        assert_eq!(asked(), 3 * per_window);
+        assert!(within <= per_window, "{plan:?}: {within} in the first ten seconds");
+        assert!(within >= per_window * 8 / 10, "{plan:?}: {within} of {per_window} are used");
+        assert!(took >= Duration::from_secs(20) && took < Duration::from_secs(40), "{plan:?}: {took:?}");
+
+        let scroll = async || client.read(&request(Resource::Companies, Scope::Full)).await.unwrap();
+        scroll().await;
+        let begin = tokio::time::Instant::now();
+        scroll().await;
+        let took = begin.elapsed();
+        assert_eq!(fake.got.lock().unwrap().iter().filter(|got| got.path == "/companies/scroll").count(), 2);
+        assert!(took >= Duration::from_secs(60) && took < Duration::from_secs(75), "{plan:?}: {took:?}");
+    }
+}

@@ -129,6 +129,33 @@ fn a_conversation_of_either_generation_reads_the_same() {
     assert_eq!(record.last_close_at, Some(at(1_768_031_789)));
 }
 
+/// From 2.15 the AI agent's endings, from 2.16 the priorities have other words: they are told as they are.
+#[test]
+fn the_newer_versions_words_are_told_as_they_are() {
+    let of = |priority: &str, resolution: Plain, rating: Plain| {
+        conversation(json!({"type": "conversation", "id": "7", "created_at": 1, "updated_at": 2, "state": "closed",
+            "priority": priority, "conversation_rating": rating, "ai_agent_participated": true,
+            "ai_agent": {"resolution_state": resolution, "rating": null}}))
+        .unwrap()
+    };
+    for resolution in
+        ["assumed_resolution", "confirmed_resolution", "escalated", "negative_feedback", "procedure_handoff"]
+    {
+        let record = of("high", json!(resolution), json!(null));
+        assert_eq!(record.ai_resolution.as_deref(), Some(resolution));
+        assert_eq!((record.ai_participated, record.ai_rating, record.rating), (Some(true), None, None));
+    }
+    for priority in ["none", "low", "medium", "high", "urgent"] {
+        assert_eq!(of(priority, json!(null), json!(null)).priority.as_deref(), Some(priority));
+    }
+    assert_eq!(of("none", json!(null), json!(null)).ai_resolution, None);
+    // Asked for, and not answered yet.
+    let asked = json!({"rating": null, "remark": null, "created_at": 1, "contact": null, "teammate": null});
+    assert_eq!(of("low", json!(null), asked).rating, None);
+    let answered = json!({"rating": 2, "remark": null});
+    assert_eq!(of("low", json!(null), answered).rating, Some(Rating { score: 2, remark: None }));
+}
+
 #[test]
 fn a_lists_end_is_where_no_next_is() {
     let next =

@@ -39,6 +39,7 @@ struct Both {
     base: Base,
     flights: Flights,
     part: Sides<Part>,
+    external_id: Option<&'static str>,
 }
 
 impl Both {
@@ -52,6 +53,7 @@ impl Both {
             base: Base::default(),
             flights: Flights::default(),
             part: Sides::default(),
+            external_id: None,
         };
         let plan = both.plan();
         assert!(plan.writes_nothing(), "{plan:?}");
@@ -73,7 +75,7 @@ impl Both {
         let views = PersonViews {
             record: &self.record,
             email: None,
-            external_id: None,
+            external_id: self.external_id,
             consent: &consent,
             members: &[],
             tells: false,
@@ -282,4 +284,27 @@ fn what_landed_as_it_was_sent_leaves_base_as_it_was_planned() {
     let mut loose = jane.flights.clone();
     loose.may_loosen = true;
     assert!(!landed_as_sent(&loose, &shows("Joan"), &jane.mapping));
+}
+
+#[test]
+fn an_empty_ext_id_is_worth_no_write_and_rides_on_the_next() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    jane.external_id = Some("crm-7");
+    let plan = jane.plan();
+    assert!(plan.writes_nothing() && plan.notices.is_empty(), "{plan:?}");
+    jane.record = fields(json!({"name": "Jane Doe"}));
+    let plan = jane.plan();
+    assert_eq!(plan.change.ext_id.as_deref(), Some("crm-7"));
+    assert_eq!(plan.change.attributes.len(), 1, "beside the field that changed: {plan:?}");
+    // One that Brevo has stands: equal, there is nothing to say; another is kept and listed, and the field goes alone.
+    for (theirs, listed) in [("crm-7", 0), ("shop-9", 1)] {
+        jane.contact.ext_id = Some(theirs.to_owned());
+        let plan = jane.plan();
+        assert_eq!((plan.change.ext_id.as_deref(), plan.notices.len()), (None, listed), "{theirs}");
+        assert_eq!(plan.change.attributes.len(), 1);
+    }
+    // Nor is one sent again that was refused (another contact has it).
+    jane.contact.ext_id = None;
+    let refused = BTreeMap::from([("external_id".to_owned(), "taken".to_owned())]);
+    assert_eq!(jane.plan_without(&refused).change.ext_id, None);
 }

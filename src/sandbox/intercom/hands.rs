@@ -360,6 +360,34 @@ impl IntercomSandbox {
         })
     }
 
+    /// A teammate adds a contact to a conversation.
+    pub fn join_conversation(&self, id: &str, contact: &str) -> Done {
+        self.act(|state| {
+            let (id, slot) = (conversation(state, id)?, live(state, contact)?);
+            state.change_conversation(id, |found| {
+                if !found.contacts.contains(&slot) {
+                    found.contacts.push(slot);
+                }
+            });
+            state.conversations_of.entry(slot).or_default().insert(id);
+            webhooks::conversation(state, id, "conversation.contact.attached", 0);
+            Ok(())
+        })
+    }
+
+    /// A teammate takes a contact out of a conversation.
+    pub fn leave_conversation(&self, id: &str, contact: &str) -> Done {
+        self.act(|state| {
+            let (id, slot) = (conversation(state, id)?, live(state, contact)?);
+            state.change_conversation(id, |found| found.contacts.retain(|other| *other != slot));
+            if let Some(ids) = state.conversations_of.get_mut(&slot) {
+                ids.remove(&id);
+            }
+            webhooks::conversation(state, id, "conversation.contact.detached", 0);
+            Ok(())
+        })
+    }
+
     /// A teammate sets or lifts the priority.
     pub fn prioritise(&self, id: &str, priority: bool) -> Done {
         self.act(|state| {
