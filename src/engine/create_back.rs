@@ -546,9 +546,15 @@ impl Connection {
                 }
                 let turn = turn_of(tx, &row, &settings)?;
                 settle(tx, row.clone(), &turn, now)?;
-                if let Turn::Make(contact) = &turn
-                    && !may_take_part(contact, &ready)
-                {
+                let left_out = match &turn {
+                    Turn::Make(contact) => !may_take_part(contact, &ready),
+                    // Nor is somebody brought back there.
+                    Turn::Archived(_) if settings.archived == Archived::Unarchive => {
+                        tx.brevo_contact(brevo)?.is_some_and(|contact| !may_take_part(&contact, &ready))
+                    }
+                    _ => false,
+                };
+                if left_out {
                     tx.put_newcomer_row(&Newcomer { stage: Stage::Listed, due: now + NOW_AND_THEN, ..row })?;
                     return Ok((Asked::Nothing, Vec::new()));
                 }

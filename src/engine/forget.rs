@@ -191,6 +191,19 @@ fn find(tx: &Tx<'_>, email: &Email, now: DateTime<Utc>) -> Result<Found> {
             not_yet =
                 Some(format!("a write to Intercom left without an answer, and may land until {until}: try again then"));
         }
+        for side in SideName::BOTH {
+            let opt_in = tx.opt_in(*id, side)?.and_then(|row| row.until);
+            let parting = tx.parting(*id, side)?.and_then(|row| row.until);
+            for (what, until) in [("an opt-in that was carried", opt_in), ("what a deletion led to", parting)] {
+                if let Some(until) = until.filter(|until| *until > now) {
+                    let until = time(until);
+                    not_yet = Some(format!(
+                        "{what} to {side} left without a read of what became of it, and may land until {until}: try again \
+                         then"
+                    ));
+                }
+            }
+        }
         who.intercom.extend(tx.members(*id)?.into_iter().map(|row| row.contact.id));
         who.brevo.extend(link.brevo_id);
         let base = base_of(&link)?;

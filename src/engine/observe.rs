@@ -213,7 +213,9 @@ impl Source {
                 && known.contact.email == contact.email
             {
                 let times = (known.contact.updated_at, contact.updated_at);
-                resubscribe::note(tx, link, SideName::Intercom, times, self.now)?;
+                let by_notice = tx.opted_out_by_notice(&contact.id, known.contact.updated_at)?;
+                let gone = &known.contact.consent.email_opt_outs;
+                resubscribe::note(tx, link, SideName::Intercom, gone, by_notice, times, self.now)?;
             }
             let newly_out = new_opt_out(tx, link, &as_seen(before, &contact.consent, ours), &contact.consent)?;
             if self.ready.weighs_times && known.as_ref().is_some_and(|known| known.is_primary) {
@@ -293,6 +295,18 @@ impl Source {
             tx.touch_brevo_contact(contact.id, self.sweep)?;
             return Ok(Applied { is_new: false, as_shown: false, is_nobodys: false });
         }
+        if contact.consent.email_opted_out() {
+            let was_out = known.as_ref().is_some_and(|known| known.consent.email_opted_out());
+            if self.settings.resubscribes
+                && !was_out
+                && !self.authoritative
+                && resubscribe::is_being_lifted(tx, contact)?
+            {
+                tx.touch_brevo_contact(contact.id, self.sweep)?;
+                return Ok(Applied { is_new: false, as_shown: false, is_nobodys: false });
+            }
+            tx.brevo_opt_out_is_shown(contact.id, contact.email.as_ref(), contact.modified_at)?;
+        }
         let heeded = heed_brevo_opt_outs(tx, contact, known.as_ref())?;
         let contact = heeded.as_ref().unwrap_or(contact);
         let changed = known.as_ref() != Some(contact);
@@ -348,7 +362,9 @@ impl Source {
             && known.email == contact.email
         {
             let times = (known.modified_at, contact.modified_at);
-            resubscribe::note(tx, id, SideName::Brevo, times, self.now)?;
+            let by_notice = tx.brevo_opted_out_by_notice(contact.id, contact.email.as_ref(), known.modified_at)?;
+            let gone = &known.consent.email_opt_outs;
+            resubscribe::note(tx, id, SideName::Brevo, gone, by_notice, times, self.now)?;
         }
         if contact.consent.email_opted_out() {
             resubscribe::keep_newer_in_brevo(tx, id, contact)?;
@@ -607,6 +623,9 @@ fn keep_opt_outs(
     contact: &mut Cow<'_, IntercomContact>,
     now: DateTime<Utc>,
 ) -> Result<()> {
+    if contact.consent.email_opted_out() {
+        tx.opt_out_is_shown(&contact.id, contact.updated_at)?;
+    }
     if let Some(link) = link {
         resubscribe::keep_newer_in_intercom(tx, link, contact)?;
     }

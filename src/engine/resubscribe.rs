@@ -13,7 +13,7 @@ use super::unreadable;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
     Answer, BrevoContact, BrevoContactId, Consent, ContactChange, ErrorKind, IntercomChange, IntercomContact,
-    IntercomContactId, Observation, Priority, Resource, SideError, SideName, Write,
+    IntercomContactId, Observation, OptOutReason, Priority, Resource, SideError, SideName, Write,
 };
 use crate::reconcile::consent::{ConsentBase, MemberStep};
 use crate::reconcile::harm::Kind;
@@ -36,6 +36,9 @@ const LONG_AFTER: TimeDelta = TimeDelta::minutes(30);
 /// After this it stays where it was given.
 const MOST_WAIT: TimeDelta = TimeDelta::hours(24);
 
+/// Opt-ins that the limits on harm leave no room for.
+const NO_ROOM: &str = "opt_in_waits";
+
 /// One request that loosens.
 struct Lift {
     row: CarriedOptIn,
@@ -45,13 +48,21 @@ struct Lift {
 }
 
 /// Somebody opted in on this side: between the last look that showed the opt-out and this one (the times of the record).
+/// `gone`: why the record had said no. `by_notice`: since when, if no record but a notice had said it, of which nobody knows
+/// what came after it.
 pub(super) fn note(
     tx: &Tx<'_>,
     link: i64,
     side: SideName,
+    gone: &BTreeSet<OptOutReason>,
+    by_notice: Option<DateTime<Utc>>,
     (last_out, shown): (DateTime<Utc>, DateTime<Utc>),
     now: DateTime<Utc>,
 ) -> Stored<()> {
+    // A bounce or a complaint that is cleared is nobody's yes.
+    if !gone.iter().any(|reason| matches!(reason, OptOutReason::Unsubscribed | OptOutReason::Blocklisted)) {
+        return Ok(());
+    }
     if tx.opt_in(link, side)?.is_some_and(|row| row.until.is_some()) {
         // That is our own write.
         return Ok(());
@@ -59,12 +70,16 @@ pub(super) fn note(
     // What a watermark lies behind has been shown: the change came after it. But what is older than that and shows only now
     // had slipped through, and may have been made at any time since the last look.
     let read = tx.watermark(side, Resource::Contacts)?.map(|mark| mark.at).filter(|read| shown > *read);
-    let after = read.map_or(last_out, |read| read.max(last_out));
+    let after = by_notice.unwrap_or_else(|| read.map_or(last_out, |read| read.max(last_out)));
     let other = side.other();
     let known = tx.opt_in(link, other)?.filter(|known| known.after >= after || known.until.is_some());
     match known {
         Some(_) => Ok(()),
-        None => tx.put_opt_in(&CarriedOptIn { link, side: other, after, since: now, due: now, until: None }),
+        None => {
+            let row = tx.link(link)?;
+            let (email, brevo) = row.map_or((None, None), |row| (row.email, row.brevo_id));
+            tx.put_opt_in(&CarriedOptIn { link, side: other, email, brevo, after, since: now, due: now, until: None })
+        }
     }
 }
 
@@ -90,6 +105,13 @@ pub(super) fn keep_newer_in_brevo(tx: &Tx<'_>, link: i64, contact: &BrevoContact
         source: "a read".to_owned(),
         over_at: None,
     })
+}
+
+/// A page that was on its way when an opt-in was written to Brevo may still show the opt-out that it has lifted.
+pub(super) fn is_being_lifted(tx: &Tx<'_>, contact: &BrevoContact) -> Stored<bool> {
+    let Some(link) = tx.link_by_brevo(contact.id)? else { return Ok(false) };
+    let row = tx.opt_in(link.id, SideName::Brevo)?.filter(|row| row.until.is_some());
+    Ok(row.is_some_and(|row| contact.modified_at <= row.after))
 }
 
 /// The same in Intercom.
@@ -144,12 +166,24 @@ impl Connection {
                 if self.store.write(move |tx| has_to_wait(tx, &again, now)).await? {
                     continue;
                 }
-                if let Err(error) = self.ask_both(row.link, row.side, priority).await {
-                    let EngineError::Side(error) = error else { return Err(error) };
-                    tracing::warn!("an opt-in waits to be carried across: {}", error.for_log());
-                    let again = CarriedOptIn { due: self.now() + LATER, ..row };
-                    self.store.write(move |tx| tx.put_opt_in(&again)).await?;
-                    return Ok(pushed);
+                match self.ask_both(row.link, row.side, priority).await {
+                    Ok(true) => {}
+                    // Several have the address in Intercom, and a search names none of them. Where no more than one is known,
+                    // another may have said no: a read will show them.
+                    Ok(false) => {
+                        let (again, now) = (row.clone(), self.now());
+                        let waits = self.store.write(move |tx| waits_for_strangers(tx, again, now)).await?;
+                        if waits {
+                            continue;
+                        }
+                    }
+                    Err(EngineError::Side(error)) => {
+                        tracing::warn!("an opt-in waits to be carried across: {}", error.for_log());
+                        let again = CarriedOptIn { due: self.now() + LATER, ..row };
+                        self.store.write(move |tx| tx.put_opt_in(&again)).await?;
+                        return Ok(pushed);
+                    }
+                    Err(error) => return Err(error),
                 }
                 let claim = self.claim([row.link]);
                 if claim.claimed.is_empty() {
@@ -191,9 +225,14 @@ impl Connection {
                 }
                 let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
                 if row.until.is_none() && !gate.go_by(tx, Kind::OptOuts, lifts.len() as u64)? {
-                    tx.put_opt_in(&CarriedOptIn { due: now + LONG_AFTER, ..row })?;
+                    // Told of, or nobody would know: it waits for as long as there is no room.
+                    let subject = format!("link {}", row.link);
+                    let words = format!("an opt-in to be carried to {}: `safety.max_optouts` leaves no room", row.side);
+                    tx.put_notice(NO_ROOM, &subject, Some(&words), now)?;
+                    tx.put_opt_in(&CarriedOptIn { due: now + LONG_AFTER, since: now, ..row })?;
                     return Ok(Vec::new());
                 }
+                tx.clear_notice(NO_ROOM, &format!("link {}", row.link))?;
                 gate.close(tx)?;
                 tx.put_opt_in(&CarriedOptIn { until: Some(until), due: until, ..row })?;
                 Ok(lifts)
@@ -233,13 +272,16 @@ impl Connection {
                     // It may have landed, or still may: a read after that tells.
                     Err(error) if !safety::did_nothing(&error) => {}
                     Err(error) => {
-                        safety::give_back(tx, Kind::OptOuts, 1, now)?;
                         let passes = matches!(
                             error.kind,
                             ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy
                         );
                         let wait = if passes { LATER } else { LONG_AFTER };
-                        tx.put_opt_in(&CarriedOptIn { due: now + wait, until: None, ..row.clone() })?;
+                        // `until` stays: another of the person's contacts may have been written without an answer. So it
+                        // stays counted, too.
+                        if let Some(row) = tx.opt_in(link, row.side)? {
+                            tx.put_opt_in(&CarriedOptIn { due: now + wait, ..row })?;
+                        }
                         if !passes {
                             pushed.failed += 1;
                             let failure = NewFailure::refused(None, &lift.subject, OPT_OUT_IN_INTERCOM, &error);
@@ -270,13 +312,29 @@ fn has_to_wait(tx: &Tx<'_>, row: &CarriedOptIn, now: DateTime<Utc>) -> Stored<bo
     Ok(waits)
 }
 
+/// Somebody of the address is not known yet. `true`: put off, or given up.
+fn waits_for_strangers(tx: &Tx<'_>, row: CarriedOptIn, now: DateTime<Utc>) -> Stored<bool> {
+    let members = tx.members(row.link)?;
+    let of_address = |member: &&IntercomRow| member.state == ContactState::Live && member.contact.email == row.email;
+    if members.iter().filter(of_address).count() > 1 {
+        return Ok(false);
+    }
+    if now - row.since > MOST_WAIT {
+        tx.end_opt_in(row.link, row.side)?;
+    } else {
+        tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row })?;
+    }
+    Ok(true)
+}
+
 /// `None`: not now. Nothing: it is not carried.
 fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) -> Stored<Option<Vec<Lift>>> {
     let none = Ok(Some(Vec::new()));
     let Some(link) = tx.link(row.link)?.filter(|link| link.state == LinkState::Active) else { return none };
     let Some(contact) = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten() else { return none };
     // Consent belongs to the address: without one, nobody else can have said no to it.
-    if now - row.since > MOST_WAIT || contact.email != link.email || link.email.is_none() {
+    let another = row.email != link.email || row.brevo != link.brevo_id;
+    if now - row.since > MOST_WAIT || another || contact.email != link.email || link.email.is_none() {
         return none;
     }
     if has_to_wait(tx, row, now)? {

@@ -106,6 +106,40 @@ impl Tx<'_> {
             .query_row([survivor.as_str()], |row| row.get(0))?)
     }
 
+    /// A record itself shows a contact as opted out of e-mail.
+    pub fn opt_out_is_shown(&self, contact: &IntercomContactId, at: DateTime<Utc>) -> Result<()> {
+        if !self.holds(Rare::OptOuts)? {
+            return Ok(());
+        }
+        self.0
+            .prepare_cached(
+                "UPDATE optouts SET shown_at = max(coalesce(shown_at, 0), ?2) WHERE contact = ?1 AND channel = 'email'",
+            )?
+            .execute(params![contact.as_str(), millis(at)])?;
+        Ok(())
+    }
+
+    /// Since when it is only by a notice, and by no record, that a contact counted as opted out of e-mail when its record was
+    /// of this time: that record's time is then no proof that it was.
+    pub fn opted_out_by_notice(
+        &self,
+        contact: &IntercomContactId,
+        known: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>> {
+        if !self.holds(Rare::OptOuts)? {
+            return Ok(None);
+        }
+        Ok(self
+            .0
+            .prepare_cached(
+                "SELECT max(at, coalesce(shown_at, 0)) FROM optouts
+                 WHERE contact = ?1 AND channel = 'email' AND max(at, coalesce(shown_at, 0)) < ?2",
+            )?
+            .query_row(params![contact.as_str(), millis(known)], |row| row.get(0))
+            .optional()?
+            .map(instant))
+    }
+
     /// Keeps an opt-out that a notice carried; the latest of its kind counts.
     pub fn put_opt_out(&self, contact: &IntercomContactId, fact: &OptOutFact) -> Result<()> {
         self.fills(Rare::OptOuts);

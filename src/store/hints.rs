@@ -131,14 +131,50 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Keeps an opt-out that a webhook carried; the latest of an address counts.
+    /// A record itself shows a Brevo contact as opted out.
+    pub fn brevo_opt_out_is_shown(&self, id: BrevoContactId, email: Option<&Email>, at: DateTime<Utc>) -> Result<()> {
+        if !self.holds(Rare::BrevoOptOuts)? {
+            return Ok(());
+        }
+        self.0
+            .prepare_cached(
+                "UPDATE brevo_optouts SET shown_at = max(coalesce(shown_at, 0), ?3) WHERE contact = ?1 OR email = ?2",
+            )?
+            .execute(params![id.get(), email.map(Email::as_str), millis(at)])?;
+        Ok(())
+    }
+
+    /// Since when it is only by a webhook, and by no record, that a contact counted as opted out when its record was of
+    /// this time.
+    pub fn brevo_opted_out_by_notice(
+        &self,
+        id: BrevoContactId,
+        email: Option<&Email>,
+        known: DateTime<Utc>,
+    ) -> Result<Option<DateTime<Utc>>> {
+        if !self.holds(Rare::BrevoOptOuts)? {
+            return Ok(None);
+        }
+        let since: Option<i64> = self
+            .0
+            .prepare_cached(
+                "SELECT min(max(at, coalesce(shown_at, 0))) FROM brevo_optouts
+                 WHERE (contact = ?1 OR email = ?2) AND max(at, coalesce(shown_at, 0)) < ?3",
+            )?
+            .query_row(params![id.get(), email.map(Email::as_str), millis(known)], |row| row.get(0))?;
+        Ok(since.map(instant))
+    }
+
+    /// Keeps an opt-out that a webhook carried; the latest of an address counts. A bounce or a complaint stays one until the
+    /// person is shown as subscribed again.
     pub fn put_brevo_opt_out(&self, fact: &BrevoOptOut) -> Result<()> {
         self.fills(Rare::BrevoOptOuts);
         self.0
             .prepare_cached(
                 "INSERT INTO brevo_optouts (email, contact, reason, at, source, over_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (email) DO UPDATE SET contact = coalesce(excluded.contact, contact),
-                     reason = excluded.reason, at = excluded.at, source = excluded.source, over_at = excluded.over_at
+                     reason = CASE WHEN over_at IS NULL AND reason IN ('spam', 'hard_bounced') THEN reason
+                         ELSE excluded.reason END, at = excluded.at, source = excluded.source, over_at = excluded.over_at
                      WHERE excluded.at > at",
             )?
             .execute(params![

@@ -94,6 +94,7 @@ const STEPS: &[M<'_>] = &[M::up(
         email TEXT,                                -- the address that the person had then
         source TEXT NOT NULL,                      -- which notice
         over_at INTEGER,                           -- record time of a later read that showed the person subscribed
+        shown_at INTEGER,                          -- record time of the latest read that itself showed the opt-out
         PRIMARY KEY (contact, channel)
     ) WITHOUT ROWID;
 
@@ -143,6 +144,8 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE TABLE opt_ins (
         link INTEGER NOT NULL,
         side TEXT NOT NULL,                        -- which would be written
+        email TEXT,                                -- for which address, and which Brevo contact: of another it says nothing
+        brevo INTEGER,
         after INTEGER NOT NULL,                    -- until then the opt-out was still seen; the vendor's clock, ms
         since INTEGER NOT NULL,
         due INTEGER NOT NULL,
@@ -190,7 +193,8 @@ const STEPS: &[M<'_>] = &[M::up(
         reason TEXT NOT NULL,                      -- unsubscribed, hard_bounced, spam, blocklisted
         at INTEGER NOT NULL,                       -- the vendor's clock, ms
         source TEXT NOT NULL,                      -- which notice
-        over_at INTEGER                            -- record time of a later read that showed the person subscribed
+        over_at INTEGER,                           -- record time of a later read that showed the person subscribed
+        shown_at INTEGER                           -- record time of the latest read that itself showed the opt-out
     ) WITHOUT ROWID;
     CREATE INDEX brevo_optouts_contact ON brevo_optouts(contact) WHERE contact IS NOT NULL;
 

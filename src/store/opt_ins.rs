@@ -1,7 +1,7 @@
 //! Opt-ins that are to travel to the other side: `consent.resubscribe: propagate`.
 
 use super::{Result, Tx, instant, millis};
-use crate::model::SideName;
+use crate::model::{BrevoContactId, Email, SideName};
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row, params};
 
@@ -12,6 +12,10 @@ pub struct CarriedOptIn {
     pub link: i64,
     /// The side that would be written.
     pub side: SideName,
+    /// The address that they had.
+    pub email: Option<Email>,
+    /// The Brevo contact that was theirs.
+    pub brevo: Option<BrevoContactId>,
     /// They opted in after this: until then the opt-out was still seen. The vendor's clock.
     pub after: DateTime<Utc>,
     /// Since when that is known; our clock.
@@ -22,7 +26,7 @@ pub struct CarriedOptIn {
     pub until: Option<DateTime<Utc>>,
 }
 
-const COLUMNS: &str = "link, side, after, since, due, until";
+const COLUMNS: &str = "link, side, after, since, due, until, email, brevo";
 
 fn opt_in(row: &Row<'_>) -> rusqlite::Result<CarriedOptIn> {
     Ok(CarriedOptIn {
@@ -32,6 +36,8 @@ fn opt_in(row: &Row<'_>) -> rusqlite::Result<CarriedOptIn> {
         since: instant(row.get(3)?),
         due: instant(row.get(4)?),
         until: row.get::<_, Option<i64>>(5)?.map(instant),
+        email: row.get::<_, Option<String>>(6)?.map(Email::from_kept),
+        brevo: row.get::<_, Option<i64>>(7)?.map(BrevoContactId::new),
     })
 }
 
@@ -40,7 +46,8 @@ impl Tx<'_> {
     pub fn put_opt_in(&self, row: &CarriedOptIn) -> Result<()> {
         self.0
             .prepare_cached(
-                "INSERT OR REPLACE INTO opt_ins (link, side, after, since, due, until) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT OR REPLACE INTO opt_ins (link, side, after, since, due, until, email, brevo)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
             )?
             .execute(params![
                 row.link,
@@ -48,7 +55,9 @@ impl Tx<'_> {
                 millis(row.after),
                 millis(row.since),
                 millis(row.due),
-                row.until.map(millis)
+                row.until.map(millis),
+                row.email.as_ref().map(Email::as_str),
+                row.brevo.map(BrevoContactId::get),
             ])?;
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! Opt-ins that travel: `consent.resubscribe: propagate`.
 
 use crate::harness::{World, minutes};
+use linkspan::model::{BrevoContactId, Email, SideName};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
+use linkspan::store::opt_ins::CarriedOptIn;
 use serde_json::json;
 
 const PROPAGATE: &str = "consent: {resubscribe: propagate}";
@@ -276,5 +278,65 @@ async fn an_opt_in_older_than_the_opt_out_is_not_carried_however_late_it_shows()
         assert!(is_blocked(&world), "{apart}");
         assert_eq!(loosened(&world).len(), 0);
         is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_of_the_address_who_is_not_known_yet_may_have_said_no() {
+    let (world, jane) = out(PROPAGATE, true).await;
+    world.intercom.resubscribe(&jane).unwrap();
+    // The opt-in is seen, and another contact of hers comes after the read that shows it, and before its turn.
+    minutes(20).await;
+    let other = world.intercom.create_contact(ContactSeed { lead: true, ..user(JANE) });
+    world.intercom.unsubscribe(&other).unwrap();
+    minutes(4).await;
+    world.sync().await;
+    cycle(&world).await;
+    cycle(&world).await;
+    assert!(is_blocked(&world), "one of them is out");
+    assert_eq!(loosened(&world), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bounce_that_is_cleared_is_nobodys_opt_in() {
+    let (world, jane) = out(PROPAGATE, true).await;
+    // Intercom says no for a bounce alone, Brevo because she said so.
+    world.intercom.resubscribe(&jane).unwrap();
+    world.intercom.mark_bounced(&jane).unwrap();
+    cycle(&world).await;
+    cycle(&world).await;
+    let before = loosened(&world).len();
+    world.brevo.unsubscribe(JANE);
+    cycle(&world).await;
+    world.intercom.clear_bounce(&jane).unwrap();
+    cycle(&world).await;
+    cycle(&world).await;
+    assert!(is_blocked(&world));
+    assert_eq!(loosened(&world).len(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_opt_in_is_about_the_address_and_the_contact_that_it_was_given_for() {
+    for (email, other) in [("old@example.com", false), (JANE, true)] {
+        let (world, jane) = out(PROPAGATE, true).await;
+        world.intercom.resubscribe(&jane).unwrap();
+        let contact = world.brevo.contact_by_email(JANE).unwrap().id;
+        let now = world.doors.clock.now();
+        // One that waits since she had another address, or another contact.
+        let row = CarriedOptIn {
+            link: 1,
+            side: SideName::Brevo,
+            email: Email::parse(email).ok(),
+            brevo: Some(BrevoContactId::new(if other { contact + 1 } else { contact })),
+            after: now + chrono::TimeDelta::hours(1),
+            since: now,
+            due: now,
+            until: None,
+        };
+        world.store.write(move |tx| tx.put_opt_in(&row)).await.unwrap();
+        cycle(&world).await;
+        cycle(&world).await;
+        assert!(is_blocked(&world));
+        assert_eq!(loosened(&world), Vec::<String>::new());
     }
 }

@@ -150,6 +150,11 @@ impl IntercomSandbox {
         self.change(id, |contact| contact.bounced = true)
     }
 
+    /// The address takes e-mail again.
+    pub fn clear_bounce(&self, id: &str) -> Done {
+        self.change(id, |contact| contact.bounced = false)
+    }
+
     /// The contact called an e-mail spam.
     pub fn mark_spam(&self, id: &str) -> Done {
         self.change(id, |contact| contact.spam = true)
