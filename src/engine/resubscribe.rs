@@ -73,14 +73,12 @@ pub(super) fn note(
     let after = by_notice.unwrap_or_else(|| read.map_or(last_out, |read| read.max(last_out)));
     let other = side.other();
     let known = tx.opt_in(link, other)?.filter(|known| known.after >= after || known.until.is_some());
-    match known {
-        Some(_) => Ok(()),
-        None => {
-            let row = tx.link(link)?;
-            let (email, brevo) = row.map_or((None, None), |row| (row.email, row.brevo_id));
-            tx.put_opt_in(&CarriedOptIn { link, side: other, email, brevo, after, since: now, due: now, until: None })
-        }
+    if known.is_some() {
+        return Ok(());
     }
+    let row = tx.link(link)?;
+    let (email, brevo) = row.map_or((None, None), |row| (row.email, row.brevo_id));
+    tx.put_opt_in(&CarriedOptIn { link, side: other, email, brevo, after, since: now, due: now, until: None })
 }
 
 /// A write of ours that may have lifted this opt-out has left, and the opt-out is newer than what that was based on. The
