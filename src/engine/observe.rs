@@ -666,7 +666,7 @@ pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -
     tx.set_link_state(link.id, LinkState::BrevoGone)?;
     tx.settle(link.id, &link.base, None)?;
     tx.give_up(link.id)?;
-    tx.clear_failures(link.id, &[])?;
+    tx.forget_failures(link.id)?;
     tx.put_notice("brevo_contact_gone", &subject_of(tx, link)?, None, now)?;
     if let Some(gone) = tx.link(link.id)? {
         adopt_returned(tx, &gone)?;

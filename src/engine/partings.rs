@@ -196,7 +196,7 @@ fn deleted_in_brevo(tx: &Tx<'_>, link: &LinkRow) -> Stored<()> {
     tx.set_rename(link.id, None)?;
     let flights = Flights { may_loosen: base.consent.is_some(), ..Flights::default() };
     settle_as(tx, link.id, &base, base.consent.is_some().then_some(&flights))?;
-    tx.clear_failures(link.id, &[])?;
+    tx.forget_failures(link.id)?;
     // Somebody has come back while it was on its way.
     if link.state == LinkState::Active { tx.mark_dirty(link.id, Dirty::Live) } else { Ok(()) }
 }

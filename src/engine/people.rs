@@ -621,7 +621,7 @@ impl Person {
                 tx.clear_notice(kind, &format!("contact {}", self.primary))?;
             }
             tx.give_up(self.link.id)?;
-            tx.clear_failures(self.link.id, &[])?;
+            tx.forget_failures(self.link.id)?;
             if let Some(problem) = &self.part_problem {
                 let subject = format!("contact {}", self.primary);
                 let failure = NewFailure::left_out(Some(self.link.id), &subject, &problem.field, &problem.message);

@@ -16,11 +16,11 @@ use super::{
     taking_part::{self, Part},
 };
 use crate::mapping::{
-    Direction, FieldProblem, FieldRule, Mapping, Membership, OnClear, OnConflict, OnDrift, Projection,
+    Direction, FieldProblem, FieldRule, Mapping, Membership, OnClear, OnConflict, OnDrift, Projection, Target,
 };
 use crate::model::{
-    BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, IntercomContactId, NewContact, SideName, Sides,
-    Value, pack,
+    AttributeKind, BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, IntercomContactId, NewContact,
+    SideName, Sides, Value, pack,
 };
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -560,6 +560,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         FieldStep::Write { to, cells, base: agreed, replaces, cause } => {
             let (shown, in_flight) = (&compared.shown[to], in_flight[to]);
             set_cells(plan, views, rule, (to, &cells, in_flight.map_or(shown, |write| &write.sent)));
+            let replaces = replaces.or_else(|| taken_back(&compared, to, views, rule));
             let replaced = replaces.clone().map(|lost| (lost, cause.to_owned()));
             if let Some(lost) = replaces {
                 let kept = cells.clone();
@@ -579,6 +580,22 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
             plan.causes.insert(rule.key.clone(), cause);
         }
     }
+}
+
+/// What a write to Brevo replaces where somebody has said no there. Compared, that is what absence is, and nobody's loss; but
+/// whoever took back a yes has a value that can be looked up.
+fn taken_back(compared: &FieldViews<'_>, to: SideName, views: &PersonViews<'_>, rule: &FieldRule) -> Option<Cells> {
+    let base = compared.base.filter(|_| to == SideName::Brevo && compared.in_flight.brevo.is_none())?;
+    // What stands there after a refusal may be somebody's who went back to it before any read.
+    if base.refused.brevo.is_none() && fields::same_cells(&base.agreed.brevo, &compared.shown.brevo) {
+        return None;
+    }
+    let says_no = |target: &Target| {
+        let said = views.brevo?.attributes.get(&target.attribute).filter(|_| target.kind == AttributeKind::Boolean);
+        said.filter(|said| **said == Value::Boolean(false)).cloned()
+    };
+    let said: Cells = rule.targets.iter().map(says_no).collect();
+    said.iter().any(Option::is_some).then_some(said)
 }
 
 /// Nothing is decided about the field: what was agreed on stays, and so does what is on its way.

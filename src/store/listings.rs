@@ -248,6 +248,13 @@ impl Tx<'_> {
         Ok(cleared)
     }
 
+    /// All trouble of a person is over, and what was left out is tried again: left out without being listed, nobody would
+    /// know of it.
+    pub fn forget_failures(&self, link: i64) -> Result<()> {
+        self.clear_failures(link, &[])?;
+        self.set_quarantined(link, &BTreeMap::new())
+    }
+
     /// One record's trouble with one field is over.
     pub fn clear_failure(&self, subject: &str, field: &str) -> Result<()> {
         self.0.prepare_cached("DELETE FROM failures WHERE subject = ?1 AND field = ?2")?.execute([subject, field])?;

@@ -188,7 +188,10 @@ impl End<'_> {
                 "unlist" if self.rules.vip && self.rules.vip_way != Way::ToBrevo && !person.tags.contains("VIP") => {
                     counts.push("outcome: unlist in Intercom, for they are gone".to_owned());
                 }
-                "blocklist" if person.out => {
+                // Who was out after the contact had gone, and said yes to that here, has the last word.
+                "blocklist"
+                    if person.out || person.took_back_at.zip(card.told_gone).is_some_and(|(yes, gone)| yes > gone) =>
+                {
                     counts.push("outcome: blocklist in Intercom, for they are gone".to_owned());
                 }
                 "blocklist" | "archive" | "delete"

@@ -73,6 +73,8 @@ pub struct Person {
     pub made_by_us: bool,
     /// When the person last took an opt-out back here.
     pub in_at: Option<i64>,
+    /// When the person last took back here an opt-out that the engine had been shown, ours or their own.
+    pub took_back_at: Option<i64>,
     /// When it came to its present address.
     pub here_since: i64,
     /// When the engine was first told of that.
@@ -587,6 +589,7 @@ impl Model {
                 person.out_by_us = ours;
             }
             if !out && person.out {
+                person.took_back_at = person.told_out.map_or(person.took_back_at, |_| Some(now));
                 (person.in_at, person.out_by_us) = (Some(now), false);
                 if ours {
                     lifted.push(id.clone());

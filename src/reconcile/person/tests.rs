@@ -308,3 +308,29 @@ fn an_empty_ext_id_is_worth_no_write_and_rides_on_the_next() {
     let refused = BTreeMap::from([("external_id".to_owned(), "taken".to_owned())]);
     assert_eq!(jane.plan_without(&refused).change.ext_id, None);
 }
+
+#[test]
+fn who_takes_back_a_yes_in_brevo_has_a_value_that_can_be_looked_up() {
+    let mapping = "custom_attributes.vip: {to: VIP, type: boolean}";
+    let yes = json!({"custom_attributes.vip": true});
+    let edited =
+        |attributes| Both { contact: contact(attributes), ..Both::agreed(mapping, yes.clone(), json!({"VIP": true})) };
+    let plan = edited(json!({"VIP": false})).plan();
+    assert_eq!(
+        plan.lost.iter().map(|lost| (lost.side, lost.lost.clone())).collect::<Vec<_>>(),
+        vec![(SideName::Brevo, vec![Some(Value::Boolean(false))])]
+    );
+    // Nothing at all is no value, and a no that both had agreed on is nobody's loss.
+    assert!(edited(json!({})).plan().lost.is_empty());
+    let mut agreed = Both::agreed(mapping, json!({"custom_attributes.vip": false}), json!({"VIP": false}));
+    agreed.record = fields(yes.clone());
+    let plan = agreed.plan();
+    assert!(!plan.change.is_empty() && plan.lost.is_empty(), "{plan:?}");
+    // Before any read has shown our yes, going back to no looks like a refusal. It is no agreement, though.
+    let mut refused = edited(json!({"VIP": false}));
+    let agreed = Sides { intercom: vec![Some(Value::Boolean(true))], brevo: vec![None] };
+    let base = refused.base.fields.values_mut().next().unwrap();
+    (base.agreed, base.refused.brevo, base.rule) =
+        (agreed, Some(vec![Some(Value::Boolean(true))]), "another".to_owned());
+    assert_eq!(refused.plan().lost.len(), 1);
+}
