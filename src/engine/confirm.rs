@@ -165,8 +165,6 @@ impl Connection {
                 }
                 Ok(Fetched::Gone(_)) => {}
                 Err(error) if matches!(error.kind, ErrorKind::Conflict { .. }) => return Ok(false),
-                // Intercom does not take it for an address: nobody has it there.
-                Err(error) if matches!(error.kind, ErrorKind::Rejected { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
