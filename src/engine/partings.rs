@@ -553,7 +553,8 @@ fn in_brevo(shown: BrevoContact, action: OnDelete, ready: &Ready) -> Vec<Step> {
         OnDelete::Delete => return vec![Step::BrevoGoes(shown.id)],
         OnDelete::Unlist => {
             // A list that a tag follows is Brevo's own.
-            let ours = ready.lists.iter().filter(|(rule, _)| rule.direction != Direction::BrevoToIntercom && !rule.rests);
+            let ours =
+                ready.lists.iter().filter(|(rule, _)| rule.direction != Direction::BrevoToIntercom && !rule.rests);
             let ours: BTreeSet<BrevoListId> = ours.map(|(_, list)| *list).collect();
             let leave_lists = shown.lists.intersection(&ours).copied().collect();
             ContactChange { leave_lists, ..ContactChange::default() }
@@ -665,14 +666,7 @@ fn took(tx: &Tx<'_>, link: i64, step: &Step, answer: Option<&Answer>, source: &S
 }
 
 /// The history: what was done, and because of what. `step`: `None` if a read has told that it landed.
-fn record(
-    tx: &Tx<'_>,
-    link: i64,
-    side: SideName,
-    action: &str,
-    step: Option<&Step>,
-    now: DateTime<Utc>,
-) -> Stored<()> {
+fn record(tx: &Tx<'_>, link: i64, side: SideName, action: &str, step: Option<&Step>, now: DateTime<Utc>) -> Stored<()> {
     let cause = format!("on_delete: {action} (gone in {})", side.other());
     tx.put_change(&Change {
         link: Some(link),

@@ -70,10 +70,10 @@ pub(super) fn took_part(
     let mut record = spoke.contact.fields.clone();
     let names = tx.tags()?;
     let tags: BTreeSet<_> = gone.iter().flat_map(|row| &row.contact.tags.items).collect();
-    record.extend(Value::list(tags.into_iter().filter_map(|tag| names.get(tag).cloned())).map(|it| ("tags".into(), it)));
+    record
+        .extend(Value::list(tags.into_iter().filter_map(|tag| names.get(tag).cloned())).map(|it| ("tags".into(), it)));
     let companies = tx.contact_companies(&spoke.contact.id)?;
-    let companies: Vec<_> =
-        companies.iter().filter_map(|id| tx.company(id).transpose()).collect::<Stored<Vec<_>>>()?;
+    let companies: Vec<_> = companies.iter().filter_map(|id| tx.company(id).transpose()).collect::<Stored<Vec<_>>>()?;
     if let Some(picked) = company::pick(&companies, link.company.as_ref()) {
         record.extend(picked.fields.iter().map(|(path, value)| (format!("company.{path}"), value.clone())));
     }
@@ -144,7 +144,8 @@ impl Connection {
             })
             .await?;
         if side == SideName::Intercom {
-            for key in ids.into_iter().map(ContactKey::BrevoExtId).chain(emails.into_iter().map(ContactKey::BrevoEmail)) {
+            for key in ids.into_iter().map(ContactKey::BrevoExtId).chain(emails.into_iter().map(ContactKey::BrevoEmail))
+            {
                 self.confirm(key, priority).await?;
             }
             return Ok(true);
