@@ -26,7 +26,8 @@ pub(super) fn all_are_gone(tx: &Tx<'_>, members: &[IntercomRow]) -> Stored<bool>
         return Ok(false);
     }
     for member in members {
-        if !is_gone(member) && !(member.state == ContactState::Merged && lives_on_in_nobody(tx, member)?) {
+        let was_merged = member.state == ContactState::Merged;
+        if !is_gone(member) && (!was_merged || !lives_on_in_nobody(tx, member)?) {
             return Ok(false);
         }
     }
