@@ -135,7 +135,7 @@ impl Connection {
 
     /// Asks both sides for a person, right before something is written that cannot be taken back: by the ids that are known,
     /// and by address for whoever has come to it since on the side that is not `written`. `false`: several have it in
-    /// Intercom, whom a search cannot name; a read will show them.
+    /// Intercom, whom a search cannot name; a read will show them. A search that is refused says nothing: it is an error.
     pub(super) async fn ask_both(&self, id: i64, written: SideName, priority: Priority) -> Result<bool, EngineError> {
         let (ids, addresses) = self
             .store
@@ -165,8 +165,6 @@ impl Connection {
                 }
                 Ok(Fetched::Gone(_)) => {}
                 Err(error) if matches!(error.kind, ErrorKind::Conflict { .. }) => return Ok(false),
-                // Intercom does not take it for an address: nobody has it there.
-                Err(error) if matches!(error.kind, ErrorKind::Rejected { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }

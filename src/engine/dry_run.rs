@@ -184,7 +184,7 @@ impl Connection {
             }
         }
         self.rehearse_newcomers(&mut tally).await?;
-        let (settings, now) = (self.settings(), self.now());
+        let settings = self.settings();
         let (partings, harm) = self
             .store
             .read(move |tx| {
@@ -192,7 +192,7 @@ impl Connection {
                 for side in SideName::BOTH {
                     let action = settings.on_delete[side];
                     if action != OnDelete::Keep {
-                        counts[side] = tx.count_partings_due(side, now)?;
+                        counts[side] = tx.count_partings_to_do(side)?;
                         *harm.entry(super::partings::kind_of(action)).or_insert(0) += counts[side];
                     }
                 }

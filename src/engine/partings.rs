@@ -4,8 +4,13 @@
 //! be gone have been asked for, so that it is known how many there are; then all go or, where the limits on harm say so,
 //! none. Right before anything is written both sides are asked once more: who is back, or not alone, is left alone.
 
+mod alone;
+
+use self::alone::all_are_gone;
 use super::answers::MOST_TRIES;
 use super::cycle::stops_everything;
+use super::inbox::is_refusal;
+use super::missing::INDEX_LAG;
 use super::observe::{Source, base_of, pack_base, settle_as, subject_of};
 use super::people::{Names, takes_part};
 use super::push::{AT_ONCE, CHUNK, Pushed};
@@ -38,7 +43,7 @@ const MOST_WAIT: TimeDelta = TimeDelta::hours(1);
 const LATER: TimeDelta = TimeDelta::minutes(1);
 /// When a key or token that may not write is tried again.
 const NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
-/// When it is tried again after it has been refused a few times.
+/// When it is tried again after it has been refused a few times, or could not be asked about.
 const REFUSED: TimeDelta = TimeDelta::hours(6);
 /// The field under which a refusal is listed.
 const FIELD: &str = "on_delete";
@@ -123,15 +128,17 @@ pub(super) fn left_intercom(tx: &Tx<'_>, link: i64, settings: &Settings, now: Da
         return Ok(());
     }
     let Some(link) = tx.link(link)? else { return Ok(()) };
-    if tx.is_apart(link.id)? {
-        // Nothing is written there of somebody whom the filter leaves out.
+    let members = tx.members(link.id)?;
+    let (filter, counting) = (settings.filter.brevo.as_ref(), settings.conversation_filter.as_ref());
+    // Nothing is written there of somebody whom the filter leaves out.
+    if !all_are_gone(tx, &members)? || !alone::took_part(tx, &link, &members, filter, counting)? {
         return Ok(());
     }
     let there = link.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
     // Or it is about to be made.
-    let there = there.is_some() || (link.brevo_id.is_none() && (link.import.is_some() || link.flights.is_some()));
-    if there && all_are_gone(&tx.members(link.id)?) {
-        tx.begin_parting(link.id, SideName::Brevo, now)?;
+    if there.is_some() || (link.brevo_id.is_none() && (link.import.is_some() || link.flights.is_some())) {
+        let anew = link.state != LinkState::Left;
+        tx.begin_parting(link.id, SideName::Brevo, (now, now + INDEX_LAG), anew)?;
     }
     Ok(())
 }
@@ -145,30 +152,33 @@ pub(super) fn left_brevo(
     (settings, ready): (&Settings, &Ready),
     now: DateTime<Utc>,
 ) -> Stored<bool> {
-    let deletes = settings.on_delete.brevo == OnDelete::Delete;
-    if deletes && tx.parting(link.id, SideName::Brevo)?.is_some_and(|row| row.until.is_some()) {
+    if tx.parting(link.id, SideName::Brevo)?.is_some_and(|row| has_sent(&row, &[OnDelete::Delete])) {
         deleted_in_brevo(tx, link)?;
         return Ok(true);
     }
     let follows = settings.on_delete.intercom != OnDelete::Keep && link.state == LinkState::Active;
     // Nothing is written in Intercom of somebody whom the filter leaves out, or of whom that cannot be told.
     if follows && takes_part(&Fields::new(), shown, ready).0.intercom == Part::Takes {
-        tx.begin_parting(link.id, SideName::Intercom, now)?;
+        tx.begin_parting(link.id, SideName::Intercom, (now, now + INDEX_LAG), true)?;
     }
     Ok(false)
 }
 
 /// That the contact is gone in Intercom may be our own doing.
-pub(super) fn is_our_doing(tx: &Tx<'_>, link: i64, settings: &Settings) -> Stored<bool> {
-    let goes = matches!(settings.on_delete.intercom, OnDelete::Archive | OnDelete::Delete);
-    Ok(goes && tx.parting(link, SideName::Intercom)?.is_some_and(|row| row.until.is_some()))
+pub(super) fn is_our_doing(tx: &Tx<'_>, link: i64) -> Stored<bool> {
+    let goes = [OnDelete::Archive, OnDelete::Delete];
+    Ok(tx.parting(link, SideName::Intercom)?.is_some_and(|row| has_sent(&row, &goes)))
 }
 
-/// Deleted or archived, each of them. One that was merged into another lives on there, and of one that is missing nobody
-/// knows yet: a merge is never a deletion.
-fn all_are_gone(members: &[IntercomRow]) -> bool {
-    let gone = |row: &IntercomRow| matches!(row.state, ContactState::Deleted | ContactState::Archived);
-    !members.is_empty() && members.iter().all(gone)
+/// A request has left that was to do one of these, whatever the config says by now.
+fn has_sent(row: &Parting, actions: &[OnDelete]) -> bool {
+    row.until.is_some() && actions.iter().any(|action| row.sent.as_deref() == Some(action.as_str()))
+}
+
+/// It is done, or there is nothing to be done any more: that it could not be done is no trouble any more, either.
+fn end(tx: &Tx<'_>, link: i64, side: SideName) -> Stored<()> {
+    tx.clear_failure_of_link(link, FIELD)?;
+    tx.end_parting(link, side)
 }
 
 /// We have deleted the Brevo contact: whoever comes back to the address is made anew, opted out if they were.
@@ -217,7 +227,7 @@ impl Connection {
                 return Ok(pushed);
             }
             let mut asked = futures_util::stream::iter(due.into_iter().map(|row| async move {
-                let known = self.ask_both(row.link, row.side, priority).await;
+                let known = self.ask_for_gone(&row, priority).await;
                 (row, known)
             }))
             .buffer_unordered(AT_ONCE);
@@ -225,14 +235,18 @@ impl Connection {
             while let Some((row, answer)) = asked.next().await {
                 match answer {
                     Ok(true) => known.push(row),
-                    Ok(false) => self.put_parting_off(row, LATER).await?,
-                    Err(EngineError::Side(error)) => {
+                    Ok(false) => self.cannot_tell(row, None).await?,
+                    Err(error @ EngineError::Side(_)) => {
+                        let refused = is_refusal(&error);
+                        let stops = stops_everything(&error);
+                        let EngineError::Side(error) = error else { continue };
                         tracing::warn!("what a deletion leads to waits: {}", error.for_log());
-                        let error = EngineError::Side(error);
-                        if stops_everything(&error) {
-                            fatal = Some(error);
+                        if refused {
+                            self.cannot_tell(row, Some(error)).await?;
+                            continue;
                         }
                         self.put_parting_off(row, LATER).await?;
+                        fatal = fatal.or(stops.then_some(EngineError::Side(error)));
                     }
                     Err(error) => return Err(error),
                 }
@@ -274,9 +288,20 @@ impl Connection {
 
     /// Whose turn it is: all who may be gone are known, and so many may go.
     async fn partings_to_do(&self) -> Result<Vec<Parting>, EngineError> {
-        let (now, settings, bounds) = (self.now(), self.settings(), self.bounds());
+        let (now, settings, bounds, ready) = (self.now(), self.settings(), self.bounds(), self.require_ready()?);
         let held: Vec<SideName> = SideName::BOTH.into_iter().filter(|side| self.is_held(*side)).collect();
-        if self.store.read(|tx| tx.next_parting()).await?.is_none_or(|next| next > now) {
+        let told = self.settings();
+        let (next, held_otherwise) = self
+            .store
+            .read(move |tx| {
+                let mut otherwise = false;
+                for side in SideName::BOTH {
+                    otherwise |= tx.are_partings_held_otherwise(side, kind_of(told.on_delete[side]).as_str())?;
+                }
+                Ok((tx.next_parting()?, otherwise))
+            })
+            .await?;
+        if next.is_none_or(|next| next > now) && !held_otherwise {
             return Ok(Vec::new());
         }
         let (due, begun) = self
@@ -291,12 +316,30 @@ impl Connection {
                     } else if tx.more_may_be_gone(side)? {
                         tx.put_off_partings(side, now, (MOST_WAIT, now + LATER))?;
                     }
-                    if action != OnDelete::Keep && tx.count_partings_due(side, now)? > 0 {
-                        gate.judge_partings(tx, side, kind_of(action))?;
+                    let kind = kind_of(action);
+                    if action != OnDelete::Keep && tx.are_partings_held_otherwise(side, kind.as_str())? {
+                        gate.hold_partings_anew(tx, side, kind)?;
+                    }
+                    if action != OnDelete::Keep && tx.count_partings_to_do(side)? > 0 {
+                        gate.judge_partings(tx, side, kind)?;
                     }
                 }
                 let (_, _, begun) = gate.close(tx)?;
-                Ok((tx.partings_due(now, CHUNK)?, begun))
+                let names = Names::read(tx)?;
+                // What the state knows already needs no reads.
+                loop {
+                    let rows = tx.partings_due(now, CHUNK)?;
+                    let (none, mut due) = (rows.is_empty(), Vec::new());
+                    for row in rows {
+                        let action = settings.on_delete[row.side];
+                        if row.until.is_some() || looked_at(tx, &row, action, &ready, &names, now)?.is_some() {
+                            due.push(row);
+                        }
+                    }
+                    if none || !due.is_empty() {
+                        return Ok((due, begun));
+                    }
+                }
             })
             .await?;
         safety::tell(&begun);
@@ -307,6 +350,29 @@ impl Connection {
     async fn put_parting_off(&self, row: Parting, wait: TimeDelta) -> Result<(), EngineError> {
         let due = self.now() + wait;
         Ok(self.store.write(move |tx| tx.put_parting(&Parting { due, ..row })).await?)
+    }
+
+    /// Whether they are gone cannot be told: nothing is done, and where that goes on, somebody is told.
+    async fn cannot_tell(&self, row: Parting, error: Option<Box<SideError>>) -> Result<(), EngineError> {
+        let now = self.now();
+        Ok(self
+            .store
+            .write(move |tx| {
+                let tries = row.tries + 1;
+                let due = now + REFUSED.min(LATER * (1 << tries.min(9)));
+                let (link, side) = (row.link, row.side);
+                tx.put_parting(&Parting { due, tries, ..row })?;
+                let Some(link) = tx.link(link)?.filter(|_| tries >= MOST_TRIES) else { return Ok(()) };
+                let subject = subject_of(tx, &link)?;
+                let why = "whether somebody else has the address cannot be told: a search in Intercom finds several";
+                let failure = match &error {
+                    Some(error) => NewFailure::refused(Some(link.id), &subject, FIELD, error),
+                    None => NewFailure::left_out(Some(link.id), &subject, FIELD, why),
+                };
+                tracing::warn!(%side, "what a deletion leads to cannot be decided, and is listed");
+                tx.put_failure(&NewFailure { dead: false, ..failure }, now)
+            })
+            .await?)
     }
 
     /// What is to be sent, for those for whom something still is. Intent before write.
@@ -323,28 +389,22 @@ impl Connection {
                     // Asking may have told what became of it.
                     let Some(row) = tx.parting(row.link, row.side)? else { continue };
                     let action = settings.on_delete[row.side];
-                    let steps = match steps(tx, &row, action, &ready, &names, now) {
-                        Ok(steps) => steps,
-                        Err(error) => {
-                            unreadable::note(tx, error, now)?;
-                            tx.end_parting(row.link, row.side)?;
-                            continue;
-                        }
-                    };
-                    let Some(steps) = steps else { continue };
+                    let Some(steps) = looked_at(tx, &row, action, &ready, &names, now)? else { continue };
                     if steps.is_empty() {
                         if row.until.is_some() {
-                            record(tx, row.link, row.side, action, None, now)?;
+                            landed(tx, &row, action, now)?;
                         }
-                        tx.end_parting(row.link, row.side)?;
+                        end(tx, row.link, row.side)?;
                         continue;
                     }
                     if row.until.is_none() && !gate.go_by(tx, kind_of(action), steps.len() as u64)? {
                         tx.put_parting(&Parting { due: now + LATER, ..row })?;
                         continue;
                     }
-                    let row = Parting { until: Some(until), due: until, ..row };
+                    let sent = Some(action.as_str().to_owned());
+                    let row = Parting { until: Some(until), due: until, sent, ..row };
                     tx.put_parting(&row)?;
+                    wants_off_lists(tx, row.link, &steps)?;
                     going.push(Going { row, action, steps });
                 }
                 gate.close(tx)?;
@@ -388,11 +448,11 @@ impl Connection {
                     for (step, answer) in done {
                         pushed.parted += 1;
                         took(tx, row.link, step, answer.as_ref(), &source)?;
-                        record(tx, row.link, row.side, going.action, Some(step), now)?;
+                        record(tx, row.link, row.side, going.action.as_str(), Some(step), now)?;
                         tx.clear_failure(&step.subject(), FIELD)?;
                     }
                     match failed {
-                        None => tx.end_parting(row.link, row.side)?,
+                        None => end(tx, row.link, row.side)?,
                         Some((step, error)) => {
                             if safety::did_nothing(error) {
                                 let left = (going.steps.len() - done.len()) as u64;
@@ -410,6 +470,24 @@ impl Connection {
     }
 }
 
+/// The same, of somebody of whom something may not be readable here: they are left alone, and listed.
+fn looked_at(
+    tx: &Tx<'_>,
+    row: &Parting,
+    action: OnDelete,
+    ready: &Ready,
+    names: &Names,
+    now: DateTime<Utc>,
+) -> Stored<Option<Vec<Step>>> {
+    match steps(tx, row, action, ready, names, now) {
+        Ok(steps) => Ok(steps),
+        Err(error) => {
+            unreadable::note(tx, error, now)?;
+            tx.end_parting(row.link, row.side).map(|()| None)
+        }
+    }
+}
+
 /// What is to be sent for somebody. `None`: not now, or nothing any more.
 fn steps(
     tx: &Tx<'_>,
@@ -419,7 +497,7 @@ fn steps(
     names: &Names,
     now: DateTime<Utc>,
 ) -> Stored<Option<Vec<Step>>> {
-    let Some(link) = tx.link(row.link)? else { return tx.end_parting(row.link, row.side).map(|()| None) };
+    let Some(link) = tx.link(row.link)? else { return end(tx, row.link, row.side).map(|()| None) };
     let gone = match row.side {
         SideName::Brevo => link.state == LinkState::Left,
         SideName::Intercom => link.state == LinkState::BrevoGone,
@@ -435,29 +513,34 @@ fn steps(
         return Ok(None);
     }
     let (Some(brevo), true) = (link.brevo_id, gone && action != OnDelete::Keep) else {
-        return tx.end_parting(row.link, row.side).map(|()| None);
+        return end(tx, row.link, row.side).map(|()| None);
     };
     let members = tx.members(row.link)?;
     let shown = tx.brevo_contact(brevo)?;
+    if link.email.is_none() && shown.as_ref().is_none_or(|shown| shown.email.is_none()) {
+        // Known by a phone, under which nobody can be searched for in Intercom: whether another has it cannot be told.
+        return end(tx, row.link, row.side).map(|()| None);
+    }
     match row.side {
         SideName::Brevo => {
             let Some(shown) = shown else { return Ok(Some(Vec::new())) };
             // Somebody else has the address by now, or that which the contact shows.
             for email in link.email.iter().chain(&shown.email) {
                 if tx.has_address_in_intercom(email)? {
-                    return tx.end_parting(row.link, row.side).map(|()| None);
+                    return end(tx, row.link, row.side).map(|()| None);
                 }
             }
-            if !all_are_gone(&members) {
-                return tx.end_parting(row.link, row.side).map(|()| None);
+            let (filter, counting) = (ready.filter.brevo.as_ref(), ready.conversation_filter.as_ref());
+            if !all_are_gone(tx, &members)? || !alone::took_part(tx, &link, &members, filter, counting)? {
+                return end(tx, row.link, row.side).map(|()| None);
             }
             Ok(Some(in_brevo(shown, action, ready)))
         }
         SideName::Intercom => {
-            // Another contact in Brevo has the address: they are not gone.
-            let another = link.email.as_ref().map(|email| tx.brevo_contact_by_email(email)).transpose()?.flatten();
-            if shown.is_some() || another.is_some() {
-                return tx.end_parting(row.link, row.side).map(|()| None);
+            let left = tx.brevo_contact_as_it_was(brevo)?;
+            let apart = takes_part(&Fields::new(), left.as_ref(), ready).0.intercom != Part::Takes;
+            if apart || shown.is_some() || alone::is_in_brevo(tx, &link, &members, brevo)? {
+                return end(tx, row.link, row.side).map(|()| None);
             }
             let live = members.iter().filter(|member| member.state == ContactState::Live);
             Ok(Some(live.flat_map(|member| in_intercom(member, action, ready, names)).collect()))
@@ -469,7 +552,10 @@ fn in_brevo(shown: BrevoContact, action: OnDelete, ready: &Ready) -> Vec<Step> {
     let change = match action {
         OnDelete::Delete => return vec![Step::BrevoGoes(shown.id)],
         OnDelete::Unlist => {
-            let ours: BTreeSet<BrevoListId> = ready.lists.iter().map(|(_, list)| *list).collect();
+            // A list that a tag follows is Brevo's own.
+            let ours =
+                ready.lists.iter().filter(|(rule, _)| rule.direction != Direction::BrevoToIntercom && !rule.rests);
+            let ours: BTreeSet<BrevoListId> = ours.map(|(_, list)| *list).collect();
             let leave_lists = shown.lists.intersection(&ours).copied().collect();
             ContactChange { leave_lists, ..ContactChange::default() }
         }
@@ -492,7 +578,7 @@ fn in_intercom(member: &IntercomRow, action: OnDelete, ready: &Ready, names: &Na
         // A tag that goes with a list is a membership of it.
         OnDelete::Unlist => {
             let tags = ready.lists.iter().filter_map(|(rule, _)| match &rule.membership {
-                Membership::Tag(name) if rule.direction != Direction::IntercomToBrevo => {
+                Membership::Tag(name) if rule.direction != Direction::IntercomToBrevo && !rule.rests => {
                     let id = names.tag_named(name).filter(|id| contact.tags.items.contains(id))?;
                     Some(Step::Untag(contact.id.clone(), Tag { id, name: name.clone() }))
                 }
@@ -502,6 +588,32 @@ fn in_intercom(member: &IntercomRow, action: OnDelete, ready: &Ready, names: &Na
         }
         OnDelete::Keep | OnDelete::Blocklist => Vec::new(),
     }
+}
+
+/// Taken off lists is whoever is about to leave them: whether or not the answer comes, whoever comes back joins them again,
+/// by their rule.
+fn wants_off_lists(tx: &Tx<'_>, link: i64, steps: &[Step]) -> Stored<()> {
+    let changes = steps.iter().filter_map(|step| if let Step::Brevo(_, change) = step { Some(change) } else { None });
+    let lists: BTreeSet<BrevoListId> = changes.flat_map(|change| &change.leave_lists).copied().collect();
+    let Some(link) = tx.link(link)?.filter(|_| !lists.is_empty()) else { return Ok(()) };
+    let mut base = base_of(&link)?;
+    base.lists.extend(lists.into_iter().map(|list| (list, ListBase::default())));
+    tx.set_base(link.id, &pack_base(tx, &base)?)
+}
+
+/// A read shows that what had left without an answer has landed.
+fn landed(tx: &Tx<'_>, row: &Parting, action: OnDelete, now: DateTime<Utc>) -> Stored<()> {
+    if row.side == SideName::Brevo
+        && has_sent(row, &[OnDelete::Blocklist])
+        && let Some(link) = tx.link(row.link)?
+        && let Some(brevo) = link.brevo_id
+        && tx.brevo_contact(brevo)?.is_some_and(|shown| shown.consent.email_opted_out())
+    {
+        let mut base = base_of(&link)?;
+        base.consent.get_or_insert(ConsentBase { intercom_out: false, brevo_out: true }).brevo_out = true;
+        tx.set_base(link.id, &pack_base(tx, &base)?)?;
+    }
+    record(tx, row.link, row.side, row.sent.as_deref().unwrap_or(action.as_str()), None, now)
 }
 
 /// A vendor has taken it: what we know of the record is as we made it, until a read shows it.
@@ -517,8 +629,6 @@ fn took(tx: &Tx<'_>, link: i64, step: &Step, answer: Option<&Answer>, source: &S
             let mut base = base_of(&link)?;
             let mut shown = contact.clone();
             for list in &change.leave_lists {
-                // Whoever comes back joins it again, by its rule.
-                base.lists.insert(*list, ListBase::default());
                 shown.lists.remove(list);
             }
             if change.email_opted_out {
@@ -543,7 +653,7 @@ fn took(tx: &Tx<'_>, link: i64, step: &Step, answer: Option<&Answer>, source: &S
             tx.set_intercom_state(id, state, None)?;
             tx.set_placed(id)?;
             tx.drop_carried(id)?;
-            if all_are_gone(&tx.members(link.id)?) {
+            if all_are_gone(tx, &tx.members(link.id)?)? {
                 // Gone on both sides: nobody has to look after that.
                 tx.clear_notice("brevo_contact_gone", &subject_of(tx, &link)?)?;
                 tx.drop_write_back(link.id)?;
@@ -556,19 +666,12 @@ fn took(tx: &Tx<'_>, link: i64, step: &Step, answer: Option<&Answer>, source: &S
 }
 
 /// The history: what was done, and because of what. `step`: `None` if a read has told that it landed.
-fn record(
-    tx: &Tx<'_>,
-    link: i64,
-    side: SideName,
-    action: OnDelete,
-    step: Option<&Step>,
-    now: DateTime<Utc>,
-) -> Stored<()> {
-    let cause = format!("on_delete: {} (gone in {})", action.as_str(), side.other());
+fn record(tx: &Tx<'_>, link: i64, side: SideName, action: &str, step: Option<&Step>, now: DateTime<Utc>) -> Stored<()> {
+    let cause = format!("on_delete: {action} (gone in {})", side.other());
     tx.put_change(&Change {
         link: Some(link),
         at: now,
-        what: step.map_or_else(|| format!("{} in {side}", action.as_str()), Step::in_words),
+        what: step.map_or_else(|| format!("{action} in {side}"), Step::in_words),
         fields: [(FIELD.to_owned(), cause)].into(),
         answer: if step.is_some() { "accepted" } else { "no answer; a read shows that it landed" }.to_owned(),
         import: None,

@@ -406,11 +406,11 @@ fn gone(tx: &Tx<'_>, row: &IntercomRow, settings: &Settings, dirty: Dirty, now: 
     }
     // While it is merely missing, nothing is decided: the link waits for whoever it turns out to be.
     if row.state != ContactState::Missing {
-        tx.set_link_state(link, LinkState::Left)?;
         partings::left_intercom(tx, link, settings, now)?;
+        tx.set_link_state(link, LinkState::Left)?;
     }
     tx.give_up(link)?;
-    let ours = partings::is_our_doing(tx, link, settings)?;
+    let ours = partings::is_our_doing(tx, link)?;
     match gone_notice(row.state).filter(|_| !ours) {
         Some(kind) => tx.put_notice(kind, &subject, None, now),
         None => Ok(()),

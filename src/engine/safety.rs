@@ -483,7 +483,7 @@ pub fn approve_in(tx: &Tx<'_>, id: i64, now: DateTime<Utc>) -> Stored<Approved> 
         _ => {}
     }
     tx.release_held(&hold.kind)?;
-    tx.release_partings(&hold.kind, now)?;
+    tx.release_partings(&hold.kind, now, super::missing::INDEX_LAG)?;
     Ok(Approved::Done { id, kind: hold.kind, wanted: hold.wanted, may, until })
 }
 

@@ -304,6 +304,11 @@ impl Tx<'_> {
         self.one_brevo_contact(brevo_where!("id = ?1"), &id.get())
     }
 
+    /// The same, as it was last seen, whether it is gone or not.
+    pub fn brevo_contact_as_it_was(&self, id: BrevoContactId) -> Result<Option<BrevoContact>> {
+        self.one_brevo_contact("SELECT record, id FROM brevo_contacts WHERE id = ?1", &id.get())
+    }
+
     /// The Brevo contact with this address.
     pub fn brevo_contact_by_email(&self, email: &Email) -> Result<Option<BrevoContact>> {
         self.one_brevo_contact(brevo_where!("email = ?1"), &email.as_str())

@@ -261,6 +261,12 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// A link's trouble with one field is over, whichever record it is about.
+    pub fn clear_failure_of_link(&self, link: i64, field: &str) -> Result<()> {
+        self.0.prepare_cached("DELETE FROM failures WHERE link = ?1 AND field = ?2")?.execute(params![link, field])?;
+        Ok(())
+    }
+
     /// The trouble of a record that has no link is over, but for the fields named.
     pub fn clear_failures_of(&self, subject: &str, but: &[&str]) -> Result<()> {
         let mut statement = self.0.prepare_cached("SELECT field FROM failures WHERE subject = ?1")?;

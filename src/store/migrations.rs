@@ -137,6 +137,7 @@ const STEPS: &[M<'_>] = &[M::up(
         held_as TEXT,                              -- held by the limits on harm, as this kind
         tries INTEGER NOT NULL,
         until INTEGER,                             -- a request has left, and may land until then (our clock)
+        sent TEXT,                                 -- what that was to do
         PRIMARY KEY (link, side)
     ) WITHOUT ROWID;
     CREATE INDEX partings_due ON partings(due);

@@ -20,9 +20,11 @@ pub struct Parting {
     pub tries: u32,
     /// A request has left, and may land until then.
     pub until: Option<DateTime<Utc>>,
+    /// What that request was to do, in the config's words.
+    pub sent: Option<String>,
 }
 
-const COLUMNS: &str = "link, side, since, due, tries, until";
+const COLUMNS: &str = "link, side, since, due, tries, until, sent";
 
 /// Whether the person is still gone on the other side, and something is there to be done.
 const STANDS: &str = "EXISTS (SELECT 1 FROM links l WHERE l.id = partings.link
@@ -41,17 +43,27 @@ fn parting(row: &Row<'_>) -> rusqlite::Result<Parting> {
         due: instant(row.get(3)?),
         tries: row.get(4)?,
         until: row.get::<_, Option<i64>>(5)?.map(instant),
+        sent: row.get(6)?,
     })
 }
 
 impl Tx<'_> {
-    /// Somebody is gone: something is to be done on this side. What is known of that already stays.
-    pub fn begin_parting(&self, link: i64, side: SideName, now: DateTime<Utc>) -> Result<()> {
+    /// Somebody is gone: something is to be done on this side, from `due` on. What is known of that already stays, unless
+    /// they had come back meanwhile (`anew`).
+    pub fn begin_parting(
+        &self,
+        link: i64,
+        side: SideName,
+        (since, due): (DateTime<Utc>, DateTime<Utc>),
+        anew: bool,
+    ) -> Result<()> {
         self.0
             .prepare_cached(
-                "INSERT OR IGNORE INTO partings (link, side, since, due, tries) VALUES (?1, ?2, ?3, ?3, 0)",
+                "INSERT INTO partings (link, side, since, due, tries) VALUES (?1, ?2, ?3, ?4, 0)
+                 ON CONFLICT (link, side) DO UPDATE SET since = excluded.since, due = max(due, excluded.due)
+                   WHERE ?5 AND until IS NULL",
             )?
-            .execute(params![link, side.as_str(), millis(now)])?;
+            .execute(params![link, side.as_str(), millis(since), millis(due), anew])?;
         Ok(())
     }
 
@@ -59,9 +71,17 @@ impl Tx<'_> {
     pub fn put_parting(&self, row: &Parting) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE partings SET due = ?3, tries = ?4, until = ?5, held_as = NULL WHERE link = ?1 AND side = ?2",
+                "UPDATE partings SET due = ?3, tries = ?4, until = ?5, sent = ?6, held_as = NULL
+                 WHERE link = ?1 AND side = ?2",
             )?
-            .execute(params![row.link, row.side.as_str(), millis(row.due), row.tries, row.until.map(millis)])?;
+            .execute(params![
+                row.link,
+                row.side.as_str(),
+                millis(row.due),
+                row.tries,
+                row.until.map(millis),
+                row.sent
+            ])?;
         Ok(())
     }
 
@@ -103,14 +123,15 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// How many records are to be written on this side now, of which nothing has left yet.
-    pub fn count_partings_due(&self, side: SideName, now: DateTime<Utc>) -> Result<u64> {
+    /// How many records are to be written on this side, now or later, of which nothing has left yet and that are not held.
+    pub fn count_partings_to_do(&self, side: SideName) -> Result<u64> {
         let count: i64 = self
             .0
             .prepare_cached(&format!(
-                "SELECT coalesce(sum({RECORDS}), 0) FROM partings WHERE side = ?1 AND due <= ?2 AND until IS NULL"
+                "SELECT coalesce(sum({RECORDS}), 0) FROM partings
+                 WHERE side = ?1 AND until IS NULL AND held_as IS NULL AND {STANDS}"
             ))?
-            .query_row(params![side.as_str(), millis(now)], |row| row.get(0))?;
+            .query_row([side.as_str()], |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
 
@@ -163,12 +184,20 @@ impl Tx<'_> {
         Ok(count.unsigned_abs())
     }
 
-    /// It is done.
-    pub fn release_partings(&self, kind: &str, now: DateTime<Utc>) -> Result<()> {
+    /// They go, but none within `lag` after they left.
+    pub fn release_partings(&self, kind: &str, now: DateTime<Utc>, lag: TimeDelta) -> Result<()> {
         self.0
-            .prepare_cached("UPDATE partings SET due = ?2, held_as = NULL WHERE held_as = ?1")?
-            .execute(params![kind, millis(now)])?;
+            .prepare_cached("UPDATE partings SET due = max(?2, since + ?3), held_as = NULL WHERE held_as = ?1")?
+            .execute(params![kind, millis(now), lag.num_milliseconds()])?;
         Ok(())
+    }
+
+    /// Whether some are held on this side as what they would not be counted as any more.
+    pub fn are_partings_held_otherwise(&self, side: SideName, kind: &str) -> Result<bool> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT 1 FROM partings WHERE side = ?1 AND until IS NULL AND held_as <> ?2 LIMIT 1")?
+            .exists(params![side.as_str(), kind])?)
     }
 
     /// After a crash: what had left without an answer may land for as long as if it had left now.

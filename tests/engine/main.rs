@@ -28,6 +28,7 @@ mod notices;
 mod options;
 mod orders;
 mod outbox;
+mod parted;
 mod partings;
 mod previews;
 mod races;

@@ -7,7 +7,7 @@ use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
 use std::sync::Arc;
 
-fn on_delete(brevo: &str, intercom: &str) -> String {
+pub fn on_delete(brevo: &str, intercom: &str) -> String {
     format!(
         "
 connectors:
@@ -23,19 +23,19 @@ contacts:
     )
 }
 
-fn user(email: &str) -> ContactSeed {
+pub fn user(email: &str) -> ContactSeed {
     ContactSeed { email: Some(email.to_owned()), name: Some("Jane".to_owned()), ..ContactSeed::default() }
 }
 
-fn lead(email: &str) -> ContactSeed {
+pub fn lead(email: &str) -> ContactSeed {
     ContactSeed { lead: true, ..user(email) }
 }
 
-const JANE: &str = "jane@example.com";
-const JOE: &str = "joe@example.com";
+pub const JANE: &str = "jane@example.com";
+pub const JOE: &str = "joe@example.com";
 
 /// Jane and Joe, in step.
-async fn in_step(config: &str) -> (World, Vec<String>) {
+pub async fn in_step(config: &str) -> (World, Vec<String>) {
     let world = World::new(config);
     let ids = vec![world.intercom.create_contact(user(JANE)), world.intercom.create_contact(user(JOE))];
     minutes(10).await;
@@ -46,15 +46,15 @@ async fn in_step(config: &str) -> (World, Vec<String>) {
 }
 
 /// Long enough for a deletion to be believed, and what it leads to to be done.
-async fn cycles(world: &World) {
-    for _ in 0..4 {
+pub async fn cycles(world: &World) {
+    for _ in 0..6 {
         minutes(10).await;
         world.full().await;
     }
 }
 
 /// Live in Intercom.
-fn is_there(world: &World, id: &str) -> bool {
+pub fn is_there(world: &World, id: &str) -> bool {
     world.intercom.contact_ids().iter().any(|there| there == id)
 }
 
@@ -62,19 +62,19 @@ fn writes(world: &World) -> (usize, usize) {
     (world.intercom.log().write_count(), world.brevo_writes())
 }
 
-async fn is_quiet(world: &World) {
+pub async fn is_quiet(world: &World) {
     let before = writes(world);
     cycles(world).await;
     assert_eq!(writes(world), before, "a quiet cycle wrote");
 }
 
-async fn notices(world: &World) -> Vec<String> {
+pub async fn notices(world: &World) -> Vec<String> {
     let rows = world.store.read(|tx| tx.notices(None, 100)).await.unwrap();
     rows.into_iter().map(|(kind, ..)| kind).collect()
 }
 
 /// What the history says was done because of a deletion.
-async fn done(world: &World) -> Vec<(String, String)> {
+pub async fn done(world: &World) -> Vec<(String, String)> {
     let changes = world.store.read(|tx| tx.changes(None, 1_000)).await.unwrap();
     let because = changes.into_iter().filter(|change| change.fields.contains_key("on_delete"));
     because.map(|change| (change.what, change.request.unwrap_or_default())).collect()

@@ -142,7 +142,8 @@ impl End<'_> {
         let lists: Vec<i64> = [
             (self.rules.users, "Users"),
             (self.rules.leads, "Leads"),
-            (self.rules.vip, "VIPs"),
+            // A list that a tag follows is Brevo's own.
+            (self.rules.vip && self.rules.vip_way != Way::ToIntercom, "VIPs"),
             (self.rules.blue, "Blue"),
         ]
         .into_iter()

@@ -277,7 +277,7 @@ impl Gate {
     /// What deletions lead to on this side goes as far as it may: all of it, or none.
     pub(in crate::engine) fn judge_partings(&mut self, tx: &Tx<'_>, side: SideName, kind: Kind) -> Stored<()> {
         if !self.open.contains_key(&kind) {
-            let wanted = tx.count_partings_due(side, self.now)?;
+            let wanted = tx.count_partings_to_do(side)?;
             let room = self.room(tx, kind, wanted)?;
             if harm::go(kind, wanted, room) == wanted {
                 return Ok(());
@@ -287,6 +287,21 @@ impl Gate {
         tx.hold_partings(side, kind.as_str())?;
         if let Some(id) = self.open.get(&kind) {
             tx.set_hold_wanted(*id, super::wanted_of(tx, kind.as_str(), self.now)?)?;
+        }
+        Ok(())
+    }
+
+    /// What deletions lead to was held on this side as something else that the config said before: it stays held, as what it
+    /// is now, until somebody approves that.
+    pub(in crate::engine) fn hold_partings_anew(&mut self, tx: &Tx<'_>, side: SideName, kind: Kind) -> Stored<()> {
+        tx.hold_partings(side, kind.as_str())?;
+        let wanted = super::wanted_of(tx, kind.as_str(), self.now)?;
+        if !self.open.contains_key(&kind) && wanted > 0 {
+            let room = self.room(tx, kind, wanted)?;
+            self.begin(tx, kind, wanted, room)?;
+        }
+        if let Some(id) = self.open.get(&kind) {
+            tx.set_hold_wanted(*id, wanted)?;
         }
         Ok(())
     }
