@@ -177,9 +177,20 @@ impl Connection {
                     }
                     Err(EngineError::Side(error)) => {
                         tracing::warn!("an opt-in waits to be carried across: {}", error.for_log());
-                        let again = CarriedOptIn { due: self.now() + LATER, ..row };
-                        self.store.write(move |tx| tx.put_opt_in(&again)).await?;
-                        return Ok(pushed);
+                        let now = self.now();
+                        self.store
+                            .write(move |tx| {
+                                if now - row.since > MOST_WAIT {
+                                    return tx.end_opt_in(row.link, row.side);
+                                }
+                                tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row })
+                            })
+                            .await?;
+                        if error.is_transient() || matches!(error.kind, ErrorKind::Auth(_)) {
+                            return Ok(pushed);
+                        }
+                        // It is about this one.
+                        continue;
                     }
                     Err(error) => return Err(error),
                 }
