@@ -206,6 +206,12 @@ fn in_words(summary: &Summary, took: TimeDelta, cross: &str) -> Vec<String> {
     for (what, why) in &summary.failed_reads {
         lines.push(format!("  {cross} {}: {why}", side_in_words(what)));
     }
+    if !summary.unread.is_empty() {
+        let them = summary.unread.join(" and ");
+        lines.push(format!(
+            "  resting  fields and lists made of Intercom's {them}: not read whole yet; a plain `linkspan sync` or the daemon does"
+        ));
+    }
     for (what, count, of) in [
         ("refused", summary.failed.saturating_sub(summary.left_out), "by a vendor"),
         ("left out", summary.left_out, "which no vendor has seen"),

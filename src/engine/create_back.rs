@@ -9,9 +9,9 @@ mod answers;
 
 use super::carry::AFTER_NOT_LET_IN;
 use super::cycle::stops_everything;
+use super::filters::takes_part;
 use super::forget::Tombstones;
 use super::observe::pack_base;
-use super::people::takes_part;
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable::sparing;

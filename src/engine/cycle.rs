@@ -89,6 +89,9 @@ pub struct Summary {
     /// What the limits on harm hold.
     #[serde(default)]
     pub held: Vec<super::Held>,
+    /// Resources of Intercom's that have never been read whole: what fields and lists are made of them rests.
+    #[serde(default)]
+    pub unread: Vec<String>,
 }
 
 impl Summary {
@@ -262,8 +265,15 @@ impl Connection {
 
     async fn count(&self, summary: &mut Summary) -> Result<(), EngineError> {
         let now = self.now();
-        let (counts, holds, newcomers) =
-            self.store.read(move |tx| Ok((tx.counts()?, tx.current_holds(now)?, tx.count_newcomers()?))).await?;
+        let ready = self.require_ready()?;
+        let (counts, holds, newcomers, unread) = self
+            .store
+            .read(move |tx| {
+                let unread = super::unread::unread(tx, &ready)?;
+                Ok((tx.counts()?, tx.current_holds(now)?, tx.count_newcomers()?, unread))
+            })
+            .await?;
+        summary.unread = unread.into_iter().map(|(resource, _)| resource.as_str().to_owned()).collect();
         let open = holds.into_iter().filter(|hold| hold.state == crate::store::harm::HoldState::Open);
         summary.held = open.map(|hold| super::Held { id: hold.id, kind: hold.kind, wanted: hold.wanted }).collect();
         summary.pending = counts.pending + newcomers;
@@ -486,7 +496,7 @@ impl Connection {
                     Some(email) => tx.link_by_email(email)?.map(|link| link.id).into_iter().collect(),
                     None => tx.some_links(MOST)?,
                 };
-                let names = super::people::Names::read(tx)?;
+                let names = super::people::Names::read(tx, &ready)?;
                 let mut previews = Vec::new();
                 for link in links {
                     previews.extend(match super::people::gather_to_show(tx, link, &ready, &names)? {

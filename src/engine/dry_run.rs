@@ -164,7 +164,7 @@ impl Connection {
                     .store
                     .write(move |tx| {
                         let links = tx.dirty_links(stretch, after, BATCH, now)?;
-                        let names = Names::read(tx)?;
+                        let names = Names::read(tx, &ready)?;
                         let mut people = Vec::with_capacity(links.len());
                         for link in &links {
                             let person = sparing(tx, now, || match people::gather(tx, *link, &ready, &names)? {

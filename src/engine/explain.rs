@@ -49,7 +49,10 @@ pub enum Whom {
 /// If the state cannot be read.
 pub fn explain(tx: &Tx<'_>, settings: &Settings, whom: &Whom, now: DateTime<Utc>) -> Result<Vec<Explained>> {
     let kept = prepare::from_kept(tx, settings)?;
-    let names = Names::read(tx)?;
+    let names = match &kept {
+        Some((ready, _)) => Names::read(tx, ready)?,
+        None => Names::without_a_plan(tx)?,
+    };
     let teller = Teller { kept: kept.as_ref(), names: &names, now };
     let found = find(tx, whom)?;
     let mut all = Vec::new();

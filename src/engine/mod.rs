@@ -27,6 +27,7 @@
 //! | `pick` | conflicts settled by hand |
 //! | `answers` | what became of a write |
 //! | `verify` | writes of unknown outcome |
+//! | `filters` | what the operator's filters say of a record |
 //! | `filling` | imports that wait until they are full |
 //! | `imports` | bulk writes: sent and watched |
 //! | `read_back` | what imports left behind |
@@ -37,6 +38,7 @@
 //! | `cycle` | a whole run: `sync` |
 //! | `dry_run` | what a run would do |
 //! | `orders` | what other commands ask of a running daemon |
+//! | `unread` | what has never been read whole, and rests |
 //! | `unreadable` | rows of the state that cannot be read back |
 //! | `daemon` | `run`: the schedule, and live work beside it |
 
@@ -50,6 +52,7 @@ mod daemon;
 mod dry_run;
 pub mod explain;
 mod filling;
+mod filters;
 mod firms;
 pub mod forget;
 mod hints;
@@ -74,6 +77,7 @@ mod readdress;
 mod resubscribe;
 mod safety;
 mod settings;
+mod unread;
 mod unreadable;
 mod verify;
 mod write_back;

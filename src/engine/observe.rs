@@ -261,7 +261,7 @@ impl Source {
 
     fn queue_events(&self, tx: &Tx<'_>, known: Option<&Conversation>, now: &Conversation) -> Result<()> {
         let filter = self.settings.conversation_filter.as_ref();
-        if !self.settings.sync.events || !super::people::counts(tx, now, filter)? {
+        if !self.settings.sync.events || !super::filters::counts(tx, now, filter)? {
             return Ok(());
         }
         for transition in transitions::transitions(known, now) {
@@ -345,6 +345,9 @@ impl Source {
             applied.is_nobodys = !taken;
             return Ok(applied);
         };
+        if changed && self.is_anothers_now(tx, &link, contact)? {
+            return Ok(applied);
+        }
         if link.state == LinkState::BrevoGone {
             // It was not gone after all.
             tx.set_link_state(link.id, LinkState::Active)?;
@@ -385,6 +388,24 @@ impl Source {
             tx.mark_dirty(id, self.dirty)?;
         }
         Ok(applied)
+    }
+
+    /// Nobody is left of the link, and its contact shows an address by which somebody else is known, since somebody changed
+    /// it by hand. `true`: it has become theirs.
+    fn is_anothers_now(&self, tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact) -> Result<bool> {
+        let Some(email) = contact.email.as_ref().filter(|email| link.email.as_ref() != Some(email)) else {
+            return Ok(false);
+        };
+        let Some(theirs) = tx.link_by_email(email)?.filter(|theirs| theirs.id != link.id) else { return Ok(false) };
+        if !super::place::is_deserted(tx, link)? || super::place::is_deserted(tx, &theirs)? {
+            return Ok(false);
+        }
+        if adopt_returned(tx, &theirs)? {
+            return Ok(true);
+        }
+        // Whose contact was given another address takes this one as soon as nothing is on its way.
+        tx.mark_dirty(theirs.id, self.dirty)?;
+        Ok(false)
     }
 
     /// Settles a link's writes on their way, if this read began late enough to be sure of them.
@@ -680,11 +701,15 @@ pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -
 fn adopt_returned(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
     let Some(email) = link.email.as_ref().filter(|_| link.state == LinkState::BrevoGone) else { return Ok(false) };
     let Some(there) = tx.brevo_contact_by_email(email)? else { return Ok(false) };
-    if link.brevo_id.is_none() || tx.link_by_brevo(there.id)?.is_some() {
+    if link.brevo_id.is_none() {
         return Ok(false);
     }
+    match tx.link_by_brevo(there.id)? {
+        None => super::place::adopt(tx, link, there.id, email)?,
+        Some(holder) if super::place::take_from_deserted(tx, link, &holder, there.id, email)? => {}
+        Some(_) => return Ok(false),
+    }
     tx.clear_notice("brevo_contact_gone", &subject_of(tx, link)?)?;
-    super::place::adopt(tx, link, there.id, email)?;
     tx.set_link_state(link.id, LinkState::Active)?;
     tx.mark_dirty(link.id, Dirty::Consent)?;
     Ok(true)

@@ -9,10 +9,11 @@ mod alone;
 use self::alone::all_are_gone;
 use super::answers::MOST_TRIES;
 use super::cycle::stops_everything;
+use super::filters::takes_part;
 use super::inbox::is_refusal;
 use super::missing::INDEX_LAG;
 use super::observe::{Source, base_of, pack_base, settle_as, subject_of};
-use super::people::{Names, takes_part};
+use super::people::Names;
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable::{self, replaceable};
@@ -325,7 +326,7 @@ impl Connection {
                     }
                 }
                 let (_, _, begun) = gate.close(tx)?;
-                let names = Names::read(tx)?;
+                let names = Names::read(tx, &ready)?;
                 // What the state knows already needs no reads.
                 loop {
                     let rows = tx.partings_due(now, CHUNK)?;
@@ -382,7 +383,7 @@ impl Connection {
         Ok(self
             .store
             .write(move |tx| {
-                let names = Names::read(tx)?;
+                let names = Names::read(tx, &ready)?;
                 let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
                 let mut going = Vec::new();
                 for row in rows {

@@ -1,16 +1,18 @@
 //! One person's views, gathered from the store, and the plan for them.
 
 use super::filling::Parcel;
+use super::filters::{counts, takes_part};
 use super::forget::{self, Tombstones};
 use super::observe::{base_of, flights_of, pack_base, subject_of};
 use super::place::{self, Knot};
 use super::readdress;
 use super::safety::{self, Gate, Harm, Judged};
+use super::unread::AtRest;
 use super::{Ready, carry, write_back};
-use crate::mapping::{Direction, Expression, FieldProblem, Projection};
+use crate::mapping::{Direction, FieldProblem, Projection};
 use crate::model::{
-    BrevoContact, BrevoContactId, Company, Consent, Conversation, Email, Fields, IntercomContactId, IntercomTagId,
-    SideName, Sides, Value,
+    BrevoContact, BrevoContactId, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, SideName, Sides,
+    Value,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::Kind;
@@ -24,6 +26,7 @@ use crate::store::listings::NewFailure;
 use crate::store::{Packer, Result, Tx};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A person as the planner sees them.
 pub(super) struct Person {
@@ -43,6 +46,7 @@ pub(super) struct Person {
     changed: Sides<Option<Span>>,
     part: Sides<Part>,
     part_problem: Option<FieldProblem>,
+    at_rest: Option<Arc<AtRest>>,
 }
 
 /// When somebody is looked at again for whom it was too early.
@@ -159,15 +163,22 @@ impl Draft {
     }
 }
 
-/// Tag names, and what is left of people who were forgotten: read once a batch.
+/// Tag names, what is left of people who were forgotten, and which rules rest: read once a batch.
 pub(super) struct Names {
     tags: BTreeMap<IntercomTagId, String>,
     forgotten: Option<Tombstones>,
+    at_rest: Option<Arc<AtRest>>,
 }
 
 impl Names {
-    pub(super) fn read(tx: &Tx<'_>) -> Result<Self> {
-        Ok(Self { tags: tx.tags()?, forgotten: Tombstones::read(tx)? })
+    pub(super) fn read(tx: &Tx<'_>, ready: &Ready) -> Result<Self> {
+        let at_rest = AtRest::read(tx, ready)?.map(Arc::new);
+        Ok(Self { at_rest, ..Self::without_a_plan(tx)? })
+    }
+
+    /// Where nothing is planned: nobody has prepared yet.
+    pub(super) fn without_a_plan(tx: &Tx<'_>) -> Result<Self> {
+        Ok(Self { tags: tx.tags()?, forgotten: Tombstones::read(tx)?, at_rest: None })
     }
 
     /// A tag by its name, or by its id where that is not known.
@@ -298,7 +309,10 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     } else {
         false
     };
-    let (part, part_problem) = takes_part(&record, brevo.as_ref(), ready);
+    let (mut part, mut part_problem) = takes_part(&record, brevo.as_ref(), ready);
+    if let Some(problem) = names.at_rest.as_ref().and_then(|at_rest| at_rest.hides_from(ready)) {
+        (part.brevo, part_problem) = (Part::Rests, Some(problem));
+    }
     let changed = if ready.weighs_times { write_back::spans(tx, id)? } else { Sides::default() };
     Ok(Some(Person {
         link,
@@ -316,58 +330,8 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         changed,
         part,
         part_problem,
+        at_rest: names.at_rest.clone(),
     }))
-}
-
-/// Whether a conversation counts. One of which that cannot be told does not, and is listed.
-pub(super) fn counts(tx: &Tx<'_>, conversation: &Conversation, filter: Option<&Expression>) -> Result<bool> {
-    let Some(filter) = filter else { return Ok(true) };
-    let subject = format!("conversation {}", conversation.id);
-    match filter.holds(None, &conversation.record()) {
-        Ok(counts) => {
-            tx.clear_notice(UNTOLD, &subject)?;
-            Ok(counts)
-        }
-        Err(why) => {
-            tx.put_notice(UNTOLD, &subject, Some(&format!("conversations.filter: {why}")), conversation.updated_at)?;
-            Ok(false)
-        }
-    }
-}
-
-/// Conversations of which `conversations.filter` cannot tell whether they count.
-const UNTOLD: &str = "conversation_filter";
-
-/// Whether somebody takes part, in each direction. Where that cannot be told nothing is written, and nobody leaves a list.
-pub(super) fn takes_part(
-    record: &Fields,
-    brevo: Option<&BrevoContact>,
-    ready: &Ready,
-) -> (Sides<Part>, Option<FieldProblem>) {
-    let mut problem = None;
-    let part = Sides::from_fn(|side| {
-        let Some(filter) = &ready.filter[side] else { return Part::Takes };
-        let (holds, key) = match (side, brevo) {
-            (SideName::Brevo, _) => (filter.holds(None, record), "contacts.filter.intercom_to_brevo"),
-            (SideName::Intercom, Some(contact)) => {
-                let mut record = contact.attributes.clone();
-                let email = contact.email.as_ref().and_then(|email| Value::text(email.as_str()));
-                record.extend(email.map(|email| ("EMAIL".to_owned(), email)));
-                (filter.holds(None, &record), "contacts.filter.brevo_to_intercom")
-            }
-            (SideName::Intercom, None) => return Part::Rests,
-        };
-        match holds {
-            Ok(true) => Part::Takes,
-            Ok(false) if side == SideName::Brevo && ready.unlist_unmatched => Part::Leaves,
-            Ok(false) => Part::Rests,
-            Err(message) => {
-                problem = Some(FieldProblem { field: key.to_owned(), message, help: None });
-                Part::Rests
-            }
-        }
-    });
-    (part, problem)
 }
 
 /// The fields whose trouble is not over with this plan.
@@ -401,9 +365,13 @@ impl Person {
     }
 
     fn plan_with(&self, ready: &Ready, quarantined: &BTreeMap<String, String>) -> PersonPlan {
+        let (mapping, lists) = match &self.at_rest {
+            Some(at_rest) => (&at_rest.mapping, &at_rest.lists),
+            None => (&ready.mapping, &ready.lists),
+        };
         let lists: Vec<ResolvedList<'_>> =
-            ready.lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
-        let mut plan = person::plan(&self.views(quarantined), &ready.mapping, &lists);
+            lists.iter().map(|(rule, list)| ResolvedList { rule, list: *list }).collect();
+        let mut plan = person::plan(&self.views(quarantined), mapping, &lists);
         if self.brevo.is_some() && !ready.updates.brevo {
             plan = plan.without_brevo(&self.base, &self.flights);
         }

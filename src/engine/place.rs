@@ -295,7 +295,7 @@ fn take_up_left_behind(tx: &Tx<'_>, email: &Email, shown: &BrevoContact) -> Resu
         tx.set_rename(link.id, None)?;
         return Ok(true);
     }
-    let deserted = link.email.as_ref() != Some(email) && !on_its_way && tx.members(link.id)?.is_empty();
+    let deserted = link.email.as_ref() != Some(email) && is_deserted(tx, &link)?;
     if deserted {
         adopt(tx, &link, shown.id, email)?;
     }
@@ -612,6 +612,12 @@ fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, o
     settle_as(tx, link.id, &base, consent.is_some().then_some(&flights))
 }
 
+/// Nobody is left of the link: they have other addresses by now, or are gone. And nothing is on its way.
+pub(super) fn is_deserted(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
+    let on_its_way = link.flights.is_some() || link.import.is_some();
+    Ok(!on_its_way && (link.state == LinkState::Left || tx.members(link.id)?.is_empty()))
+}
+
 /// A link that nobody is left of has the contact that shows the person's address: it becomes theirs, with the stricter consent
 /// of both. `false`: somebody is left of it, or something is on its way.
 pub(super) fn take_from_deserted(
@@ -621,7 +627,7 @@ pub(super) fn take_from_deserted(
     brevo: BrevoContactId,
     email: &Email,
 ) -> Result<bool> {
-    if holder.flights.is_some() || holder.import.is_some() || !tx.members(holder.id)?.is_empty() {
+    if !is_deserted(tx, holder)? {
         return Ok(false);
     }
     let out = |link: &LinkRow| Ok::<_, crate::store::StoreError>(link_consent(link)?.is_some_and(|it| it.brevo_out));
@@ -631,7 +637,8 @@ pub(super) fn take_from_deserted(
     Ok(true)
 }
 
-/// Somebody gave the person's Brevo contact another address by hand, and a contact that is nobody's shows the person's: by
+/// Somebody gave the person's Brevo contact another address by hand, and a contact that is nobody's (or of a link that
+/// nobody is left of) shows the person's: by
 /// it they are known in Intercom, and an opt-out there is one of that address. So that one becomes theirs. The link as it
 /// is afterwards.
 pub(super) fn adopt_present_holder(tx: &Tx<'_>, link: LinkRow) -> Result<LinkRow> {
@@ -646,10 +653,14 @@ pub(super) fn adopt_present_holder(tx: &Tx<'_>, link: LinkRow) -> Result<LinkRow
         return Ok(link);
     }
     let Some(holder) = tx.brevo_contact_by_email(email)? else { return Ok(link) };
-    if holder.id == own || tx.link_by_brevo(holder.id)?.is_some() {
+    if holder.id == own {
         return Ok(link);
     }
-    adopt(tx, &link, holder.id, email)?;
+    match tx.link_by_brevo(holder.id)? {
+        None => adopt(tx, &link, holder.id, email)?,
+        Some(deserted) if take_from_deserted(tx, &link, &deserted, holder.id, email)? => {}
+        Some(_) => return Ok(link),
+    }
     Ok(tx.link(link.id)?.unwrap_or(link))
 }
 

@@ -275,6 +275,11 @@ impl Connection {
                     if let Some(started) = kept.started_at.filter(|_| covers) {
                         let watermark = started - Self::overlap(side, resource);
                         let complete = matches!(kept.scope, Scope::Full);
+                        let first = complete && known.is_none_or(|known| known.full_at.is_none());
+                        if first && side == SideName::Intercom && super::unread::is_beside(resource) {
+                            // What is made of it has rested so far.
+                            tx.mark_all(Dirty::Backfill)?;
+                        }
                         tx.set_watermark(side, resource, watermark, complete.then_some(started))?;
                     }
                 } else if resumes {

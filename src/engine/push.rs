@@ -269,7 +269,7 @@ impl Connection {
         let people = self
             .store
             .write_repeatable(move |tx| {
-                let names = Names::read(tx)?;
+                let names = Names::read(tx, &mapping)?;
                 let mut people = Vec::new();
                 for link in claimed {
                     match people::gather(tx, link, &mapping, &names) {
@@ -329,7 +329,7 @@ impl Connection {
             .write_repeatable(move |tx| {
                 let links = tx.dirty_links(stretch, after, BATCH, now)?;
                 let Some(last) = links.last().copied() else { return Ok(None) };
-                let names = Names::read(tx)?;
+                let names = Names::read(tx, &ready)?;
                 let (mut people, mut owed) = (Vec::with_capacity(links.len()), Vec::new());
                 for link in links {
                     match people::gather(tx, link, &ready, &names) {

@@ -311,7 +311,7 @@ impl Connection {
         let (leaving, left, mut more) = self
             .store
             .write(move |tx| {
-                let names = Names::read(tx)?;
+                let names = Names::read(tx, &ready)?;
                 let mut gate = Gate::open(tx, bounds, known, now)?;
                 let mut leaving = Vec::new();
                 for link in due {

@@ -1,9 +1,10 @@
 //! Who takes part: what is left of a plan for somebody whom a filter leaves out. Opt-outs always travel.
 
 use super::person::{Flights, PersonPlan, PersonViews, ResolvedList};
-use crate::mapping::Direction;
-use crate::model::{BrevoListId, ContactChange, SideName};
+use crate::mapping::{Direction, Expression, FieldProblem};
+use crate::model::{BrevoListId, ContactChange, Fields, SideName, Sides};
 use crate::reconcile::lists::ListBase;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Whether somebody's record is written on a side.
@@ -16,6 +17,34 @@ pub enum Part {
     Rests,
     /// The same, and they are taken off the lists that a rule had put them on.
     Leaves,
+}
+
+/// Whether a record takes part, by the filter of the direction that ends on each side. Where a filter cannot be evaluated the
+/// record rests, and that is a problem.
+///
+/// `shown`: what a side shows of it; without a record there, nothing leaves from it. `unmatched`: what the filter keeps from
+/// a side does there.
+pub fn parts<'a>(
+    filter: &Sides<Option<Expression>>,
+    key: &str,
+    unmatched: Sides<Part>,
+    shown: impl Fn(SideName) -> Option<Cow<'a, Fields>>,
+) -> (Sides<Part>, Option<FieldProblem>) {
+    let mut problem = None;
+    let part = Sides::from_fn(|side| {
+        let Some(filter) = &filter[side] else { return Part::Takes };
+        let Some(record) = shown(side.other()) else { return Part::Rests };
+        match filter.holds(None, &record) {
+            Ok(true) => Part::Takes,
+            Ok(false) => unmatched[side],
+            Err(message) => {
+                let field = format!("{key}.{}_to_{side}", side.other());
+                problem = Some(FieldProblem { field, message, help: None });
+                Part::Rests
+            }
+        }
+    });
+    (part, problem)
 }
 
 /// The plan without what it writes to Brevo: of all that, what was agreed on and what is on its way is as before. Planned

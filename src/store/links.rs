@@ -256,6 +256,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Asks for every link to be planned.
+    pub fn mark_all(&self, dirty: Dirty) -> Result<usize> {
+        Ok(self.0.execute(
+            "UPDATE links SET dirty = ?1, marks = marks + 1 WHERE state = 'active' AND dirty < ?1",
+            [dirty.as_int()],
+        )?)
+    }
+
     /// Asks for every link to be planned as in a sweep.
     pub fn mark_all_for_sweep(&self) -> Result<usize> {
         // Who could not be linked, or not under the present address, is looked at again: Brevo may have changed since.

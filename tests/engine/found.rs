@@ -523,6 +523,47 @@ async fn an_opt_out_reaches_the_contact_that_came_after_a_deleted_one() {
     }
 }
 
+/// Ann was deleted in Intercom. By hand, her Brevo contact is given the address of Jane, whose own contact was deleted, or
+/// has another address by now.
+#[tokio::test(start_paused = true)]
+async fn who_lost_their_contact_takes_the_one_of_somebody_deleted_that_shows_their_address() {
+    for (deleted, who_is_out) in [(true, "ann"), (true, "jane"), (true, "nobody"), (false, "ann"), (false, "jane")] {
+        let world = World::new(CONFIG);
+        let jane = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+        let ann = world.intercom.create_contact(user("ann@example.com", "Ann Lee"));
+        minutes(10).await;
+        world.sync().await;
+        match who_is_out {
+            "ann" => assert!(world.brevo.unsubscribe("ann@example.com")),
+            "jane" => drop(world.intercom.unsubscribe(&jane).unwrap()),
+            _ => {}
+        }
+        minutes(10).await;
+        world.full().await;
+        world.intercom.delete(&ann).unwrap();
+        if deleted {
+            assert!(world.brevo.delete("jane@example.com"));
+        } else {
+            assert!(world.brevo.change_email("jane@example.com", "other@example.com"));
+        }
+        for _ in 0..2 {
+            minutes(30).await;
+            world.full().await;
+        }
+        let hers = world.brevo.contact_by_email("ann@example.com").unwrap().id;
+        assert!(world.brevo.change_email("ann@example.com", "jane@example.com"));
+        for _ in 0..2 {
+            minutes(10).await;
+            world.sync().await;
+        }
+        let contact = world.brevo.contact(hers).unwrap();
+        assert_eq!(contact.email_blacklisted, who_is_out != "nobody", "{deleted} {who_is_out}");
+        assert_eq!(contact.attributes.get("LASTNAME"), Some(&json!("Doe")), "{deleted} {who_is_out}");
+        assert_eq!(world.store.read(|tx| tx.notices(Some("brevo_contact_gone"), 10)).await.unwrap(), []);
+        world.is_quiet().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_comes_to_a_deleted_address_that_all_have_left_is_listed() {
     let world = World::new(CONFIG);

@@ -3,6 +3,8 @@
 use crate::harness::{World, minutes};
 use linkspan::engine::SyncOptions;
 use linkspan::model::Resource;
+use linkspan::sandbox::Fault;
+use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
 
@@ -102,4 +104,68 @@ async fn only_the_named_resources_are_asked_for() {
     minutes(30).await;
     world.sync().await;
     assert_eq!(world.attribute("old@x.example", "TALKS"), Some(json!(1)));
+}
+
+/// Somebody whom Brevo knows already, with figures from elsewhere.
+async fn known_in_brevo(config: &str) -> World {
+    let world = World::new(config);
+    let id = world.intercom.create_contact(person("ann"));
+    world.intercom.open_conversation(&id, "Hello").unwrap();
+    world.intercom.create_contact(person("ben"));
+    let attributes = [("TALKS".to_owned(), json!(7)), ("FIRM".to_owned(), json!("Hooli"))];
+    for (name, kind) in [("TALKS", "float"), ("FIRM", "text")] {
+        world.brevo.create_attribute(name, kind);
+    }
+    for email in ["ann@x.example", "ben@x.example"] {
+        let attributes = attributes.clone().into();
+        world.brevo.create_contact(BrevoSeed { email: Some(email.to_owned()), attributes, ..BrevoSeed::default() });
+    }
+    minutes(30).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_said_to_have_none_of_what_was_never_read() {
+    let config = CONFIG.replace("all_users: Users", "all_users: Users, active_conversations: Active");
+    let world = known_in_brevo(&config).await;
+    let figures = |email| (world.attribute(email, "TALKS"), world.attribute(email, "FIRM"));
+    let contacts = SyncOptions { resources: [Resource::Contacts].into(), ..SyncOptions::default() };
+    let refused = async || {
+        world.intercom.fail("/conversations/search", Fault::Status(403, None));
+        world.sync().await
+    };
+    let summary = world.sync_with(contacts).await;
+    assert_eq!(summary.unread, ["companies", "conversations"]);
+    assert_eq!(world.attribute("ann@x.example", "FULLNAME"), Some(json!("ann")), "the rest is written");
+    let summary = refused().await;
+    assert_eq!(summary.unread, ["conversations"], "companies have been read");
+    for email in ["ann@x.example", "ben@x.example"] {
+        assert_eq!(figures(email).0, Some(json!(7)), "nobody knows better");
+    }
+    let active = || world.brevo.list_members(world.brevo.list_id("Active").unwrap());
+    assert!(active().is_empty());
+
+    let summary = world.sync().await;
+    assert_eq!(summary.unread, Vec::<String>::new());
+    assert_eq!(figures("ann@x.example").0, Some(json!(1)));
+    assert_eq!(figures("ben@x.example").0, Some(json!(0)), "of whom nothing has changed since they were planned");
+    let ann = world.brevo.contact_by_email("ann@x.example").unwrap().id;
+    assert_eq!(active().into_iter().collect::<Vec<_>>(), [ann]);
+    world.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_reads_what_was_never_read_lets_nobody_through() {
+    let config = format!("{CONFIG}\ncontacts: {{filter: {{intercom_to_brevo: \"record.conversations.total > 0\"}}}}\n");
+    let world = known_in_brevo(&config).await;
+    let contacts = SyncOptions { resources: [Resource::Contacts].into(), ..SyncOptions::default() };
+    world.sync_with(contacts).await;
+    assert_eq!(world.attribute("ann@x.example", "FULLNAME"), None);
+    let listed = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    assert!(listed[0].message.contains("conversations have not been read whole"), "{listed:?}");
+    world.sync().await;
+    assert_eq!(world.attribute("ann@x.example", "FULLNAME"), Some(json!("ann")));
+    assert_eq!(world.attribute("ben@x.example", "FULLNAME"), None, "left out by the filter");
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
 }

@@ -95,8 +95,8 @@ pub struct Person {
 #[derive(Debug, Clone)]
 pub struct Edited {
     value: Value,
-    /// What stood there before was a value, and ours.
-    was_ours: bool,
+    /// What stood there before, if that was a value and ours.
+    was: Option<Value>,
     /// When the engine was first shown it.
     told: Option<i64>,
 }
@@ -151,8 +151,8 @@ pub struct Card {
     /// The flag went without the person's saying so.
     pub loosened: Option<i64>,
     edited: BTreeMap<String, Edited>,
-    /// Attributes whose value we wrote last.
-    ours: BTreeSet<String>,
+    /// Attributes whose value we wrote last, and what we wrote.
+    ours: BTreeMap<String, Value>,
     /// Values of people's that we replaced though we had been shown them: attribute and value.
     pub replaced: Vec<(String, Value)>,
     left: BTreeMap<i64, Left>,
@@ -255,11 +255,16 @@ impl Card {
             if old == new {
                 continue;
             }
-            let earlier = self.edited.remove(&name).map(|edited| edited.was_ours);
-            let ours = self.ours.remove(&name) && old.is_some_and(|old| !old.is_null() && old != "");
-            if let Some(value) = new.filter(|new| !new.is_null() && **new != "") {
-                let was_ours = earlier.unwrap_or(ours);
-                self.edited.insert(name, Edited { value: value.clone(), was_ours, told: None });
+            let old = old.filter(|old| !old.is_null() && *old != "").cloned();
+            let earlier = self.edited.remove(&name).map(|edited| edited.was);
+            let ours = self.ours.remove(&name).and(old);
+            let was = earlier.unwrap_or(ours);
+            let Some(value) = new.filter(|new| !new.is_null() && **new != "") else { continue };
+            if was.as_ref() == Some(value) {
+                // They went back to what we had written: that is what both sides agree on.
+                self.ours.insert(name, value.clone());
+            } else {
+                self.edited.insert(name, Edited { value: value.clone(), was, told: None });
             }
         }
         for list in before.list_ids.difference(&self.now.list_ids) {
@@ -285,12 +290,13 @@ impl Card {
                 continue;
             }
             if let Some(edited) = self.edited.remove(&name)
-                && edited.was_ours
+                && edited.was.is_some()
                 && edited.told.is_some_and(|told| told < left_at - GAP)
             {
                 self.replaced.push((name.clone(), edited.value));
             }
-            self.ours.insert(name);
+            let value = self.now.attributes.get(&name).cloned().unwrap_or_default();
+            self.ours.insert(name, value);
         }
         for list in self.now.list_ids.difference(&before.list_ids) {
             self.joined.insert(*list, now);
@@ -792,7 +798,7 @@ impl Model {
             told_here: (!by_hand).then_some(now),
             loosened: None,
             edited: BTreeMap::new(),
-            ours: if by_hand { BTreeSet::new() } else { contact.attributes.keys().cloned().collect() },
+            ours: if by_hand { BTreeMap::new() } else { contact.attributes.clone() },
             replaced: Vec::new(),
             left: BTreeMap::new(),
             joined: if by_hand { BTreeMap::new() } else { contact.list_ids.iter().map(|list| (*list, now)).collect() },

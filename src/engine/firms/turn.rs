@@ -13,12 +13,13 @@ use crate::model::{
 };
 use crate::reconcile::company::{self, CompanyViews, Links};
 use crate::reconcile::person::{self, Base, Flights, LostValue, PersonPlan};
-use crate::reconcile::taking_part::Part;
+use crate::reconcile::taking_part::{Part, parts};
 use crate::store::firms::{Firm, LinkedContact};
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The most contacts that are linked, or taken off, in one request.
@@ -96,28 +97,11 @@ fn takes_part(
     brevo: Option<&BrevoCompany>,
     ready: &ReadyFirms,
 ) -> (Sides<Part>, Option<FieldProblem>) {
-    let mut problem = None;
-    let part = Sides::from_fn(|side| {
-        let Some(filter) = &ready.filter[side] else { return Part::Takes };
-        let (holds, key) = match (side, brevo) {
-            (SideName::Brevo, _) => {
-                (filter.holds(None, &company::record(company)), "companies.filter.intercom_to_brevo")
-            }
-            (SideName::Intercom, Some(brevo)) => {
-                (filter.holds(None, &brevo.attributes), "companies.filter.brevo_to_intercom")
-            }
-            (SideName::Intercom, None) => return Part::Rests,
-        };
-        match holds {
-            Ok(true) => Part::Takes,
-            Ok(false) => Part::Rests,
-            Err(message) => {
-                problem = Some(FieldProblem { field: key.to_owned(), message, help: None });
-                Part::Rests
-            }
-        }
-    });
-    (part, problem)
+    let unmatched = Sides::from_fn(|_| Part::Rests);
+    parts(&ready.filter, "companies.filter", unmatched, |side| match side {
+        SideName::Intercom => Some(Cow::Owned(company::record(company))),
+        SideName::Brevo => brevo.map(|brevo| Cow::Borrowed(&brevo.attributes)),
+    })
 }
 
 impl Gathered {

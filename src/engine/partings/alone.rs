@@ -1,6 +1,6 @@
 //! Whether somebody whom a deletion is about is really gone, and was anybody whose record is ours to write.
 
-use super::super::people::counts;
+use super::super::filters::counts;
 use super::super::{Connection, EngineError};
 use crate::mapping::Expression;
 use crate::model::{BrevoContactId, ContactKey, Email, Fetched, Observation, Priority, SideName, Value};
