@@ -197,6 +197,7 @@ impl Source {
                 && known.contact.email == contact.email
                 && known.contact.external_id == contact.external_id
                 && known.contact.role == contact.role
+                && !super::place::has_another_phone(&known.contact, &contact, &self.settings)
         });
         if own.is_some() || super::place::link_as(tx, &contact, decision, (self.dirty, true), self.now)? {
             return Ok(true);
