@@ -683,25 +683,30 @@ pub(super) fn take_from_deserted(
 /// nobody is left of) shows the person's: by
 /// it they are known in Intercom, and an opt-out there is one of that address. So that one becomes theirs. The link as it
 /// is afterwards.
+///
+/// Whoever has no contact takes one that nobody is left of: they need not be somebody for whom one would be made, and
+/// opt-outs travel all the same.
 pub(super) fn adopt_present_holder(tx: &Tx<'_>, link: LinkRow) -> Result<LinkRow> {
-    let (Some(email), Some(own)) = (&link.email, link.brevo_id) else { return Ok(link) };
+    let Some(email) = &link.email else { return Ok(link) };
     // What is on its way, or waits for its answer, is about the contact that the person has.
     if link.import.is_some() || (link.flights.is_some() && !link.answered) {
         return Ok(link);
     }
-    // Of one that is gone, nobody knows where it would be by now.
-    let Some(shown) = tx.brevo_contact(own)? else { return Ok(link) };
-    if shown.email.as_ref() == Some(email) {
-        return Ok(link);
+    if let Some(own) = link.brevo_id {
+        // Of one that is gone, nobody knows where it would be by now.
+        let Some(shown) = tx.brevo_contact(own)? else { return Ok(link) };
+        if shown.email.as_ref() == Some(email) {
+            return Ok(link);
+        }
     }
     let Some(holder) = tx.brevo_contact_by_email(email)? else { return Ok(link) };
-    if holder.id == own {
+    if link.brevo_id == Some(holder.id) {
         return Ok(link);
     }
     match tx.link_by_brevo(holder.id)? {
-        None => adopt(tx, &link, holder.id, email)?,
+        None if link.brevo_id.is_some() => adopt(tx, &link, holder.id, email)?,
         Some(deserted) if take_from_deserted(tx, &link, &deserted, holder.id, email)? => {}
-        Some(_) => return Ok(link),
+        _ => return Ok(link),
     }
     Ok(tx.link(link.id)?.unwrap_or(link))
 }
