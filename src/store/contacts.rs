@@ -281,6 +281,12 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
+    /// Whether anybody is known to be in Intercom.
+    pub fn has_intercom_contacts(&self) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM intercom_contacts WHERE state = 'live')";
+        Ok(self.0.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
+    }
+
     /// The members of a link, live or not.
     pub fn members(&self, link: i64) -> Result<Vec<IntercomRow>> {
         let mut statement = self.0.prepare_cached(intercom_where!("link = ?1"))?;

@@ -345,7 +345,7 @@ pub(super) fn fills_intercom(tx: &Tx<'_>) -> Stored<bool> {
         Some("yes") => Ok(true),
         Some("over") => Ok(false),
         _ => {
-            let empty = was_never_used(tx)?;
+            let empty = !tx.has_intercom_contacts()?;
             tx.set_meta(FILLS_INTERCOM, if empty { "yes" } else { "over" })?;
             Ok(empty)
         }
@@ -357,12 +357,8 @@ pub(super) fn would_fill_intercom(tx: &Tx<'_>) -> Stored<bool> {
     match tx.meta(FILLS_INTERCOM)?.as_deref() {
         Some("yes") => Ok(true),
         Some("over") => Ok(false),
-        _ => was_never_used(tx),
+        _ => Ok(!tx.has_intercom_contacts()?),
     }
-}
-
-fn was_never_used(tx: &Tx<'_>) -> Stored<bool> {
-    Ok(tx.counts()?.intercom_contacts == 0)
 }
 
 /// How many more may be made, by `max_creates` alone.
