@@ -136,7 +136,7 @@ impl BrevoClient {
             body["emailBlacklisted"] = false.into();
         }
         let target = format!("/contacts/{id}?identifierType=contact_id");
-        self.send(Ask::write(Method::PUT, target, body, Effect::Idempotent, priority)).await?;
+        self.send(Ask::write(Method::PUT, target, body, Effect::Updates, priority)).await?;
         Ok(Answer::Done)
     }
 

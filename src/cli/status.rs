@@ -180,7 +180,7 @@ async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, S
         return Ok(None);
     }
     let store = Store::open_read_only(path)?;
-    let keeps_companies = config.companies.is_some();
+    let (keeps_companies, share) = (config.companies.is_some(), config.limits.brevo.share);
     let mut status = store
         .read(move |tx| {
             let counts = tx.counts()?;
@@ -193,7 +193,9 @@ async fn gather(config: &Config, now: DateTime<Utc>) -> Result<Option<Status>, S
             let spare = budgets.iter().find(|(side, budget, _)| side == "brevo" && budget.family == "other");
             let spare = spare.map(|(_, budget, _)| {
                 let over = budget.resets_at.is_some_and(|at| at <= now);
-                engine::companies_may_use(budget.limit, if over { budget.limit } else { budget.remaining })
+                let left = if over { budget.limit } else { budget.remaining };
+                let budget = crate::model::Budget { remaining: left, ..budget.clone() }.our_share(share);
+                engine::companies_may_use(budget.limit, budget.remaining)
             });
             let company_objects = keeps_companies.then(|| CompanyObjects {
                 counts: counts_of_firms,

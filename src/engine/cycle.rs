@@ -442,6 +442,7 @@ impl Connection {
             if pushed.planned == 0
                 && read_back.rows == 0
                 && told.opted_out + told.written_back + told.parted + told.opted_in + told.created_in_intercom == 0
+                && !(wait && self.sits_out_a_hold().await?)
             {
                 break;
             }
@@ -450,6 +451,20 @@ impl Connection {
         summary.events += self.send_events(priority).await?;
         self.prune().await?;
         unread.map_or(Ok(()), Err)
+    }
+
+    /// What a vendor that holds us back has put off goes on when it lets us: a run that somebody started waits for that.
+    /// `false`: there is nothing to wait for.
+    async fn sits_out_a_hold(&self) -> Result<bool, EngineError> {
+        let left = SideName::BOTH.into_iter().filter_map(|side| self.side(side).held_back()).max();
+        let now = self.now();
+        let Some(left) = left else { return Ok(false) };
+        if !self.store.read(move |tx| tx.has_put_off(now)).await? {
+            return Ok(false);
+        }
+        tokio::time::sleep(left).await;
+        self.go_on()?;
+        Ok(true)
     }
 
     /// Reads of Intercom, dropped if it holds us back for long and `may_drop`. `false`: they were.

@@ -291,13 +291,13 @@ impl Connection {
     async fn partings_to_do(&self) -> Result<Vec<Parting>, EngineError> {
         let (now, settings, bounds, ready) = (self.now(), self.settings(), self.bounds(), self.require_ready()?);
         let held: Vec<SideName> = SideName::BOTH.into_iter().filter(|side| self.is_held(*side)).collect();
-        let told = self.settings();
+        let on_delete = settings.on_delete;
         let (next, held_otherwise) = self
             .store
             .read(move |tx| {
                 let mut otherwise = false;
                 for side in SideName::BOTH {
-                    otherwise |= tx.are_partings_held_otherwise(side, kind_of(told.on_delete[side]).as_str())?;
+                    otherwise |= tx.are_partings_held_otherwise(side, kind_of(on_delete[side]).as_str())?;
                 }
                 Ok((tx.next_parting()?, otherwise))
             })

@@ -181,7 +181,7 @@ impl Connection {
                         self.store
                             .write(move |tx| {
                                 if now - row.since > MOST_WAIT {
-                                    return tx.end_opt_in(row.link, row.side);
+                                    return end(tx, &row);
                                 }
                                 tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row })
                             })
@@ -229,19 +229,18 @@ impl Connection {
                     }
                 };
                 if lifts.is_empty() {
-                    tx.end_opt_in(row.link, row.side)?;
+                    end(tx, &row)?;
                     return Ok(lifts);
                 }
                 let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
                 if row.until.is_none() && !gate.go_by(tx, Kind::OptOuts, lifts.len() as u64)? {
                     // Told of, or nobody would know: it waits for as long as there is no room.
-                    let subject = format!("link {}", row.link);
                     let words = format!("an opt-in to be carried to {}: `safety.max_optouts` leaves no room", row.side);
-                    tx.put_notice(NO_ROOM, &subject, Some(&words), now)?;
+                    tx.put_notice(NO_ROOM, &waiting(&row), Some(&words), now)?;
                     tx.put_opt_in(&CarriedOptIn { due: now + LONG_AFTER, since: now, ..row })?;
                     return Ok(Vec::new());
                 }
-                tx.clear_notice(NO_ROOM, &format!("link {}", row.link))?;
+                tx.clear_notice(NO_ROOM, &waiting(&row))?;
                 gate.close(tx)?;
                 tx.put_opt_in(&CarriedOptIn { until: Some(until), due: until, ..row })?;
                 Ok(lifts)
@@ -321,6 +320,17 @@ fn has_to_wait(tx: &Tx<'_>, row: &CarriedOptIn, now: DateTime<Utc>) -> Stored<bo
     Ok(waits)
 }
 
+/// Under which an opt-in that waits is listed.
+fn waiting(row: &CarriedOptIn) -> String {
+    format!("link {}", row.link)
+}
+
+/// It is carried, or stays where it was given: it waits for nothing any more.
+fn end(tx: &Tx<'_>, row: &CarriedOptIn) -> Stored<()> {
+    tx.clear_notice(NO_ROOM, &waiting(row))?;
+    tx.end_opt_in(row.link, row.side)
+}
+
 /// Somebody of the address is not known yet. `true`: put off, or given up.
 fn waits_for_strangers(tx: &Tx<'_>, row: CarriedOptIn, now: DateTime<Utc>) -> Stored<bool> {
     let members = tx.members(row.link)?;
@@ -329,7 +339,7 @@ fn waits_for_strangers(tx: &Tx<'_>, row: CarriedOptIn, now: DateTime<Utc>) -> St
         return Ok(false);
     }
     if now - row.since > MOST_WAIT {
-        tx.end_opt_in(row.link, row.side)?;
+        end(tx, &row)?;
     } else {
         tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row })?;
     }

@@ -8,6 +8,7 @@ use crate::model::{Budget, ErrorKind, Priority, SideError, SideName};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// What resending a request whose outcome is unknown would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,8 +17,23 @@ pub enum Effect {
     Read,
     /// Set the same state again: resend (a PUT of values).
     Idempotent,
+    /// The same, of values that were worked out from what both sides showed: resend, but rather give it back than send it
+    /// after a long wait, since somebody may have edited the record meanwhile and neither vendor can write "only if
+    /// unchanged".
+    Updates,
     /// Perhaps a second thing: never resend after an unknown outcome; the engine looks first.
     Creates,
+}
+
+/// For so long after it was handed over an [`Effect::Updates`] may still be sent: one attempt that times out (30 s), and
+/// another at once.
+const FRESH: Duration = Duration::from_secs(40);
+
+impl Effect {
+    /// How long it may wait to be sent.
+    fn patience(self) -> Option<Duration> {
+        (self == Self::Updates).then_some(FRESH)
+    }
 }
 
 /// One request with what the caller has to know about it.
@@ -70,6 +86,7 @@ impl Caller {
         let mut ceilings = self.policy.ceilings();
         let mut attempts = 0;
         let mut last: Option<Box<SideError>> = None;
+        let latest = call.effect.patience().map(|patience| Instant::now() + patience);
         loop {
             // What the last attempt met says more than why the next one could not be made.
             let give_up = |error: Box<SideError>| match &last {
@@ -80,7 +97,7 @@ impl Caller {
                 Ok(leave) => leave,
                 Err(wait) => return Err(give_up(self.left_alone(wait))),
             };
-            let pass = match self.governor.turn(call.family, call.priority).await {
+            let pass = match self.governor.turn_by(call.family, call.priority, latest).await {
                 Ok(pass) => pass,
                 Err(TooLongAWait(wait)) => return Err(give_up(self.no_budget(call.family, wait))),
             };
@@ -144,7 +161,7 @@ impl Caller {
         let kind = match (error, effect) {
             (TransportError::TooLong(_), Effect::Read) => ErrorKind::Malformed,
             (TransportError::Connect(_), _) | (_, Effect::Read) => ErrorKind::Unavailable,
-            (_, Effect::Idempotent | Effect::Creates) => ErrorKind::Ambiguous,
+            (_, Effect::Idempotent | Effect::Updates | Effect::Creates) => ErrorKind::Ambiguous,
         };
         SideError::new(self.side, kind, error.to_string())
     }
@@ -178,7 +195,6 @@ mod tests {
     use crate::http::{Family, Window};
     use std::collections::VecDeque;
     use std::sync::Mutex;
-    use tokio::time::Instant;
 
     type Step = Result<(u16, &'static [(&'static str, &'static str)]), TransportError>;
 
@@ -290,6 +306,27 @@ mod tests {
         let (transport, caller) = caller((0..9).map(|_| Ok((503, &[][..]))));
         let error = caller.call(call(Effect::Read), &classify).await.unwrap_err();
         assert_eq!((error.attempts, transport.asked.lock().unwrap().len()), (4, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_worked_out_long_ago_is_given_back() {
+        let throttled = |wait| Ok((429, wait));
+        for (effect, wait, sent) in [
+            (Effect::Updates, &[("retry-after", "17")][..], 2),
+            (Effect::Updates, &[("retry-after", "60")][..], 1),
+            (Effect::Idempotent, &[("retry-after", "60")][..], 2),
+        ] {
+            let (transport, caller) = caller([throttled(wait)]);
+            let answer = caller.call(call(effect), &classify).await;
+            assert_eq!(transport.asked.lock().unwrap().len(), sent, "{effect:?}");
+            match answer {
+                Ok(answer) => assert_eq!((answer.status(), sent), (http::StatusCode::OK, 2)),
+                Err(error) => {
+                    assert_eq!((error.kind.clone(), error.attempts, sent), (ErrorKind::Throttled, 1, 1));
+                    assert!(error.retry_after.is_some_and(|left| left > Duration::from_secs(59)), "{error:?}");
+                }
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -178,6 +178,19 @@ impl Governor {
     /// # Errors
     /// If the turn would come too late; nothing is spent then.
     pub async fn turn(&self, family: &str, priority: Priority) -> Result<Pass<'_>, TooLongAWait> {
+        self.turn_by(family, priority, None).await
+    }
+
+    /// Waits for a turn, not beyond this instant if there is one.
+    ///
+    /// # Errors
+    /// If the turn would come too late; nothing is spent then.
+    pub async fn turn_by(
+        &self,
+        family: &str,
+        priority: Priority,
+        latest: Option<Instant>,
+    ) -> Result<Pass<'_>, TooLongAWait> {
         let Some(family) = self.index(family) else {
             return Ok(Pass { governor: self, family: None, _permit: None });
         };
@@ -191,10 +204,14 @@ impl Governor {
         let _first_in_line = gate.1.lock().await;
         loop {
             let now = Instant::now();
+            if latest.is_some_and(|latest| now > latest) {
+                return Err(TooLongAWait(Duration::ZERO));
+            }
             let Some(at) = self.try_take(family, priority, now) else {
                 return Ok(Pass { governor: self, family: Some(family), _permit: permit });
             };
-            if at.saturating_duration_since(began) > self.options.longest_wait {
+            let too_late = latest.is_some_and(|latest| at > latest);
+            if too_late || at.saturating_duration_since(began) > self.options.longest_wait {
                 return Err(TooLongAWait(at.saturating_duration_since(now)));
             }
             tokio::time::sleep_until(at).await;

@@ -1,6 +1,6 @@
 //! One window of a budget: a sliding count of what we sent, and what the vendor says is left.
 
-use crate::model::Priority;
+use crate::model::{Priority, share_of};
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -91,13 +91,7 @@ impl WindowState {
         if !self.window.published {
             return self.window.limit.max(1);
         }
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "bounded by LARGEST_LIMIT, share ≤ 1"
-        )]
-        let usable = (self.window.limit as f64 * share).floor() as u64;
-        usable.max(1)
+        share_of(self.window.limit, share).max(1)
     }
 
     /// What live work has for itself: a tenth, rounded up, unless there is only one.

@@ -101,7 +101,7 @@ impl IntercomClient {
             return Ok(Answer::Done);
         }
         let path = ["contacts", id.as_str()];
-        self.changed(Ask::write(Method::PUT, &path, Some(body_of(change)?.into()), priority), Effect::Idempotent).await
+        self.changed(Ask::write(Method::PUT, &path, Some(body_of(change)?.into()), priority), Effect::Updates).await
     }
 
     /// The answer shows no more of it than its ids.

@@ -66,6 +66,18 @@ pub struct Attribute {
     pub options: Vec<(String, String)>,
 }
 
+/// What we may use of so many requests, where `share` (0 to 1) is ours. Rounded down.
+pub fn share_of(limit: u64, share: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a share of a number of requests, which are fewer than 2^53"
+    )]
+    let usable = (limit as f64 * share.clamp(0.0, 1.0)) as u64;
+    usable.min(limit)
+}
+
 /// How much of an API's budget is left, as its last answer said.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Budget {
@@ -82,13 +94,7 @@ pub struct Budget {
 impl Budget {
     /// The same of our share: the rest is for the account's other integrations.
     pub fn our_share(self, share: f64) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            clippy::cast_precision_loss,
-            reason = "a share of a number of requests"
-        )]
-        let usable = ((self.limit as f64 * share.clamp(0.0, 1.0)) as u64).min(self.limit);
+        let usable = share_of(self.limit, share);
         Self { limit: usable, remaining: self.remaining.saturating_sub(self.limit - usable), ..self }
     }
 }

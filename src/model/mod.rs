@@ -17,7 +17,7 @@ mod sides;
 mod value;
 mod write;
 
-pub use account::{AccountInfo, Attribute, AttributeKind, Budget};
+pub use account::{AccountInfo, Attribute, AttributeKind, Budget, share_of};
 pub use consent::{Consent, OptIn, OptOutReason};
 pub use email::{Email, EmailError};
 pub use error::{AuthProblem, ErrorKind, SideError};

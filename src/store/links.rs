@@ -414,6 +414,13 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// Whether anybody waits to be written to until later than now.
+    pub fn has_put_off(&self, now: DateTime<Utc>) -> Result<bool> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM links WHERE dirty > 0 AND not_before > ?1 AND import IS NULL)
+                OR EXISTS (SELECT 1 FROM write_backs WHERE due > ?1)";
+        Ok(self.0.prepare_cached(sql)?.query_row([millis(now)], |row| row.get(0))?)
+    }
+
     /// A plan made at `marks` came to nothing: not planned again, unless something has changed since.
     pub fn give_up_at(&self, link: i64, marks: i64) -> Result<()> {
         self.0

@@ -4,7 +4,7 @@ use super::{Packed, Result, Tx, instant, millis, rare::Rare};
 use crate::model::{SideError, SideName, pack};
 use chrono::{DateTime, Utc};
 use minicbor::{Decode, Encode};
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{OptionalExtension as _, ToSql, params};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -482,20 +482,15 @@ impl Tx<'_> {
     /// Keeps a change that we made.
     pub fn put_change(&self, change: &Change) -> Result<()> {
         let causes: Causes = change.fields.iter().map(|(field, why)| (field.clone(), why.clone())).collect();
-        self.0
-            .prepare_cached(
-                "INSERT INTO changes (link, at, what, fields, answer, import, request) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                change.link,
-                millis(change.at),
-                change.what,
-                self.pack("changes", &causes)?.bytes(),
-                change.answer,
-                change.import,
-                change.request
-            ])?;
-        Ok(())
+        self.insert_change(params![
+            change.link,
+            millis(change.at),
+            change.what,
+            self.pack("changes", &causes)?.bytes(),
+            change.answer,
+            change.import,
+            change.request
+        ])
     }
 
     /// Keeps what an import carries for one link. Its fields are packed already.
@@ -507,11 +502,15 @@ impl Tx<'_> {
         answer: &str,
         at: DateTime<Utc>,
     ) -> Result<()> {
+        self.insert_change(params![link, millis(at), what, fields.bytes(), answer, import, None::<&str>])
+    }
+
+    fn insert_change(&self, columns: &[&dyn ToSql]) -> Result<()> {
         self.0
             .prepare_cached(
-                "INSERT INTO changes (link, at, what, fields, answer, import) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO changes (link, at, what, fields, answer, import, request) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?
-            .execute(params![link, millis(at), what, fields.bytes(), answer, import])?;
+            .execute(columns)?;
         Ok(())
     }
 

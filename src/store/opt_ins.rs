@@ -82,6 +82,7 @@ impl Tx<'_> {
     /// None is carried any more.
     pub fn drop_opt_ins(&self) -> Result<()> {
         self.0.execute("DELETE FROM opt_ins WHERE until IS NULL", [])?;
+        self.0.execute("DELETE FROM notices WHERE kind = 'opt_in_waits'", [])?;
         Ok(())
     }
 

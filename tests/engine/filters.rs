@@ -1,6 +1,7 @@
 //! Who takes part: `contacts.filter` and `contacts.on_unmatch`.
 
 use crate::harness::{World, minutes};
+use linkspan::engine::approve_in;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
@@ -118,6 +119,45 @@ async fn who_stops_matching_may_be_taken_off_the_lists_of_ours() {
         cycle(&world).await;
         assert!(!lists().contains(&users), "{plan}");
     }
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_a_mistyped_filter_would_take_off_lists_waits_until_that_is_approved() {
+    let limits = "  on_unmatch: unlist\nsafety: {max_deletes: 5}\n";
+    let right = config(&format!("{PRO}{limits}"));
+    let mut world = World::new(&right);
+    world.intercom.define_attribute("contact", "plan", "string", &[]).unwrap();
+    for number in 0..8 {
+        world.intercom.create_contact(user(&format!("person{number}@example.com"), "pro"));
+    }
+    cycle(&world).await;
+    let users = world.brevo.list_id("Users").unwrap();
+    let members = |world: &World| world.brevo.list_members(users).len();
+    assert_eq!(members(&world), 8);
+    let wrong = right.replace("== 'pro'", "== 'Pro'");
+    world.restart(&wrong);
+    cycle(&world).await;
+    assert_eq!(members(&world), 8, "all of them would be more than five, so none goes");
+    let now = world.doors.clock.now();
+    let holds = world.store.read(move |tx| tx.current_holds(now)).await.unwrap();
+    assert_eq!(holds.iter().map(|hold| (hold.kind.as_str(), hold.wanted)).collect::<Vec<_>>(), [("deletes", 8)]);
+    is_quiet(&world).await;
+
+    // The filter is mended: nobody wants to leave any more.
+    world.restart(&right);
+    cycle(&world).await;
+    let holds = world.store.read(move |tx| tx.current_holds(now)).await.unwrap();
+    assert_eq!((members(&world), holds), (8, Vec::new()));
+
+    // Meant, it is approved.
+    world.restart(&wrong);
+    cycle(&world).await;
+    let now = world.doors.clock.now();
+    let hold = world.store.read(move |tx| tx.current_holds(now)).await.unwrap().remove(0);
+    world.store.write(move |tx| approve_in(tx, hold.id, now)).await.unwrap();
+    cycle(&world).await;
+    assert_eq!(members(&world), 0);
     is_quiet(&world).await;
 }
 
