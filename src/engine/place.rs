@@ -484,11 +484,7 @@ fn moved(
     let Some(new) = &row.contact.email else {
         // The address was taken away: the person stays linked, and Brevo keeps the address it has.
         if others_stay {
-            tx.set_member(&row.contact.id, None, false)?;
-            elect(tx, link.id)?;
-            hand_on_gone(tx, link, &row.contact.id)?;
-            tx.mark_dirty(link.id, dirty)?;
-            return first_link(tx, &row.contact, settings, dirty, Some(link.id), now);
+            return leave_group(tx, row, link, settings, dirty, now);
         }
         tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
         reopen(tx, link)?;

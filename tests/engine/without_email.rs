@@ -154,3 +154,35 @@ async fn who_was_found_by_the_number_of_somebody_with_an_address_leaves_them_wit
     assert_eq!((by_number(&world)["12025550124"].as_str(), listed(&world).await), ("Fay Elm", 1));
     world.is_quiet().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_the_address_that_others_keep_takes_its_opt_out_along() {
+    let world = World::new(&format!(
+        "{SKIP}contacts: {{without_email: by_phone}}\nconsent: {{direction: intercom_to_brevo}}\n"
+    ));
+    let at = |name: &str, phone: &str| ContactSeed {
+        email: Some("home@shop.example".to_owned()),
+        ..caller(name, Some(phone))
+    };
+    world.intercom.create_contact(at("Ann Lee", "+12025550123"));
+    minutes(1).await;
+    let bob = world.intercom.create_contact(ContactSeed { lead: true, ..at("Bob Ray", "+12025550124") });
+    minutes(10).await;
+    world.sync().await;
+    assert!(world.brevo.unsubscribe("home@shop.example"));
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    world.intercom.set_email(&bob, None).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.set_email(&bob, Some("bob@shop.example")).unwrap();
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    let theirs = world.brevo.contact_by_email("bob@shop.example").unwrap();
+    assert_eq!((theirs.attributes["FULLNAME"].as_str(), theirs.email_blacklisted), (Some("Bob Ray"), true));
+    world.is_quiet().await;
+}

@@ -158,6 +158,12 @@ impl End<'_> {
             if holders.is_empty() || !holders.iter().all(|(_, person)| left(person)) || !plain {
                 continue;
             }
+            // Whom the filter leaves out is left alone: of them nothing but consent is written there. (Of several, one speaks
+            // for the others.)
+            if !holders.iter().all(|(_, person)| self.model.filter.takes(person)) {
+                counts.push("outcome: gone in Intercom, left out by the filter".to_owned());
+                continue;
+            }
             // Brought back and gone again, or never the person's: what is listed, or was made by hand, is looked at there.
             let doubtful = card.by_hand || self.listed.failures.iter().any(|failure| failure.field == "on_delete");
             let done = match action.brevo {
