@@ -12,7 +12,7 @@ pub(super) use gate::{
 
 use super::people::Planned;
 use super::{Connection, EngineError, Ready};
-use crate::model::{BrevoContact, BrevoContactId, ErrorKind, Fields, Resource, SideError, SideName};
+use crate::model::{BrevoContact, BrevoContactId, Fields, Resource, SideError, SideName};
 use crate::reconcile::harm::{self, Kind, Limits};
 use crate::reconcile::person::Flights;
 use crate::store::harm::HoldState;
@@ -81,7 +81,7 @@ impl Harm {
 
 /// Whether the vendor has done nothing of what it answered so.
 pub(super) fn did_nothing(error: &SideError) -> bool {
-    !matches!(error.kind, ErrorKind::Ambiguous | ErrorKind::Malformed)
+    !error.may_have_landed()
 }
 
 /// People whose plans wait until the whole backlog is planned, with what those do.

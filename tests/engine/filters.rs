@@ -235,3 +235,42 @@ async fn a_contact_that_somebody_makes_for_one_who_is_left_out_is_theirs_all_the
         is_quiet(&world).await;
     }
 }
+
+/// Ann was deleted in Intercom, and her Brevo contact is given the address of Joe by hand, which lifts a blocklisting. He has
+/// none, for the filter leaves him out.
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_stays_with_a_contact_that_becomes_somebodys_whom_the_filter_leaves_out() {
+    for who_is_out in ["joe", "ann", "ann, afterwards", "ann, and in again", "nobody"] {
+        let (world, ids) = world(PRO).await;
+        let out = |world: &World| world.brevo.unsubscribe(JANE);
+        let again = async |world: &World| {
+            for _ in 0..2 {
+                minutes(20).await;
+                world.full().await;
+            }
+        };
+        match who_is_out {
+            "joe" => world.intercom.unsubscribe(&ids[1]).unwrap(),
+            "ann" => assert!(out(&world)),
+            _ => {}
+        }
+        again(&world).await;
+        world.intercom.delete(&ids[0]).unwrap();
+        again(&world).await;
+        if who_is_out.starts_with("ann,") {
+            assert!(out(&world));
+            again(&world).await;
+        }
+        if who_is_out == "ann, and in again" {
+            assert!(world.brevo.resubscribe(JANE));
+            again(&world).await;
+        }
+        let contact = world.brevo.contact_by_email(JANE).unwrap().id;
+        assert!(world.brevo.change_email(JANE, JOE));
+        again(&world).await;
+        let there = world.brevo.contact(contact).unwrap();
+        let expected = !["nobody", "ann, and in again"].contains(&who_is_out);
+        assert_eq!(there.email_blacklisted, expected, "{who_is_out}");
+        is_quiet(&world).await;
+    }
+}

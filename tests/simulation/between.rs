@@ -284,6 +284,12 @@ impl End<'_> {
             fine |= stays && is_blank(&theirs) && (blanked(|pair| &pair.brevo) || !simple);
             // Part of a name that nobody gave here.
             fine |= !simple && source == Source::Name;
+            // The contact that gave what stands was deleted, and another took its place (made by hand, or by a row of an import
+            // that was still queued): what one without a value is linked to for the first time is never blanked.
+            let deleted =
+                |card: &Card| card.gone && person.email.as_ref().is_some_and(|its| card.addresses.contains(its));
+            let anew = pair.is_some_and(|pair| pair.muddled) && self.model.cards.values().any(deleted);
+            fine |= rule.way == Way::ToIntercom && anew && is_blank(&theirs);
             if rule.way == Way::ToIntercom || self.model.reloaded {
                 // Drift that stays, and a restore never blanks.
                 let edited = pair.is_some_and(|pair| !pair.intercom.ever.is_empty());
