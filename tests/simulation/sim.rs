@@ -9,6 +9,7 @@
 //! | `harm` | the checker of those limits |
 //! | `departing` | what was added after that: `contacts.on_delete`; and what must hold of it |
 //! | `sifting` | and `contacts.filter` and `consent.resubscribe` |
+//! | `clashing` | worlds of their own: a few people whose fields are edited on both sides, in pairs |
 //! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
@@ -33,6 +34,7 @@
 
 pub mod between;
 pub mod bounded;
+pub mod clashing;
 pub mod coverage;
 pub mod crossing;
 pub mod departing;

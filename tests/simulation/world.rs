@@ -5,7 +5,7 @@
 use super::departing::{self, OnDelete};
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
 use super::sifting::{self, Filter};
-use super::{bounded, crossing, wide};
+use super::{bounded, clashing, crossing, wide};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -436,6 +436,13 @@ impl Plan {
     pub fn bounded(seed: u64) -> Self {
         let mut plan = Self::crossing(seed);
         bounded::bound(&mut plan);
+        plan
+    }
+
+    /// A few people whose fields are edited on both sides, in pairs, and little else.
+    pub fn clashing(seed: u64) -> Self {
+        let mut plan = Self::bounded(seed);
+        clashing::clash(&mut plan);
         plan
     }
 
