@@ -29,6 +29,8 @@ struct Options {
     wide: bool,
     crossing: bool,
     bounded: bool,
+    /// Worlds in which companies have objects in Brevo.
+    firms: bool,
 }
 
 fn options() -> Result<Options, String> {
@@ -44,6 +46,7 @@ fn options() -> Result<Options, String> {
         wide: false,
         crossing: false,
         bounded: false,
+        firms: false,
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -59,10 +62,11 @@ fn options() -> Result<Options, String> {
             "--wide" => options.wide = true,
             "--crossing" => options.crossing = true,
             "--bounded" => options.bounded = true,
+            "--firms" => options.firms = true,
             "--no-shrink" => options.shrink = false,
             other => {
                 return Err(format!(
-                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads, --bounded, --crossing, --wide, --narrow"
+                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads, --firms, --bounded, --crossing, --wide, --narrow"
                 ));
             }
         }
@@ -101,6 +105,7 @@ fn main() -> ExitCode {
         (_, true) => Plan::wide,
         _ if options.crossing => Plan::crossing,
         _ if options.bounded => Plan::bounded,
+        _ if options.firms => Plan::firms,
         _ => Plan::draw,
     };
     if let Some(seed) = options.seed {
@@ -153,6 +158,7 @@ fn main() -> ExitCode {
         && !options.wide
         && !options.crossing
         && !options.bounded
+        && !options.firms
         && !missing.is_empty()
     {
         println!("never came up: {missing:#?}");

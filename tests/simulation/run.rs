@@ -26,6 +26,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Seconds after which what was to be done about companies is done: an import of which Brevo says nothing takes an hour, and
+/// what the hourly budget leaves over goes in the next ones.
+const AS_LONG_AS_COMPANIES_TAKE: u64 = 4 * 3_600;
+
 /// What came of a plan.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -123,9 +127,13 @@ impl<'a> Play<'a> {
             knobs.described_list_unsubscribed = setting.described_lists;
             knobs.duplicates_as_invalid = setting.duplicates_as_invalid;
         });
+        if let Some(firms) = &setting.firms {
+            firms.prepare(&intercom, &brevo);
+        }
         let shared = Shared::new(plan, keep, runtime_clock, (intercom, brevo));
         {
             let mut model = shared.model();
+            model.firms.of(setting.firms.clone());
             (model.on_delete, model.filter) = (setting.on_delete, setting.filter);
             (model.unlists, model.resubscribes) = (setting.unlists, setting.resubscribes);
         }
@@ -401,7 +409,8 @@ impl<'a> Play<'a> {
                 self.approve(true).await;
             }
         }
-        self.until(Instant::now() + Duration::from_secs(300)).await;
+        let while_longer = if self.plan.setting.firms.is_some() { AS_LONG_AS_COMPANIES_TAKE } else { 300 };
+        self.until(Instant::now() + Duration::from_secs(while_longer)).await;
         let forgotten = self.shared.model().check_acknowledged(self.plan.setting.both);
         for what in forgotten {
             self.shared.violate(what);
@@ -530,6 +539,13 @@ impl<'a> Play<'a> {
             for what in counts {
                 shared.count(what);
             }
+        }
+        let (wrong, counts) = shared.model().firms.check(&listed, &shared.intercom, &shared.brevo);
+        for what in wrong {
+            shared.violate(what);
+        }
+        for what in counts {
+            shared.count(what);
         }
         let told = shared.intercom.log().write_count();
         let before = shared.brevo.log().write_count();
