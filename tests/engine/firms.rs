@@ -419,6 +419,28 @@ async fn fields_travel_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_goes_back_to_what_stood_before_our_write_has_edited_it() {
+    // Brevo's answer shows that it took the write, so that the old value is nobody's refusal.
+    let (world, acme) = in_step(TWO_WAY).await;
+    let id = only(&world).id;
+    is_quiet(&world).await;
+    world.intercom.edit_company(&acme, &json!({"industry": "Boats", "name": "Acme Ltd"})).unwrap();
+    minutes(5).await;
+    world.full().await;
+    assert_eq!(only(&world).attributes["sector"], "Boats");
+    assert!(world.brevo.edit_company(&id, "sector", json!("Tools")));
+    assert!(world.brevo.edit_company(&id, "name", json!("Acme")));
+    for _ in 0..3 {
+        minutes(16).await;
+        world.full().await;
+    }
+    assert_eq!(world.intercom.company(&acme).unwrap()["industry"], "Tools");
+    assert_eq!(only(&world).attributes["name"], "Acme Ltd", "one-way: restored");
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_filter_says_which_companies_take_part_in_each_direction() {
     let yaml = TWO_WAY.to_owned()
         + "    plan: plan\n  filter: {intercom_to_brevo: \"record.company.plan != 'Free'\", brevo_to_intercom: \"record.TIER == 'gold'\"}\n";

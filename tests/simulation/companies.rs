@@ -176,7 +176,7 @@ impl Firms {
         }
         yaml.push_str("  filter:\n");
         let sift = if self.sifts { "record.company.custom_attributes.segment != 'out'" } else { "" };
-        let back = if self.sifts_back { "record.domain != 'out.example'" } else { "" };
+        let back = if self.sifts_back { "record.DOMAIN != 'out.example'" } else { "" };
         writeln!(yaml, "    intercom_to_brevo: \"{sift}\"\n    brevo_to_intercom: \"{back}\"").ok();
         yaml
     }

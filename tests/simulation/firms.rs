@@ -58,6 +58,8 @@ struct Half {
     known: Value,
     /// When the program was last shown what stands.
     told: Option<i64>,
+    /// What the program was shown last.
+    shown: Value,
     /// A person edited it since both agreed.
     edited: bool,
     /// A write of ours replaced what a person gave before the program could know of it.
@@ -132,13 +134,17 @@ impl Field {
     }
 
     fn told(&mut self, side: usize, shown: &Value, now: i64) {
+        let beside_blank = self.halves[1 - side].shown.is_null();
         let half = &mut self.halves[side];
+        half.shown = shown.clone();
         if half.stands != *shown {
             return;
         }
         half.told = Some(now);
         if let Some(gave) = &mut half.gave {
             gave.told.get_or_insert(now);
+            // As far as the program knew.
+            gave.beside_blank |= beside_blank;
         }
     }
 }
@@ -517,6 +523,20 @@ impl Ledger {
             };
             for rule in &firms.rules {
                 if let Some(field) = company.fields.get(&rule.source) {
+                    let path = format!("company.{} ->", rule.source.path());
+                    let about = |failure: &&linkspan::store::listings::Failure| {
+                        failure.subject == format!("company {id}") && failure.field.starts_with(&path)
+                    };
+                    if listed.failures.iter().any(|failure| about(&failure)) {
+                        counts.push("outcome: a company's field is refused, listed".to_owned());
+                        continue;
+                    }
+                    let intercoms = &field.halves[0];
+                    if !visible.contains(id) && intercoms.shown != intercoms.stands {
+                        // Intercom lists no company without people, and the notification was lost.
+                        counts.push("outcome: a change that nobody shows".to_owned());
+                        continue;
+                    }
                     let what = Judged {
                         rule,
                         field,

@@ -606,7 +606,15 @@ fn accepted(
                 tx.put_brevo_company(&known)?;
             }
             put_conflicts(tx, &firm, plan.lost_on(SideName::Brevo), now)?;
-            let watched = pack_flights(tx, &plan.flights.clone().with_losses_logged())?;
+            let flights = plan.flights.clone().with_losses_logged();
+            // What it shows in its answer it did not refuse: whoever goes back to the value before has edited it.
+            let flights = match (answer, ready) {
+                (Answer::BrevoCompany(shown, _), Some(ready)) => {
+                    person::seen_in_brevos_answer(&flights, &shown.attributes, &ready.mapping)
+                }
+                _ => flights,
+            };
+            let watched = pack_flights(tx, &flights)?;
             tx.put_firm(&Firm { unanswered: None, base: Some(pack_base(tx, &plan.base)?), watched, ..firm })?;
         }
         Request::Link(id, links) => {
