@@ -164,5 +164,10 @@ fn main() -> ExitCode {
         println!("never came up: {missing:#?}");
         return ExitCode::FAILURE;
     }
+    let missing = sim::coverage::missing_of_firms(&counts);
+    if played >= sim::coverage::MANY && options.firms && !missing.is_empty() {
+        println!("never came up: {missing:#?}");
+        return ExitCode::FAILURE;
+    }
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

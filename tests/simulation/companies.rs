@@ -101,6 +101,8 @@ pub struct Firms {
     pub ignores_filters: bool,
     pub listed_after: u64,
     pub imports_link: bool,
+    /// So many companies that they go by import.
+    pub many: bool,
 }
 
 /// What people do about companies. Which one is a number, modulo those that are there.
@@ -149,11 +151,18 @@ impl Firms {
             ignores_filters: dice.hits(0.3),
             listed_after: *dice.pick(&[0, 0, 20]),
             imports_link: dice.hits(0.7),
+            many: false,
         }
     }
 
     pub fn rule(&self, source: Source) -> Option<&FirmRule> {
         self.rules.iter().find(|rule| rule.source == source)
+    }
+
+    /// Seconds after the last edit by which all is done: what the hourly budget leaves over goes in the next hours, and an
+    /// import without an answer may land for one.
+    pub fn takes(&self) -> u64 {
+        if self.many { 4 * 3_600 } else { 2 * 3_600 }
     }
 
     /// The section of the config.
@@ -216,8 +225,9 @@ pub fn world(seed: u64) -> Plan {
     (plan.rules, plan.later) = (rules.clone(), rules);
     plan.setting.webhooks_only = false;
     plan.setting.incremental = plan.setting.incremental.max(300);
-    let firms = Firms::draw(&mut dice);
-    let source = |dice: &mut Dice| dice.pick(&firms.rules).source;
+    let mut firms = Firms::draw(&mut dice);
+    let rules = firms.rules.clone();
+    let source = |dice: &mut Dice| dice.pick(&rules).source;
     let nth = |dice: &mut Dice| dice.index(12);
     let or_blank = |dice: &mut Dice| dice.perhaps(0.85, nth);
     let people = dice.between(2, 9);
@@ -236,6 +246,7 @@ pub fn world(seed: u64) -> Plan {
         before.push(Edit::Firm(FirmEdit::BrevoFirmMake(nth(&mut dice))));
     }
     let many = dice.hits(0.12);
+    firms.many = many;
     if many && dice.hits(0.5) {
         before.push(Edit::Firm(FirmEdit::FirmMany(dice.between(MANY, MANY + 4))));
     }

@@ -558,7 +558,7 @@ impl Ledger {
         }
         for (company, side, value, source) in &self.replaced {
             let of = |conflict: &&linkspan::store::listings::Conflict| {
-                let where_it_stood = if conflict.side == SideName::Intercom { 0 } else { 1 };
+                let where_it_stood = usize::from(conflict.side == SideName::Brevo);
                 conflict.link < 0 && where_it_stood == *side && mentions(&conflict.lost, value)
             };
             let rule = firms.rule(*source);
@@ -608,16 +608,17 @@ impl Ledger {
     }
 }
 
+fn any(kept: &Value, same: &dyn Fn(&Value) -> bool) -> bool {
+    same(kept)
+        || kept.as_array().is_some_and(|all| all.iter().any(|kept| any(kept, same)))
+        || kept.as_object().is_some_and(|all| all.values().any(|kept| any(kept, same)))
+}
+
 /// Whether a value is in what the conflict log keeps, which is JSON.
 fn mentions(kept: &str, value: &Value) -> bool {
     let number = value.as_f64();
     let Ok(kept) = serde_json::from_str::<Value>(kept) else { return false };
     let same = |kept: &Value| kept == value || (number.is_some() && kept.as_f64() == number);
-    fn any(kept: &Value, same: &dyn Fn(&Value) -> bool) -> bool {
-        same(kept)
-            || kept.as_array().is_some_and(|all| all.iter().any(|kept| any(kept, same)))
-            || kept.as_object().is_some_and(|all| all.values().any(|kept| any(kept, same)))
-    }
     any(&kept, &same)
 }
 

@@ -43,6 +43,14 @@ fn no_seed_breaks_a_promise_and_all_that_should_comes_up() {
 }
 
 #[test]
+fn companies_are_kept_in_step_whatever_people_do_on_both_sides() {
+    let counts = run([0, 1, 2, 4].into_iter(), Plan::firms);
+    for what in ["a company made in Brevo", "a company's field agrees", "a member is linked"] {
+        assert!(counts.contains_key(&format!("outcome: {what}")), "{what}, of {counts:#?}");
+    }
+}
+
+#[test]
 fn every_crash_point_of_the_engine_is_drawn() {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine")];
     let mut named = BTreeSet::new();

@@ -1,6 +1,7 @@
 //! Plays a plan: the daemon in a task that can die at any await, people and upsets around it, then healing and the check.
 
 use super::between;
+use super::companies::Firms;
 use super::departing::OnDelete;
 use super::faults::{CrashDoor, Network, PowerCut, Shared};
 use super::model::Listed;
@@ -25,10 +26,6 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-/// Seconds after which what was to be done about companies is done: an import of which Brevo says nothing takes an hour, and
-/// what the hourly budget leaves over goes in the next ones.
-const AS_LONG_AS_COMPANIES_TAKE: u64 = 4 * 3_600;
 
 /// What came of a plan.
 #[derive(Debug, Clone)]
@@ -409,7 +406,7 @@ impl<'a> Play<'a> {
                 self.approve(true).await;
             }
         }
-        let while_longer = if self.plan.setting.firms.is_some() { AS_LONG_AS_COMPANIES_TAKE } else { 300 };
+        let while_longer = self.plan.setting.firms.as_ref().map_or(300, Firms::takes);
         self.until(Instant::now() + Duration::from_secs(while_longer)).await;
         let forgotten = self.shared.model().check_acknowledged(self.plan.setting.both);
         for what in forgotten {
