@@ -123,6 +123,8 @@ pub enum FirmEdit {
     BrevoFirmLink(u64, u64),
     BrevoFirmUnlink(u64, u64),
     BrevoFirmMake(usize),
+    /// One that says whose it is, as when a state was lost, or somebody joins the two by hand.
+    BrevoFirmJoin(u64, usize),
     BrevoFirmDomain(u64, bool),
 }
 
@@ -318,6 +320,14 @@ pub fn world(seed: u64) -> Plan {
     if dice.hits(0.2) {
         plan.rates = Rates::NONE;
     }
+    // By dice of their own, so that the rest stays as it is.
+    let mut dice = Dice::new(seed, "joining");
+    if dice.hits(0.2) {
+        before.push(Edit::Firm(FirmEdit::BrevoFirmJoin(dice.next() >> 1, dice.index(12))));
+    }
+    if plan.rates != Rates::NONE && dice.hits(0.15) {
+        plan.rates.rejected = dice.between(2, 15) as f64 / 100.0;
+    }
     (plan.before, plan.edits) = (before, edits);
     plan.setting.firms = Some(firms);
     plan
@@ -424,6 +434,16 @@ pub fn act(edit: &FirmEdit, intercom: &IntercomSandbox, brevo: &BrevoSandbox) ->
             let name = COMPANIES[name % COMPANIES.len()];
             let id = brevo.create_company(name);
             format!("Brevo company {id} made by hand: {name}")
+        }
+        FirmEdit::BrevoFirmJoin(which, name) => {
+            if card(*which).is_some() {
+                return None;
+            }
+            let (company, name) = (company(*which)?, COMPANIES[name % COMPANIES.len()]);
+            let id = brevo.create_company(name);
+            brevo.edit_company(&id, OURS, json!(company));
+            brevo.edit_company(&id, Source::Industry.attribute(), Source::Industry.value(name.len()));
+            format!("Brevo company {id} made by hand for {company}: {name}")
         }
         FirmEdit::BrevoFirmDomain(which, out) => {
             let (id, domain) = (card(*which)?.id, if *out { "out.example" } else { "in.example" });

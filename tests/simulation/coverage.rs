@@ -183,6 +183,7 @@ pub const FIRMS: &[&str] = &[
     "edit BrevoFirmDelete",
     "edit BrevoFirmDomain",
     "edit BrevoFirmField",
+    "edit BrevoFirmJoin",
     "edit BrevoFirmLink",
     "edit BrevoFirmMake",
     "edit BrevoFirmUnlink",

@@ -375,7 +375,14 @@ impl Ledger {
             by_hand_linked: BTreeSet::new(),
             either: BTreeSet::new(),
         };
-        if !by_hand {
+        if by_hand
+            && let Some((ours, company)) = ours
+                .as_ref()
+                .and_then(|ours| Some((ours, self.companies.get_mut(ours).filter(|company| company.card.is_none())?)))
+        {
+            // Somebody has joined the two: from then on it is as if we had made it.
+            (card.by_hand, card.company, company.card) = (false, Some(ours.clone()), Some(id.clone()));
+        } else if !by_hand {
             card.company.clone_from(&ours);
             match ours.as_ref().and_then(|ours| self.companies.get_mut(ours)) {
                 None => found.push((true, format!("P6: Brevo company {id} was made for none of Intercom's: {ours:?}"))),
