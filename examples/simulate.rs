@@ -29,6 +29,7 @@ struct Options {
     wide: bool,
     crossing: bool,
     bounded: bool,
+    clashing: bool,
     /// Worlds in which companies have objects in Brevo.
     firms: bool,
 }
@@ -46,6 +47,7 @@ fn options() -> Result<Options, String> {
         wide: false,
         crossing: false,
         bounded: false,
+        clashing: false,
         firms: false,
     };
     let mut words = std::env::args().skip(1);
@@ -63,10 +65,11 @@ fn options() -> Result<Options, String> {
             "--crossing" => options.crossing = true,
             "--bounded" => options.bounded = true,
             "--firms" => options.firms = true,
+            "--clashing" => options.clashing = true,
             "--no-shrink" => options.shrink = false,
             other => {
                 return Err(format!(
-                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads, --firms, --bounded, --crossing, --wide, --narrow"
+                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads, --firms, --bounded, --clashing, --crossing, --wide, --narrow"
                 ));
             }
         }
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         (_, true) => Plan::wide,
         _ if options.crossing => Plan::crossing,
         _ if options.bounded => Plan::bounded,
+        _ if options.clashing => Plan::clashing,
         _ if options.firms => Plan::firms,
         _ => Plan::draw,
     };
@@ -158,6 +162,7 @@ fn main() -> ExitCode {
         && !options.wide
         && !options.crossing
         && !options.bounded
+        && !options.clashing
         && !options.firms
         && !missing.is_empty()
     {

@@ -276,7 +276,7 @@ pub(super) fn refuse(
     let earlier = || tx.drop_intent(link.id, planned.watched.as_ref(), !planned.ahead);
     match &error.kind {
         // It may have landed or may still land: nothing more is written until a later read shows what became of it.
-        ErrorKind::Ambiguous | ErrorKind::Malformed => {
+        _ if error.may_have_landed() => {
             let flights = pack_flights(tx, &planned.plan.flights)?;
             return tx.put_intent(link.id, &flights, verify_after);
         }
@@ -287,7 +287,7 @@ pub(super) fn refuse(
             return tx.postpone(link.id, now + wait, false);
         }
         ErrorKind::Auth(_) | ErrorKind::Unsupported => return earlier(),
-        ErrorKind::NotFound | ErrorKind::Merged { .. } | ErrorKind::Conflict { .. } | ErrorKind::Rejected { .. } => {}
+        _ => {}
     }
     earlier()?;
     // One field at fault: the record is written without it, and the field's trouble is listed.

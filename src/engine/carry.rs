@@ -410,7 +410,7 @@ fn not_told(
     };
     match &error.kind {
         // It may have landed, or still may.
-        ErrorKind::Ambiguous | ErrorKind::Malformed => {
+        _ if error.may_have_landed() => {
             tx.put_carried(&Carried { until: Some(until), ..row.clone() })?;
             Ok(false)
         }

@@ -540,7 +540,7 @@ impl Connection {
                 let Some(mut row) = tx.newcomer(brevo)? else { return Ok((Asked::Nothing, Vec::new())) };
                 if row.stage == Stage::Unsure {
                     // It never landed.
-                    safety::give_back_newcomer(tx, now)?;
+                    safety::give_back_newcomer(tx, brevo, now)?;
                     row = Newcomer { stage: Stage::Waiting, email: None, opted_out: false, ..row };
                     tx.put_newcomer_row(&row)?;
                 }
@@ -564,7 +564,7 @@ impl Connection {
                 };
                 let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
                 let counts = brings_back || matches!(turn, Turn::Make(_));
-                let may = !counts || gate.makes_newcomer(tx)?;
+                let may = !counts || gate.makes_newcomer(tx, brevo)?;
                 let asked = match turn {
                     _ if !may => {
                         let due = crate::store::harm::held_until();

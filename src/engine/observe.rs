@@ -7,6 +7,7 @@ use crate::model::{
     BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
     OptOutReason, SideName,
 };
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::FirstLink;
 use crate::reconcile::person::{self, Base, Flights, LostValue};
 use crate::reconcile::transitions::{self, Transition};
@@ -197,6 +198,7 @@ impl Source {
                 && known.contact.email == contact.email
                 && known.contact.external_id == contact.external_id
                 && known.contact.role == contact.role
+                && !super::place::has_another_phone(&known.contact, &contact, &self.settings)
         });
         if own.is_some() || super::place::link_as(tx, &contact, decision, (self.dirty, true), self.now)? {
             return Ok(true);
@@ -378,7 +380,8 @@ impl Source {
                 Err(error) => unreadable::note(tx, error, self.now)?,
             }
         }
-        let settled = remember_opt_out(tx, link, contact).and_then(|link| self.settle(tx, &link, contact));
+        let settled =
+            remember_opt_out(tx, link, known.as_ref(), contact).and_then(|link| self.settle(tx, &link, contact));
         let settled = match settled {
             // What is shown is kept, even if what was agreed on cannot be read.
             Err(error) => unreadable::note(tx, error, self.now).map(|()| None)?,
@@ -452,16 +455,33 @@ pub(super) fn new_opt_out(tx: &Tx<'_>, link: i64, before: &Consent, now: &Consen
 
 /// An opt-out in Brevo is a fact from when it is seen: what a write of ours that is on its way lifts after that is put
 /// back.
-fn remember_opt_out(tx: &Tx<'_>, mut link: LinkRow, contact: &BrevoContact) -> Result<LinkRow> {
+///
+/// Where nobody is left of the link, no plan sees it, nor an opt-in after it: who gets the contact with another address has it
+/// as it was shown last under its own.
+fn remember_opt_out(
+    tx: &Tx<'_>,
+    mut link: LinkRow,
+    known: Option<&BrevoContact>,
+    contact: &BrevoContact,
+) -> Result<LinkRow> {
+    let out = contact.consent.email_opted_out();
+    let on_its_way = link.flights.is_some() || link.import.is_some();
+    let deserted = link.state == LinkState::Left && !on_its_way;
+    let renamed = known.is_some_and(|known| known.email != contact.email);
+    let may_be_ours = deserted && tx.may_land_late(contact.id)?;
     // Without a write on its way, the next plan sees it.
-    if !contact.consent.email_opted_out() || (link.flights.is_none() && link.import.is_none()) {
+    if !(if out { on_its_way || deserted } else { deserted && !renamed && !may_be_ours }) {
         return Ok(link);
     }
     let mut base = base_of(&link)?;
-    if let Some(consent) = &mut base.consent
-        && !consent.brevo_out
-    {
-        consent.brevo_out = true;
+    let before = base.consent;
+    if deserted && out {
+        base.consent.get_or_insert(ConsentBase { intercom_out: false, brevo_out: true });
+    }
+    if let Some(consent) = &mut base.consent {
+        consent.brevo_out = out;
+    }
+    if base.consent != before {
         link.base = pack_base(tx, &base)?;
         tx.set_base(link.id, &link.base)?;
     }

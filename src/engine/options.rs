@@ -4,7 +4,7 @@
 use super::observe::to_json;
 use super::people::Person;
 use super::{Connection, EngineError, LATE_LANDING, Ready, Told};
-use crate::model::{Attribute, AttributeKind, ErrorKind, Priority, SideError, Write};
+use crate::model::{Attribute, AttributeKind, ErrorKind, Priority, Write};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,9 +127,8 @@ impl Connection {
         let (mut may_land, mut tries) = (earlier, 0);
         let answer = loop {
             let answer = self.brevo.write(&Write::SetAttributeOptions(attribute.clone()), priority).await;
-            let unknown = |error: &SideError| matches!(error.kind, ErrorKind::Ambiguous | ErrorKind::Malformed);
             tries += 1;
-            if !matches!(&answer, Err(error) if unknown(error)) {
+            if !matches!(&answer, Err(error) if error.may_have_landed()) {
                 break answer;
             }
             may_land = Some(SentOptions { lands_by: Some(self.late_landing()), ..sent.clone() });

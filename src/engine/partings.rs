@@ -691,7 +691,7 @@ fn refused(tx: &Tx<'_>, going: &Going, step: &Step, error: &SideError, now: Date
     };
     match &error.kind {
         // It may have landed, or still may: a read after that tells.
-        ErrorKind::Ambiguous | ErrorKind::Malformed => Ok(false),
+        _ if error.may_have_landed() => Ok(false),
         ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {
             let wait = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok());
             again(wait.unwrap_or(TimeDelta::seconds(30)), row.tries)?;

@@ -419,6 +419,11 @@ impl Person {
         Draft { person: self, plan: Drafted { plan, parcel }, quarantined }
     }
 
+    /// A filter leaves them out, and takes them off the lists that the mapping had put them on.
+    pub(super) fn leaves_lists(&self) -> bool {
+        self.part.brevo == Part::Leaves
+    }
+
     /// There is something to be planned, and nothing on its way that it would have to wait for.
     pub(super) fn may_be_planned(&self) -> bool {
         let urgent = self.link.dirty == Dirty::Consent && self.brevo.is_some();

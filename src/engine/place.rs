@@ -118,6 +118,9 @@ fn place_one(
         tx.clear_notice(kind, &format!("contact {id}"))?;
     }
     if link.email == row.contact.email {
+        if left_the_phone(tx, &row, &link, settings)? {
+            return leave_group(tx, &row, &link, settings, dirty, now);
+        }
         elect(tx, link.id)?;
         reopen(tx, &link)?;
         tx.mark_dirty(link.id, dirty)?;
@@ -177,16 +180,7 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
             return Ok(FirstLink::Wait);
         }
     }
-    let phone = match (settings.without_email, &contact.email, contact.fields.get("phone")) {
-        (WithoutEmail::ByPhone, None, Some(phone)) => {
-            let phone = phone.to_string();
-            // As it will be written: Brevo shows every number with its country code, people leave it out at home.
-            let whole = crate::mapping::to_e164(&phone, settings.phone_region.as_deref());
-            let digits = phone_digits(&whole.unwrap_or(phone));
-            Some(digits).filter(|digits| digits.len() >= 7)
-        }
-        _ => None,
-    };
+    let phone = phone_of(contact, settings);
     let decision = identity::first_link(&Candidates {
         group: group.map(|link| link.id),
         by_external_id: match &contact.external_id {
@@ -209,6 +203,43 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
         return Ok(FirstLink::LinkTo(brevo));
     }
     Ok(decision)
+}
+
+/// The number that somebody without an address is known by.
+fn phone_of(contact: &IntercomContact, settings: &Settings) -> Option<String> {
+    let (WithoutEmail::ByPhone, None, Some(phone)) =
+        (settings.without_email, &contact.email, contact.fields.get("phone"))
+    else {
+        return None;
+    };
+    let phone = phone.to_string();
+    // As it will be written: Brevo shows every number with its country code, people leave it out at home.
+    let whole = crate::mapping::to_e164(&phone, settings.phone_region.as_deref());
+    Some(phone_digits(&whole.unwrap_or(phone))).filter(|digits| digits.len() >= 7)
+}
+
+/// Whether somebody who is known by their phone alone has another by now.
+pub(super) fn has_another_phone(before: &IntercomContact, now: &IntercomContact, settings: &Settings) -> bool {
+    phone_of(before, settings) != phone_of(now, settings)
+}
+
+/// Whether nothing but a number makes somebody one person with others, and it is another by now: they part as do those
+/// who leave an address. Whoever speaks for the others has the number, or else it is the one that Brevo's contact shows.
+fn left_the_phone(tx: &Tx<'_>, row: &IntercomRow, link: &LinkRow, settings: &Settings) -> Result<bool> {
+    if settings.without_email != WithoutEmail::ByPhone || link.email.is_some() || row.contact.email.is_some() {
+        return Ok(false);
+    }
+    let mine = phone_of(&row.contact, settings);
+    let members = tx.members(link.id)?;
+    let mut others = members.iter().filter(|other| {
+        other.state == ContactState::Live && other.contact.id != row.contact.id && other.contact.email.is_none()
+    });
+    if row.is_primary {
+        let shown = link.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
+        let shown = shown.and_then(|contact| Some(phone_digits(&contact.attributes.get("SMS")?.to_string())));
+        return Ok(shown.is_some() && mine != shown && others.any(|other| phone_of(&other.contact, settings) == shown));
+    }
+    Ok(others.find(|other| other.is_primary).is_some_and(|primary| phone_of(&primary.contact, settings) != mine))
 }
 
 /// Makes the link of somebody who is to have one of their own.
@@ -493,22 +524,7 @@ fn moved(
             adopt(tx, link, brevo, new)?;
             reopen(tx, link)?;
         }
-        Rename::LeaveGroup => {
-            tx.set_member(&row.contact.id, None, false)?;
-            elect(tx, link.id)?;
-            hand_on_gone(tx, link, &row.contact.id)?;
-            tx.mark_dirty(link.id, dirty)?;
-            let consent = link_consent(link)?;
-            if !first_link(tx, &row.contact, settings, dirty, Some(link.id), now)? {
-                // It waits: until then it stays where it is, and its consent with it.
-                tx.set_member(&row.contact.id, Some(link.id), false)?;
-                elect(tx, link.id)?;
-                return Ok(false);
-            }
-            carry_consent(tx, &row.contact.id, consent)?;
-            carry_opt_out(tx, &row.contact, consent)?;
-            return Ok(true);
-        }
+        Rename::LeaveGroup => return leave_group(tx, row, link, settings, dirty, now),
         Rename::Conflict(other) => {
             let detail = format!("its new e-mail is that of a Brevo contact that is link {other}'s: nobody is renamed");
             tx.put_notice("identity_conflict", &format!("contact {}", row.contact.id), Some(&detail), now)?;
@@ -540,6 +556,32 @@ fn moved(
         }
     }
     tx.mark_dirty(link.id, dirty)?;
+    Ok(true)
+}
+
+/// Others stay: somebody goes, with the consent that they had, and the Brevo contact stays with the rest. `false`: it waits for
+/// the holder of its new address.
+fn leave_group(
+    tx: &Tx<'_>,
+    row: &IntercomRow,
+    link: &LinkRow,
+    settings: &Settings,
+    dirty: Dirty,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    tx.set_member(&row.contact.id, None, false)?;
+    elect(tx, link.id)?;
+    hand_on_gone(tx, link, &row.contact.id)?;
+    tx.mark_dirty(link.id, dirty)?;
+    let consent = link_consent(link)?;
+    if !first_link(tx, &row.contact, settings, dirty, Some(link.id), now)? {
+        // It waits: until then it stays where it is, and its consent with it.
+        tx.set_member(&row.contact.id, Some(link.id), false)?;
+        elect(tx, link.id)?;
+        return Ok(false);
+    }
+    carry_consent(tx, &row.contact.id, consent)?;
+    carry_opt_out(tx, &row.contact, consent)?;
     Ok(true)
 }
 
@@ -641,25 +683,30 @@ pub(super) fn take_from_deserted(
 /// nobody is left of) shows the person's: by
 /// it they are known in Intercom, and an opt-out there is one of that address. So that one becomes theirs. The link as it
 /// is afterwards.
+///
+/// Whoever has no contact takes one that nobody is left of: they need not be somebody for whom one would be made, and
+/// opt-outs travel all the same.
 pub(super) fn adopt_present_holder(tx: &Tx<'_>, link: LinkRow) -> Result<LinkRow> {
-    let (Some(email), Some(own)) = (&link.email, link.brevo_id) else { return Ok(link) };
+    let Some(email) = &link.email else { return Ok(link) };
     // What is on its way, or waits for its answer, is about the contact that the person has.
     if link.import.is_some() || (link.flights.is_some() && !link.answered) {
         return Ok(link);
     }
-    // Of one that is gone, nobody knows where it would be by now.
-    let Some(shown) = tx.brevo_contact(own)? else { return Ok(link) };
-    if shown.email.as_ref() == Some(email) {
-        return Ok(link);
+    if let Some(own) = link.brevo_id {
+        // Of one that is gone, nobody knows where it would be by now.
+        let Some(shown) = tx.brevo_contact(own)? else { return Ok(link) };
+        if shown.email.as_ref() == Some(email) {
+            return Ok(link);
+        }
     }
     let Some(holder) = tx.brevo_contact_by_email(email)? else { return Ok(link) };
-    if holder.id == own {
+    if link.brevo_id == Some(holder.id) {
         return Ok(link);
     }
     match tx.link_by_brevo(holder.id)? {
-        None => adopt(tx, &link, holder.id, email)?,
+        None if link.brevo_id.is_some() => adopt(tx, &link, holder.id, email)?,
         Some(deserted) if take_from_deserted(tx, &link, &deserted, holder.id, email)? => {}
-        Some(_) => return Ok(link),
+        _ => return Ok(link),
     }
     Ok(tx.link(link.id)?.unwrap_or(link))
 }

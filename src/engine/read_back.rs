@@ -319,7 +319,7 @@ fn settle_row(
         }
         // Brevo never said that it had the import, and the row agreed on all of it beforehand: what it was to set is
         // planned again, which writes nothing where it has landed.
-        base = person::forget_unlanded(&base, &flights);
+        base = person::forget_unlanded(&base, &before_import(tx, link)?, &flights);
     }
     let again = settle_now(tx, link, (&base, &flights), answered, contact, ready, now)?;
     if again {
@@ -344,11 +344,24 @@ fn may_make_another(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -> Stored<(
     sent.iter().try_for_each(|email| tx.put_late_address(link.id, email, now + LONGEST_IMPORT))
 }
 
+/// What had been agreed on when the link's row left. What cannot be read is nothing.
+fn before_import(tx: &Tx<'_>, link: &LinkRow) -> Stored<Base> {
+    let Some(base) = tx.base_before_import(link.id)? else { return Ok(Base::default()) };
+    match base_of(&LinkRow { base, ..link.clone() }) {
+        Err(error) if error.unreadable().is_some() => Ok(Base::default()),
+        base => base,
+    }
+}
+
 /// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.
 fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> Stored<()> {
     let base = base_of(link)?;
     let flights = flights_of(link)?;
-    let base = if link.brevo_id.is_none() { Base::default() } else { person::forget_unlanded(&base, &flights) };
+    let base = if link.brevo_id.is_none() {
+        Base::default()
+    } else {
+        person::forget_unlanded(&base, &before_import(tx, link)?, &flights)
+    };
     if link.brevo_id.is_none() {
         super::safety::give_back(tx, Kind::Creates, 1, now)?;
     }

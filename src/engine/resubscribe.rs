@@ -403,7 +403,8 @@ fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) 
             let opted_out_there =
                 contact.consent.email_opted_out() || standing.iter().any(|fact| fact.over_at.is_none());
             let mut lifts = Vec::new();
-            for member in live {
+            // Who has another address by now, or none, has said nothing about this one.
+            for member in live.into_iter().filter(|member| member.contact.email == link.email) {
                 let id = &member.contact.id;
                 let told = tx.opt_outs(id)?.into_iter().map(|fact| fact.at);
                 let proof = resubscribe::decide(ResubscribeViews {

@@ -12,7 +12,7 @@ pub(super) use gate::{
 
 use super::people::Planned;
 use super::{Connection, EngineError, Ready};
-use crate::model::{BrevoContact, ErrorKind, Fields, Resource, SideError, SideName};
+use crate::model::{BrevoContact, BrevoContactId, Fields, Resource, SideError, SideName};
 use crate::reconcile::harm::{self, Kind, Limits};
 use crate::reconcile::person::Flights;
 use crate::store::harm::HoldState;
@@ -58,11 +58,18 @@ pub(super) struct Harm {
     pub(super) create: bool,
     pub(super) opt_out: bool,
     pub(super) blank: bool,
+    /// Takes somebody off lists because a filter leaves them out.
+    pub(super) unlist: bool,
 }
 
 impl Harm {
     fn kinds(self) -> impl Iterator<Item = Kind> {
-        let all = [(self.create, Kind::Creates), (self.opt_out, Kind::OptOuts), (self.blank, Kind::Blanked)];
+        let all = [
+            (self.create, Kind::Creates),
+            (self.opt_out, Kind::OptOuts),
+            (self.blank, Kind::Blanked),
+            (self.unlist, Kind::Deletes),
+        ];
         all.into_iter().filter(|(does, _)| *does).map(|(_, kind)| kind)
     }
 
@@ -74,7 +81,7 @@ impl Harm {
 
 /// Whether the vendor has done nothing of what it answered so.
 pub(super) fn did_nothing(error: &SideError) -> bool {
-    !matches!(error.kind, ErrorKind::Ambiguous | ErrorKind::Malformed)
+    !error.may_have_landed()
 }
 
 /// People whose plans wait until the whole backlog is planned, with what those do.
@@ -121,8 +128,7 @@ pub fn wants(kind: Kind, count: u64) -> String {
     let want = if count == 1 { "wants" } else { "want" };
     match kind {
         Kind::Creates => format!("{count} {contacts} {want} to be made"),
-        Kind::Deletes if count == 1 => "1 deletion wants to be followed on the other side".to_owned(),
-        Kind::Deletes => format!("{count} deletions want to be followed on the other side"),
+        Kind::Deletes => format!("{count} {contacts} {want} to be deleted, archived or taken off lists"),
         Kind::OptOuts if count == 1 => "1 opt-out wants to be written".to_owned(),
         Kind::OptOuts => format!("{count} opt-outs want to be written"),
         Kind::Blanked => format!("{count} {contacts} {want} to lose a field's value"),
@@ -158,8 +164,8 @@ pub(super) fn give_back(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>)
 }
 
 /// A contact that was to be made in Intercom was not.
-pub(super) fn give_back_newcomer(tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
-    if gate::would_fill_intercom(tx)? {
+pub(super) fn give_back_newcomer(tx: &Tx<'_>, brevo: BrevoContactId, now: DateTime<Utc>) -> Stored<()> {
+    if gate::is_of_the_fill(tx, brevo)? {
         tx.count_harm(gate::FILL, slot_of(now), -1)
     } else {
         take_off(tx, Kind::Creates, 1, now)
@@ -197,7 +203,7 @@ pub(super) fn not_landed(
             clears && rule.is_some_and(|rule| rule.observed(&contact.attributes) == write.before)
         })
     });
-    Harm { create: false, opt_out, blank }.take_back(tx, now)
+    Harm { opt_out, blank, ..Harm::default() }.take_back(tx, now)
 }
 
 /// The same for a write to Intercom.
@@ -257,7 +263,7 @@ impl Connection {
                 let backlog = tx.count_dirty(least)?;
                 let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
                 let mut fits = Vec::new();
-                for kind in [Kind::OptOuts, Kind::Blanked] {
+                for kind in [Kind::OptOuts, Kind::Blanked, Kind::Deletes] {
                     if backlog > 0 && gate.room(tx, kind, backlog as u64)? >= backlog as u64 {
                         fits.push(kind);
                     }

@@ -641,14 +641,14 @@ fn refused(
     let again = |due: Option<DateTime<Utc>>, tries: u32| tx.put_write_back(&WriteBack { due, tries, ..before.clone() });
     let Some(link) = tx.link(leaving.link)? else { return Ok(false) };
     let subject = subject_of(tx, &link)?;
-    let partly = leaving.tags.len() > 1;
+    let (partly, sure) = (leaving.tags.len() > 1, !error.may_have_landed());
     match &error.kind {
-        ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy if !partly => {
+        ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy if !partly && sure => {
             let wait = error.retry_after.and_then(|wait| TimeDelta::from_std(wait).ok());
             again(Some(now + wait.unwrap_or(TimeDelta::seconds(30))), before.tries)?;
             return Ok(false);
         }
-        ErrorKind::Auth(_) if !partly => {
+        ErrorKind::Auth(_) if !partly && sure => {
             again(Some(now + NOT_LET_IN), before.tries)?;
             tx.put_failure(&NewFailure::refused(Some(link.id), &subject, "", error), now)?;
             return Ok(true);
@@ -659,7 +659,8 @@ fn refused(
             again(Some(now + LATER), tries)?;
             return Ok(false);
         }
-        ErrorKind::Rejected { .. } | ErrorKind::Conflict { .. } | ErrorKind::NotFound | ErrorKind::Merged { .. } => {}
+        ErrorKind::Rejected { .. } | ErrorKind::Conflict { .. } if sure => {}
+        ErrorKind::NotFound | ErrorKind::Merged { .. } => {}
         // It may have landed, or part of it, or still may: nothing more is decided about it until a read shows that.
         _ => {
             if let Some(row) = tx.write_back(leaving.link)? {

@@ -131,7 +131,10 @@ impl Caller {
                     Some(earlier) if earlier.kind == ErrorKind::Ambiguous && error.is_transient() => {
                         Box::new(SideError { attempts, ..*earlier })
                     }
-                    _ => error,
+                    earlier => {
+                        error.earlier_may_land = earlier.is_some_and(|earlier| earlier.kind == ErrorKind::Ambiguous);
+                        error
+                    }
                 });
             }
             tracing::debug!(side = %self.side, family = call.family, attempts, status = error.status, "will try again");
@@ -278,6 +281,15 @@ mod tests {
         let (_, caller) = caller([timed_out(), Ok((503, &[])), Ok((503, &[])), Ok((503, &[]))]);
         let error = caller.call(call(Effect::Idempotent), &classify).await.unwrap_err();
         assert_eq!((error.kind, error.attempts), (ErrorKind::Ambiguous, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_after_an_unknown_outcome_is_one_and_says_that_the_earlier_may_land() {
+        let (_, caller) = caller([timed_out(), Ok((400, &[])), Ok((503, &[])), Ok((400, &[]))]);
+        let error = caller.call(call(Effect::Idempotent), &classify).await.unwrap_err();
+        assert_eq!((error.kind.clone(), error.may_have_landed()), (ErrorKind::Rejected { field: None }, true));
+        let error = caller.call(call(Effect::Idempotent), &classify).await.unwrap_err();
+        assert_eq!((error.kind.clone(), error.may_have_landed()), (ErrorKind::Rejected { field: None }, false));
     }
 
     #[tokio::test(start_paused = true)]

@@ -93,6 +93,9 @@ pub struct SideError {
     pub retry_after: Option<Duration>,
     /// How many times it was tried.
     pub attempts: u32,
+    /// An earlier attempt has met no answer that says what became of it: whatever this one was told, that may still land.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub earlier_may_land: bool,
 }
 
 impl SideError {
@@ -107,7 +110,18 @@ impl SideError {
             request_id: None,
             retry_after: None,
             attempts: 1,
+            earlier_may_land: false,
         })
+    }
+
+    /// Whether what was asked for may have been done, or may still be. (What is not there cannot be changed, however late.)
+    #[must_use]
+    pub fn may_have_landed(&self) -> bool {
+        match self.kind {
+            ErrorKind::Ambiguous | ErrorKind::Malformed => true,
+            ErrorKind::NotFound | ErrorKind::Merged { .. } => false,
+            _ => self.earlier_may_land,
+        }
     }
 
     /// For the log. What a vendor says of one record may repeat its values (a name, say, which nothing masks), so of

@@ -23,7 +23,7 @@ pub const DAY: i64 = 144;
 pub enum Kind {
     /// Contacts made in Brevo.
     Creates,
-    /// What a deletion on one side leads to on the other: records deleted, archived or taken off lists.
+    /// What a deletion on one side, or a filter, leads to on the other: records deleted, archived or taken off lists.
     Deletes,
     /// People opted out, on either side, but for what a vendor's own notice of an opt-out carried.
     OptOuts,
@@ -204,6 +204,16 @@ pub fn without_blanks(
         }
         plan.causes.remove(&rule.key);
         plan.lost.retain(|lost| lost.field != rule.key || lost.side != side);
+    }
+    settled(plan)
+}
+
+/// The plan without what takes somebody off lists. Of these, all is as before.
+#[must_use]
+pub fn without_leaving(mut plan: PersonPlan, before: &Base, watched: &Flights) -> PersonPlan {
+    for list in std::mem::take(&mut plan.change.leave_lists) {
+        put_back(&mut plan.base.lists, &list, before.lists.get(&list));
+        put_back(&mut plan.flights.lists, &list, watched.lists.get(&list));
     }
     settled(plan)
 }

@@ -654,12 +654,16 @@ pub fn quarantine_key(cells: &Cells) -> String {
 fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[ResolvedList<'_>]) {
     let mut wanted: BTreeMap<BrevoListId, bool> = BTreeMap::new();
     let mut following: BTreeMap<BrevoListId, (Follows, &str)> = BTreeMap::new();
+    // Of lists with no other rule nothing is known, and so nothing new is agreed on: once there is, who is on one without our
+    // doing has come to it since.
+    let mut known: BTreeSet<BrevoListId> = BTreeSet::new();
     for ResolvedList { rule, list } in resolved {
         let as_before = views.base.lists.get(list).is_some_and(|base| base.wanted);
         if rule.rests {
             *wanted.entry(*list).or_default() |= as_before;
             continue;
         }
+        known.insert(*list);
         if let (Some(follows), Membership::Tag(tag)) = (follows(rule.direction), &rule.membership) {
             following.insert(*list, (follows, tag));
             if let Some(given) = views.flights.tags.get(list) {
@@ -721,6 +725,10 @@ fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[Resolv
                 agreed
             }
         };
+        if !known.contains(&list) {
+            put_or_remove(&mut plan.base.lists, &list, base.as_ref());
+            continue;
+        }
         // A list that never mattered to this person takes no space.
         if agreed.wanted || agreed.member || base.is_some() {
             plan.base.lists.insert(list, agreed);

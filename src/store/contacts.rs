@@ -287,6 +287,11 @@ impl Tx<'_> {
         Ok(self.0.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
     }
 
+    /// The greatest id of Brevo's contacts: they are given in the order in which contacts are made.
+    pub fn newest_brevo_contact(&self) -> Result<i64> {
+        Ok(self.0.prepare_cached("SELECT coalesce(max(id), 0) FROM brevo_contacts")?.query_row([], |row| row.get(0))?)
+    }
+
     /// The members of a link, live or not.
     pub fn members(&self, link: i64) -> Result<Vec<IntercomRow>> {
         let mut statement = self.0.prepare_cached(intercom_where!("link = ?1"))?;

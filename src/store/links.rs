@@ -628,6 +628,16 @@ impl Tx<'_> {
         self.mark_firms_of_link(link)
     }
 
+    /// What was agreed on before the link's import left; `None`: nothing.
+    pub fn base_before_import(&self, link: i64) -> Result<Option<Packed>> {
+        let base: Option<Vec<u8>> = self
+            .0
+            .prepare_cached("SELECT base FROM links WHERE id = ?1")?
+            .query_row([link], |row| row.get(0))
+            .optional()?;
+        Ok(base.filter(|base| !base.is_empty()).map(|base| self.kept(base)))
+    }
+
     /// Takes a link out of its import.
     pub fn leave_import(&self, link: i64) -> Result<()> {
         self.0.prepare_cached("UPDATE links SET import = NULL WHERE id = ?1")?.execute([link])?;

@@ -134,9 +134,9 @@ impl Tx<'_> {
         })
     }
 
-    /// Whether somebody is still to be made.
-    pub fn newcomers_wait(&self) -> Result<bool> {
-        Ok(self.0.prepare_cached("SELECT 1 FROM newcomers WHERE stage = 'waiting'")?.exists([])?)
+    /// Whether somebody up to this contact is still to be made.
+    pub fn newcomers_wait(&self, up_to: i64) -> Result<bool> {
+        Ok(self.0.prepare_cached("SELECT 1 FROM newcomers WHERE stage = 'waiting' AND brevo <= ?1")?.exists([up_to])?)
     }
 
     /// One of them.

@@ -469,3 +469,27 @@ async fn what_was_edited_in_intercom_and_not_shown_yet_is_looked_at_before_it_is
     assert_eq!(world.attribute("jane@example.com", "PLAN"), Some(json!("gold")));
     assert_eq!(conflicts(&world).await.len(), 1, "what stood in Brevo is kept");
 }
+
+/// A write to Intercom is not answered in time, and its repetition is refused. What it was to set lands later.
+#[tokio::test(start_paused = true)]
+async fn what_lands_late_though_its_repetition_was_refused_is_nobodys_edit() {
+    let both = "direction: both, on_conflict: intercom, on_clear: propagate";
+    let yaml = BOTH.replace(both, "direction: brevo_to_intercom, on_drift: leave");
+    let (world, id) = in_step(&yaml).await;
+    edit_brevo(&world, &[("PLAN", json!("pro"))]);
+    minutes(10).await;
+    world.intercom.fail("PUT /contacts/", Fault::Status(504, None));
+    world.intercom.fail("PUT /contacts/", Fault::Status(400, None));
+    world.sync().await;
+    assert_ne!(shown(&world, &id, "custom_attributes")["plan"], "pro");
+    edit_brevo(&world, &[("PLAN", json!("free"))]);
+    world.sync().await;
+    world.intercom.edit_contact(&id, &json!({"custom_attributes": {"plan": "pro"}})).unwrap();
+    for _ in 0..3 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(shown(&world, &id, "custom_attributes")["plan"], "free");
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+    is_quiet(&world).await;
+}

@@ -1,6 +1,7 @@
 //! Who takes part: `contacts.filter` and `contacts.on_unmatch`.
 
 use crate::harness::{World, minutes};
+use linkspan::engine::approve_in;
 use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
@@ -122,6 +123,45 @@ async fn who_stops_matching_may_be_taken_off_the_lists_of_ours() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whom_a_mistyped_filter_would_take_off_lists_waits_until_that_is_approved() {
+    let limits = "  on_unmatch: unlist\nsafety: {max_deletes: 5}\n";
+    let right = config(&format!("{PRO}{limits}"));
+    let mut world = World::new(&right);
+    world.intercom.define_attribute("contact", "plan", "string", &[]).unwrap();
+    for number in 0..8 {
+        world.intercom.create_contact(user(&format!("person{number}@example.com"), "pro"));
+    }
+    cycle(&world).await;
+    let users = world.brevo.list_id("Users").unwrap();
+    let members = |world: &World| world.brevo.list_members(users).len();
+    assert_eq!(members(&world), 8);
+    let wrong = right.replace("== 'pro'", "== 'Pro'");
+    world.restart(&wrong);
+    cycle(&world).await;
+    assert_eq!(members(&world), 8, "all of them would be more than five, so none goes");
+    let now = world.doors.clock.now();
+    let holds = world.store.read(move |tx| tx.current_holds(now)).await.unwrap();
+    assert_eq!(holds.iter().map(|hold| (hold.kind.as_str(), hold.wanted)).collect::<Vec<_>>(), [("deletes", 8)]);
+    is_quiet(&world).await;
+
+    // The filter is mended: nobody wants to leave any more.
+    world.restart(&right);
+    cycle(&world).await;
+    let holds = world.store.read(move |tx| tx.current_holds(now)).await.unwrap();
+    assert_eq!((members(&world), holds), (8, Vec::new()));
+
+    // Meant, it is approved.
+    world.restart(&wrong);
+    cycle(&world).await;
+    let now = world.doors.clock.now();
+    let hold = world.store.read(move |tx| tx.current_holds(now)).await.unwrap().remove(0);
+    world.store.write(move |tx| approve_in(tx, hold.id, now)).await.unwrap();
+    cycle(&world).await;
+    assert_eq!(members(&world), 0);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_condition_that_cannot_be_told_writes_nothing_and_takes_nobody_off() {
     let filter =
         "  filter: {intercom_to_brevo: \"record.custom_attributes.plan | upper == 'PRO'\"}\n  on_unmatch: unlist\n";
@@ -192,6 +232,45 @@ async fn a_contact_that_somebody_makes_for_one_who_is_left_out_is_theirs_all_the
         assert_eq!(world.intercom.contact(&ids[1]).unwrap()["unsubscribed_from_emails"], json!(true));
         assert!(world.brevo.contact_by_email(JOE).unwrap().email_blacklisted, "opt-outs travel for everybody");
         assert_eq!(world.attribute(JOE, "FULLNAME"), None, "and nothing else does");
+        is_quiet(&world).await;
+    }
+}
+
+/// Ann was deleted in Intercom, and her Brevo contact is given the address of Joe by hand, which lifts a blocklisting. He has
+/// none, for the filter leaves him out.
+#[tokio::test(start_paused = true)]
+async fn an_opt_out_stays_with_a_contact_that_becomes_somebodys_whom_the_filter_leaves_out() {
+    for who_is_out in ["joe", "ann", "ann, afterwards", "ann, and in again", "nobody"] {
+        let (world, ids) = world(PRO).await;
+        let out = |world: &World| world.brevo.unsubscribe(JANE);
+        let again = async |world: &World| {
+            for _ in 0..2 {
+                minutes(20).await;
+                world.full().await;
+            }
+        };
+        match who_is_out {
+            "joe" => world.intercom.unsubscribe(&ids[1]).unwrap(),
+            "ann" => assert!(out(&world)),
+            _ => {}
+        }
+        again(&world).await;
+        world.intercom.delete(&ids[0]).unwrap();
+        again(&world).await;
+        if who_is_out.starts_with("ann,") {
+            assert!(out(&world));
+            again(&world).await;
+        }
+        if who_is_out == "ann, and in again" {
+            assert!(world.brevo.resubscribe(JANE));
+            again(&world).await;
+        }
+        let contact = world.brevo.contact_by_email(JANE).unwrap().id;
+        assert!(world.brevo.change_email(JANE, JOE));
+        again(&world).await;
+        let there = world.brevo.contact(contact).unwrap();
+        let expected = !["nobody", "ann, and in again"].contains(&who_is_out);
+        assert_eq!(there.email_blacklisted, expected, "{who_is_out}");
         is_quiet(&world).await;
     }
 }

@@ -106,6 +106,44 @@ async fn an_update_import_that_never_left_is_sent_again() {
     assert_eq!(summary.failed, 0);
 }
 
+/// What is cleared while nobody knows whether a row has landed is cleared, though the row never did.
+#[tokio::test(start_paused = true)]
+async fn a_clear_while_an_import_may_have_left_is_a_clear() {
+    let config = "
+field_mapping: {email: email, custom_attributes.plan: {to: PLAN, on_clear: propagate, on_drift: leave}}
+limits: {brevo: {import_threshold: 5}}
+";
+    let crash = Arc::new(CrashAt::default());
+    let mut world = World::with_crashes(config, crash.clone());
+    world.intercom.define_attribute("contact", "plan", "string", &[]).unwrap();
+    let ids = people(&world).await;
+    let plan_all = async |plan: serde_json::Value| {
+        for id in &ids {
+            world.intercom.edit_contact(id, &json!({"custom_attributes": {"plan": plan}})).unwrap();
+        }
+        pass(200).await;
+    };
+    plan_all(json!("pro")).await;
+    world.sync().await;
+    assert_eq!(world.attribute("p0@x.example", "PLAN"), Some(json!("pro")));
+    plan_all(json!("free")).await;
+    crash.arm("after_import_intent", 1);
+    let connection = world.connection.clone();
+    #[expect(clippy::disallowed_methods, reason = "the run is awaited; a task is what a crash can unwind")]
+    let run = tokio::spawn(async move { connection.sync(&SyncOptions::default(), &Seen::default()).await.map(drop) });
+    assert!(run.await.unwrap_err().is_panic() && crash.fired.load(Ordering::SeqCst));
+    plan_all(json!(null)).await;
+    world.restart(config);
+    for _ in 0..2 {
+        world.sync().await;
+        pass(200).await;
+    }
+    for n in 0..PEOPLE {
+        let plan = world.attribute(&format!("p{n}@x.example"), "PLAN").filter(|plan| *plan != json!(""));
+        assert_eq!(plan, None, "{n}");
+    }
+}
+
 /// Everybody's row leaves by import, whose answer is lost in a crash, and which Brevo queues for ten minutes. Meanwhile the
 /// first is given another address. Back comes the world half an hour after the row could have landed.
 async fn moved_while_a_row_may_land(linked: bool) -> World {

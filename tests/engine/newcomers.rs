@@ -313,6 +313,24 @@ async fn an_empty_intercom_is_filled_whatever_share_that_is_and_one_in_use_is_no
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_brevo_while_intercom_is_being_filled_counts_like_anybody() {
+    let world = World::new(&format!("{USERS}safety: {{max_share: 0.01}}\n"));
+    crowd(&world, "p", 1);
+    world.sync().await;
+    minutes(6).await;
+    world.intercom.fail("POST /contacts ", Fault::Status(403, None));
+    world.sync().await;
+    assert!(world.intercom.contact_ids().is_empty(), "the fill has begun, and is not over");
+    crowd(&world, "q", 510);
+    let mut held = Vec::new();
+    for _ in 0..6 {
+        minutes(20).await;
+        held = world.sync().await.held;
+    }
+    assert_eq!((world.intercom.contact_ids().len(), held.len()), (1 + 500, 1), "{held:?}");
+}
+
 /// Ann has been archived in Intercom, before anybody looked.
 fn archived(world: &World) -> String {
     let seed = ContactSeed { email: Some("ann@example.com".to_owned()), ..ContactSeed::default() };

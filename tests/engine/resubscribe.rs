@@ -340,3 +340,16 @@ async fn an_opt_in_is_about_the_address_and_the_contact_that_it_was_given_for() 
         assert_eq!(loosened(&world), Vec::<String>::new());
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_no_address_any_more_is_not_opted_in_by_it() {
+    let (world, jane) = out(PROPAGATE, false).await;
+    world.intercom.set_email(&jane, None).unwrap();
+    cycle(&world).await;
+    assert!(world.brevo.resubscribe(JANE));
+    for _ in 0..3 {
+        cycle(&world).await;
+    }
+    assert!(is_out(&world, &jane));
+    assert_eq!(loosened(&world), Vec::<String>::new());
+}

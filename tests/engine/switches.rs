@@ -96,3 +96,33 @@ async fn what_is_never_read_is_not_told_as_nothing_and_comes_once_it_is_on() {
     assert_eq!(world.attribute("ann@x.example", "TALKS").unwrap(), 1);
     assert_eq!(world.attribute("ann@x.example", "FIRM").unwrap(), "Acme");
 }
+
+/// Nobody has looked at tags yet, by the config or because Intercom would not show them: a list that somebody is on
+/// meanwhile is no tag that was taken away.
+#[tokio::test(start_paused = true)]
+async fn who_was_on_a_list_before_tags_were_known_gets_the_tag_that_goes_with_it() {
+    let on = ON.replace("VIP: {list: VIP}, beta", "VIP: {list: VIP, direction: both}, beta");
+    let mut world = World::new(&format!("connectors: {{intercom: {{sync: {{tags: false}}}}}}{on}"));
+    let seed = |email: &str| ContactSeed { email: Some(email.to_owned()), ..ContactSeed::default() };
+    let ids = ["ann@x.example", "bo@x.example"].map(|email| world.intercom.create_contact(seed(email)));
+    pass(200).await;
+    world.full().await;
+    let tags = |world: &World, of: usize| world.intercom.contact_tags(&ids[of]).into_iter().collect::<Vec<_>>();
+    world.restart(&on);
+    world.full().await;
+    world.restart(&format!("connectors: {{intercom: {{sync: {{tags: false}}}}}}{on}"));
+    world.intercom.tag(&ids[1], "VIP").unwrap();
+    let list = world.brevo.list_id("VIP").unwrap();
+    assert!(world.brevo.add_to_list("ann@x.example", list));
+    pass(200).await;
+    world.full().await;
+    assert_eq!((tags(&world, 0), lists(&world, "bo@x.example").len()), (vec![], 0), "they rest");
+    world.restart(&on);
+    for _ in 0..2 {
+        pass(200).await;
+        world.full().await;
+    }
+    assert_eq!(tags(&world, 0), ["VIP"]);
+    assert_eq!(lists(&world, "bo@x.example"), ["VIP"]);
+    world.is_quiet().await;
+}

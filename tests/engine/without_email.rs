@@ -1,7 +1,7 @@
 //! People without an address: skipped and listed, or known by their phone.
 
 use crate::harness::{World, minutes};
-use linkspan::sandbox::brevo::ContactSeed as BrevoSeed;
+use linkspan::sandbox::brevo::{Contact as BrevoContact, ContactSeed as BrevoSeed};
 use linkspan::sandbox::intercom::ContactSeed;
 use serde_json::json;
 
@@ -77,4 +77,80 @@ async fn skipped_they_are_counted_and_listed_and_nothing_is_written() {
         ["Ann Lee"]
     );
     assert_eq!(listed(&world).await, 1);
+}
+
+/// The names that Brevo shows, by number.
+fn by_number(world: &World) -> std::collections::BTreeMap<String, String> {
+    let of = |contact: BrevoContact| {
+        let text = |name: &str| contact.attributes[name].as_str().unwrap_or_default().to_owned();
+        (text("SMS"), text("FULLNAME"))
+    };
+    world.brevo.contacts().into_iter().map(of).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gets_a_number_of_their_own_is_one_person_with_nobody() {
+    let world = World::new(&format!("{SKIP}contacts: {{without_email: by_phone}}\n"));
+    let ann = world.intercom.create_contact(caller("Ann Lee", Some("+12025550123")));
+    minutes(10).await;
+    world.sync().await;
+    // Bob mistypes his number, and is taken for Ann. Then it is put right.
+    let bob = world.intercom.create_contact(caller("Bob Ray", Some("+12025550123")));
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.brevo.contact_count(), 1);
+    world.intercom.edit_contact(&bob, &json!({"phone": "(202) 555-0123"})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.brevo.contact_count(), 1, "the same number, written otherwise");
+    world.intercom.edit_contact(&bob, &json!({"phone": "+12025550124"})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    let names = |all: &[(&str, &str)]| all.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+    assert_eq!(by_number(&world), names(&[("12025550123", "Ann Lee"), ("12025550124", "Bob Ray")]));
+    // The other way round: whoever stays keeps the contact in Brevo, also if it is not who gave the fields.
+    world.intercom.edit_contact(&bob, &json!({"phone": "+12025550123"})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    let cid = world.intercom.create_contact(caller("Cid Poe", Some("+12025550123")));
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.edit_contact(&ann, &json!({"phone": "+12025550125"})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    let now = by_number(&world);
+    assert_eq!((now["12025550123"].as_str(), now["12025550125"].as_str()), ("Cid Poe", "Ann Lee"), "{now:?}");
+    // Whoever has it alone is given the new one.
+    world.intercom.edit_contact(&cid, &json!({"phone": "+12025550126"})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(by_number(&world)["12025550126"], "Cid Poe");
+    world.is_quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_found_by_the_number_of_somebody_with_an_address_leaves_them_with_it() {
+    let world = World::new(&format!("{SKIP}contacts: {{without_email: by_phone}}\n"));
+    let dan = ContactSeed { email: Some("dan@shop.example".to_owned()), ..caller("Dan Fox", Some("+12025550123")) };
+    world.intercom.create_contact(dan);
+    minutes(10).await;
+    world.sync().await;
+    let eve = world.intercom.create_contact(caller("Eve Oak", Some("+12025550123")));
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.brevo.contact_count(), 1);
+    world.intercom.edit_contact(&eve, &json!({"phone": "+12025550124"})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    let now = by_number(&world);
+    assert_eq!((now["12025550123"].as_str(), now["12025550124"].as_str()), ("Dan Fox", "Eve Oak"), "{now:?}");
+    // Without a number they are listed like anybody who has neither.
+    world.intercom.create_contact(caller("Fay Elm", Some("+12025550124")));
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.edit_contact(&eve, &json!({"phone": null})).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!((by_number(&world)["12025550124"].as_str(), listed(&world).await), ("Fay Elm", 1));
+    world.is_quiet().await;
 }

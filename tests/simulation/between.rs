@@ -284,6 +284,12 @@ impl End<'_> {
             fine |= stays && is_blank(&theirs) && (blanked(|pair| &pair.brevo) || !simple);
             // Part of a name that nobody gave here.
             fine |= !simple && source == Source::Name;
+            // The contact that gave what stands was deleted, and another took its place (made by hand, or by a row of an import
+            // that was still queued): what one without a value is linked to for the first time is never blanked.
+            let deleted =
+                |card: &Card| card.gone && person.email.as_ref().is_some_and(|its| card.addresses.contains(its));
+            let anew = pair.is_some_and(|pair| pair.muddled) && self.model.cards.values().any(deleted);
+            fine |= rule.way == Way::ToIntercom && anew && is_blank(&theirs);
             if rule.way == Way::ToIntercom || self.model.reloaded {
                 // Drift that stays, and a restore never blanks.
                 let edited = pair.is_some_and(|pair| !pair.intercom.ever.is_empty());
@@ -322,7 +328,10 @@ impl End<'_> {
         let reloaded = self.model.reloaded;
         let gave = |half: &'static str| {
             let half = if half == "intercom" { &pair.intercom } else { &pair.brevo };
-            let ever = half.ever.iter().filter(|_| reloaded);
+            // A clear that stays where it was made leaves there what both had agreed on before, whatever stood for a moment
+            // between that and the clear.
+            let cleared = !rule.clears && is_blank(&half.stands);
+            let ever = half.ever.iter().filter(|_| reloaded || cleared);
             half.gave_any().chain(ever).cloned().collect::<Vec<_>>()
         };
         let (here, there) = (gave("intercom"), gave("brevo"));
@@ -416,11 +425,16 @@ impl End<'_> {
         let between = &self.model.between;
         let (given, taken) = (between.tagged.get(id), between.untagged.get(id));
         let left = card.left_at(list);
+        // A first link takes nothing away: the tag may be of a contact that had the address before this one.
+        let first =
+            self.model.cards.values().any(|other| {
+                other.now.id != card.now.id && other.gone && !other.addresses.is_disjoint(&card.addresses)
+            });
         let mut wrong = Vec::new();
         if on_it && !tagged && (way == Way::Both || taken.is_none()) && !card.gone {
             wrong.push("is on VIPs and has no tag");
         }
-        if tagged && !on_it && way == Way::ToIntercom && given.is_none() {
+        if tagged && !on_it && way == Way::ToIntercom && given.is_none() && !first {
             wrong.push("has a tag that nobody gave, and is not on VIPs");
         }
         if tagged && !on_it && way == Way::Both && !card.unlisted_by_hand.contains(&list) {

@@ -115,7 +115,7 @@ fn turn(rules: &mut Rules, source: Source, way: Way, wins: Wins) {
     }
 }
 
-fn field(dice: &mut Dice, who: u64, source: Source) -> Edit {
+pub fn field(dice: &mut Dice, who: u64, source: Source) -> Edit {
     if dice.hits(0.6) {
         return Edit::BrevoField(who, source, dice.next() >> 1);
     }

@@ -72,7 +72,11 @@ impl Model {
             let addresses: BTreeSet<String> =
                 card.addresses.iter().cloned().chain(contact.email.as_deref().map(normal)).collect();
             // Who moves to another address brings the opt-out that they had: nobody is opted out anew.
-            let theirs = |person: &&Person| !person.addresses.is_disjoint(&addresses);
+            // Who has none may be known by their phone.
+            let theirs = |person: &&Person| {
+                let by_phone = self.by_phone && person.email.is_none() && !person.phones.is_disjoint(&card.phones);
+                !person.addresses.is_disjoint(&addresses) || by_phone
+            };
             let by_notice = !self.harm.noticed.is_disjoint(&addresses)
                 || self.people.values().filter(theirs).any(|person| person.out_by_notice || person.addresses.len() > 1);
             if !by_notice {

@@ -70,6 +70,8 @@ pub struct Person {
     pub shared_with: BTreeSet<String>,
     /// That was our write.
     pub out_by_us: bool,
+    /// The last opt-out was our write, also if it has been taken back.
+    pub last_out_by_us: bool,
     /// We made it.
     pub made_by_us: bool,
     /// When the person last took an opt-out back here.
@@ -357,12 +359,13 @@ impl Model {
             && let Ok(body) = serde_json::from_slice::<Value>(body)
             && let Some(id) = body["data"]["item"]["contact"]["id"].as_str()
             && let Some(person) = self.people.get_mut(id)
-            && person.out
-            && !person.out_by_us
         {
-            person.told_out.get_or_insert(now);
-            person.acknowledged_out = true;
-            person.out_by_notice = true;
+            // Also of one that they have taken back before it was told.
+            person.out_by_notice |= !person.last_out_by_us;
+            if person.out && !person.out_by_us {
+                person.told_out.get_or_insert(now);
+                person.acknowledged_out = true;
+            }
         }
     }
 
@@ -597,7 +600,7 @@ impl Model {
                 person.out_at = now;
                 person.told_out = None;
                 person.acknowledged_out = false;
-                person.out_by_us = ours;
+                (person.out_by_us, person.last_out_by_us) = (ours, ours);
             }
             if !out && person.out {
                 person.took_back_at = person.told_out.map_or(person.took_back_at, |_| Some(now));
@@ -848,7 +851,9 @@ impl Model {
             // Only where there is no doubt about who is who.
             let plain = person.addresses.len() == 1 && !person.was_away && card.addresses.len() == 1;
             let said_since = card.said.is_some_and(|(at, out)| !out && at >= person.out_at);
-            if plain && !card.now.email_blacklisted && !said_since {
+            // Nobody looks in Brevo for whom the filter leaves out: they have none there before a read shows one.
+            let unknown = card.told_here.is_none() && !self.filter.takes(person);
+            if plain && !card.now.email_blacklisted && !said_since && !unknown {
                 wrong.push(format!("P1: the opt-out of {id} ({address}) was acknowledged and is not in Brevo"));
             }
         }

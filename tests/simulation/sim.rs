@@ -9,6 +9,7 @@
 //! | `harm` | the checker of those limits |
 //! | `departing` | what was added after that: `contacts.on_delete`; and what must hold of it |
 //! | `sifting` | and `contacts.filter` and `consent.resubscribe` |
+//! | `clashing` | worlds of their own: a few people whose fields are edited on both sides, in pairs |
 //! | `companies`, `firms` | worlds of their own in which companies have objects in Brevo; and what must hold of them |
 //! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
@@ -34,6 +35,7 @@
 
 pub mod between;
 pub mod bounded;
+pub mod clashing;
 pub mod companies;
 pub mod coverage;
 pub mod crossing;

@@ -6,7 +6,7 @@ use super::companies::{self, Firms};
 use super::departing::{self, OnDelete};
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
 use super::sifting::{self, Filter};
-use super::{bounded, crossing, wide};
+use super::{bounded, clashing, crossing, wide};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -445,6 +445,13 @@ impl Plan {
     /// One in which companies have objects in Brevo, and people are simple.
     pub fn firms(seed: u64) -> Self {
         companies::world(seed)
+    }
+
+    /// A few people whose fields are edited on both sides, in pairs, and little else.
+    pub fn clashing(seed: u64) -> Self {
+        let mut plan = Self::bounded(seed);
+        clashing::clash(&mut plan);
+        plan
     }
 
     /// One without limits on harm, and in which nothing hears Brevo's webhooks.

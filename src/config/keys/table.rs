@@ -441,7 +441,7 @@ static SAFETY: &[Key] = &[
         "max_deletes",
         Kind::Count(0, 100_000_000),
         "500",
-        "Records deleted, archived or taken off lists in an hour because of `on_delete`; in a day, ten times as many.",
+        "Records deleted, archived or taken off lists in an hour because of `on_delete` or `on_unmatch`; in a day, ten times as many.",
     ),
     or(
         "max_optouts",

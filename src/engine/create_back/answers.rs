@@ -195,7 +195,7 @@ impl Connection {
                         pushed.failed += 1;
                         self.store
                             .write(move |tx| {
-                                safety::give_back_newcomer(tx, now)?;
+                                safety::give_back_newcomer(tx, brevo, now)?;
                                 let Some(row) = tx.newcomer(brevo)? else { return Ok(()) };
                                 let words = format!("contact {archived} in Intercom cannot be brought back");
                                 list(tx, row, "archived_in_intercom", Some(&words), now)?;
@@ -400,7 +400,7 @@ fn not_made(
     }
     // Bringing an archived one back counts in its place.
     if !(brings_back && matches!(error.kind, ErrorKind::Conflict { archived: true, .. })) {
-        safety::give_back_newcomer(tx, now)?;
+        safety::give_back_newcomer(tx, row.brevo, now)?;
     }
     let row = Newcomer { stage: Stage::Waiting, email: None, opted_out: false, ..row };
     let tries = row.tries + 1;

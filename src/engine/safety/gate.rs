@@ -3,7 +3,7 @@
 use super::{Aside, Begun, Bounds, FILLED, Harm, Pass, slot_of};
 use crate::engine::Ready;
 use crate::engine::people::Person;
-use crate::model::SideName;
+use crate::model::{BrevoContactId, SideName};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::{self, Counted, Kind};
 use crate::reconcile::person::PersonPlan;
@@ -131,6 +131,10 @@ impl Gate {
             let (base, flights) = (&person.base, &person.flights);
             less = Some(harm::without_blanks(plan, SideName::Brevo, base, flights, &ready.mapping));
         }
+        if self.is_held(tx, Kind::Deletes, SideName::Brevo, link, &mut does.unlist)? {
+            let plan = less.unwrap_or_else(|| plan.clone());
+            less = Some(harm::without_leaving(plan, &person.base, &person.flights));
+        }
         if !self.may(tx, does)? {
             self.aside.insert(link, does);
             return Ok(Judged::Aside);
@@ -218,8 +222,8 @@ impl Gate {
     }
 
     /// A contact is about to be made in Intercom. `false`: not now.
-    pub(in crate::engine) fn makes_newcomer(&mut self, tx: &Tx<'_>) -> Stored<bool> {
-        if !self.open.contains_key(&Kind::Creates) && fills_intercom(tx)? {
+    pub(in crate::engine) fn makes_newcomer(&mut self, tx: &Tx<'_>, brevo: BrevoContactId) -> Stored<bool> {
+        if !self.open.contains_key(&Kind::Creates) && fills_intercom(tx, brevo)? {
             if room_to_fill(tx, &self.bounds.limits, self.slot)? > 0 {
                 tx.count_harm(FILL, self.slot, 1)?;
                 return Ok(true);
@@ -336,29 +340,39 @@ impl Gate {
 
 /// How contacts are counted that fill an empty Intercom: apart, or nobody could be made the day after it.
 pub(super) const FILL: &str = "fill";
-/// Whether an empty Intercom is being filled, once that is known.
+/// Which of Brevo's contacts fill an empty Intercom (up to this id), once that is known.
 const FILLS_INTERCOM: &str = "fills_intercom";
+const OVER: &str = "over";
+const UNKNOWN: &str = "unknown";
 
-/// Whether Intercom had nobody when the first contact was to be made there, and not all of those have been.
-pub(super) fn fills_intercom(tx: &Tx<'_>) -> Stored<bool> {
+/// Up to which of Brevo's contacts those fill Intercom that were there when the first was to be made, if nobody was in Intercom
+/// then: whoever comes to Brevo later is an everyday newcomer. `None`: nobody fills it (any more).
+fn fills_up_to(tx: &Tx<'_>) -> Stored<(Option<i64>, bool)> {
     match tx.meta(FILLS_INTERCOM)?.as_deref() {
-        Some("yes") => Ok(true),
-        Some("over") => Ok(false),
-        _ => {
-            let empty = !tx.has_intercom_contacts()?;
-            tx.set_meta(FILLS_INTERCOM, if empty { "yes" } else { "over" })?;
-            Ok(empty)
-        }
+        Some(OVER) => Ok((None, true)),
+        Some(known) if known.parse::<i64>().is_ok() => Ok((known.parse().ok(), true)),
+        _ if tx.has_intercom_contacts()? => Ok((None, false)),
+        _ => Ok((Some(tx.newest_brevo_contact()?), false)),
     }
 }
 
-/// The same, without noting it.
-pub(super) fn would_fill_intercom(tx: &Tx<'_>) -> Stored<bool> {
-    match tx.meta(FILLS_INTERCOM)?.as_deref() {
-        Some("yes") => Ok(true),
-        Some("over") => Ok(false),
-        _ => Ok(!tx.has_intercom_contacts()?),
+/// Whether this contact is one of those that fill an empty Intercom. It is noted who is.
+fn fills_intercom(tx: &Tx<'_>, brevo: BrevoContactId) -> Stored<bool> {
+    let (up_to, noted) = fills_up_to(tx)?;
+    if !noted {
+        tx.set_meta(FILLS_INTERCOM, &up_to.map_or_else(|| OVER.to_owned(), |id| id.to_string()))?;
     }
+    Ok(up_to.is_some_and(|id| brevo.get() <= id))
+}
+
+/// Whether contacts that are there now would fill an empty Intercom, without noting it.
+pub(super) fn would_fill_intercom(tx: &Tx<'_>) -> Stored<bool> {
+    Ok(fills_up_to(tx)?.0.is_some())
+}
+
+/// Whether this one does, or did.
+pub(super) fn is_of_the_fill(tx: &Tx<'_>, brevo: BrevoContactId) -> Stored<bool> {
+    Ok(fills_up_to(tx)?.0.is_some_and(|id| brevo.get() <= id))
 }
 
 /// How many more may be made, by `max_creates` alone.
@@ -369,17 +383,20 @@ pub(super) fn room_to_fill(tx: &Tx<'_>, limits: &harm::Limits, slot: i64) -> Sto
 
 /// All that were to be made have been.
 pub(in crate::engine) fn intercom_has_been_filled(tx: &Tx<'_>) -> Stored<bool> {
-    Ok(tx.meta(FILLS_INTERCOM)?.as_deref() == Some("yes") && !tx.newcomers_wait()?)
+    match fills_up_to(tx)? {
+        (Some(id), true) => Ok(!tx.newcomers_wait(id)?),
+        _ => Ok(false),
+    }
 }
 
 /// From now on, contacts that are made are counted like any.
 pub(in crate::engine) fn intercom_is_filled(tx: &Tx<'_>) -> Stored<()> {
-    tx.set_meta(FILLS_INTERCOM, "over")
+    tx.set_meta(FILLS_INTERCOM, OVER)
 }
 
 /// Nobody is made there any more. Should somebody be again, it is looked then whether it is empty.
 pub(in crate::engine) fn intercom_may_be_filled_anew(tx: &Tx<'_>) -> Stored<()> {
-    if tx.meta(FILLS_INTERCOM)?.is_some() { tx.set_meta(FILLS_INTERCOM, "unknown") } else { Ok(()) }
+    if tx.meta(FILLS_INTERCOM)?.is_some() { tx.set_meta(FILLS_INTERCOM, UNKNOWN) } else { Ok(()) }
 }
 
 /// What a plan for Brevo does of what is counted.
@@ -392,7 +409,8 @@ pub(in crate::engine) fn harm_of(tx: &Tx<'_>, person: &Person, plan: &PersonPlan
         change.email_opted_out && !shown.email_opted_out() && !person.flights.opted_out && !stood(person.base.consent);
     let sms = change.sms_opted_out && !shown.sms_opted_out && !stood(person.base.sms);
     let opt_out = (email || sms) && !told_by_notice(tx, person, email, sms)?;
-    Ok(Harm { create: false, opt_out, blank: harm::blanks(plan, SideName::Brevo) })
+    let unlist = person.leaves_lists() && !change.leave_lists.is_empty();
+    Ok(Harm { opt_out, blank: harm::blanks(plan, SideName::Brevo), unlist, ..Harm::default() })
 }
 
 /// What a plan would have counted, on both sides.

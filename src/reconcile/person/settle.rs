@@ -7,12 +7,18 @@ use crate::reconcile::fields::{self, Cells, FieldBase};
 use crate::reconcile::lists::ListBase;
 use std::collections::BTreeMap;
 
-/// Base after a write that is known not to have landed (a row that an import lost): what was agreed on is forgotten for
-/// the fields it set, so that they are planned again, and what stood there before is nobody's loss.
-pub fn forget_unlanded(base: &Base, flights: &Flights) -> Base {
+/// Base after a write that is known not to have landed (a row that an import lost), so that the fields it set are planned
+/// again. `before`: what had been agreed on when it left: for those holds that again, also where the source is cleared by now.
+/// Where nothing had been, or the write replaced what nobody had agreed to and that has been logged, what stood there is
+/// nobody's loss.
+pub fn forget_unlanded(base: &Base, before: &Base, flights: &Flights) -> Base {
     let mut base = base.clone();
     for (key, writes) in &flights.fields {
         let Some(write) = &writes.brevo else { continue };
+        if let Some(agreed) = before.fields.get(key).filter(|_| write.replaces.is_none()) {
+            base.fields.insert(key.clone(), agreed.clone());
+            continue;
+        }
         // No cell at all is no value: whatever Intercom shows is to be taken along.
         let agreed = Sides { intercom: Vec::new(), brevo: write.before.clone() };
         base.fields.insert(key.clone(), FieldBase { agreed, ..FieldBase::default() });
