@@ -1,11 +1,12 @@
 //! Companies: which of several speaks for a contact, and what is to be written where one is kept in step with a company
 //! of Brevo's.
 
+use super::fields;
 use super::person::{self, Base, Flights, PersonPlan, PersonViews, Settled};
 use super::taking_part::Part;
 use crate::mapping::{FieldProblem, Mapping};
 use crate::model::{
-    BrevoCompany, BrevoContact, BrevoContactId, Company, Consent, Fields, IntercomCompanyId, Sides, Value,
+    BrevoCompany, BrevoContact, BrevoContactId, Company, Consent, Fields, IntercomCompanyId, SideName, Sides, Value,
 };
 use chrono::{DateTime, NaiveDate};
 use std::cmp::Reverse;
@@ -115,6 +116,17 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, shown: &BrevoCompa
 /// The same for the writes on their way to Intercom's.
 pub fn settle_intercom(base: &Base, flights: &Flights, answered: bool, shown: &Company, mapping: &Mapping) -> Settled {
     person::settle_intercom(base, flights, answered, &record(shown), mapping, &[])
+}
+
+/// Whether somebody has edited in Intercom what a write of ours set that no read has settled.
+pub fn is_edited(flights: &Flights, shown: &Company, mapping: &Mapping) -> bool {
+    let record = record(shown);
+    mapping.rules.iter().any(|rule| {
+        let write = flights.fields.get(&rule.key).and_then(|writes| writes.intercom.as_ref());
+        write.is_some_and(|write| {
+            fields::judge(SideName::Intercom, write, &vec![rule.source_value(&record)]) == fields::Verdict::Edited
+        })
+    })
 }
 
 /// Which contacts are to be linked with Brevo's company, and which taken off it.

@@ -14,6 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Sides that have agreed for so long, and were both shown to the program since, have agreed for it, too.
 const LONG: i64 = 1_200_000;
 
+/// So long after a request the program takes what it sees for a late one of its own.
+const LATE: i64 = 180_000;
+
 /// Intercom's side, and Brevo's.
 const SIDES: [usize; 2] = [0, 1];
 const NAMES: [&str; 2] = ["Intercom", "Brevo"];
@@ -184,8 +187,10 @@ struct Card {
     out: bool,
     /// Whom a person linked who has been no member since.
     by_hand_linked: BTreeSet<i64>,
-    /// Whom a person linked, and who was a member since: theirs or ours.
+    /// Whom a person linked, and who was a member since, or had just been taken off by us: theirs or ours.
     either: BTreeSet<i64>,
+    /// When we took whom off.
+    taken_off: BTreeMap<i64, i64>,
 }
 
 /// What is known of companies.
@@ -338,9 +343,16 @@ impl Ledger {
                         .push((true, format!("Brevo company {id}: {contact} was linked by hand, and taken off by us")));
                 }
                 card.either.remove(&contact);
+                if !by_hand {
+                    card.taken_off.insert(contact, now);
+                }
             }
             if by_hand {
-                card.by_hand_linked.extend(linked);
+                for contact in linked {
+                    // Until then a late request of ours may have linked them.
+                    let just_taken_off = card.taken_off.get(&contact).is_some_and(|at| *at > now - LATE);
+                    if just_taken_off { &mut card.either } else { &mut card.by_hand_linked }.insert(contact);
+                }
             } else if changed && card.by_hand {
                 found.push((true, format!("P6: Brevo company {id} is somebody else's, and was written to by us")));
             }
@@ -374,6 +386,7 @@ impl Ledger {
             out: false,
             by_hand_linked: BTreeSet::new(),
             either: BTreeSet::new(),
+            taken_off: BTreeMap::new(),
         };
         if by_hand
             && let Some((ours, company)) = ours
