@@ -479,11 +479,38 @@ async fn an_edit_on_top_of_our_write_is_carried_even_of_a_company_that_no_list_s
     for person in world.intercom.contact_ids() {
         world.intercom.detach_company(&person, &acme).ok();
     }
+    world.full().await;
     for _ in 0..3 {
         minutes(5).await;
         world.sync().await;
     }
     assert_eq!(only(&world).attributes["sector"], "Rockets");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_intercom_once_refused_may_be_sent_to_brevo_later() {
+    let yaml = TWO_WAY.replace("size: {to: number_of_employees,", "size: {to: number_of_employees, direction: both,");
+    let (world, acme) = in_step(&yaml).await;
+    let id = only(&world).id;
+    // Intercom has no empty number: that is listed.
+    assert!(world.brevo.edit_company(&id, "number_of_employees", Json::Null));
+    minutes(5).await;
+    world.full().await;
+    assert_eq!(world.intercom.company(&acme).unwrap()["size"], 7);
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap().len(), 1);
+    assert!(world.brevo.edit_company(&id, "number_of_employees", json!(8)));
+    for _ in 0..2 {
+        minutes(16).await;
+        world.full().await;
+    }
+    assert_eq!(world.intercom.company(&acme).unwrap()["size"], 8);
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+    // Now somebody blanks it in Intercom, and Brevo takes that.
+    world.intercom.edit_company(&acme, &json!({"size": null})).unwrap();
+    minutes(5).await;
+    world.full().await;
+    assert_eq!(only(&world).attributes.get("number_of_employees"), None);
+    is_quiet(&world).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -48,6 +48,8 @@ struct Gave {
     crossed: bool,
     /// The other side held nothing at some time since.
     beside_blank: bool,
+    /// It is what the program was shown last: that it had been something else meanwhile nobody told.
+    unchanged: bool,
 }
 
 /// One side of a field.
@@ -106,12 +108,17 @@ impl Field {
             half.edited = true;
             half.lost_unseen = false;
             half.last = Some((now, value.clone()));
-            half.gave = Some(Gave { told: None, crossed: false, beside_blank: other.is_null() });
+            half.gave = Some(Gave {
+                told: None,
+                crossed: false,
+                beside_blank: other.is_null(),
+                unchanged: half.shown == value,
+            });
         } else {
             if let Some(gave) = given.filter(|gave| !gave.crossed) {
                 if gave.told.is_none_or(|told| told >= left_at - GAP) {
                     half.lost_unseen = true;
-                } else if !old.is_null() && old != half.known && !gave.beside_blank {
+                } else if !old.is_null() && old != half.known && !gave.beside_blank && !gave.unchanged {
                     lost = Some(old);
                 }
             }

@@ -78,6 +78,8 @@ pub(super) fn gather(tx: &Tx<'_>, firm: Firm, ready: &ReadyFirms) -> Stored<Opti
     let Some(company) = replaceable(tx, tx.company(&firm.intercom))?.0 else { return Ok(None) };
     let brevo = firm.brevo.as_ref().map(|id| tx.brevo_company(id)).transpose()?.flatten();
     let (part, part_problem) = takes_part(&company, brevo.as_ref(), ready);
+    let quarantined = company::still_quarantined(&firm.quarantined, &company, brevo.as_ref(), &ready.mapping);
+    let firm = Firm { quarantined, ..firm };
     Ok(Some(Gathered {
         part,
         part_problem,
