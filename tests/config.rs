@@ -74,6 +74,21 @@ fn the_field_mapping_snippet_loads_unchanged_with_a_warning_for_what_contacts_do
 }
 
 #[test]
+fn what_would_do_less_than_it_says_is_warned_of() {
+    let config = parse(&format!(
+        "{CONNECTORS}consent: {{direction: intercom_to_brevo, resubscribe: propagate}}\ncontacts: {{on_unmatch: unlist}}\n"
+    ));
+    let warnings: Vec<String> = config.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("opt-ins travel from Intercom to Brevo only"), "{warnings:?}");
+    assert!(warnings[1].contains("nobody will be taken off a list"), "{warnings:?}");
+    let config = parse(&format!(
+        "{CONNECTORS}consent: {{resubscribe: propagate}}\ncontacts: {{filter: {{intercom_to_brevo: record.email}}, on_unmatch: unlist}}\n"
+    ));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
 fn the_debug_snippet_loads_unchanged() {
     let config = parse(DEBUG);
     assert!(config.intercom.debug && config.intercom.log_webhooks);

@@ -389,6 +389,19 @@ impl Build<'_> {
     }
 
     fn contacts(&mut self) -> ContactsConfig {
+        let contacts = self.contacts_as_written();
+        if let Some(place) = self.walk.places.get("contacts.on_unmatch")
+            && contacts.unlist_unmatched
+            && contacts.filter.brevo.is_none()
+        {
+            self.findings
+                .warning(*place, "nobody will be taken off a list: no filter leaves anybody out in Brevo")
+                .label("needs `contacts.filter.intercom_to_brevo`");
+        }
+        contacts
+    }
+
+    fn contacts_as_written(&mut self) -> ContactsConfig {
         ContactsConfig {
             filter: Sides {
                 intercom: self.condition("contacts.filter.brevo_to_intercom", Expression::compile_of_brevo),
@@ -477,6 +490,17 @@ impl Build<'_> {
             _ => ConsentDirection::Both,
         };
         let resubscribe = take!(self, "consent.resubscribe", Word) == Some("propagate");
+        if let Some(place) = self.walk.places.get("consent.resubscribe")
+            && resubscribe
+            && direction == ConsentDirection::IntercomToBrevo
+        {
+            self.findings
+                .warning(
+                    *place,
+                    "opt-ins travel from Intercom to Brevo only: `consent.direction` keeps the others from it",
+                )
+                .label("both ways with `consent.direction: both`");
+        }
         ConsentConfig { direction, resubscribe }
     }
 

@@ -13,6 +13,7 @@ use crate::model::{
 use crate::store::contacts::ContactState;
 use crate::store::links::{LinkRow, LinkState};
 use crate::store::listings::NewFailure;
+use crate::store::partings::Apart;
 use crate::store::queues::OutboxRow;
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -176,15 +177,16 @@ fn only_this(problem: crate::model::AuthProblem) -> bool {
 /// An event with its person's Brevo contact; `None`: it waits, or is given up.
 fn addressed(tx: &Tx<'_>, row: OutboxRow, now: DateTime<Utc>) -> Stored<Option<(OutboxRow, OutgoingEvent)>> {
     let link = link_of(tx, &row.contact)?;
-    if let Some(link) = &link
-        && tx.is_apart(link.id)?
-    {
+    let apart = link.as_ref().map_or(Ok(None), |link| tx.apart(link.id))?;
+    if apart == Some(Apart::LeftOut) {
         // Nothing about somebody whom the filter leaves out is sent.
         tx.set_outbox(&row.key, "dead", now, false)?;
         return Ok(None);
     }
     let contact = link
         .as_ref()
+        // Where the filter cannot tell, it waits until it can.
+        .filter(|_| apart.is_none())
         .and_then(|link| link.brevo_id.filter(|_| link.import.is_none() && link.state != LinkState::BrevoGone));
     match contact {
         Some(contact) => event_of(row, contact).map(Some),

@@ -23,6 +23,7 @@ use crate::reconcile::{company, figures};
 use crate::store::contacts::{ContactState, IntercomRow, PhoneHolder};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::NewFailure;
+use crate::store::partings::Apart;
 use crate::store::{Packer, Result, Tx};
 use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet};
@@ -465,7 +466,8 @@ impl Person {
             return Ok(None);
         }
         if ready.filter.brevo.is_some() {
-            tx.set_apart(self.link.id, self.part.brevo != Part::Takes)?;
+            let apart = if self.part_problem.is_some() { Apart::Untold } else { Apart::LeftOut };
+            tx.set_apart(self.link.id, (self.part.brevo != Part::Takes).then_some(apart))?;
         }
         if self.is_not_made(tx, now)? {
             return Ok(None);

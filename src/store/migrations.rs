@@ -154,7 +154,7 @@ const STEPS: &[M<'_>] = &[M::up(
         PRIMARY KEY (link, side)
     ) WITHOUT ROWID;
     -- Whom a filter leaves out in Brevo.
-    CREATE TABLE apart (link INTEGER PRIMARY KEY);
+    CREATE TABLE apart (link INTEGER PRIMARY KEY, untold INTEGER NOT NULL);
     -- Intercom contacts that are to take the address that somebody gave their Brevo contact.
     CREATE TABLE readdresses (
         contact TEXT PRIMARY KEY,

@@ -5,6 +5,15 @@ use crate::model::{Email, SideName};
 use chrono::{DateTime, TimeDelta, Utc};
 use rusqlite::{OptionalExtension as _, Row, params};
 
+/// How a filter leaves somebody out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Apart {
+    /// They do not match.
+    LeftOut,
+    /// Whether they match cannot be told.
+    Untold,
+}
+
 /// Somebody who is gone on one side. What is to be done about it is the config's when it is done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parting {
@@ -250,11 +259,27 @@ impl Tx<'_> {
     }
 
     /// A filter leaves somebody out in Brevo, or does not.
-    pub fn set_apart(&self, link: i64, apart: bool) -> Result<()> {
-        let query =
-            if apart { "INSERT OR IGNORE INTO apart (link) VALUES (?1)" } else { "DELETE FROM apart WHERE link = ?1" };
-        self.0.prepare_cached(query)?.execute([link])?;
+    pub fn set_apart(&self, link: i64, apart: Option<Apart>) -> Result<()> {
+        let Some(apart) = apart else {
+            self.0.prepare_cached("DELETE FROM apart WHERE link = ?1")?.execute([link])?;
+            return Ok(());
+        };
+        self.0
+            .prepare_cached(
+                "INSERT INTO apart (link, untold) VALUES (?1, ?2) ON CONFLICT (link) DO UPDATE SET untold = excluded.untold",
+            )?
+            .execute(params![link, apart == Apart::Untold])?;
         Ok(())
+    }
+
+    /// How a filter leaves somebody out in Brevo, if it does.
+    pub fn apart(&self, link: i64) -> Result<Option<Apart>> {
+        let untold: Option<bool> = self
+            .0
+            .prepare_cached("SELECT untold FROM apart WHERE link = ?1")?
+            .query_row([link], |row| row.get(0))
+            .optional()?;
+        Ok(untold.map(|untold| if untold { Apart::Untold } else { Apart::LeftOut }))
     }
 
     /// There is no filter.

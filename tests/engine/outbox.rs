@@ -5,6 +5,7 @@ use crate::harness::World;
 use linkspan::engine::{Silent, SyncOptions};
 use linkspan::sandbox::Fault;
 use linkspan::sandbox::intercom::ContactSeed;
+use linkspan::store::partings::Apart;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -92,6 +93,26 @@ async fn if_brevo_does_not_say_they_are_sent_again() {
     world.sync().await;
     assert_eq!(world.brevo.events().len(), 4, "at least once: twice, under the same keys");
     assert_eq!(world.store.read(|tx| tx.count_outbox()).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_left_out_by_a_filter_is_told_nothing_of_and_where_it_cannot_tell_it_waits() {
+    for (apart, sent) in [(Apart::LeftOut, 0), (Apart::Untold, 2)] {
+        let world = World::new(CONFIG);
+        with_conversations(&world, 2).await;
+        world.brevo.fail("/events", Fault::Status(503, None));
+        world.sync().await;
+        let of_all =
+            |apart: Option<Apart>| world.store.write(move |tx| (1..=2).try_for_each(|id| tx.set_apart(id, apart)));
+        of_all(Some(apart)).await.unwrap();
+        seconds(120).await;
+        world.sync().await;
+        assert_eq!(world.brevo.events().len(), 0, "{apart:?}");
+        of_all(None).await.unwrap();
+        seconds(120).await;
+        world.sync().await;
+        assert_eq!(world.brevo.events().len(), sent, "{apart:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
