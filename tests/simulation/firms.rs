@@ -61,6 +61,8 @@ struct Half {
     last: Option<(i64, Value)>,
     /// What was there by our doing, or with the other's agreement.
     known: Value,
+    /// And before that: whoever goes back to it, unseen or before it was carried, has not edited it.
+    earlier: Value,
     /// When the program was last shown what stands.
     told: Option<i64>,
     /// What the program was shown last.
@@ -78,6 +80,14 @@ struct Field {
     equal_since: Option<i64>,
     /// What both sides held, for long.
     agreed: Option<Value>,
+}
+
+impl Half {
+    fn knows(&mut self, value: Value) {
+        if self.known != value {
+            self.earlier = std::mem::replace(&mut self.known, value);
+        }
+    }
 }
 
 impl Field {
@@ -118,11 +128,16 @@ impl Field {
             if let Some(gave) = given.filter(|gave| !gave.crossed) {
                 if gave.told.is_none_or(|told| told >= left_at - GAP) {
                     half.lost_unseen = true;
-                } else if !old.is_null() && old != half.known && !gave.beside_blank && !gave.unchanged {
+                } else if !old.is_null()
+                    && old != half.known
+                    && old != half.earlier
+                    && !gave.beside_blank
+                    && !gave.unchanged
+                {
                     lost = Some(old);
                 }
             }
-            half.known = value;
+            half.knows(value);
         }
         self.compare(now);
         lost
@@ -138,7 +153,7 @@ impl Field {
                 gave.beside_blank |= blank;
             }
             if equal {
-                half.known = half.stands.clone();
+                half.knows(half.stands.clone());
             }
         }
     }
@@ -366,7 +381,8 @@ impl Ledger {
             let Some(company) = card.company.as_ref().and_then(|company| self.companies.get_mut(company)) else {
                 continue;
             };
-            if !by_hand && changed && company.told_gone.is_some_and(|told| told < left_at - GAP) {
+            if !by_hand && changed && company.told_gone.is_some_and(|told| told < left_at - LONG) {
+                // (A request that was throttled may wait for a while before it leaves once more.)
                 found.push((true, format!("Brevo company {id} was written to, and Intercom's is gone")));
             }
             for rule in &firms.rules {
@@ -685,6 +701,9 @@ impl Judged<'_> {
                 return Ok("edited on one side, overwritten in the gap");
             }
             let Some((_, value)) = &half.last else { continue };
+            if *value == half.earlier {
+                return Ok("gone back to what stood there before");
+            }
             if *value != half.stands {
                 return Err(format!("{value} was given in {} alone, and does not stand there", NAMES[side]));
             }

@@ -477,11 +477,13 @@ fn plan_turn(tx: &Tx<'_>, id: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> St
     };
     let plan = gathered.plan(ready);
     if let Some(request) = gathered.request(&plan) {
-        // What both sides show already is agreed on, however long its contacts wait for the hour's budget: else who edits a
-        // field meanwhile would meet a conflict.
-        let of_fields = !plan.change.attributes.is_empty() || !plan.intercom.is_empty();
-        if !of_fields && gathered.firm.brevo.is_some() && plan.base != gathered.base {
-            tx.put_firm(&Firm { base: Some(pack_base(tx, &plan.base)?), ..firm })?;
+        // What both sides show already is agreed on, however long what is to be written waits for the hour's budget: else who
+        // edits another field meanwhile would meet a conflict.
+        let mut agreed = gathered.base.clone();
+        let others = plan.base.fields.iter().filter(|(rule, _)| !plan.causes.contains_key(*rule));
+        agreed.fields.extend(others.map(|(rule, field)| (rule.clone(), field.clone())));
+        if gathered.firm.brevo.is_some() && agreed != gathered.base {
+            tx.put_firm(&Firm { base: Some(pack_base(tx, &agreed)?), ..firm })?;
             return plan_turn(tx, id, ready, now);
         }
         return Ok(Some(Leaving { gathered, plan, request }));
