@@ -747,7 +747,8 @@ impl Judged<'_> {
         let stands = &intercom.stands;
         if stands != i && stands != b && !stands.is_null() {
             // An older one of either may have been carried just before the other was edited.
-            return if intercom.lost_unseen || brevo.lost_unseen {
+            let cleared = i.is_null() || b.is_null();
+            return if cleared || intercom.lost_unseen || brevo.lost_unseen {
                 Ok(())
             } else {
                 Err("neither side's last value stands".to_owned())
