@@ -575,7 +575,7 @@ impl Ledger {
                         continue;
                     }
                     let intercoms = &field.halves[0];
-                    if !visible.contains(id) && intercoms.shown != intercoms.stands {
+                    if !visible.contains(id) && (!company.told || intercoms.shown != intercoms.stands) {
                         // Intercom lists no company without people, and the notification was lost.
                         counts.push("outcome: a change that nobody shows".to_owned());
                         continue;
