@@ -273,6 +273,7 @@ impl Connection {
         let mut on = self.went_on(self.watch_company_import().await, &mut round)?;
         on = on && self.went_on(self.look_up_firms().await, &mut round)?;
         on = on && self.went_on(self.verify_firms().await, &mut round)?;
+        on = on && self.went_on(self.look_at_edited().await, &mut round)?;
         if on {
             let imported = self.import_firms(&mut kept.failed).await.map(|count| kept.imported += count);
             on = self.went_on(imported, &mut round)?;

@@ -1,11 +1,12 @@
 //! Companies: which of several speaks for a contact, and what is to be written where one is kept in step with a company
 //! of Brevo's.
 
+use super::fields;
 use super::person::{self, Base, Flights, PersonPlan, PersonViews, Settled};
 use super::taking_part::Part;
-use crate::mapping::{FieldProblem, Mapping};
+use crate::mapping::{Direction, FieldProblem, Mapping, Projection};
 use crate::model::{
-    BrevoCompany, BrevoContact, BrevoContactId, Company, Consent, Fields, IntercomCompanyId, Sides, Value,
+    BrevoCompany, BrevoContact, BrevoContactId, Company, Consent, Fields, IntercomCompanyId, SideName, Sides, Value,
 };
 use chrono::{DateTime, NaiveDate};
 use std::cmp::Reverse;
@@ -115,6 +116,45 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, shown: &BrevoCompa
 /// The same for the writes on their way to Intercom's.
 pub fn settle_intercom(base: &Base, flights: &Flights, answered: bool, shown: &Company, mapping: &Mapping) -> Settled {
     person::settle_intercom(base, flights, answered, &record(shown), mapping, &[])
+}
+
+/// Values that a side refused and that would still be sent. What has changed since may be tried, and the same value may come
+/// from the other side later.
+pub fn still_quarantined(
+    quarantined: &BTreeMap<String, String>,
+    intercom: &Company,
+    brevo: Option<&BrevoCompany>,
+    mapping: &Mapping,
+) -> BTreeMap<String, String> {
+    let mut left = quarantined.clone();
+    if left.is_empty() {
+        return left;
+    }
+    let record = record(intercom);
+    left.retain(|key, refused| {
+        let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { return false };
+        let same = |made: &Projection| match made {
+            Projection::Cells(cells) => person::quarantine_key(cells) == *refused,
+            _ => false,
+        };
+        let made = rule.project(&record);
+        let goes_back = rule.direction != Direction::IntercomToBrevo;
+        let shown = brevo.filter(|_| goes_back).map(|company| rule.observed(&company.attributes));
+        let undecided = !goes_back && !matches!(made, Projection::Cells(_));
+        undecided || same(&made) || shown.is_some_and(|shown| same(&rule.restore(&shown, &record)))
+    });
+    left
+}
+
+/// Whether somebody has edited in Intercom what a write of ours set that no read has settled.
+pub fn is_edited(flights: &Flights, shown: &Company, mapping: &Mapping) -> bool {
+    let record = record(shown);
+    mapping.rules.iter().any(|rule| {
+        let write = flights.fields.get(&rule.key).and_then(|writes| writes.intercom.as_ref());
+        write.is_some_and(|write| {
+            fields::judge(SideName::Intercom, write, &vec![rule.source_value(&record)]) == fields::Verdict::Edited
+        })
+    })
 }
 
 /// Which contacts are to be linked with Brevo's company, and which taken off it.

@@ -6,7 +6,10 @@ mod settle;
 #[cfg(test)]
 mod tests;
 
-pub use settle::{Settled, forget_unlanded, handed_over, landed_as_sent, seen_in_answer, settle, settle_intercom};
+pub use settle::{
+    Settled, forget_unlanded, handed_over, landed_as_sent, seen_in_answer, seen_in_brevos_answer, settle,
+    settle_intercom,
+};
 
 use super::{
     consent::{self, ConsentBase, ConsentViews, MemberStep, MemberViews},

@@ -57,6 +57,8 @@ pub struct LinkedContact {
     pub off_until: Option<DateTime<Utc>>,
     /// How often it was sent and no read has shown it since.
     pub sends: u32,
+    /// A request that links it may land until then (our clock).
+    pub sent_until: Option<DateTime<Utc>>,
 }
 
 impl LinkedContact {
@@ -299,6 +301,15 @@ impl Tx<'_> {
         )
     }
 
+    /// Those that are due, and whose writes were answered and no read has settled, though none can land any more.
+    pub fn firms_to_look_at_again(&self, now: DateTime<Utc>, limit: usize) -> Result<Vec<Firm>> {
+        self.firms_where(
+            "verify_after <= ?1 AND due <= ?1 AND id > ?2 AND watched IS NOT NULL AND unanswered IS NULL AND making IS NULL
+               AND imported = 0 AND gone IS NULL",
+            params![millis(now), 0, limit],
+        )
+    }
+
     /// Those with writes that no read has settled, and that none can follow any more that began by then.
     pub fn firms_to_settle(&self, read_began: DateTime<Utc>, after: i64, limit: usize) -> Result<Vec<Firm>> {
         self.firms_where(
@@ -395,12 +406,13 @@ impl Tx<'_> {
 
     /// The contacts that are linked with it by our doing.
     pub fn linked_contacts(&self, firm: i64) -> Result<Vec<LinkedContact>> {
-        let mut statement = self
-            .0
-            .prepare_cached("SELECT contact, off_until, sends FROM firm_contacts WHERE firm = ?1 ORDER BY contact")?;
+        let mut statement = self.0.prepare_cached(
+            "SELECT contact, off_until, sends, sent_until FROM firm_contacts WHERE firm = ?1 ORDER BY contact",
+        )?;
         let rows = statement.query_map([firm], |row| {
             let off_until = row.get::<_, Option<i64>>(1)?.map(instant);
-            Ok(LinkedContact { contact: BrevoContactId::new(row.get(0)?), off_until, sends: row.get(2)? })
+            let sent_until = row.get::<_, Option<i64>>(3)?.map(instant);
+            Ok(LinkedContact { contact: BrevoContactId::new(row.get(0)?), off_until, sends: row.get(2)?, sent_until })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
@@ -418,11 +430,18 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// It is about to be linked.
-    pub fn sends_linked_contact(&self, firm: i64, contact: BrevoContactId) -> Result<()> {
-        let sql = "INSERT INTO firm_contacts (firm, contact, sends) VALUES (?1, ?2, 1)
-                   ON CONFLICT DO UPDATE SET off_until = NULL, sends = sends + 1";
-        self.0.prepare_cached(sql)?.execute(params![firm, contact.get()])?;
+    /// It is about to be linked, by a request that may land until then.
+    pub fn sends_linked_contact(&self, firm: i64, contact: BrevoContactId, until: DateTime<Utc>) -> Result<()> {
+        let sql = "INSERT INTO firm_contacts (firm, contact, sends, sent_until) VALUES (?1, ?2, 1, ?3)
+                   ON CONFLICT DO UPDATE SET off_until = NULL, sends = sends + 1, sent_until = excluded.sent_until";
+        self.0.prepare_cached(sql)?.execute(params![firm, contact.get(), millis(until)])?;
+        Ok(())
+    }
+
+    /// The request that linked it was answered; an earlier try of it may land until then.
+    pub fn linked_contact_may_land(&self, firm: i64, contact: BrevoContactId, until: DateTime<Utc>) -> Result<()> {
+        let sql = "UPDATE firm_contacts SET sent_until = ?3 WHERE firm = ?1 AND contact = ?2";
+        self.0.prepare_cached(sql)?.execute(params![firm, contact.get(), millis(until)])?;
         Ok(())
     }
 

@@ -259,6 +259,7 @@ const STEPS: &[M<'_>] = &[M::up(
         contact INTEGER NOT NULL,
         off_until INTEGER,                         -- taken off again; until then a late request may link it once more
         sends INTEGER NOT NULL DEFAULT 0,          -- how often it was sent and no read has shown it since
+        sent_until INTEGER,                        -- until then a request that links it may land
         PRIMARY KEY (firm, contact)
     ) WITHOUT ROWID;
     -- Brevo's view of companies.

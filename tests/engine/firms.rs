@@ -419,6 +419,101 @@ async fn fields_travel_both_ways() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_goes_back_to_what_stood_before_our_write_has_edited_it() {
+    // Brevo's answer shows that it took the write, so that the old value is nobody's refusal.
+    let (world, acme) = in_step(TWO_WAY).await;
+    let id = only(&world).id;
+    is_quiet(&world).await;
+    world.intercom.edit_company(&acme, &json!({"industry": "Boats", "name": "Acme Ltd"})).unwrap();
+    minutes(5).await;
+    world.full().await;
+    assert_eq!(only(&world).attributes["sector"], "Boats");
+    assert!(world.brevo.edit_company(&id, "sector", json!("Tools")));
+    assert!(world.brevo.edit_company(&id, "name", json!("Acme")));
+    for _ in 0..3 {
+        minutes(16).await;
+        world.full().await;
+    }
+    assert_eq!(world.intercom.company(&acme).unwrap()["industry"], "Tools");
+    assert_eq!(only(&world).attributes["name"], "Acme Ltd", "one-way: restored");
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_somebody_links_again_whom_we_had_just_taken_off_stays() {
+    let (world, acme) = in_step(OBJECTS).await;
+    let (id, bob) = (only(&world).id, brevo_id(&world, "bob@example.com"));
+    is_quiet(&world).await;
+    let people = world.intercom.contact_ids();
+    let bobs = people.iter().find(|id| world.intercom.contact(id).unwrap()["email"] == "bob@example.com").unwrap();
+    world.intercom.detach_company(bobs, &acme).unwrap();
+    minutes(16).await;
+    world.full().await;
+    assert!(!only(&world).contacts.contains(&bob), "they have left");
+    // Before anybody has looked at the company again.
+    minutes(5).await;
+    assert!(world.brevo.link_company(&id, bob, true));
+    for _ in 0..3 {
+        minutes(16).await;
+        world.full().await;
+    }
+    assert!(only(&world).contacts.contains(&bob), "by hand");
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_on_top_of_our_write_is_carried_even_of_a_company_that_no_list_shows() {
+    let (world, acme) = in_step(TWO_WAY).await;
+    is_quiet(&world).await;
+    let id = only(&world).id;
+    assert!(world.brevo.edit_company(&id, "sector", json!("Boats")));
+    minutes(5).await;
+    world.sync().await;
+    assert_eq!(world.intercom.company(&acme).unwrap()["industry"], "Boats");
+    // Somebody edits what we have just written, and that is seen at once: it might still be a late write of ours.
+    world.intercom.edit_company(&acme, &json!({"industry": "Rockets"})).unwrap();
+    world.full().await;
+    assert_eq!(only(&world).attributes["sector"], "Boats");
+    // Intercom lists no company without people.
+    for person in world.intercom.contact_ids() {
+        world.intercom.detach_company(&person, &acme).ok();
+    }
+    world.full().await;
+    for _ in 0..3 {
+        minutes(5).await;
+        world.sync().await;
+    }
+    assert_eq!(only(&world).attributes["sector"], "Rockets");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_intercom_once_refused_may_be_sent_to_brevo_later() {
+    let yaml = TWO_WAY.replace("size: {to: number_of_employees,", "size: {to: number_of_employees, direction: both,");
+    let (world, acme) = in_step(&yaml).await;
+    let id = only(&world).id;
+    // Intercom has no empty number: that is listed.
+    assert!(world.brevo.edit_company(&id, "number_of_employees", Json::Null));
+    minutes(5).await;
+    world.full().await;
+    assert_eq!(world.intercom.company(&acme).unwrap()["size"], 7);
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap().len(), 1);
+    assert!(world.brevo.edit_company(&id, "number_of_employees", json!(8)));
+    for _ in 0..2 {
+        minutes(16).await;
+        world.full().await;
+    }
+    assert_eq!(world.intercom.company(&acme).unwrap()["size"], 8);
+    assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
+    // Now somebody blanks it in Intercom, and Brevo takes that.
+    world.intercom.edit_company(&acme, &json!({"size": null})).unwrap();
+    minutes(5).await;
+    world.full().await;
+    assert_eq!(only(&world).attributes.get("number_of_employees"), None);
+    is_quiet(&world).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_filter_says_which_companies_take_part_in_each_direction() {
     let yaml = TWO_WAY.to_owned()
         + "    plan: plan\n  filter: {intercom_to_brevo: \"record.company.plan != 'Free'\", brevo_to_intercom: \"record.TIER == 'gold'\"}\n";

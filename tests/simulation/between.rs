@@ -485,6 +485,7 @@ pub fn written(intercom: &IntercomSandbox, rules: [&Rules; 2], setting: &Setting
                 paths.contains(&format!("custom_attributes.{}", body["name"].as_str().unwrap_or_default()).as_str())
             }
             ("POST", "/tags") => tags && body == serde_json::json!({"name": "VIP"}),
+            ("PUT", "/companies/{id}") => setting.firms.as_ref().is_some_and(|firms| firms.lets(&body)),
             ("POST", "/contacts/{id}/archive") => gone == "archive",
             ("DELETE", "/contacts/{id}") => gone == "delete",
             ("POST", "/contacts/{id}/tags") | ("DELETE", "/contacts/{id}/tags/{tag_id}") => tags,

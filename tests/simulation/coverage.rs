@@ -170,6 +170,63 @@ pub const SELDOM: &[&str] = &[
     "loosened by the server in the gap",
 ];
 
+/// What worlds in which companies have objects in Brevo must bring over [`MANY`] seeds.
+pub const FIRMS: &[&str] = &[
+    "edit FirmAttach",
+    "edit FirmCreate",
+    "edit FirmDelete",
+    "edit FirmDetach",
+    "edit FirmField",
+    "edit FirmMany",
+    "edit FirmManyFields",
+    "edit FirmSegment",
+    "edit BrevoFirmDelete",
+    "edit BrevoFirmDomain",
+    "edit BrevoFirmField",
+    "edit BrevoFirmJoin",
+    "edit BrevoFirmLink",
+    "edit BrevoFirmMake",
+    "edit BrevoFirmUnlink",
+    "fault LostAnswer",
+    "fault Zombie",
+    "fault of a write to Intercom LostAnswer",
+    "fault of a write to Intercom Zombie",
+    "crash at after_firm_intent",
+    "crash at after_firm_write",
+    "crash at after_firms_import_intent",
+    "crash at after_firms_import",
+    "write POST /companies",
+    "write POST /companies/import",
+    "write PATCH /companies/{id}",
+    "write PATCH /companies/link-unlink/{id}",
+    "write to Intercom PUT /companies/{id}",
+    "notice brevo_company_gone",
+    "outcome: a change that nobody shows",
+    "outcome: a company made in Brevo",
+    "outcome: a company that nobody shows",
+    "outcome: a company's field agrees",
+    "outcome: a company's field is refused, listed",
+    "outcome: a company's value replaced in Brevo is kept",
+    "outcome: a company's value replaced in Intercom is kept",
+    "outcome: a member is linked",
+    "outcome: deleted in Brevo, and not made again",
+    "outcome: edited on both sides",
+    "outcome: edited on one side, and carried",
+    "outcome: gone in Intercom, never made",
+    "outcome: gone in Intercom, stays in Brevo",
+    "outcome: left out by a filter",
+    "outcome: left out by the filter, not made in Brevo",
+    "outcome: left out by the filter, stays in Brevo",
+    "outcome: linked by hand, stays",
+    "outcome: made again, for it was deleted unseen",
+];
+
+/// What never came up of it.
+pub fn missing_of_firms(counts: &BTreeMap<String, u64>) -> Vec<&'static str> {
+    let came = |name: &str| counts.iter().any(|(what, count)| what.starts_with(name) && *count > 0);
+    FIRMS.iter().copied().filter(|name| !came(name)).collect()
+}
+
 /// What never came up. `many`: everything should have.
 pub fn missing(counts: &BTreeMap<String, u64>, many: bool) -> Vec<String> {
     let came = |name: &str| counts.iter().any(|(what, count)| what.starts_with(name) && *count > 0);

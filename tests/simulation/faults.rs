@@ -429,8 +429,11 @@ impl Network {
         let now = self.shared.now();
         if answer.status().is_success() {
             self.shared.model().told(self.is_brevo, path, answer.body(), now);
-        } else if self.is_brevo && answer.status() == http::StatusCode::NOT_FOUND {
-            self.shared.model().told_gone(path, now);
+        } else if answer.status() == http::StatusCode::NOT_FOUND {
+            self.shared.model().firms.told_gone(path, now);
+            if self.is_brevo {
+                self.shared.model().told_gone(path, now);
+            }
         }
     }
 }

@@ -43,18 +43,31 @@ fn no_seed_breaks_a_promise_and_all_that_should_comes_up() {
 }
 
 #[test]
+fn companies_are_kept_in_step_whatever_people_do_on_both_sides() {
+    let counts = run([0, 1, 2, 4].into_iter(), Plan::firms);
+    for what in ["a company made in Brevo", "a company's field agrees", "a member is linked"] {
+        assert!(counts.contains_key(&format!("outcome: {what}")), "{what}, of {counts:#?}");
+    }
+}
+
+#[test]
 fn every_crash_point_of_the_engine_is_drawn() {
-    let engine = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine");
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine")];
     let mut named = BTreeSet::new();
-    for entry in std::fs::read_dir(engine).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
             let source = std::fs::read_to_string(path).unwrap();
             let points = source.split("crash.reach(\"").skip(1);
             named.extend(points.filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
         }
     }
-    let drawn: BTreeSet<String> = sim::world::CRASH_POINTS.iter().map(|point| (*point).to_owned()).collect();
+    let all = sim::world::CRASH_POINTS.iter().chain(&sim::companies::FIRM_CRASH_POINTS);
+    let drawn: BTreeSet<String> = all.map(|point| (*point).to_owned()).collect();
     assert_eq!(named, drawn);
 }
 
@@ -69,6 +82,7 @@ fn what_once_failed_holds() {
     run(seeds("c"), Plan::crossing);
     run(seeds("b"), Plan::bounded);
     run(seeds("d"), Plan::draw);
+    run(seeds("f"), Plan::firms);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::between::Between;
 use super::departing::OnDelete;
+use super::firms::Ledger;
 use super::harm::Harm;
 use super::people::{Meaning, PHONES, normal};
 use super::sifting::Filter;
@@ -235,9 +236,11 @@ pub struct Model {
     pub between: Between,
     /// What is limited.
     pub harm: Harm,
+    /// Companies that have objects in Brevo.
+    pub firms: Ledger,
 }
 
-type Found = Vec<(bool, String)>;
+pub type Found = Vec<(bool, String)>;
 
 /// Between our putting somebody on a list and the program's being sure of it.
 const SURE: i64 = 600_000;
@@ -331,6 +334,7 @@ impl Model {
     /// A notification that was made at this time was answered with 2xx.
     pub fn acknowledged(&mut self, topic: &str, body: &[u8], made_at: i64, now: i64) {
         self.acknowledged += 1;
+        self.firms.acknowledged(topic, body, now);
         if topic.starts_with("conversation.")
             && let Ok(body) = serde_json::from_slice::<Value>(body)
         {
@@ -400,6 +404,7 @@ impl Model {
 
     /// What an answer has told the engine.
     pub fn told(&mut self, is_brevo: bool, path: &str, body: &[u8], now: i64) {
+        self.firms.told(is_brevo, path, body, now);
         if !path.contains("/contacts") {
             return;
         }
@@ -450,7 +455,7 @@ impl Model {
 
     /// Looks at both vendors and notes what changed, and through whom. `true`: a violation; else something to count.
     pub fn look(&mut self, cause: &Cause, intercom: &IntercomSandbox, brevo: &BrevoSandbox, now: i64) -> Found {
-        let mut found = Found::new();
+        let mut found = self.firms.look(cause, intercom, brevo, now);
         match cause {
             Cause::Hand(_) => found.append(&mut self.look_at_intercom(intercom, false, now)),
             Cause::Ours { what, .. } if what.contains(" /contacts/") || what.contains(" /tags") => {

@@ -10,6 +10,9 @@ pub struct Mutant {
     pub name: String,
     /// What it breaks, in words.
     pub breaks: String,
+    /// In worlds in which companies have objects in Brevo.
+    #[serde(default)]
+    pub firms: bool,
     pub edits: Vec<MutantEdit>,
 }
 

@@ -1,5 +1,6 @@
 //! People's hands: what contacts and colleagues do on both sides, at any moment.
 
+use super::companies::{self, FirmEdit};
 use super::world::{Dice, Source, some_name, some_phone, some_tag, some_tier, some_value};
 use linkspan::sandbox::brevo::{BrevoSandbox, ContactSeed as BrevoSeed};
 use linkspan::sandbox::intercom::{ContactSeed, IntercomSandbox};
@@ -111,6 +112,8 @@ pub enum Edit {
     BrevoField(u64, Source, u64),
     BrevoVip(u64, bool),
     BrevoLeaveVip(u64),
+    /// About a company.
+    Firm(FirmEdit),
 }
 
 const EDITED: [&str; 8] =
@@ -182,7 +185,7 @@ impl Edit {
     /// The same act upon somebody else.
     pub fn about(mut self, whom: u64) -> Self {
         match &mut self {
-            Self::Create { .. } | Self::BrevoCreate { .. } => {}
+            Self::Create { .. } | Self::BrevoCreate { .. } | Self::Firm(_) => {}
             Self::Name(who, _) | Self::Phone(who, _) | Self::Tier(who, _) => *who = whom,
             Self::Seats(who, _) => *who = whom,
             Self::Admin(who, _) => *who = whom,
@@ -223,7 +226,7 @@ impl Edit {
 
     /// For the counts: which kind it is.
     pub fn kind(&self) -> String {
-        let text = format!("{self:?}");
+        let text = if let Self::Firm(edit) = self { format!("{edit:?}") } else { format!("{self:?}") };
         text.split(['(', ' ', '{']).next().unwrap_or_default().to_owned()
     }
 }
@@ -540,6 +543,7 @@ pub fn act(
             let (email, id) = (known_as(*who).or_else(|| their(*who))?, brevo.list_id("VIPs")?);
             brevo.leave_list(&email, id).then(|| format!("Brevo {email}: leaves VIPs"))?
         }
+        Edit::Firm(edit) => companies::act(edit, intercom, brevo)?,
     };
     Some((text, Meaning::None))
 }

@@ -1,6 +1,7 @@
 //! Plays a plan: the daemon in a task that can die at any await, people and upsets around it, then healing and the check.
 
 use super::between;
+use super::companies::Firms;
 use super::departing::OnDelete;
 use super::faults::{CrashDoor, Network, PowerCut, Shared};
 use super::model::Listed;
@@ -123,9 +124,13 @@ impl<'a> Play<'a> {
             knobs.described_list_unsubscribed = setting.described_lists;
             knobs.duplicates_as_invalid = setting.duplicates_as_invalid;
         });
+        if let Some(firms) = &setting.firms {
+            firms.prepare(&intercom, &brevo);
+        }
         let shared = Shared::new(plan, keep, runtime_clock, (intercom, brevo));
         {
             let mut model = shared.model();
+            model.firms.of(setting.firms.clone());
             (model.on_delete, model.filter) = (setting.on_delete, setting.filter);
             (model.unlists, model.resubscribes) = (setting.unlists, setting.resubscribes);
         }
@@ -401,7 +406,8 @@ impl<'a> Play<'a> {
                 self.approve(true).await;
             }
         }
-        self.until(Instant::now() + Duration::from_secs(300)).await;
+        let while_longer = self.plan.setting.firms.as_ref().map_or(300, Firms::takes);
+        self.until(Instant::now() + Duration::from_secs(while_longer)).await;
         let forgotten = self.shared.model().check_acknowledged(self.plan.setting.both);
         for what in forgotten {
             self.shared.violate(what);
@@ -530,6 +536,13 @@ impl<'a> Play<'a> {
             for what in counts {
                 shared.count(what);
             }
+        }
+        let (wrong, counts) = shared.model().firms.check(&listed, &shared.intercom, &shared.brevo);
+        for what in wrong {
+            shared.violate(what);
+        }
+        for what in counts {
+            shared.count(what);
         }
         let told = shared.intercom.log().write_count();
         let before = shared.brevo.log().write_count();

@@ -10,6 +10,7 @@
 //! | `departing` | what was added after that: `contacts.on_delete`; and what must hold of it |
 //! | `sifting` | and `contacts.filter` and `consent.resubscribe` |
 //! | `clashing` | worlds of their own: a few people whose fields are edited on both sides, in pairs |
+//! | `companies`, `firms` | worlds of their own in which companies have objects in Brevo; and what must hold of them |
 //! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
 //! | `faults` | the network between engine and vendors, webhooks on their way, places to crash at |
@@ -35,11 +36,13 @@
 pub mod between;
 pub mod bounded;
 pub mod clashing;
+pub mod companies;
 pub mod coverage;
 pub mod crossing;
 pub mod departing;
 pub mod ending;
 pub mod faults;
+pub mod firms;
 pub mod happenings;
 pub mod harm;
 pub mod model;

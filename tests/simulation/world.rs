@@ -2,6 +2,7 @@
 //! cut down (`shrink`) without changing the rest; only the network's faults are drawn on the way, from a stream of
 //! their own.
 
+use super::companies::{self, Firms};
 use super::departing::{self, OnDelete};
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
 use super::sifting::{self, Filter};
@@ -385,6 +386,8 @@ pub struct Setting {
     pub hearing: Option<Hearing>,
     /// `safety`.
     pub limits: Option<Limits>,
+    /// `companies`: they have objects in Brevo.
+    pub firms: Option<Firms>,
 }
 
 /// How Brevo's webhooks come.
@@ -437,6 +440,11 @@ impl Plan {
         let mut plan = Self::crossing(seed);
         bounded::bound(&mut plan);
         plan
+    }
+
+    /// One in which companies have objects in Brevo, and people are simple.
+    pub fn firms(seed: u64) -> Self {
+        companies::world(seed)
     }
 
     /// A few people whose fields are edited on both sides, in pairs, and little else.
@@ -492,6 +500,7 @@ impl Plan {
             page: None,
             hearing: None,
             limits: None,
+            firms: None,
         };
         let mut before = Vec::new();
         for _ in 0..people {
@@ -602,7 +611,11 @@ impl Plan {
         let OnDelete { brevo: in_brevo, intercom: in_intercom } = self.setting.on_delete;
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
         let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
-        let companies = if rules.reads_companies() { &full } else { "never" };
+        let firms = self.setting.firms.as_ref();
+        let companies = match firms {
+            Some(firms) => format!("{}s", firms.full),
+            None => (if rules.reads_companies() { &full } else { "never" }).to_owned(),
+        };
         if let Some(Hearing { batched, knows_our_key }) = self.setting.hearing {
             let key = if knows_our_key { "    api_key_name: linkspan\n" } else { "" };
             write!(yaml, "  brevo:\n{key}    webhooks: {{secret: {BREVO_SECRET}, batched: {batched}}}\n").ok();
@@ -622,11 +635,13 @@ impl Plan {
         writeln!(yaml, "contacts:\n  filter: {{intercom_to_brevo: \"{filter}\"}}\n  on_unmatch: {unmatched}").ok();
         writeln!(yaml, "  without_email: {without_email}\n  on_delete: {on_delete}\n  create: {{intercom: {makes}}}")
             .ok();
+        let more = firms.map(Firms::schedule).unwrap_or_default();
+        yaml.push_str(&firms.map(Firms::config).unwrap_or_default());
         write!(
             yaml,
             "mappings: [mapping.yaml]\nphone:\n  default_region: US\nschedule:\n  contacts: {{incremental: {incremental}, full: {full}}}\n  \
              companies: {{full: {companies}}}\n  conversations: {{incremental: {incremental}, full: {full}}}\n  \
-             brevo_contacts: {{incremental: {brevo}, full: {full}}}\nlimits:\n  brevo:\n    import_threshold: {import_threshold}\n"
+             brevo_contacts: {{incremental: {brevo}, full: {full}}}\n{more}limits:\n  brevo:\n    import_threshold: {import_threshold}\n"
         )
         .ok();
         yaml

@@ -67,7 +67,7 @@ impl Connection {
                                 intend_to_make(tx, firm, &plan, &new, None, until)?;
                                 rows.push((None, new));
                             }
-                            None => rest(tx, gathered, &plan, now)?,
+                            None => rest(tx, gathered, &plan, &ready, now)?,
                         }
                     }
                 }
@@ -333,7 +333,7 @@ fn intend_to_change(
     let mut leaving = Vec::with_capacity(rows.len());
     for (firm, plan, change) in rows {
         for contact in &change.contacts {
-            tx.sends_linked_contact(firm.id, *contact)?;
+            tx.sends_linked_contact(firm.id, *contact, until)?;
         }
         let watched = pack_flights(tx, &plan.flights)?;
         let (unanswered, verify_after) = (Some(SideName::Brevo), Some(until));

@@ -78,6 +78,8 @@ pub(super) fn gather(tx: &Tx<'_>, firm: Firm, ready: &ReadyFirms) -> Stored<Opti
     let Some(company) = replaceable(tx, tx.company(&firm.intercom))?.0 else { return Ok(None) };
     let brevo = firm.brevo.as_ref().map(|id| tx.brevo_company(id)).transpose()?.flatten();
     let (part, part_problem) = takes_part(&company, brevo.as_ref(), ready);
+    let quarantined = company::still_quarantined(&firm.quarantined, &company, brevo.as_ref(), &ready.mapping);
+    let firm = Firm { quarantined, ..firm };
     Ok(Some(Gathered {
         part,
         part_problem,
@@ -314,6 +316,31 @@ impl Connection {
         }
     }
 
+    /// Reads those that somebody has edited in Intercom while a write of ours could still land, once it cannot.
+    pub(super) async fn look_at_edited(&self) -> Result<(), EngineError> {
+        let Some((_, ready)) = self.ready_firms() else { return Ok(()) };
+        let (now, mut in_a_row) = (self.now(), 0);
+        let edited = self.store.read(move |tx| {
+            let mut edited = Vec::new();
+            for firm in tx.firms_to_look_at_again(now, super::SOME)? {
+                let Some(gathered) = gather(tx, firm, &ready)? else { continue };
+                if company::is_edited(&gathered.flights, &gathered.company, &ready.mapping) {
+                    edited.push(gathered.firm);
+                }
+            }
+            Ok(edited)
+        });
+        for firm in edited.await? {
+            self.go_on()?;
+            if let Err(error) = self.look_at(&firm, SideName::Intercom).await {
+                self.pass_over(&firm, error, &mut in_a_row, |firm, at| Firm { due: Some(at), ..firm }).await?;
+                continue;
+            }
+            in_a_row = 0;
+        }
+        Ok(())
+    }
+
     async fn record_turn(
         &self,
         leaving: Leaving,
@@ -341,7 +368,7 @@ impl Connection {
         self.store
             .write(move |tx| match &answer {
                 Ok(answer) => {
-                    accepted(tx, &leaving, answer, source.ready.firms.as_ref(), until, now)?;
+                    accepted(tx, &leaving, answer, source.ready.firms.as_ref(), began, until, now)?;
                     match answer {
                         Answer::BrevoCompany(shown, _) => {
                             source.apply(tx, &Observation::BrevoCompany(shown.clone())).map(drop)
@@ -450,14 +477,29 @@ fn plan_turn(tx: &Tx<'_>, id: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> St
     };
     let plan = gathered.plan(ready);
     if let Some(request) = gathered.request(&plan) {
+        // What both sides show already is agreed on, however long what is to be written waits for the hour's budget: else who
+        // edits another field meanwhile would meet a conflict.
+        let mut agreed = gathered.base.clone();
+        let others = plan.base.fields.iter().filter(|(rule, _)| !plan.causes.contains_key(*rule));
+        agreed.fields.extend(others.map(|(rule, field)| (rule.clone(), field.clone())));
+        if gathered.firm.brevo.is_some() && agreed != gathered.base {
+            tx.put_firm(&Firm { base: Some(pack_base(tx, &agreed)?), ..firm })?;
+            return plan_turn(tx, id, ready, now);
+        }
         return Ok(Some(Leaving { gathered, plan, request }));
     }
-    rest(tx, gathered, &plan, now)?;
+    rest(tx, gathered, &plan, ready, now)?;
     Ok(None)
 }
 
 /// Nothing is to be written: what is agreed on is remembered, and what cannot be written is listed.
-pub(super) fn rest(tx: &Tx<'_>, gathered: Gathered, plan: &PersonPlan, now: DateTime<Utc>) -> Stored<()> {
+pub(super) fn rest(
+    tx: &Tx<'_>,
+    gathered: Gathered,
+    plan: &PersonPlan,
+    ready: &ReadyFirms,
+    now: DateTime<Utc>,
+) -> Stored<()> {
     let subject = subject_of(&gathered.firm.intercom);
     let mut listed: Vec<&str> = gathered.firm.quarantined.keys().map(String::as_str).collect();
     listed.extend(plan.base.fields.iter().filter(|(_, field)| field.is_refused()).map(|(rule, _)| rule.as_str()));
@@ -499,7 +541,11 @@ pub(super) fn rest(tx: &Tx<'_>, gathered: Gathered, plan: &PersonPlan, now: Date
             tx.put_linked_contact(gathered.firm.id, row.contact, off_until)?;
         }
     }
-    let firm = Firm { due: None, sweep: false, tries: 0, ..gathered.firm };
+    // Of companies without people Intercom shows nothing by itself: what was edited while a write of ours could still land is
+    // read once it cannot.
+    let edited = company::is_edited(&gathered.flights, &gathered.company, &ready.mapping);
+    let due = gathered.firm.verify_after.filter(|_| edited).map(|at| at.max(now + LATER));
+    let firm = Firm { due, sweep: false, tries: 0, ..gathered.firm };
     if plan.base == gathered.base || firm.brevo.is_none() {
         return tx.put_firm(&firm);
     }
@@ -520,7 +566,7 @@ fn put_intent(tx: &Tx<'_>, leaving: &Leaving, until: DateTime<Utc>) -> Stored<()
         }
         Request::Link(_, links) => {
             for contact in &links.link {
-                tx.sends_linked_contact(firm.id, *contact)?;
+                tx.sends_linked_contact(firm.id, *contact, until)?;
             }
             for contact in &links.unlink {
                 tx.put_linked_contact(firm.id, *contact, Some(until))?;
@@ -544,7 +590,7 @@ pub(super) fn intend_to_make(
     until: DateTime<Utc>,
 ) -> Stored<()> {
     for contact in &new.contacts {
-        tx.sends_linked_contact(firm.id, *contact)?;
+        tx.sends_linked_contact(firm.id, *contact, until)?;
     }
     // Nothing is agreed on yet: what lands without an answer may lack fields, and that they lack is nobody's edit.
     let watched = pack_flights(tx, &plan.flights)?;
@@ -564,6 +610,7 @@ fn accepted(
     leaving: &Leaving,
     answer: &Answer,
     ready: Option<&ReadyFirms>,
+    began: DateTime<Utc>,
     until: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Stored<()> {
@@ -584,6 +631,9 @@ fn accepted(
             };
             if tx.brevo_company(id)?.is_none() {
                 tx.put_brevo_company(&shown)?;
+            }
+            for contact in &new.contacts {
+                tx.linked_contact_may_land(firm.id, *contact, until)?;
             }
             let plan = brevo_part();
             tx.put_firm(&Firm {
@@ -606,7 +656,15 @@ fn accepted(
                 tx.put_brevo_company(&known)?;
             }
             put_conflicts(tx, &firm, plan.lost_on(SideName::Brevo), now)?;
-            let watched = pack_flights(tx, &plan.flights.clone().with_losses_logged())?;
+            let flights = plan.flights.clone().with_losses_logged();
+            // What it shows in its answer it did not refuse: whoever goes back to the value before has edited it.
+            let flights = match (answer, ready) {
+                (Answer::BrevoCompany(shown, _), Some(ready)) => {
+                    person::seen_in_brevos_answer(&flights, &shown.attributes, &ready.mapping)
+                }
+                _ => flights,
+            };
+            let watched = pack_flights(tx, &flights)?;
             tx.put_firm(&Firm { unanswered: None, base: Some(pack_base(tx, &plan.base)?), watched, ..firm })?;
         }
         Request::Link(id, links) => {
@@ -614,6 +672,14 @@ fn accepted(
                 known.contacts.extend(&links.link);
                 known.contacts.retain(|contact| !links.unlink.contains(contact));
                 tx.put_brevo_company(&known)?;
+            }
+            for contact in &links.link {
+                tx.linked_contact_may_land(firm.id, *contact, until)?;
+            }
+            // Whoever is there again after this was linked by somebody, unless a request of ours can still land.
+            let landed = |row: &&LinkedContact| row.sent_until.is_none_or(|until| until <= began);
+            for row in gathered.linked.iter().filter(|row| links.unlink.contains(&row.contact)).filter(landed) {
+                tx.drop_linked_contact(firm.id, row.contact)?;
             }
             for (many, what) in [(&links.link, "linked"), (&links.unlink, "taken off")] {
                 if !many.is_empty() {

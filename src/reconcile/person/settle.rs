@@ -154,6 +154,19 @@ pub fn seen_in_answer(flights: &Flights, written: &Back, record: &Fields, mappin
     flights
 }
 
+/// The same for writes on their way to Brevo, where its answer shows what stands there (of companies it does).
+pub fn seen_in_brevos_answer(flights: &Flights, shown: &Fields, mapping: &Mapping) -> Flights {
+    let mut flights = flights.clone();
+    for rule in &mapping.rules {
+        if let Some(write) = flights.fields.get_mut(&rule.key).and_then(|writes| writes.brevo.as_mut())
+            && fields::judge(SideName::Brevo, write, &rule.observed(shown)) == fields::Verdict::Adopted
+        {
+            write.before.clone_from(&write.sent);
+        }
+    }
+    flights
+}
+
 fn settle_fields(
     base: &Base,
     flights: &Flights,
