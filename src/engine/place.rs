@@ -576,8 +576,12 @@ fn leave_group(
         elect(tx, link.id)?;
         return Ok(false);
     }
-    carry_consent(tx, &row.contact.id, consent)?;
-    carry_opt_out(tx, &row.contact, consent)?;
+    // By their phone they may be one of the same again, of whom all is known.
+    let goes = tx.intercom_contact(&row.contact.id)?.is_none_or(|now| now.link != Some(link.id));
+    if goes {
+        carry_consent(tx, &row.contact.id, consent)?;
+        carry_opt_out(tx, &row.contact, consent)?;
+    }
     Ok(true)
 }
 
