@@ -699,7 +699,7 @@ fn keep_opt_outs(
 
 /// A filter leaves the person out, and nothing that would make their contact is on its way.
 fn is_left_out(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
-    Ok(link.flights.is_none() && link.import.is_none() && tx.is_apart(link.id)?)
+    Ok(link.flights.is_none() && link.import.is_none() && tx.apart(link.id)?.is_some())
 }
 
 /// A linked Brevo contact is gone: counted and listed, never made again.

@@ -9,7 +9,7 @@ use super::readdress;
 use super::safety::{self, Gate, Harm, Judged};
 use super::unread::AtRest;
 use super::{Ready, carry, write_back};
-use crate::mapping::{Direction, FieldProblem, Projection};
+use crate::mapping::{FieldProblem, Projection};
 use crate::model::{
     BrevoContact, BrevoContactId, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, SideName, Sides,
     Value,
@@ -777,22 +777,15 @@ impl Person {
         })
     }
 
-    /// Values that Brevo refuses and that would still be sent; what the mapping makes of another value may be tried.
+    /// Values that Brevo refuses and that would still be sent.
     fn still_quarantined(&self, ready: &Ready) -> BTreeMap<String, String> {
         let mut left = self.link.quarantined.clone();
         left.retain(|key, refused| {
             let Some(rule) = ready.mapping.rules.iter().find(|rule| rule.key == *key) else {
                 return key == "external_id";
             };
-            let same = |made: &Projection| match made {
-                Projection::Cells(cells) => person::quarantine_key(cells) == *refused,
-                _ => false,
-            };
-            let made = rule.project(&self.record);
-            let goes_back = rule.direction != Direction::IntercomToBrevo;
-            let shown = self.brevo.as_ref().filter(|_| goes_back).map(|contact| rule.observed(&contact.attributes));
-            let undecided = !goes_back && !matches!(made, Projection::Cells(_));
-            undecided || same(&made) || shown.is_some_and(|shown| same(&rule.restore(&shown, &self.record)))
+            let brevo = self.brevo.as_ref().map(|contact| &contact.attributes);
+            person::is_still_refused(rule, refused, &self.record, brevo)
         });
         left
     }

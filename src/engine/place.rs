@@ -680,9 +680,8 @@ pub(super) fn take_from_deserted(
 }
 
 /// Somebody gave the person's Brevo contact another address by hand, and a contact that is nobody's (or of a link that
-/// nobody is left of) shows the person's: by
-/// it they are known in Intercom, and an opt-out there is one of that address. So that one becomes theirs. The link as it
-/// is afterwards.
+/// nobody is left of) shows the person's: by it they are known in Intercom, and an opt-out there is one of that address.
+/// So that one becomes theirs. The link as it is afterwards.
 ///
 /// Whoever has no contact takes one that nobody is left of: they need not be somebody for whom one would be made, and
 /// opt-outs travel all the same.

@@ -4,7 +4,7 @@
 use super::fields;
 use super::person::{self, Base, Flights, PersonPlan, PersonViews, Settled};
 use super::taking_part::Part;
-use crate::mapping::{Direction, FieldProblem, Mapping, Projection};
+use crate::mapping::{FieldProblem, Mapping};
 use crate::model::{
     BrevoCompany, BrevoContact, BrevoContactId, Company, Consent, Fields, IntercomCompanyId, SideName, Sides, Value,
 };
@@ -118,8 +118,7 @@ pub fn settle_intercom(base: &Base, flights: &Flights, answered: bool, shown: &C
     person::settle_intercom(base, flights, answered, &record(shown), mapping, &[])
 }
 
-/// Values that a side refused and that would still be sent. What has changed since may be tried, and the same value may come
-/// from the other side later.
+/// Values that a side refused and that would still be sent.
 pub fn still_quarantined(
     quarantined: &BTreeMap<String, String>,
     intercom: &Company,
@@ -133,15 +132,7 @@ pub fn still_quarantined(
     let record = record(intercom);
     left.retain(|key, refused| {
         let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { return false };
-        let same = |made: &Projection| match made {
-            Projection::Cells(cells) => person::quarantine_key(cells) == *refused,
-            _ => false,
-        };
-        let made = rule.project(&record);
-        let goes_back = rule.direction != Direction::IntercomToBrevo;
-        let shown = brevo.filter(|_| goes_back).map(|company| rule.observed(&company.attributes));
-        let undecided = !goes_back && !matches!(made, Projection::Cells(_));
-        undecided || same(&made) || shown.is_some_and(|shown| same(&rule.restore(&shown, &record)))
+        person::is_still_refused(rule, refused, &record, brevo.map(|company| &company.attributes))
     });
     left
 }

@@ -651,6 +651,20 @@ pub fn quarantine_key(cells: &Cells) -> String {
     serde_json::to_string(cells).unwrap_or_default()
 }
 
+/// Whether a value that a side refused would still be sent. What the mapping makes of another value may be tried, and the same
+/// value may come from the other side later. `brevo`: the attributes of the record there, if it has one.
+pub fn is_still_refused(rule: &FieldRule, refused: &str, record: &Fields, brevo: Option<&Fields>) -> bool {
+    let same = |made: &Projection| match made {
+        Projection::Cells(cells) => quarantine_key(cells) == refused,
+        _ => false,
+    };
+    let made = rule.project(record);
+    let goes_back = rule.direction != Direction::IntercomToBrevo;
+    let shown = brevo.filter(|_| goes_back).map(|attributes| rule.observed(attributes));
+    let undecided = !goes_back && !matches!(made, Projection::Cells(_));
+    undecided || same(&made) || shown.is_some_and(|shown| same(&rule.restore(&shown, record)))
+}
+
 fn plan_lists(plan: &mut PersonPlan, views: &PersonViews<'_>, resolved: &[ResolvedList<'_>]) {
     let mut wanted: BTreeMap<BrevoListId, bool> = BTreeMap::new();
     let mut following: BTreeMap<BrevoListId, (Follows, &str)> = BTreeMap::new();

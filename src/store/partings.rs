@@ -288,11 +288,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Whether a filter leaves somebody out in Brevo.
-    pub fn is_apart(&self, link: i64) -> Result<bool> {
-        Ok(self.0.prepare_cached("SELECT 1 FROM apart WHERE link = ?1")?.exists([link])?)
-    }
-
     /// How many people a filter leaves out in Brevo.
     pub fn count_apart(&self) -> Result<u64> {
         let count: i64 = self.0.prepare_cached("SELECT count(*) FROM apart")?.query_row([], |row| row.get(0))?;
