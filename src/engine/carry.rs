@@ -43,7 +43,8 @@ pub(super) fn members_of<'a>(
         // What was told about another Brevo contact is another matter.
         let known = tx.carried(&id)?.filter(|known| Some(known.brevo) == brevo);
         let (told, ours) = known.map_or((false, false), |known| (known.told, known.ours));
-        members.push(Member { id, views: MemberViews { out, ours, told } });
+        let shown = out && tx.opted_out_by_notice(&id, row.contact.updated_at)?.is_none();
+        members.push(Member { id, views: MemberViews { out, shown, ours, told } });
     }
     Ok(members)
 }

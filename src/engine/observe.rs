@@ -213,6 +213,8 @@ impl Source {
                 && let Some(known) = known.as_ref().filter(|known| known.contact.consent.email_opted_out())
                 && !contact.consent.email_opted_out()
                 && known.contact.email == contact.email
+                // Who has another address than their person, or none any more, says nothing about it.
+                && tx.link(link)?.is_some_and(|link| link.email == contact.email)
             {
                 let times = (known.contact.updated_at, contact.updated_at);
                 let by_notice = tx.opted_out_by_notice(&contact.id, known.contact.updated_at)?;
@@ -316,10 +318,17 @@ impl Source {
         if changed || self.sweep > 0 {
             tx.put_brevo_contact(contact, self.sweep, false)?;
         }
-        if let Some(left) = known.as_ref().and_then(|known| known.email.as_ref())
-            && contact.email.as_ref() != Some(left)
-        {
-            tx.address_is_free(left)?;
+        let address_before = known.as_ref().and_then(|known| known.email.as_ref());
+        if contact.email.as_ref() != address_before {
+            if let Some(left) = address_before {
+                tx.address_is_free(left)?;
+            }
+            // An address is one contact's: whoever showed it before is gone, or shows another by now.
+            if let Some(email) = &contact.email {
+                for other in tx.brevo_ids_by_email(email)?.into_iter().filter(|other| *other != contact.id) {
+                    tx.ask_for(&ContactKey::Brevo(other))?;
+                }
+            }
         }
         let Some(link) = tx.link_by_brevo(contact.id)? else {
             // The person of this address may have a contact that shows another by now.

@@ -44,6 +44,8 @@ pub(super) struct Person {
     waits_for_intercom: bool,
     /// Somebody or something comes first before their address can be followed: only an opt-out goes ahead of that.
     pub(super) waits: bool,
+    /// Another Brevo contact shows the address that theirs was known by: theirs is gone, or has another.
+    address_wandered: bool,
     changed: Sides<Option<Span>>,
     part: Sides<Part>,
     part_problem: Option<FieldProblem>,
@@ -144,9 +146,13 @@ impl Draft {
             // It is still marked: it is gathered again.
             return Ok(None);
         }
-        // Whatever becomes of the rest.
-        if let Some(brevo) = &person.brevo {
-            carry::keep_steps(tx, person.link.id, brevo.id, &plan.tell, now)?;
+        let (link, brevo) = (person.link.id, person.brevo.as_ref().map(|contact| contact.id));
+        let tell = std::mem::take(&mut plan.plan.tell);
+        // What stands in Brevo is told in Intercom whatever becomes of the rest; what this plan is yet to bring there, once it
+        // leaves: it may be held.
+        let leaves_first = person.opts_out_of_email(&plan);
+        if let Some(brevo) = brevo.filter(|_| !leaves_first) {
+            carry::keep_steps(tx, link, brevo, &tell, now)?;
         }
         if ready.writes_back && !person.awaits_answer() && !person.waits {
             // Sent by itself, beside what goes to Brevo.
@@ -156,11 +162,18 @@ impl Draft {
         if plan.writes_back() {
             plan = Drafted::unpacked(plan.plan.without_intercom(&person.base, &person.flights));
         }
-        if person.awaits_answer() {
-            person.plan_ahead(plan.plan, tx, ready, gate)
+        let planned = if person.awaits_answer() {
+            person.plan_ahead(plan.plan, tx, ready, gate)?
         } else {
-            person.plan(plan, quarantined, tx, ready, gate, now)
+            person.plan(plan, quarantined, tx, ready, gate, now)?
+        };
+        if let (Some(planned), Some(brevo)) = (&planned, brevo)
+            && leaves_first
+            && planned.plan.change.email_opted_out
+        {
+            carry::keep_steps(tx, link, brevo, &tell, now)?;
         }
+        Ok(planned)
     }
 }
 
@@ -310,6 +323,10 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     } else {
         false
     };
+    let address_wandered = match brevo.as_ref().and_then(|contact| Some((contact.id, contact.email.as_ref()?))) {
+        Some((own, email)) => tx.brevo_ids_by_email(email)?.iter().any(|id| *id != own),
+        None => false,
+    };
     let (mut part, mut part_problem) = takes_part(&record, brevo.as_ref(), ready);
     if let Some(problem) = names.at_rest.as_ref().and_then(|at_rest| at_rest.hides_from(ready)) {
         (part.brevo, part_problem) = (Part::Rests, Some(problem));
@@ -328,6 +345,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         tells,
         waits_for_intercom,
         waits,
+        address_wandered,
         changed,
         part,
         part_problem,
@@ -668,12 +686,14 @@ impl Person {
 
     /// The plan says something new about consent to a contact that is there.
     fn opts_out(&self, plan: &PersonPlan) -> bool {
-        self.brevo.as_ref().is_some_and(|contact| {
-            let (shown, change) = (&contact.consent, &plan.change);
-            // A flag that merely rides along with a new address is no news.
-            (change.email_opted_out && !shown.email_opted_out() && !self.flights.opted_out)
-                || (change.sms_opted_out && !shown.sms_opted_out)
-        })
+        let shown = self.brevo.as_ref().map(|contact| &contact.consent);
+        self.opts_out_of_email(plan) || shown.is_some_and(|shown| plan.change.sms_opted_out && !shown.sms_opted_out)
+    }
+
+    /// The same of e-mail. A flag that merely rides along with a new address is no news.
+    fn opts_out_of_email(&self, plan: &PersonPlan) -> bool {
+        let shown = self.brevo.as_ref().map(|contact| &contact.consent);
+        plan.change.email_opted_out && !self.flights.opted_out && shown.is_some_and(|shown| !shown.email_opted_out())
     }
 
     /// While the outcome of a write is not known, nothing is planned but an opt-out: it sets one flag, whatever the
@@ -770,8 +790,10 @@ impl Person {
         self.brevo.as_ref().is_none_or(|contact| {
             !contact.consent.email_opted_out()
                 && !contact.consent.sms_opted_out
-                // An import finds its rows by address: under one that is no longer the contact's it makes a second one.
+                // An import finds its rows by address: under one that is no longer the contact's it makes a second one,
+                // or reaches another, who may have opted out.
                 && contact.email == self.link.email
+                && !self.address_wandered
                 && change.leave_lists.is_empty()
                 && !base.consent.is_some_and(|consent| consent.brevo_out)
         })

@@ -382,7 +382,8 @@ fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) 
             reasons.extend(standing.iter().filter(|fact| fact.over_at.is_none()).map(|fact| fact.reason));
             let by = standing.iter().map(|fact| fact.at).chain([contact.modified_at]).max();
             let proof = resubscribe::decide(ResubscribeViews {
-                opted_out_there: opted_out_there || live.is_empty(),
+                // Who has another address by now, or none, has said nothing about this one.
+                opted_out_there: opted_out_there || !live.iter().any(|member| member.contact.email == link.email),
                 opted_in_after: Some(row.after),
                 reasons: &reasons,
                 opted_out_by: by,
@@ -403,7 +404,6 @@ fn lifts_of(tx: &Tx<'_>, row: &CarriedOptIn, ready: &Ready, now: DateTime<Utc>) 
             let opted_out_there =
                 contact.consent.email_opted_out() || standing.iter().any(|fact| fact.over_at.is_none());
             let mut lifts = Vec::new();
-            // Who has another address by now, or none, has said nothing about this one.
             for member in live.into_iter().filter(|member| member.contact.email == link.email) {
                 let id = &member.contact.id;
                 let told = tx.opt_outs(id)?.into_iter().map(|fact| fact.at);

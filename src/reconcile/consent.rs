@@ -61,8 +61,11 @@ pub fn decide(views: ConsentViews) -> ConsentStep {
 /// One Intercom contact of a person's address, as an opt-out in Brevo concerns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberViews {
-    /// Intercom shows it opted out.
+    /// It counts as opted out.
     pub out: bool,
+    /// Its record shows that, or a notice that is newer. It does not where the contact has opted out by a notice, has been
+    /// given another address since, and is shown subscribed: whose doing that was nobody knows, and Intercom may mail it.
+    pub shown: bool,
     /// And that was a write of ours: it says nothing that Brevo does not know.
     pub ours: bool,
     /// The opt-out that stands in Brevo has reached this contact, or is on its way to it.
@@ -95,7 +98,7 @@ pub fn tell(member: MemberViews, brevo_out: bool, base: Option<ConsentBase>) -> 
     }
     // What is known of it may be older than the opt-out in Brevo: it may have opted in since, but before that.
     let before_this = member.ours || base.is_some_and(|base| base.intercom_out && !base.brevo_out);
-    if member.out && !before_this { MemberStep::Known } else { MemberStep::Tell }
+    if member.out && member.shown && !before_this { MemberStep::Known } else { MemberStep::Tell }
 }
 
 /// Whether the opt-out that Intercom shows is nothing but what we wrote there.
@@ -110,7 +113,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn member(out: bool, told: bool) -> MemberViews {
-        MemberViews { out, ours: false, told }
+        MemberViews { out, shown: out, ours: false, told }
     }
 
     #[test]
@@ -129,6 +132,9 @@ mod tests {
     fn an_opt_out_in_brevo_does_not_trust_an_old_look_at_intercom() {
         let accepted = Some(ConsentBase { intercom_out: true, brevo_out: false });
         assert_eq!(tell(member(true, false), true, accepted), MemberStep::Tell, "they may have opted in meanwhile");
+        let by_notice = MemberViews { shown: false, ..member(true, false) };
+        let before = Some(ConsentBase { intercom_out: true, brevo_out: true });
+        assert_eq!(tell(by_notice, true, before), MemberStep::Tell, "its record shows it subscribed");
         let ours = MemberViews { ours: true, ..member(true, false) };
         assert_eq!(tell(ours, true, Some(ConsentBase { intercom_out: false, brevo_out: false })), MemberStep::Tell);
     }
@@ -194,7 +200,7 @@ mod tests {
         #[test]
         fn each_is_told_once(out: bool, ours: bool, told: bool, shows: bool, brevo: bool, base: Option<(bool, bool)>) {
             let base = base.map(|(intercom_out, brevo_out)| ConsentBase { intercom_out, brevo_out });
-            let step = tell(MemberViews { out, ours: ours && out, told }, brevo, base);
+            let step = tell(MemberViews { out, shown: out, ours: ours && out, told }, brevo, base);
             prop_assert_eq!(step == MemberStep::Tell || step == MemberStep::Known, brevo && !told);
             prop_assert!(step != MemberStep::Known || out);
             let told = match step {
@@ -202,7 +208,7 @@ mod tests {
                 MemberStep::Forget => false,
                 MemberStep::Nothing => told,
             };
-            let again = tell(MemberViews { out: shows, ours: false, told }, brevo, base);
+            let again = tell(MemberViews { out: shows, shown: shows, ours: false, told }, brevo, base);
             prop_assert_eq!(again, MemberStep::Nothing, "settled, whatever it shows next");
         }
 

@@ -8,7 +8,7 @@ mod tests;
 
 use super::person::{Base, Flights, PersonPlan, UNIQUE_ATTRIBUTES};
 use crate::mapping::Mapping;
-use crate::model::{ContactChange, SideName, Value};
+use crate::model::{ContactChange, Fields, SideName, Value};
 use std::collections::BTreeMap;
 
 /// Seconds of a slot.
@@ -160,19 +160,25 @@ fn put_back<K: Ord + Clone, V: Clone>(map: &mut BTreeMap<K, V>, key: &K, before:
     }
 }
 
-/// Whether a plan clears anything of what this side shows.
-pub fn blanks(plan: &PersonPlan, side: SideName) -> bool {
+/// Whether a plan clears anything of what this side shows. `brevo`: the attributes there.
+pub fn blanks(plan: &PersonPlan, side: SideName, brevo: Option<&Fields>) -> bool {
     match side {
-        SideName::Brevo => plan.change.attributes.values().any(Option::is_none),
+        SideName::Brevo => plan.change.attributes.keys().any(|name| is_cleared(plan, name, brevo)),
         SideName::Intercom => plan.intercom.values().any(Option::is_none),
     }
+}
+
+/// A part of a name that is not there is sent as nothing with the other: that clears nothing.
+fn is_cleared(plan: &PersonPlan, attribute: &str, brevo: Option<&Fields>) -> bool {
+    let there = brevo.is_none_or(|brevo| brevo.contains_key(attribute));
+    there && matches!(plan.change.attributes.get(attribute), Some(None))
 }
 
 /// The plan without the fields that it clears on this side. Of them, all is as before.
 #[must_use]
 pub fn without_blanks(
     mut plan: PersonPlan,
-    side: SideName,
+    (side, brevo): (SideName, Option<&Fields>),
     before: &Base,
     watched: &Flights,
     mapping: &Mapping,
@@ -180,7 +186,7 @@ pub fn without_blanks(
     for rule in &mapping.rules {
         let targets = || rule.targets.iter().map(|target| target.attribute.as_str());
         let cleared = match side {
-            SideName::Brevo => targets().any(|target| matches!(plan.change.attributes.get(target), Some(None))),
+            SideName::Brevo => targets().any(|target| is_cleared(&plan, target, brevo)),
             SideName::Intercom => {
                 plan.back.rules.contains(&rule.key) && matches!(plan.intercom.get(&rule.source), Some(None))
             }
@@ -218,14 +224,37 @@ pub fn without_leaving(mut plan: PersonPlan, before: &Base, watched: &Flights) -
     settled(plan)
 }
 
-/// The plan without the opt-out that it brings to Brevo. All else goes, but nobody whose opt-out waits joins a list: they
-/// would be mailed meanwhile.
+/// The opt-outs of a plan that are counted: new to Brevo, and carried by no notice. What stands there already and rides
+/// along with a new address, or is put back, is not among them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NewOptOuts {
+    /// Of e-mail.
+    pub email: bool,
+    /// Of text messages.
+    pub sms: bool,
+}
+
+impl NewOptOuts {
+    /// Of either channel.
+    pub fn any(self) -> bool {
+        self.email || self.sms
+    }
+}
+
+/// The plan without the new opt-outs that it brings to Brevo. All else goes, but nobody whose opt-out waits joins a list:
+/// they would be mailed meanwhile. A flag that is no news stays: without it Brevo re-subscribes whoever takes another address.
 #[must_use]
-pub fn without_opt_out(mut plan: PersonPlan, before: &Base, watched: &Flights) -> PersonPlan {
-    (plan.change.email_opted_out, plan.change.sms_opted_out) = (false, false);
-    (plan.base.consent, plan.base.sms) = (before.consent, before.sms);
-    plan.flights.opted_out = watched.opted_out;
-    plan.causes.remove("consent");
+pub fn without_opt_out(mut plan: PersonPlan, new: NewOptOuts, before: &Base, watched: &Flights) -> PersonPlan {
+    if new.email {
+        plan.change.email_opted_out = false;
+        plan.base.consent = before.consent;
+        plan.flights.opted_out = watched.opted_out;
+        plan.causes.remove("consent");
+    }
+    if new.sms {
+        plan.change.sms_opted_out = false;
+        plan.base.sms = before.sms;
+    }
     for list in std::mem::take(&mut plan.change.join_lists) {
         put_back(&mut plan.base.lists, &list, before.lists.get(&list));
         put_back(&mut plan.flights.lists, &list, watched.lists.get(&list));

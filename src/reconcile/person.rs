@@ -618,7 +618,8 @@ fn put_or_remove<K: Ord + Clone, V: Clone>(map: &mut BTreeMap<K, V>, key: &K, va
     }
 }
 
-/// Adds a field to what is sent: those of its cells that a side does not show.
+/// Adds a field to what is sent: those of its cells that a side does not show; of a field of several, such as a name, all of
+/// them. Else somebody's edit of another part, which no read has shown yet, and ours would make a value that neither side had.
 fn set_cells(
     plan: &mut PersonPlan,
     views: &PersonViews<'_>,
@@ -630,11 +631,14 @@ fn set_cells(
         plan.back.rules.insert(rule.key.clone());
         return;
     }
+    let cell = |of: &Cells, index: usize| of.get(index).cloned().flatten();
+    let differs = |index: usize| !fields::same_cell(cell(cells, index).as_ref(), cell(shown, index).as_ref());
+    let whole = views.brevo.is_some() && (0..rule.targets.len()).any(differs);
     for (index, target) in rule.targets.iter().enumerate() {
-        let (new, old) = (cells.get(index).cloned().flatten(), shown.get(index).cloned().flatten());
-        if fields::same_cell(new.as_ref(), old.as_ref()) {
+        if !whole && !differs(index) {
             continue;
         }
+        let new = cell(cells, index);
         let clears = new.is_none() || new == Some(Value::Boolean(false));
         let unique = UNIQUE_ATTRIBUTES.contains(&target.attribute.as_str());
         // An import neither clears nor sets `false`, and one duplicate phone there loses the whole row.

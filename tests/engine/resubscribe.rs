@@ -353,3 +353,16 @@ async fn whoever_has_no_address_any_more_is_not_opted_in_by_it() {
     assert!(is_out(&world, &jane));
     assert_eq!(loosened(&world), Vec::<String>::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_address_any_more_says_yes_for_nobody() {
+    let (world, jane) = out(PROPAGATE, false).await;
+    world.intercom.set_email(&jane, None).unwrap();
+    cycle(&world).await;
+    world.intercom.resubscribe(&jane).unwrap();
+    for _ in 0..3 {
+        cycle(&world).await;
+    }
+    assert!(is_blocked(&world));
+    assert_eq!(loosened(&world), Vec::<String>::new());
+}

@@ -198,6 +198,41 @@ async fn opt_outs_of_everybody_wait_and_those_of_notices_never_do() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whose_opt_out_waits_and_who_opts_in_again_is_told_of_the_next_no_in_brevo() {
+    let (world, ids) = in_step(CONFIG).await;
+    for id in &ids {
+        world.intercom.unsubscribe(id).unwrap();
+    }
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!((blocked(&world), open(&world).await), (0, vec![("opt_outs".to_owned(), 12)]));
+    for id in &ids {
+        world.intercom.resubscribe(id).unwrap();
+    }
+    minutes(10).await;
+    world.sync().await;
+    assert!(world.brevo.blocklist(&email(3)));
+    settled(&world).await;
+    assert_eq!((out(&world, &ids), blocked(&world)), (1, 1), "theirs alone: nobody else says no any more");
+    assert_eq!(open(&world).await, [], "and nothing waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flag_that_rides_along_with_an_address_never_waits() {
+    let (world, ids) = in_step(CONFIG).await;
+    assert!(world.brevo.blocklist(&email(3)));
+    settled(&world).await;
+    for id in &ids {
+        world.intercom.unsubscribe_from_sms(id).unwrap();
+    }
+    world.intercom.set_email(&ids[3], Some("moved@example.com")).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(open(&world).await.first().map(|(kind, _)| kind.as_str()), Some("opt_outs"), "those of text messages");
+    assert!(world.brevo.contact_by_email("moved@example.com").unwrap().email_blacklisted, "never lifted");
+}
+
+#[tokio::test(start_paused = true)]
 async fn opt_outs_towards_intercom_wait_too() {
     let (world, ids) = in_step(CONFIG).await;
     for n in 0..PEOPLE {

@@ -423,7 +423,9 @@ impl Model {
                 if shown["email"].as_str().map(normal) == card.now.email.as_deref().map(normal) {
                     card.told_here.get_or_insert(now);
                 }
-                card.yes_shown |= shown["emailBlacklisted"] == false && !card.now.email_blacklisted;
+                // What the server lifted at our doing is no opt-in: it is put back, and the no that stands then is the old one.
+                card.yes_shown |=
+                    shown["emailBlacklisted"] == false && !card.now.email_blacklisted && card.loosened.is_none();
                 if shown["emailBlacklisted"] == true && card.now.email_blacklisted {
                     card.told_out.get_or_insert(now);
                 }

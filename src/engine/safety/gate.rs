@@ -3,9 +3,9 @@
 use super::{Aside, Begun, Bounds, FILLED, Harm, Pass, slot_of};
 use crate::engine::Ready;
 use crate::engine::people::Person;
-use crate::model::{BrevoContactId, SideName};
+use crate::model::{BrevoContactId, Fields, SideName};
 use crate::reconcile::consent::ConsentBase;
-use crate::reconcile::harm::{self, Counted, Kind};
+use crate::reconcile::harm::{self, Counted, Kind, NewOptOuts};
 use crate::reconcile::person::PersonPlan;
 use crate::store::facts::Channel;
 use crate::store::harm::{Hold, HoldState, held_until};
@@ -124,12 +124,13 @@ impl Gate {
         let mut does = harm_of(tx, person, plan)?;
         let (link, mut less) = (person.link.id, None);
         if self.is_held(tx, Kind::OptOuts, SideName::Brevo, link, &mut does.opt_out)? {
-            less = Some(harm::without_opt_out(plan.clone(), &person.base, &person.flights));
+            let new = new_opt_outs(tx, person, plan)?;
+            less = Some(harm::without_opt_out(plan.clone(), new, &person.base, &person.flights));
         }
         if self.is_held(tx, Kind::Blanked, SideName::Brevo, link, &mut does.blank)? {
             let plan = less.unwrap_or_else(|| plan.clone());
             let (base, flights) = (&person.base, &person.flights);
-            less = Some(harm::without_blanks(plan, SideName::Brevo, base, flights, &ready.mapping));
+            less = Some(harm::without_blanks(plan, (SideName::Brevo, shown_of(person)), base, flights, &ready.mapping));
         }
         if self.is_held(tx, Kind::Deletes, SideName::Brevo, link, &mut does.unlist)? {
             let plan = less.unwrap_or_else(|| plan.clone());
@@ -150,10 +151,11 @@ impl Gate {
         mut plan: PersonPlan,
         ready: &Ready,
     ) -> Stored<Option<(PersonPlan, Harm)>> {
-        let mut does = Harm { blank: harm::blanks(&plan, SideName::Intercom), ..Harm::default() };
+        let mut does = Harm { blank: harm::blanks(&plan, SideName::Intercom, None), ..Harm::default() };
         let link = person.link.id;
         if self.is_held(tx, Kind::Blanked, SideName::Intercom, link, &mut does.blank)? {
-            plan = harm::without_blanks(plan, SideName::Intercom, &person.base, &person.flights, &ready.mapping);
+            plan =
+                harm::without_blanks(plan, (SideName::Intercom, None), &person.base, &person.flights, &ready.mapping);
         }
         if self.may(tx, does)? {
             self.take(does);
@@ -401,23 +403,47 @@ pub(in crate::engine) fn intercom_may_be_filled_anew(tx: &Tx<'_>) -> Stored<()> 
 
 /// What a plan for Brevo does of what is counted.
 pub(in crate::engine) fn harm_of(tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<Harm> {
-    let Some(contact) = &person.brevo else { return Ok(Harm { create: true, ..Harm::default() }) };
+    if person.brevo.is_none() {
+        return Ok(Harm { create: true, ..Harm::default() });
+    }
+    let opt_out = new_opt_outs(tx, person, plan)?.any();
+    let unlist = person.leaves_lists() && !plan.change.leave_lists.is_empty();
+    Ok(Harm { opt_out, blank: harm::blanks(plan, SideName::Brevo, shown_of(person)), unlist, ..Harm::default() })
+}
+
+fn shown_of(person: &Person) -> Option<&Fields> {
+    person.brevo.as_ref().map(|contact| &contact.attributes)
+}
+
+/// What a plan opts somebody out of in Brevo who was not, and that no notice of Intercom's carried. What stood there before,
+/// and something of ours or a changed address has lifted, is put back: nobody is opted out by that.
+fn new_opt_outs(tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<NewOptOuts> {
+    let Some(contact) = &person.brevo else { return Ok(NewOptOuts::default()) };
     let (shown, change) = (&contact.consent, &plan.change);
-    // What stood there before, and something of ours or a changed address has lifted, is put back: nobody is opted out.
     let stood = |base: Option<ConsentBase>| base.is_some_and(|base| base.brevo_out);
-    let email =
-        change.email_opted_out && !shown.email_opted_out() && !person.flights.opted_out && !stood(person.base.consent);
-    let sms = change.sms_opted_out && !shown.sms_opted_out && !stood(person.base.sms);
-    let opt_out = (email || sms) && !told_by_notice(tx, person, email, sms)?;
-    let unlist = person.leaves_lists() && !change.leave_lists.is_empty();
-    Ok(Harm { opt_out, blank: harm::blanks(plan, SideName::Brevo), unlist, ..Harm::default() })
+    let mut new = NewOptOuts {
+        email: change.email_opted_out
+            && !shown.email_opted_out()
+            && !person.flights.opted_out
+            && !stood(person.base.consent),
+        sms: change.sms_opted_out && !shown.sms_opted_out && !stood(person.base.sms),
+    };
+    if new.any() {
+        for id in person.members.iter().map(|member| &member.id).chain([&person.primary]) {
+            for fact in tx.opt_outs(id)?.iter().filter(|fact| fact.over_at.is_none()) {
+                new.email &= fact.channel != Channel::Email;
+                new.sms &= fact.channel != Channel::Sms;
+            }
+        }
+    }
+    Ok(new)
 }
 
 /// What a plan would have counted, on both sides.
 pub(in crate::engine) fn rehearse(tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<Vec<(Kind, u64)>> {
     let does = harm_of(tx, person, plan)?;
     let mut all: Vec<(Kind, u64)> = does.kinds().map(|kind| (kind, 1)).collect();
-    if harm::blanks(plan, SideName::Intercom) {
+    if harm::blanks(plan, SideName::Intercom, None) {
         all.push((Kind::Blanked, 1));
     }
     let told = plan.opt_outs_in_intercom() as u64;
@@ -429,16 +455,4 @@ pub(in crate::engine) fn rehearse(tx: &Tx<'_>, person: &Person, plan: &PersonPla
         all.push((Kind::OptOuts, told));
     }
     Ok(all)
-}
-
-/// A notice of Intercom's carried the opt-out.
-fn told_by_notice(tx: &Tx<'_>, person: &Person, email: bool, sms: bool) -> Stored<bool> {
-    let (mut told_email, mut told_sms) = (false, false);
-    for id in person.members.iter().map(|member| &member.id).chain([&person.primary]) {
-        for fact in tx.opt_outs(id)?.iter().filter(|fact| fact.over_at.is_none()) {
-            told_email |= fact.channel == Channel::Email;
-            told_sms |= fact.channel == Channel::Sms;
-        }
-    }
-    Ok((told_email || !email) && (told_sms || !sms))
 }
