@@ -562,7 +562,10 @@ pub(super) fn settle_now(
     ready: &Ready,
     now: DateTime<Utc>,
 ) -> Result<bool> {
-    let settled = person::settle(base, flights, answered, contact, &ready.mapping);
+    let mut settled = person::settle(base, flights, answered, contact, &ready.mapping);
+    if answered && link.import.is_none() {
+        settled.edited |= person::lists_have_moved(&mut settled.base, flights, contact);
+    }
     if !answered {
         super::safety::not_landed(tx, flights, contact, ready, now)?;
     }

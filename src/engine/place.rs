@@ -1,5 +1,8 @@
 //! Identity: contacts that are new, moved to another address, or went away, are placed into links.
 
+mod behind;
+
+use self::behind::make_way;
 use super::observe::{base_of, flights_of, new_opt_out, settle_as, subject_of};
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings, partings};
@@ -168,6 +171,11 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
     let (mut group, mut by_email) = (None, None);
     if let Some(email) = &contact.email {
         (group, by_email) = (tx.link_by_email(email)?, tx.brevo_contact_by_email(email)?);
+        if let Some(held) = &group
+            && make_way(tx, held, contact)?
+        {
+            group = None;
+        }
         if let (None, Some(shown)) = (&group, &by_email)
             && take_up_left_behind(tx, email, shown)?
         {
@@ -491,6 +499,9 @@ fn moved(
         tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     };
+    if let Some(held) = tx.link_by_email(new)? {
+        make_way(tx, &held, &row.contact)?;
+    }
     if tx.link_by_email(new)?.is_none()
         && let Some(shown) = tx.brevo_contact_by_email(new)?
     {
@@ -504,7 +515,13 @@ fn moved(
             swap(tx, link, &other)?;
             tx.mark_dirty(other.id, dirty)?;
         }
-        Rename::WaitFor(_) => return Ok(false),
+        Rename::WaitFor(other) => {
+            if is_stuck(tx, other)? {
+                let detail = format!("its new e-mail is that of link {other}, which cannot leave it: it waits");
+                tx.put_notice("identity_conflict", &format!("contact {}", row.contact.id), Some(&detail), now)?;
+            }
+            return Ok(false);
+        }
         Rename::Rename => match super::readdress::brevo_wins(tx, row, link, settings, now)? {
             None => return Ok(false),
             Some(true) => {}
@@ -624,6 +641,22 @@ fn is_circle(tx: &Tx<'_>, link: &LinkRow, next: i64) -> Result<bool> {
         match tx.link_by_email(&to)? {
             Some(held) if held.id == link.id => return Ok(true),
             Some(held) if held.id != there.id => next = held.id,
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+/// Whether whoever is to go first, from `next` on, goes nowhere: a stranger's contact shows the address that they have.
+fn is_stuck(tx: &Tx<'_>, next: i64) -> Result<bool> {
+    const LONGEST: usize = 100;
+    let mut next = next;
+    for _ in 0..LONGEST {
+        let Some(there) = tx.link(next)? else { return Ok(false) };
+        let Some(to) = moves_to(tx, &there)? else { return Ok(false) };
+        match holder(tx, &to, &there)? {
+            Holder::Stranger(_) => return Ok(true),
+            Holder::Linked { link, moves_to: Some(_) } if link != there.id => next = link,
             _ => return Ok(false),
         }
     }

@@ -494,7 +494,7 @@ impl Connection {
     }
     async fn send_lists(&self, all: Vec<Planned>, priority: Priority) -> Result<Pushed, EngineError> {
         let mut pushed = Pushed::default();
-        let all = self.put_intents(all).await?;
+        let mut all = self.put_intents(all).await?;
         let mut calls: BTreeMap<(BrevoListId, bool), Vec<(i64, BrevoContactId)>> = BTreeMap::new();
         for planned in &all {
             let Some(contact) = &planned.brevo else { continue };
@@ -506,13 +506,21 @@ impl Connection {
             }
         }
         let mut failed: BTreeMap<i64, Box<SideError>> = BTreeMap::new();
+        let mut unmoved: BTreeMap<i64, Vec<(BrevoListId, bool)>> = BTreeMap::new();
         for ((list, join), people) in calls {
             for part in people.chunks(LIST_CALL) {
                 let ids: Vec<BrevoContactId> = part.iter().map(|(_, contact)| *contact).collect();
                 let write = if join { Write::AddToList(list, ids) } else { Write::RemoveFromList(list, ids) };
                 pushed.requests += 1;
                 match self.brevo.write(&write, priority).await {
-                    Ok(_) => pushed.listed += part.len() as u64,
+                    Ok(answer) => {
+                        pushed.listed += part.len() as u64;
+                        if let Answer::ListChanged { failed: named, .. } = answer {
+                            for (link, _) in part.iter().filter(|(_, contact)| named.contains(contact)) {
+                                unmoved.entry(*link).or_default().push((list, join));
+                            }
+                        }
+                    }
                     Err(mut error) => {
                         // It is the list that is not there: that says nothing about the people.
                         if error.kind == ErrorKind::NotFound {
@@ -525,13 +533,27 @@ impl Connection {
                 }
             }
         }
+        // Who is named as not moved was there already, or cannot be: nothing is on its way, and a look tells which.
+        for planned in &mut all {
+            for (list, join) in unmoved.get(&planned.link).into_iter().flatten() {
+                planned.plan.flights.lists.remove(list);
+                if let Some(agreed) = planned.plan.base.lists.get_mut(list) {
+                    agreed.member = !*join;
+                }
+            }
+        }
         let (now, verify_after, ready) = (self.now(), self.late_landing(), self.require_ready()?);
         pushed.failed += failed.len() as u64;
         let fatal = failed.values().find(|error| matches!(error.kind, ErrorKind::Auth(_))).cloned();
         self.store
             .write(move |tx| {
                 all.iter().try_for_each(|planned| match failed.get(&planned.link) {
-                    None => accept(tx, planned, verify_after, now),
+                    None => {
+                        if let (true, Some(contact)) = (unmoved.contains_key(&planned.link), &planned.brevo) {
+                            tx.ask_for(&ContactKey::Brevo(contact.id))?;
+                        }
+                        accept(tx, planned, verify_after, now)
+                    }
                     Some(error) => refuse(tx, planned, error, &ready, now, verify_after),
                 })
             })

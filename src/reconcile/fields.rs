@@ -254,7 +254,8 @@ impl Field<'_> {
         }
         if changed[from] {
             // What a side would not take from the other, what a late write of ours put there: nobody had agreed to it.
-            let disputed = changed[to] || base.refused[from].is_some() || base.overrun == Some(to);
+            // And what stands where our value counts as refused may be somebody's who went back to it before any read.
+            let disputed = changed[to] || base.is_refused() || base.overrun == Some(to);
             return self.carry(from, disputed, cause);
         }
         if changed[to] { self.drift(from) } else { FieldStep::Nothing }
@@ -308,7 +309,10 @@ impl Field<'_> {
             return FieldStep::Remember(self.as_shown());
         }
         // Under a changed rule, what both had agreed on before is nobody's loss.
-        let agreed_before = self.views.base.is_some_and(|base| same_on(to, &base.agreed[to], self.shown[to]));
+        let agreed_before = self
+            .views
+            .base
+            .is_some_and(|base| base.refused[to].is_none() && same_on(to, &base.agreed[to], self.shown[to]));
         let cause =
             if self.views.base.is_some() { "the rule changed" } else { "first link: the source's value stands" };
         self.write(to, cells, !agreed_before, cause)

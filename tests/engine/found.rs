@@ -665,3 +665,40 @@ async fn who_is_taken_off_a_list_before_an_import_without_an_answer_is_read_back
     assert_eq!(world.brevo.list_members(users).len(), 0);
     assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Doe")));
 }
+
+/// Ann's contact was deleted in Brevo, and she has another address since. Then she is deleted in Intercom, too, and somebody
+/// else has that address.
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_an_address_that_a_deleted_contact_never_had_is_made() {
+    for out in [false, true] {
+        let world = World::new(CONFIG);
+        let ann = world.intercom.create_contact(user("ann@example.com", "Ann Lee"));
+        minutes(10).await;
+        world.sync().await;
+        if out {
+            assert!(world.brevo.unsubscribe("ann@example.com"));
+        }
+        minutes(20).await;
+        world.full().await;
+        assert!(world.brevo.delete("ann@example.com"));
+        minutes(20).await;
+        world.full().await;
+        world.intercom.set_email(&ann, Some("new@example.com")).unwrap();
+        minutes(20).await;
+        world.full().await;
+        world.intercom.delete(&ann).unwrap();
+        for _ in 0..2 {
+            minutes(30).await;
+            world.full().await;
+        }
+        world.intercom.create_contact(user("new@example.com", "Bob Roe"));
+        for _ in 0..2 {
+            minutes(10).await;
+            world.sync().await;
+        }
+        let made = world.brevo.contact_by_email("new@example.com").unwrap();
+        assert_eq!(made.attributes.get("FIRSTNAME"), Some(&json!("Bob")), "nothing of this address was deleted");
+        assert_eq!(made.email_blacklisted, out, "an opt-out stays with the address");
+        world.is_quiet().await;
+    }
+}

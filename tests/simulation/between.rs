@@ -100,6 +100,8 @@ pub struct Pair {
     once: bool,
     /// Values of people's that we replaced though we had been shown them.
     replaced: Vec<(SideName, Cells, bool)>,
+    /// Intercom says no, which is held like nothing.
+    says_no: bool,
 }
 
 /// All of them, by the Intercom contact.
@@ -196,7 +198,14 @@ impl Between {
                 if pair.intercom.stands.is_empty() && is_blank(&mine) {
                     pair.intercom.stands.clone_from(&mine);
                 }
-                if pair.intercom.stands == mine && theirs.as_ref().is_none_or(|theirs| pair.brevo.stands == *theirs) {
+                // A no is held like nothing, but in Intercom it is a value: who says it, or takes it back, has edited.
+                let says_no = source == Source::Admin && person.values.get(&source) == Some(&Value::Bool(false));
+                let said = std::mem::replace(&mut pair.says_no, says_no) != says_no && pair.intercom.stands == mine;
+                let said = said && by_hand;
+                if !said
+                    && pair.intercom.stands == mine
+                    && theirs.as_ref().is_none_or(|theirs| pair.brevo.stands == *theirs)
+                {
                     continue;
                 }
                 // An agreement of long standing ends: what comes now is judged by it.
@@ -204,6 +213,10 @@ impl Between {
                     && card.is_some_and(|card| card.ours_since.is_some_and(|since| since < now - LONG))
                 {
                     (pair.intercom.edited, pair.brevo.edited, pair.once) = (false, false, true);
+                }
+                if said {
+                    // What both sides agree on is another thing from now on.
+                    (pair.intercom.edited, pair.agreed_since) = (true, None);
                 }
                 if let Some((lost, alone)) = pair.intercom.stands(mine, by_hand, left_at, now) {
                     pair.replaced.push((SideName::Intercom, lost, alone));

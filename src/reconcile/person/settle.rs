@@ -94,6 +94,21 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     Settled { flights: Flights { fields, tags, may_loosen: still_loose, ..Flights::default() }, ..settled }
 }
 
+/// What became of lists for which a request of the contact's own was answered (a row of an import may have failed for
+/// itself). Brevo refuses none in silence: who is not on one that was joined, or is on one that was left, has been
+/// taken off, or put on, since. Agreed on is what was answered, so that this counts as an edit where a tag follows the
+/// list. `true`: there is any.
+pub fn lists_have_moved(base: &mut Base, flights: &Flights, contact: &BrevoContact) -> bool {
+    let mut moved = false;
+    for (list, joined) in &flights.lists {
+        if let Some(agreed) = base.lists.get_mut(list).filter(|_| contact.lists.contains(list) != *joined) {
+            agreed.member = *joined;
+            moved = true;
+        }
+    }
+    moved
+}
+
 /// Brevo shows all of what the writes on their way to it were to set, and nothing else is on its way: [`settle`] would
 /// leave base as it was planned, and nothing to be watched.
 pub fn landed_as_sent(flights: &Flights, contact: &BrevoContact, mapping: &Mapping) -> bool {
@@ -185,7 +200,11 @@ fn settle_fields(
         let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
         let observed = observed(rule);
         let verdict = fields::judge(side, write, &observed);
-        if let (fields::Verdict::Adopted, false, Some((lost, rule))) = (verdict, answered, &write.replaces) {
+        // Also where somebody has edited it since, or an earlier write of ours stands there: whether this one had
+        // landed before is not known, and if it had, nothing else tells what it replaced.
+        if let (false, Some((lost, rule))) = (answered, &write.replaces)
+            && (verdict == fields::Verdict::Adopted || !fields::same_on(side, lost, &observed))
+        {
             let (field, kept) = (key.clone(), write.sent.clone());
             settled.lost.push(LostValue { field, side, lost: lost.clone(), kept, rule: rule.clone() });
         }
