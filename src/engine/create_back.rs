@@ -11,11 +11,11 @@ use super::carry::AFTER_NOT_LET_IN;
 use super::cycle::stops_everything;
 use super::filters::takes_part;
 use super::forget::Tombstones;
-use super::observe::pack_base;
+use super::observe::{mark_brevo_gone, pack_base};
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable::sparing;
-use super::{Connection, EngineError, LATE_LANDING, Ready, Settings};
+use super::{Connection, EngineError, LATE_LANDING, Ready, Settings, partings};
 use crate::config::Archived;
 use crate::model::{
     BrevoContact, BrevoContactId, Consent, ContactKey, Email, ErrorKind, Fetched, Fields, IntercomChange,
@@ -86,9 +86,21 @@ pub(super) fn keep_sent(tx: &Tx<'_>, link: i64, brevo: BrevoContactId, shown: &I
     }
     let theirs = tx.brevo_contact(brevo)?.and_then(|theirs| theirs.email);
     if row.email.is_some() && theirs != row.email {
-        tx.set_base(link, &pack_base(tx, &Base { email: row.email, ..Base::default() })?)?;
+        tx.set_base(link, &pack_base(tx, &Base { email: row.email.clone(), ..Base::default() })?)?;
     }
-    Ok(())
+    // Which one it is: somebody else may have the address by the time when its external id is added.
+    tx.put_newcomer_row(&Newcomer { contact: Some(shown.id.clone()), ..row })
+}
+
+/// Somebody was linked to a Brevo contact: one that a request of ours made, for a contact that was deleted while that was on
+/// its way, is as one of whom that is found out right after.
+pub(super) fn may_be_gone(tx: &Tx<'_>, brevo: BrevoContactId, settings: &Settings, now: DateTime<Utc>) -> Stored<()> {
+    if tx.brevo_contact(brevo)?.is_some() {
+        return Ok(());
+    }
+    let Some(link) = tx.link_by_brevo(brevo)? else { return Ok(()) };
+    partings::had_left_brevo(tx, &link, settings, now)?;
+    mark_brevo_gone(tx, &link, now)
 }
 
 /// How a Brevo contact is named in lists.
@@ -159,7 +171,8 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
     }
     let contact = tx.brevo_contact(row.brevo)?;
     if let Some(link) = tx.link_by_brevo(row.brevo)? {
-        let ext_id = contact.and_then(|contact| contact.ext_id);
+        // One that it was given since is that of whoever it was linked to, or somebody else's.
+        let ext_id = contact.and_then(|contact| contact.ext_id).filter(|ext_id| row.ext_id.as_ref() == Some(ext_id));
         let Some(ext_id) = ext_id else { return Ok(Turn::Done) };
         return Ok(match made_by(tx, row, link.id, &ext_id)? {
             Some(made) => Turn::Identify(link.id, made, ext_id),
@@ -177,6 +190,9 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
         return Ok(if row.email.is_some() { Turn::Find } else { Turn::Done });
     }
     let Some(email) = &contact.email else {
+        if let Some(turn) = turn_of_gone(tx, &contact)? {
+            return Ok(turn);
+        }
         let none = "it has neither an e-mail address nor an external id by which Intercom could know it";
         let made = contact.ext_id.is_some();
         return Ok(if made { Turn::Make(Box::new(contact)) } else { Turn::List("without_email", none.to_owned()) });
@@ -205,14 +221,42 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
     if known_as(tx, email, ContactState::Missing)?.is_some() {
         return Ok(Turn::Wait(LATER));
     }
+    if let Some(turn) = turn_of_gone(tx, &contact)? {
+        return Ok(turn);
+    }
     Ok(match known_as(tx, email, ContactState::Archived)? {
         Some(archived) => Turn::Archived(archived),
         None => Turn::Make(Box::new(contact)),
     })
 }
 
+/// A contact with the external id of somebody who is gone in Intercom is theirs, whatever address it has been given: they are
+/// not made again under that. `None`: nobody who is gone had it.
+fn turn_of_gone(tx: &Tx<'_>, contact: &BrevoContact) -> Stored<Option<Turn>> {
+    let Some(ext_id) = &contact.ext_id else { return Ok(None) };
+    let Some(gone) = tx.gone_with_external_id(ext_id)? else { return Ok(None) };
+    let id = gone.contact.id;
+    let link = gone.link.map(|link| tx.link(link)).transpose()?.flatten();
+    if link.is_some_and(|link| link.brevo_id.is_some()) {
+        let words = format!("contact {id} had its external id in Intercom, is gone, and has another contact in Brevo");
+        return Ok(Some(Turn::List("identity_conflict", words)));
+    }
+    Ok(Some(match gone.state {
+        ContactState::Archived => Turn::Archived(id),
+        ContactState::Missing => Turn::Wait(LATER),
+        ContactState::Merged => {
+            let words = format!("contact {id} had its external id in Intercom, and was merged into another");
+            Turn::List("identity_conflict", words)
+        }
+        ContactState::Deleted | ContactState::Live => {
+            let words = format!("contact {id} had its external id, was deleted in Intercom, and is not made again");
+            Turn::List("deleted_in_intercom", words)
+        }
+    }))
+}
+
 /// What a request of ours has made for a person, if it may still be given their external id: it has none of its own, and
-/// nobody else of theirs has it.
+/// nobody else of theirs has it, nor had anybody who is gone.
 fn made_by(tx: &Tx<'_>, row: &Newcomer, link: i64, ext_id: &str) -> Stored<Option<IntercomContactId>> {
     let made = |member: &IntercomRow| match (&row.contact, &row.email) {
         (Some(made), _) => member.contact.id == *made,
@@ -221,7 +265,8 @@ fn made_by(tx: &Tx<'_>, row: &Newcomer, link: i64, ext_id: &str) -> Stored<Optio
         (None, None) => false,
     };
     let members = tx.members(link)?;
-    if members.iter().any(|member| member.contact.external_id.as_deref() == Some(ext_id)) {
+    let taken = members.iter().any(|member| member.contact.external_id.as_deref() == Some(ext_id));
+    if taken || tx.gone_with_external_id(ext_id)?.is_some() {
         return Ok(None);
     }
     let made = members.iter().find(|member| member.state == ContactState::Live && made(member));
@@ -574,7 +619,9 @@ impl Connection {
                     Turn::Make(contact) => {
                         let making = making(tx, &contact, role, row.tries > 0, &ready)?;
                         let (email, opted_out) = (contact.email.clone(), making.new.has.email_opted_out);
-                        tx.put_newcomer_row(&Newcomer { stage: Stage::Sent, due: findable, email, opted_out, ..row })?;
+                        let (stage, ext_id) = (Stage::Sent, contact.ext_id.clone());
+                        let sent = Newcomer { stage, due: findable, email, opted_out, contact: None, ext_id, ..row };
+                        tx.put_newcomer_row(&sent)?;
                         Asked::Make(Box::new(making))
                     }
                     Turn::Archived(id) => {

@@ -201,6 +201,9 @@ impl Source {
                 && !super::place::has_another_phone(&known.contact, &contact, &self.settings)
         });
         if own.is_some() || super::place::link_as(tx, &contact, decision, (self.dirty, true), self.now)? {
+            if let FirstLink::LinkTo(brevo) = decision {
+                super::create_back::may_be_gone(tx, brevo, &self.settings, self.now)?;
+            }
             return Ok(true);
         }
         if !placed {

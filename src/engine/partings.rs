@@ -165,6 +165,15 @@ pub(super) fn left_brevo(
     Ok(false)
 }
 
+/// A person's contact in Brevo had been deleted before they were linked to it. Whether the filter leaves them out is found out
+/// before anything is written.
+pub(super) fn had_left_brevo(tx: &Tx<'_>, link: &LinkRow, settings: &Settings, now: DateTime<Utc>) -> Stored<()> {
+    if settings.on_delete.intercom == OnDelete::Keep || link.state != LinkState::Active {
+        return Ok(());
+    }
+    tx.begin_parting(link.id, SideName::Intercom, (now, now + INDEX_LAG), true)
+}
+
 /// That the contact is gone in Intercom may be our own doing.
 pub(super) fn is_our_doing(tx: &Tx<'_>, link: i64) -> Stored<bool> {
     let goes = [OnDelete::Archive, OnDelete::Delete];

@@ -121,6 +121,16 @@ impl Tx<'_> {
             .transpose()
     }
 
+    /// Whoever had this external id, and is not there any more.
+    pub fn gone_with_external_id(&self, external_id: &str) -> Result<Option<IntercomRow>> {
+        self.0
+            .prepare_cached(intercom_where!("was_named = ?1 ORDER BY created_at DESC, id LIMIT 1"))?
+            .query_row([external_id], |row| Ok((intercom_row(row)?, row.get::<_, String>(5)?)))
+            .optional()?
+            .map(|(columns, id)| to_intercom(self, &id, columns))
+            .transpose()
+    }
+
     /// The address under which a contact is kept, whatever else of it can be read.
     pub fn intercom_email(&self, id: &IntercomContactId) -> Result<Option<Email>> {
         let email: Option<Option<String>> = self
@@ -139,7 +149,7 @@ impl Tx<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)
                  ON CONFLICT (id) DO UPDATE SET email = excluded.email, created_at = excluded.created_at,
                      updated_at = excluded.updated_at, record = excluded.record, state = 'live', merged_into = NULL,
-                     seen_in = max(seen_in, excluded.seen_in)",
+                     was_named = NULL, seen_in = max(seen_in, excluded.seen_in)",
             )?
             .execute(params![
                 contact.id.as_str(),
@@ -189,12 +199,17 @@ impl Tx<'_> {
         if merged_into.is_some() {
             self.fills(Rare::Merged);
         }
+        let was_named = match self.intercom_contact(id) {
+            // What it was called cannot be told.
+            Err(error) if error.unreadable().is_some() => None,
+            known => known?.and_then(|row| row.contact.external_id).filter(|_| state != ContactState::Live),
+        };
         self.0
             .prepare_cached(
-                "UPDATE intercom_contacts SET state = ?2, merged_into = ?3, wants_tags = 0, wants_companies = 0,
-                 wants_fetch = 0 WHERE id = ?1",
+                "UPDATE intercom_contacts SET state = ?2, merged_into = ?3, was_named = ?4, wants_tags = 0,
+                 wants_companies = 0, wants_fetch = 0 WHERE id = ?1",
             )?
-            .execute(params![id.as_str(), state.as_str(), merged_into.map(IntercomContactId::as_str)])?;
+            .execute(params![id.as_str(), state.as_str(), merged_into.map(IntercomContactId::as_str), was_named])?;
         self.mark_firms_of_contact(id)
     }
 

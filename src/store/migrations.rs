@@ -20,6 +20,7 @@ const STEPS: &[M<'_>] = &[M::up(
         state TEXT NOT NULL DEFAULT 'live',        -- live, archived, missing, deleted, merged
         merged_into TEXT,
         said_gone TEXT,                            -- what a notice said: archived, deleted
+        was_named TEXT,                            -- not live: the external id that it had
         gone_check_at INTEGER,                     -- missing: when it is looked for under its other identifiers
         record BLOB NOT NULL,
         link INTEGER REFERENCES links(id),
@@ -34,6 +35,7 @@ const STEPS: &[M<'_>] = &[M::up(
     CREATE INDEX intercom_contacts_email ON intercom_contacts(email) WHERE email IS NOT NULL;
     CREATE INDEX intercom_contacts_merged ON intercom_contacts(merged_into) WHERE merged_into IS NOT NULL;
     CREATE INDEX intercom_contacts_missing ON intercom_contacts(gone_check_at) WHERE state = 'missing';
+    CREATE INDEX intercom_contacts_was_named ON intercom_contacts(was_named) WHERE was_named IS NOT NULL;
     CREATE INDEX intercom_contacts_link ON intercom_contacts(link) WHERE link IS NOT NULL;
     CREATE INDEX intercom_contacts_unplaced ON intercom_contacts(created_at, id) WHERE unplaced > 0;
     CREATE INDEX intercom_contacts_wants ON intercom_contacts(id) WHERE wants_tags + wants_companies + wants_fetch > 0;
@@ -173,6 +175,7 @@ const STEPS: &[M<'_>] = &[M::up(
         email TEXT,                                -- the address with which the request left
         opted_out INTEGER NOT NULL DEFAULT 0,      -- an opt-out rode along
         contact TEXT,                              -- what it made
+        ext_id TEXT,                               -- the external id that it had then
         tries INTEGER NOT NULL DEFAULT 0
     );
     CREATE INDEX newcomers_due ON newcomers(due);

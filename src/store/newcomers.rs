@@ -63,11 +63,13 @@ pub struct Newcomer {
     pub opted_out: bool,
     /// What was made.
     pub contact: Option<IntercomContactId>,
+    /// The external id that the Brevo contact had then, and that nobody was found by.
+    pub ext_id: Option<String>,
     /// Refusals in a row.
     pub tries: u32,
 }
 
-const COLUMNS: &str = "brevo, stage, due, email, contact, tries, opted_out";
+const COLUMNS: &str = "brevo, stage, due, email, contact, tries, opted_out, ext_id";
 
 // This is asked at each push while a hold stands: it must cost as much as there are newcomers, whoever else is linked.
 const DROP_LINKED: &str = "DELETE FROM newcomers WHERE stage = 'waiting'
@@ -84,6 +86,7 @@ fn newcomer(row: &Row<'_>) -> rusqlite::Result<Newcomer> {
         contact: row.get::<_, Option<String>>(4)?.map(IntercomContactId::new),
         tries: row.get(5)?,
         opted_out: row.get(6)?,
+        ext_id: row.get(7)?,
     })
 }
 
@@ -130,6 +133,7 @@ impl Tx<'_> {
             email: None,
             opted_out: false,
             contact: None,
+            ext_id: None,
             tries: 0,
         })
     }
@@ -165,7 +169,7 @@ impl Tx<'_> {
         self.fills(Rare::Newcomers);
         self.0
             .prepare_cached(&format!(
-                "INSERT OR REPLACE INTO newcomers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"
+                "INSERT OR REPLACE INTO newcomers ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
             ))?
             .execute(params![
                 row.brevo.get(),
@@ -175,6 +179,7 @@ impl Tx<'_> {
                 row.contact.as_ref().map(IntercomContactId::as_str),
                 row.tries,
                 row.opted_out,
+                row.ext_id,
             ])?;
         Ok(())
     }

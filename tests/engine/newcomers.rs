@@ -531,6 +531,7 @@ async fn whom_a_request_may_have_made_is_looked_for_before_that_is_forgotten() {
             due: chrono::DateTime::default(),
             email: Some(linkspan::model::Email::parse("ann@example.com").unwrap()),
             opted_out: false,
+            ext_id: None,
             contact: None,
             tries: 0,
         };

@@ -153,6 +153,8 @@ pub struct Card {
     pub told_here: Option<i64>,
     /// The flag went without the person's saying so.
     pub loosened: Option<i64>,
+    /// The address that it had when a changed one lifted its opt-out.
+    lifted_at: Option<String>,
     edited: BTreeMap<String, Edited>,
     /// Attributes whose value we wrote last, and what we wrote.
     ours: BTreeMap<String, Value>,
@@ -675,6 +677,7 @@ impl Model {
 
     fn changed(card: &mut Card, contact: &Contact, cause: &Cause, import_left: i64, now: i64, found: &mut Found) {
         let before = std::mem::replace(&mut card.now, contact.clone());
+        let unseen_here = card.told_here.is_none();
         card.addresses.extend(contact.email.as_deref().map(normal));
         card.phones.extend(phone_of(contact));
         if before.email != contact.email {
@@ -696,6 +699,13 @@ impl Model {
             card.unlisted_by_hand.extend(before.list_ids.difference(&contact.list_ids));
             card.unlisted_by_hand.extend(&contact.list_unsubscribed);
             if before.email != contact.email {
+                if before.email_blacklisted && !contact.email_blacklisted {
+                    card.lifted_at.clone_from(&before.email);
+                } else if card.lifted_at.take().is_some_and(|at| contact.email.as_ref() == Some(&at)) && unseen_here {
+                    // There and back, and no look in between: nobody can tell what Brevo lifted from a person's yes.
+                    card.told_out = None;
+                    found.push((false, "loosened by an address that changed there and back unseen".to_owned()));
+                }
                 card.renamed_by_hand = true;
                 card.taken_away.extend(before.email.as_deref().map(|email| (normal(email), now)));
             }
@@ -807,6 +817,7 @@ impl Model {
             ours_since: (!by_hand).then_some(now),
             told_here: (!by_hand).then_some(now),
             loosened: None,
+            lifted_at: None,
             edited: BTreeMap::new(),
             ours: if by_hand { BTreeMap::new() } else { contact.attributes.clone() },
             replaced: Vec::new(),

@@ -1,0 +1,396 @@
+//! Addresses that change: whom a moved contact goes to, what its Brevo contact is renamed to, and who exchanges contacts.
+
+use super::behind::make_way;
+use super::{
+    carry_consent, carry_opt_out, elect, first_link, hand_on_gone, is_gone_elsewhere, is_moving, join, link_consent,
+    reopen, take_up_left_behind,
+};
+use crate::engine::Settings;
+use crate::engine::observe::{base_of, flights_of, settle_as, subject_of};
+use crate::model::{BrevoContactId, Email};
+use crate::reconcile::consent::ConsentBase;
+use crate::reconcile::identity::{self, Holder, Rename};
+use crate::reconcile::person::{Base, Flights, handed_over};
+use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::links::{Dirty, LinkRow, LinkState};
+use crate::store::{Result, Tx};
+use chrono::{DateTime, Utc};
+
+/// A contact whose address is not its link's. `false`: it waits for the holder of the new address.
+pub(super) fn moved(
+    tx: &Tx<'_>,
+    row: &IntercomRow,
+    link: &LinkRow,
+    settings: &Settings,
+    dirty: Dirty,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let others_stay = tx.members(link.id)?.iter().any(|member| {
+        member.state == ContactState::Live && member.contact.id != row.contact.id && member.contact.email == link.email
+    });
+    let Some(new) = &row.contact.email else {
+        // The address was taken away: the person stays linked, and Brevo keeps the address it has.
+        if others_stay {
+            return leave_group(tx, row, link, settings, dirty, now);
+        }
+        tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
+        reopen(tx, link)?;
+        tx.mark_dirty(link.id, dirty)?;
+        return Ok(true);
+    };
+    if let Some(held) = tx.link_by_email(new)? {
+        make_way(tx, &held, &row.contact)?;
+    }
+    if tx.link_by_email(new)?.is_none()
+        && let Some(shown) = tx.brevo_contact_by_email(new)?
+    {
+        take_up_left_behind(tx, new, &shown)?;
+    }
+    let holder = holder(tx, new, link)?;
+    match identity::rename(!others_stay, link.email.as_ref(), &holder) {
+        Rename::WaitFor(other) if !others_stay && is_circle(tx, link, other)? => {
+            // Three or more exchange their addresses in a circle: it is undone one exchange at a time.
+            let Some(other) = tx.link(other)? else { return Ok(true) };
+            swap(tx, link, &other)?;
+            tx.mark_dirty(other.id, dirty)?;
+        }
+        Rename::WaitFor(other) => {
+            if is_stuck(tx, other)? {
+                let detail = format!("its new e-mail is that of link {other}, which cannot leave it: it waits");
+                tx.put_notice("identity_conflict", &format!("contact {}", row.contact.id), Some(&detail), now)?;
+            }
+            return Ok(false);
+        }
+        Rename::Rename => match crate::engine::readdress::brevo_wins(tx, row, link, settings, now)? {
+            None => return Ok(false),
+            Some(true) => {}
+            Some(false) => {
+                tx.set_link_email(link.id, Some(new))?;
+                tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
+                elect(tx, link.id)?;
+                // One who was archived, or deleted for all we knew, may come back with another address.
+                reopen(tx, link)?;
+            }
+        },
+        Rename::Adopt(brevo) => {
+            adopt(tx, link, brevo, new)?;
+            reopen(tx, link)?;
+        }
+        Rename::LeaveGroup => return leave_group(tx, row, link, settings, dirty, now),
+        Rename::Conflict(other) => {
+            let detail = format!("its new e-mail is that of a Brevo contact that is link {other}'s: nobody is renamed");
+            tx.put_notice("identity_conflict", &format!("contact {}", row.contact.id), Some(&detail), now)?;
+            elect(tx, link.id)?;
+        }
+        Rename::Join(other) => {
+            let consent = link_consent(link)?;
+            tx.set_member(&row.contact.id, None, false)?;
+            if elect(tx, link.id)? {
+                hand_on_gone(tx, link, &row.contact.id)?;
+            } else {
+                if is_gone_elsewhere(link) {
+                    tx.set_link_email(link.id, None)?;
+                    tx.set_rename(link.id, None)?;
+                }
+                tx.set_link_state(link.id, LinkState::Left)?;
+                tx.give_up(link.id)?;
+                tx.clear_notice("brevo_contact_gone", &format!("contact {}", row.contact.id))?;
+            }
+            join(tx, &row.contact.id, other, dirty, now)?;
+            carry_consent(tx, &row.contact.id, consent)?;
+            carry_opt_out(tx, &row.contact, consent)?;
+        }
+        Rename::Swap(other) => {
+            let Some(other) = tx.link(other)? else { return Ok(true) };
+            swap(tx, link, &other)?;
+            reopen(tx, link)?;
+            tx.mark_dirty(other.id, dirty)?;
+        }
+    }
+    tx.mark_dirty(link.id, dirty)?;
+    Ok(true)
+}
+
+/// Others stay: somebody goes, with the consent that they had, and the Brevo contact stays with the rest. `false`: it waits for
+/// the holder of its new address.
+pub(super) fn leave_group(
+    tx: &Tx<'_>,
+    row: &IntercomRow,
+    link: &LinkRow,
+    settings: &Settings,
+    dirty: Dirty,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    tx.set_member(&row.contact.id, None, false)?;
+    elect(tx, link.id)?;
+    hand_on_gone(tx, link, &row.contact.id)?;
+    tx.mark_dirty(link.id, dirty)?;
+    let consent = link_consent(link)?;
+    if !first_link(tx, &row.contact, settings, dirty, Some(link.id), now)? {
+        // It waits: until then it stays where it is, and its consent with it.
+        tx.set_member(&row.contact.id, Some(link.id), false)?;
+        elect(tx, link.id)?;
+        return Ok(false);
+    }
+    // By their phone they may be one of the same again, of whom all is known.
+    let goes = tx.intercom_contact(&row.contact.id)?.is_none_or(|now| now.link != Some(link.id));
+    if goes {
+        carry_consent(tx, &row.contact.id, consent)?;
+        carry_opt_out(tx, &row.contact, consent)?;
+    }
+    Ok(true)
+}
+
+fn holder(tx: &Tx<'_>, email: &Email, own: &LinkRow) -> Result<Holder> {
+    let held = match tx.link_by_email(email)? {
+        Some(link) => Some(link),
+        None => match tx.brevo_contact_by_email(email)? {
+            None => return Ok(Holder::Free),
+            // Brevo's contact has the new address already (somebody was faster, or our own write is seen): no rename.
+            Some(contact) if Some(contact.id) == own.brevo_id => return Ok(Holder::Free),
+            Some(contact) => match tx.link_by_brevo(contact.id)? {
+                None => return Ok(Holder::Unlinked(contact.id)),
+                Some(link) if is_moving(&link, Some(email)) => {
+                    return Ok(Holder::Linked { link: link.id, moves_to: link.email });
+                }
+                Some(link) => return Ok(Holder::Stranger(link.id)),
+            },
+        },
+    };
+    let Some(held) = held else { return Ok(Holder::Free) };
+    let moves_to = moves_to(tx, &held)?.filter(|to| to != email);
+    Ok(Holder::Linked { link: held.id, moves_to })
+}
+
+/// Where a link moves as a whole: nobody of it has its address any more, and somebody has another.
+pub(super) fn moves_to(tx: &Tx<'_>, link: &LinkRow) -> Result<Option<Email>> {
+    let members = tx.members(link.id)?;
+    let live: Vec<&IntercomRow> = members.iter().filter(|member| member.state == ContactState::Live).collect();
+    let stays = live.iter().any(|member| member.contact.email == link.email);
+    Ok(if stays { None } else { live.iter().find_map(|member| member.contact.email.clone()) })
+}
+
+/// Whether the links that wait for one another from `next` on come back to `link`.
+fn is_circle(tx: &Tx<'_>, link: &LinkRow, next: i64) -> Result<bool> {
+    const LONGEST: usize = 100;
+    let mut next = next;
+    for _ in 0..LONGEST {
+        let Some(there) = tx.link(next)? else { return Ok(false) };
+        let Some(to) = moves_to(tx, &there)? else { return Ok(false) };
+        match tx.link_by_email(&to)? {
+            Some(held) if held.id == link.id => return Ok(true),
+            Some(held) if held.id != there.id => next = held.id,
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+/// Whether whoever is to go first, from `next` on, goes nowhere: a stranger's contact shows the address that they have.
+fn is_stuck(tx: &Tx<'_>, next: i64) -> Result<bool> {
+    const LONGEST: usize = 100;
+    let mut next = next;
+    for _ in 0..LONGEST {
+        let Some(there) = tx.link(next)? else { return Ok(false) };
+        let Some(to) = moves_to(tx, &there)? else { return Ok(false) };
+        match holder(tx, &to, &there)? {
+            Holder::Stranger(_) => return Ok(true),
+            Holder::Linked { link, moves_to: Some(_) } if link != there.id => next = link,
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+/// An unlinked contact holds the person's address, seen before a rename or run into by it: it becomes the person's, by
+/// first-link rules, with the stricter consent of both. The contact that the person had is left alone.
+pub(in crate::engine) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email) -> Result<()> {
+    // What was agreed on with the old contact says nothing about the new one, but an opt-out does: Brevo's goes along,
+    // and Intercom's is news to the new contact.
+    let out = link_consent(link)?.is_some_and(|consent| consent.brevo_out);
+    adopt_as(tx, link, brevo, email, out)
+}
+
+/// `out`: somebody whose contact it was, or the person, had opted out in Brevo.
+fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, out: bool) -> Result<()> {
+    let consent = out.then_some(ConsentBase { intercom_out: false, brevo_out: true });
+    let flights = Flights { may_loosen: consent.is_some(), ..Flights::default() };
+    if let Some(left) = link.brevo_id.filter(|left| *left != brevo) {
+        // It was this person's: nobody is made for it.
+        tx.leave_alone(left)?;
+    }
+    tx.set_brevo(link.id, Some(brevo))?;
+    tx.set_link_email(link.id, Some(email))?;
+    tx.set_rename(link.id, None)?;
+    let base = Base { consent, ..Base::default() };
+    settle_as(tx, link.id, &base, consent.is_some().then_some(&flights))
+}
+
+/// Nobody is left of the link: they have other addresses by now, or are gone. And nothing is on its way.
+pub(in crate::engine) fn is_deserted(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
+    let on_its_way = link.flights.is_some() || link.import.is_some();
+    Ok(!on_its_way && (link.state == LinkState::Left || tx.members(link.id)?.is_empty()))
+}
+
+/// A link that nobody is left of has the contact that shows the person's address: it becomes theirs, with the stricter consent
+/// of both. `false`: somebody is left of it, or something is on its way.
+pub(in crate::engine) fn take_from_deserted(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    holder: &LinkRow,
+    brevo: BrevoContactId,
+    email: &Email,
+) -> Result<bool> {
+    if !is_deserted(tx, holder)? {
+        return Ok(false);
+    }
+    let out = |link: &LinkRow| Ok::<_, crate::store::StoreError>(link_consent(link)?.is_some_and(|it| it.brevo_out));
+    let out = out(holder)? || out(link)?;
+    tx.set_brevo(holder.id, None)?;
+    adopt_as(tx, link, brevo, email, out)?;
+    Ok(true)
+}
+
+/// Somebody gave the person's Brevo contact another address by hand, and a contact that is nobody's (or of a link that
+/// nobody is left of) shows the person's: by it they are known in Intercom, and an opt-out there is one of that address.
+/// So that one becomes theirs. The link as it is afterwards.
+///
+/// Whoever has no contact takes one that nobody is left of: they need not be somebody for whom one would be made, and
+/// opt-outs travel all the same.
+pub(in crate::engine) fn adopt_present_holder(tx: &Tx<'_>, link: LinkRow) -> Result<LinkRow> {
+    let Some(email) = &link.email else { return Ok(link) };
+    // What is on its way, or waits for its answer, is about the contact that the person has.
+    if link.import.is_some() || (link.flights.is_some() && !link.answered) {
+        return Ok(link);
+    }
+    if let Some(own) = link.brevo_id {
+        // Of one that is gone, nobody knows where it would be by now.
+        let Some(shown) = tx.brevo_contact(own)? else { return Ok(link) };
+        if shown.email.as_ref() == Some(email) {
+            return Ok(link);
+        }
+    }
+    let Some(holder) = tx.brevo_contact_by_email(email)? else { return Ok(link) };
+    if link.brevo_id == Some(holder.id) {
+        return Ok(link);
+    }
+    match tx.link_by_brevo(holder.id)? {
+        None if link.brevo_id.is_some() => adopt(tx, &link, holder.id, email)?,
+        Some(deserted) if take_from_deserted(tx, &link, &deserted, holder.id, email)? => {}
+        _ => return Ok(link),
+    }
+    Ok(tx.link(link.id)?.unwrap_or(link))
+}
+
+/// Two people exchanged addresses: the links are re-pointed and nobody is renamed. Each side's fields go to the new
+/// partner, whose values count as unchanged.
+fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
+    tx.set_link_email(a.id, None)?;
+    tx.set_link_email(b.id, a.email.as_ref())?;
+    tx.set_link_email(a.id, b.email.as_ref())?;
+    tx.swap_brevo(a, b)?;
+    // A row that is on its way lands on the Brevo contact, whoever that is by now: nothing else is written there before.
+    // (One that has not left yet is overtaken, and stays behind.)
+    let filling = tx.filling_imports()?;
+    if [a, b].iter().all(|link| link.import.is_none_or(|import| !filling.contains(&import))) {
+        tx.swap_imports(a, b)?;
+    }
+    for (link, partner) in [(a, b), (b, a)] {
+        let (own, theirs) = (base_of(link)?, base_of(partner)?);
+        take_over(tx, link, &own, &theirs, partner)?;
+        // A contact that was still to be given the address goes on to be given it: it shows neither of the two.
+        tx.set_rename(link.id, partner.rename_to.as_ref())?;
+        if is_gone_elsewhere(partner) {
+            // Whom that was of has the other contact now, and this one's person was never deleted.
+            tx.set_brevo(link.id, None)?;
+            tx.set_rename(link.id, None)?;
+        }
+        if link.state == LinkState::BrevoGone && partner.state != LinkState::BrevoGone {
+            tx.clear_notice("brevo_contact_gone", &subject_of(tx, link)?)?;
+            tx.set_link_state(link.id, LinkState::Active)?;
+        }
+    }
+    Ok(())
+}
+
+/// What became of people whose Brevo contacts show one another's addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Knot {
+    /// There is none.
+    None,
+    /// One of them is in the middle of a write.
+    Busy,
+    /// They have exchanged their contacts.
+    Undone,
+}
+
+/// A person's Brevo contact is to take an address that another's shows, and that one is to take this one's, perhaps by way
+/// of more people: none of them could ever be renamed. It comes about when people exchange their addresses while the
+/// import that makes them is on its way: nobody knew then that there would be contacts to exchange.
+pub(in crate::engine) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
+    const LONGEST: usize = 100;
+    let mut circle: Vec<LinkRow> = Vec::new();
+    let mut next = id;
+    loop {
+        let Some(link) = tx.link(next)? else { return Ok(Knot::None) };
+        let shown = link.brevo_id.map(|contact| tx.brevo_contact(contact)).transpose()?.flatten();
+        let (Some(wanted), Some(shown)) = (&link.email, shown.and_then(|contact| contact.email)) else {
+            return Ok(Knot::None);
+        };
+        let Some(holder) = tx.brevo_contact_by_email(wanted)? else { return Ok(Knot::None) };
+        let Some(holder) = tx.link_by_brevo(holder.id)? else { return Ok(Knot::None) };
+        if *wanted == shown || link.state != LinkState::Active || circle.len() == LONGEST {
+            return Ok(Knot::None);
+        }
+        next = holder.id;
+        circle.push(link);
+        if next == id {
+            break;
+        }
+        if circle.iter().any(|link| link.id == next) {
+            return Ok(Knot::None);
+        }
+    }
+    if circle.iter().any(|link| link.import.is_some() || (link.flights.is_some() && !link.answered)) {
+        return Ok(Knot::Busy);
+    }
+    for link in &circle {
+        tx.set_brevo(link.id, None)?;
+    }
+    for (at, link) in circle.iter().enumerate() {
+        let before = &circle[(at + 1) % circle.len()];
+        let (own, theirs) = (base_of(link)?, base_of(before)?);
+        tx.set_brevo(link.id, before.brevo_id)?;
+        take_over(tx, link, &own, &theirs, before)?;
+        tx.set_rename(link.id, None)?;
+        tx.mark_dirty(link.id, Dirty::Live)?;
+    }
+    Ok(Knot::Undone)
+}
+
+/// What is agreed on with a Brevo contact that was another's: its fields are given anew. Consent stays with the
+/// address, and whoever comes brings the opt-out that they had: the stricter of both.
+///
+/// What is on its way to the contact, or has not been read back yet, is watched on: what we last saw of the contact is from
+/// before that.
+pub(in crate::engine) fn take_over(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    own: &Base,
+    theirs: &Base,
+    before: &LinkRow,
+) -> Result<()> {
+    let brings = own.consent.is_some_and(|consent| consent.brevo_out);
+    let consent = match (own.consent, theirs.consent) {
+        (Some(own), Some(theirs)) => Some(ConsentBase {
+            intercom_out: own.intercom_out && theirs.intercom_out && !brings,
+            brevo_out: theirs.brevo_out || brings,
+        }),
+        (own, theirs) => theirs.or(own),
+    };
+    let mut flights = flights_of(before)?;
+    flights.may_loosen |= brings;
+    let base = Base { consent, sms: theirs.sms, fields: handed_over(theirs), ..Base::default() };
+    settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
+    if before.flights.is_some() { tx.watch_like(link.id, before) } else { Ok(()) }
+}
