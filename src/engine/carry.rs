@@ -12,7 +12,7 @@ use super::unreadable::replaceable;
 use super::{BATCH, Connection, EngineError};
 use crate::model::{
     Answer, BrevoContactId, Consent, ContactKey, ErrorKind, Fetched, IntercomChange, IntercomContactId, Observation,
-    Priority, SideError, SideName, Write,
+    OptOutReason, Priority, SideError, SideName, Write,
 };
 use crate::reconcile::consent::{self, ConsentBase, MemberStep, MemberViews};
 use crate::reconcile::harm::Kind;
@@ -30,6 +30,8 @@ use std::time::Duration;
 pub(super) const AFTER_NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
 /// When a contact is tried again that Intercom did not find: a read by id tells what became of it.
 const NOT_FOUND: TimeDelta = TimeDelta::minutes(1);
+/// How long what Intercom goes on refusing waits at most before it is sent again.
+const REFUSED: TimeDelta = TimeDelta::hours(1);
 
 /// The Intercom contacts of a person, as far as consent is concerned, and what they were told.
 pub(super) fn members_of<'a>(
@@ -111,19 +113,23 @@ pub(super) fn is_our_doing(
     read_began: DateTime<Utc>,
 ) -> Stored<bool> {
     let (was_out, is_out) = (before.email_opted_out(), now.email_opted_out());
-    if was_out == is_out {
+    let theirs = shows_theirs(before, now);
+    if was_out == is_out && !theirs {
         return Ok(false);
     }
     let Some(mut row) = tx.carried(contact)? else {
-        if is_out {
+        if is_out && !was_out {
             tx.tell_anew(link, contact)?;
         }
         return Ok(false);
     };
+    if was_out && is_out && !row.ours {
+        return Ok(false);
+    }
     let watched = row.is_watched();
     // After this nothing of ours can land any more.
     let settles = row.until.is_some_and(|until| until <= read_began);
-    row.ours = is_out && watched;
+    row.ours = is_out && watched && !theirs;
     if row.ours {
         (row.landed, row.verify) = (true, false);
     } else if is_out {
@@ -137,6 +143,14 @@ pub(super) fn is_our_doing(
     }
     keep(tx, &row)?;
     Ok(row.ours)
+}
+
+/// A contact shows a reason not to be mailed, not shown before, that no write of ours makes: a mail came back, or was
+/// reported as spam. That is no opt-out of ours, whatever is on its way.
+fn shows_theirs(before: &Consent, now: &Consent) -> bool {
+    now.email_opt_outs
+        .difference(&before.email_opt_outs)
+        .any(|reason| matches!(reason, OptOutReason::HardBounced | OptOutReason::Spam))
 }
 
 /// A notice of an opt-out that is older than what is known of a contact that we opted out ourselves: it tells of that.
@@ -432,9 +446,10 @@ fn not_told(
             Ok(false)
         }
         _ => {
-            let dead = tries >= MOST_TRIES;
-            again((!dead).then(|| now + TimeDelta::seconds(5 << tries.min(6))), tries)?;
-            list(dead)?;
+            // It is listed, and goes on all the same, ever more rarely: nobody's no is given up.
+            let wait = TimeDelta::seconds(5 << tries.min(10)).min(REFUSED);
+            again(Some(now + wait), tries)?;
+            list(tries >= MOST_TRIES)?;
             Ok(true)
         }
     }

@@ -10,10 +10,10 @@ use super::{Connection, EngineError};
 use crate::config::SyncSwitches;
 use crate::intercom::webhook::{self, Effect, Notification, OptOut, ToFetch, Topic};
 use crate::model::{
-    ContactKey, ConversationId, Gone, IntercomCompanyId, IntercomContactId, Observation, OptOutReason, Priority,
-    SideName,
+    Consent, ContactKey, ConversationId, Gone, IntercomCompanyId, IntercomContactId, Observation, OptOutReason,
+    Priority, SideName,
 };
-use crate::store::contacts::ContactState;
+use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::facts::{Channel, OptOutFact};
 use crate::store::links::Dirty;
 use crate::store::queues::InboxRow;
@@ -424,6 +424,7 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
         OptOut::Sms => Channel::Sms,
     };
     let email = known.as_ref().and_then(|row| row.contact.email.clone());
+    let told = tx.opt_outs(id)?.iter().any(|fact| fact.channel == channel && fact.at >= at);
     tx.put_opt_out(id, &OptOutFact { channel, at, email, source: source.to_owned(), over_at: None })?;
     let Some(mut row) = known else { return Ok(false) };
     let before = row.contact.consent.clone();
@@ -432,7 +433,20 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
         OptOut::Sms => row.contact.consent.sms_opted_out = true,
     }
     if row.contact.consent == before {
-        return Ok(false);
+        // They are out already: whoever says no after that had said yes in between, which nobody has shown us. It is another
+        // no, and newer than what the other side has said since the first one.
+        let again = !told && row.state == ContactState::Live && at.timestamp() > row.contact.updated_at.timestamp();
+        let Some(link) = row.link.filter(|_| again) else { return Ok(false) };
+        if from == OptOut::Email && tx.carried(id)?.is_some_and(|carried| carried.is_watched()) {
+            // A write of ours that is on its way to them makes such a notice, too.
+            return Ok(false);
+        }
+        let mut yes = before;
+        match from {
+            OptOut::Email => yes.email_opt_outs.clear(),
+            OptOut::Sms => yes.sms_opted_out = false,
+        }
+        return opted_out_on(tx, &row, link, &yes);
     }
     if from == OptOut::Email && super::carry::is_old_news(tx, &row, at)? {
         return Ok(false);
@@ -442,13 +456,19 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
         // Keeping it made it live; what is gone stays gone.
         tx.set_intercom_state(id, row.state, row.merged_into.as_ref())?;
     }
-    if let Some(link) = row.link {
-        let now = &row.contact.consent;
-        // Whenever it was read, a notice settles nothing.
-        let ours = super::carry::is_our_doing(tx, id, link, (&before, now), DateTime::<Utc>::MIN_UTC)?;
-        let new = super::observe::new_opt_out(tx, link, &super::observe::as_seen(&before, now, ours), now)?;
-        tx.mark_dirty(link, if new { Dirty::Consent } else { Dirty::Live })?;
+    match row.link {
+        Some(link) => opted_out_on(tx, &row, link, &before),
+        None => Ok(true),
     }
+}
+
+/// Somebody who is linked has opted out by a notice; `before`: what they had said until then.
+fn opted_out_on(tx: &Tx<'_>, row: &IntercomRow, link: i64, before: &Consent) -> Stored<bool> {
+    let now = &row.contact.consent;
+    // Whenever it was read, a notice settles nothing.
+    let ours = super::carry::is_our_doing(tx, &row.contact.id, link, (before, now), DateTime::<Utc>::MIN_UTC)?;
+    let new = super::observe::new_opt_out(tx, link, &super::observe::as_seen(before, now, ours), now)?;
+    tx.mark_dirty(link, if new { Dirty::Consent } else { Dirty::Live })?;
     Ok(true)
 }
 

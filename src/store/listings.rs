@@ -331,7 +331,7 @@ impl Tx<'_> {
             [id],
         )?;
         let opt_outs = self.0.execute(
-            "UPDATE carried SET due = 0, tries = 0 WHERE due IS NULL AND until IS NULL AND tries > 0 AND contact IN
+            "UPDATE carried SET due = 0, tries = 0 WHERE told = 1 AND until IS NULL AND tries > 0 AND contact IN
                (SELECT substr(subject, 9) FROM failures
                 WHERE subject GLOB 'contact *' AND field = ?2 AND (?1 IS NULL OR id = ?1))",
             params![id, OPT_OUT_IN_INTERCOM],
