@@ -552,6 +552,11 @@ fn steps(
             if apart || shown.is_some() || alone::is_in_brevo(tx, &link, &members, brevo)? {
                 return end(tx, row.link, row.side).map(|()| None);
             }
+            // Several have come together at an address that the contact never had: whose it was cannot be told.
+            let together = members.iter().filter(|member| member.contact.email == link.email).count() > 1;
+            if together && super::place::never_given(tx, &link)?.is_some() {
+                return end(tx, row.link, row.side).map(|()| None);
+            }
             let live = members.iter().filter(|member| member.state == ContactState::Live);
             Ok(Some(live.flat_map(|member| in_intercom(member, action, ready, names)).collect()))
         }

@@ -3,7 +3,8 @@
 mod behind;
 mod moving;
 
-use self::behind::make_way;
+pub(super) use self::behind::never_given;
+use self::behind::{begin_anew, make_way};
 pub(super) use self::moving::{Knot, adopt, adopt_present_holder, is_deserted, take_from_deserted, take_over, unknot};
 use self::moving::{leave_group, moved, moves_to};
 use super::observe::{base_of, new_opt_out, settle_as, subject_of};
@@ -355,6 +356,7 @@ fn is_gone_elsewhere(link: &LinkRow) -> bool {
 }
 
 fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
+    begin_anew(tx, link, contact)?;
     let deserted = tx.members(link)?.is_empty();
     let tombstone = tx.link(link)?.filter(|link| deserted && link.state == LinkState::BrevoGone);
     let listed_as = tombstone.as_ref().map(|link| subject_of(tx, link)).transpose()?;

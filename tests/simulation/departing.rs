@@ -6,6 +6,7 @@ use super::model::{Card, GAP, Model, Person};
 use super::people::{Edit, normal};
 use super::world::{CRASH_POINTS, Dice, Plan, Upset, Way};
 use linkspan::sandbox::brevo::BrevoSandbox;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// What becomes of somebody on each side who is gone on the other, as the config says it.
@@ -114,8 +115,11 @@ impl Model {
 
     /// We archived or deleted an Intercom contact.
     pub fn sent_away_by_us(&mut self, id: &str, left_at: i64) -> (bool, String) {
-        let theirs = self.people.get(id).map(|person| &person.addresses);
-        let gone = |card: &Card| card.gone && theirs.is_some_and(|theirs| !theirs.is_disjoint(&card.addresses));
+        let person = self.people.get(id);
+        // Whoever was merged into them has left them the contact in Brevo.
+        let heir_of = person.into_iter().flat_map(|person| &person.heir_of).filter_map(|id| self.people.get(id));
+        let theirs: BTreeSet<&String> = person.into_iter().chain(heir_of).flat_map(|it| &it.addresses).collect();
+        let gone = |card: &Card| card.gone && card.addresses.iter().any(|address| theirs.contains(address));
         let phones = self.people.get(id).map(|person| &person.phones);
         let by_phone = |card: &Card| card.gone && phones.is_some_and(|theirs| !theirs.is_disjoint(&card.phones));
         if !matches!(self.on_delete.intercom, "archive" | "delete") {

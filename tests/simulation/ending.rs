@@ -473,8 +473,8 @@ impl<'a> End<'a> {
                 continue;
             };
             // The contact that was deleted (or wandered off) had shown an address of theirs, or of somebody who shared an
-            // address with them: those are one person in Brevo.
-            let shared = person.shared_with.iter().filter_map(|id| self.model.people.get(id));
+            // address with them, or was merged into them: those are one person in Brevo.
+            let shared = person.shared_with.iter().chain(&person.heir_of).filter_map(|id| self.model.people.get(id));
             let theirs: BTreeSet<&String> = shared.chain([person]).flat_map(|person| person.addresses.iter()).collect();
             // Or, of somebody without an address, their phone.
             let by_phone = |card: &Card| !card.phones.is_disjoint(&person.phones);

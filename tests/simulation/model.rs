@@ -68,6 +68,8 @@ pub struct Person {
     pub out_by_notice: bool,
     /// Who has ever had an address at the same time.
     pub shared_with: BTreeSet<String>,
+    /// Who was merged into it: it inherits the contact that they had in Brevo.
+    pub heir_of: BTreeSet<String>,
     /// That was our write.
     pub out_by_us: bool,
     /// The last opt-out was our write, also if it has been taken back.
@@ -535,7 +537,7 @@ impl Model {
 
     pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, ours: bool, now: i64) -> Found {
         let mut found = Found::new();
-        let (mut shared, mut sent_away) = (Vec::new(), Vec::new());
+        let (mut shared, mut sent_away, mut merged) = (Vec::new(), Vec::new(), Vec::new());
         for id in intercom.conversation_ids() {
             let Some(shown) = intercom.conversation(&id) else { continue };
             let known = self.talks.entry(id).or_default();
@@ -561,7 +563,10 @@ impl Model {
                 sent_away.push(id.clone());
             }
             person.was_away |= !person.live;
-            person.merged |= intercom.is_merged(&id);
+            if let Some(survivor) = intercom.merged_into(&id) {
+                person.merged = true;
+                merged.push((survivor, id.clone()));
+            }
             let before = (person.email.clone(), person.lead, person.values.clone());
             let email = shown["email"].as_str().map(normal).filter(|email| !email.is_empty());
             if person.email != email {
@@ -639,6 +644,9 @@ impl Model {
         }
         for (one, other) in shared {
             self.people.entry(one).or_default().shared_with.insert(other);
+        }
+        for (survivor, id) in merged {
+            self.people.entry(survivor).or_default().heir_of.insert(id);
         }
         found.extend(sent_away.iter().map(|id| self.sent_away_by_us(id, now)));
         found

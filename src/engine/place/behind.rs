@@ -1,11 +1,32 @@
 //! Links that were left behind on an address which their contact in Brevo never had.
 
-use super::link_consent;
-use crate::model::{IntercomContact, OptOutReason};
+use super::{is_gone_elsewhere, link_consent};
+use crate::engine::observe::{base_of, settle_as, subject_of};
+use crate::model::{BrevoContact, IntercomContact, IntercomContactId, OptOutReason};
+use crate::reconcile::consent::ConsentBase;
+use crate::reconcile::person::{Base, Flights};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::hints::BrevoOptOut;
 use crate::store::links::{LinkRow, LinkState};
 use crate::store::{Result, Tx};
+
+/// The contact in Brevo, as it was last seen, of a link whose address it was never given. `None`: it has the address, or a
+/// rename that is on its way may still give it that.
+pub(in crate::engine) fn never_given(tx: &Tx<'_>, held: &LinkRow) -> Result<Option<BrevoContact>> {
+    let (Some(email), Some(brevo)) = (&held.email, held.brevo_id) else { return Ok(None) };
+    let on_its_way = held.import.is_some() || (held.flights.is_some() && !held.answered);
+    if held.rename_to.as_ref() != Some(email) || on_its_way {
+        return Ok(None);
+    }
+    Ok(tx.brevo_contact_as_it_was(brevo)?.filter(|left| left.email.as_ref() != Some(email)))
+}
+
+/// By id, or by what the customer calls them, whoever comes is somebody of the link (made in Intercom once more).
+fn is_of(members: &[IntercomRow], left: &BrevoContact, comes: &IntercomContact) -> bool {
+    let is_theirs = |id: Option<&String>| id.is_some() && id == comes.external_id.as_ref();
+    is_theirs(left.ext_id.as_ref())
+        || members.iter().any(|row| row.contact.id == comes.id || is_theirs(row.contact.external_id.as_ref()))
+}
 
 /// Somebody comes to the address of a link that nobody is left of. If its Brevo contact was never given that address, it
 /// says nothing about whoever comes: the contact is somebody else's, and where it is gone, nothing of this address was
@@ -15,22 +36,19 @@ use crate::store::{Result, Tx};
 /// `false`: it is not so, and whoever comes is one of the link's people.
 pub(super) fn make_way(tx: &Tx<'_>, held: &LinkRow, comes: &IntercomContact) -> Result<bool> {
     let (Some(email), Some(brevo)) = (&held.email, held.brevo_id) else { return Ok(false) };
-    // A rename that is on its way may still give it the address.
-    let on_its_way = held.import.is_some() || (held.flights.is_some() && !held.answered);
-    if held.state == LinkState::Active || held.rename_to.as_ref() != Some(email) || on_its_way {
+    if held.state == LinkState::Active {
         return Ok(false);
     }
-    let Some(left) = tx.brevo_contact_as_it_was(brevo)?.filter(|left| left.email.as_ref() != Some(email)) else {
-        return Ok(false);
-    };
+    let Some(left) = never_given(tx, held)? else { return Ok(false) };
     let members = tx.members(held.id)?;
-    // Who is missing may turn out to have been merged into whoever comes.
-    let is_here = |row: &IntercomRow| matches!(row.state, ContactState::Live | ContactState::Missing);
-    // By what the customer calls them they are the same person, who was made in Intercom once more.
-    let is_theirs = |id: Option<&String>| id.is_some() && id == comes.external_id.as_ref();
-    let same = is_theirs(left.ext_id.as_ref())
-        || members.iter().any(|row| row.contact.id == comes.id || is_theirs(row.contact.external_id.as_ref()));
-    if same || members.iter().any(is_here) {
+    let is_here = |row: &IntercomRow| match row.state {
+        // Whose address was taken away has left this one, and takes along that their contact is gone.
+        ContactState::Live => held.state != LinkState::BrevoGone || row.contact.email.is_some(),
+        // Who is missing may turn out to have been merged into whoever comes.
+        ContactState::Missing => true,
+        ContactState::Archived | ContactState::Deleted | ContactState::Merged => false,
+    };
+    if is_of(&members, &left, comes) || members.iter().any(is_here) {
         return Ok(false);
     }
     if left.consent.email_opted_out() || link_consent(held)?.is_some_and(|consent| consent.brevo_out) {
@@ -54,4 +72,36 @@ pub(super) fn make_way(tx: &Tx<'_>, held: &LinkRow, comes: &IntercomContact) -> 
     tx.set_link_email(held.id, back)?;
     tx.set_rename(held.id, None)?;
     Ok(true)
+}
+
+/// Somebody comes to share the address of somebody whose Brevo contact was deleted, and was never given that address.
+/// From now on the two are one person, and nothing of that address was deleted in Brevo: whoever comes is not gone there,
+/// and nobody is sent away for it. So they have no contact yet, as if whoever came last had been here first. What stays
+/// is an opt-out.
+pub(super) fn begin_anew(tx: &Tx<'_>, link: i64, comes: &IntercomContactId) -> Result<()> {
+    let Some(held) = tx.link(link)?.filter(is_gone_elsewhere) else { return Ok(()) };
+    let (Some(left), Some(comes)) = (never_given(tx, &held)?, tx.intercom_contact(comes)?) else { return Ok(()) };
+    let members = tx.members(held.id)?;
+    let shares = members.iter().any(|row| row.state == ContactState::Live && row.contact.email == held.email);
+    if !shares || is_of(&members, &left, &comes.contact) || tx.brevo_contact(left.id)?.is_some() {
+        return Ok(());
+    }
+    let agreed = base_of(&held)?;
+    let out = |base: Option<ConsentBase>, shown: bool| shown || base.is_some_and(|base| base.brevo_out);
+    let kept = |out: bool| out.then_some(ConsentBase { intercom_out: false, brevo_out: true });
+    let base = Base {
+        consent: kept(out(agreed.consent, left.consent.email_opted_out())),
+        sms: kept(out(agreed.sms, left.consent.sms_opted_out)),
+        ..Base::default()
+    };
+    let flights = Flights { may_loosen: base.consent.is_some(), ..Flights::default() };
+    tx.clear_notice("brevo_contact_gone", &subject_of(tx, &held)?)?;
+    // If it is there after all, it was this person's: nobody is made for it.
+    tx.leave_alone(left.id)?;
+    tx.free_phones(held.id)?;
+    tx.set_brevo(held.id, None)?;
+    tx.set_rename(held.id, None)?;
+    settle_as(tx, held.id, &base, base.consent.is_some().then_some(&flights))?;
+    tx.forget_failures(held.id)?;
+    tx.set_link_state(held.id, LinkState::Active)
 }

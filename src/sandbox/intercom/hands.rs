@@ -3,7 +3,7 @@
 //! Every act moves `updated_at` by the clock and queues the notifications that the vendor would send.
 
 use super::answer::Answer;
-use super::state::{AiAgent, Author, Contact, Role, Slot, Standing, State};
+use super::state::{AiAgent, Author, Contact, Role, Slot, State};
 use super::view::{Form, company_value, contact_value};
 use super::{IntercomSandbox, attributes, companies, contacts, conversation_view, conversations, misc, webhooks};
 use serde_json::{Map, Value, json};
@@ -450,11 +450,12 @@ impl IntercomSandbox {
         Some(contact_value(&state, contact, Form::Rest(super::answer::Version::DEFAULT)))
     }
 
-    /// Whether a contact was merged into another.
-    pub fn is_merged(&self, id: &str) -> bool {
+    /// Whom a contact was merged into.
+    pub fn merged_into(&self, id: &str) -> Option<String> {
         let state = self.lock();
-        let contact = state.slot_of(id).and_then(|slot| state.contact(slot));
-        contact.is_some_and(|contact| matches!(contact.standing, Standing::Merged(_)))
+        let slot = state.slot_of(id)?;
+        let into = state.canonical(slot);
+        if into == slot { None } else { state.contact(into).map(|contact| contact.id.clone()) }
     }
 
     /// The names of a contact's tags, all of them.
