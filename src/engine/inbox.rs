@@ -13,12 +13,13 @@ use crate::model::{
     Consent, ContactKey, ConversationId, Gone, IntercomCompanyId, IntercomContactId, Observation, OptOutReason,
     Priority, SideName,
 };
+use crate::store::carried::Carried;
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::facts::{Channel, OptOutFact};
 use crate::store::links::Dirty;
 use crate::store::queues::InboxRow;
 use crate::store::{Result as Stored, StoreError, Tx};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeSet;
 
 /// Webhooks handled in one transaction.
@@ -411,6 +412,9 @@ fn undecided(
     })
 }
 
+/// How far Intercom's clock, which a notice is dated by, may be from ours.
+const CLOCKS: TimeDelta = TimeDelta::minutes(10);
+
 /// An opt-out is a fact: it counts at once, before the read that confirms it, and it is kept with its time, so that a
 /// read that lags behind it does not lose it (of somebody new, too: the first read will be of a fresh record).
 fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc>, source: &str) -> Stored<bool> {
@@ -437,9 +441,14 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
         // no, and newer than what the other side has said since the first one.
         let again = !told && row.state == ContactState::Live && at.timestamp() > row.contact.updated_at.timestamp();
         let Some(link) = row.link.filter(|_| again) else { return Ok(false) };
-        if from == OptOut::Email && tx.carried(id)?.is_some_and(|carried| carried.is_watched()) {
-            // A write of ours that is on its way to them makes such a notice, too.
-            return Ok(false);
+        if from == OptOut::Email
+            && let Some(carried) = tx.carried(id)?.filter(Carried::is_watched)
+        {
+            // A write of ours that is on its way to them makes such a notice, too; one that cannot land any more does not.
+            if carried.until.is_none_or(|until| at <= until + CLOCKS) {
+                return Ok(false);
+            }
+            tx.put_carried(&Carried { until: None, verify: false, ..carried })?;
         }
         let mut yes = before;
         match from {
