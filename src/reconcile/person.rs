@@ -634,11 +634,13 @@ fn set_cells(
     let cell = |of: &Cells, index: usize| of.get(index).cloned().flatten();
     let differs = |index: usize| !fields::same_cell(cell(cells, index).as_ref(), cell(shown, index).as_ref());
     let whole = views.brevo.is_some() && (0..rule.targets.len()).any(differs);
+    // A part that neither has is sent as nothing, which no import does: not at the first link, when all was read just before.
+    let known = views.base.fields.contains_key(&rule.key);
     for (index, target) in rule.targets.iter().enumerate() {
-        if !whole && !differs(index) {
+        let new = cell(cells, index);
+        if !differs(index) && !(whole && (known || new.is_some())) {
             continue;
         }
-        let new = cell(cells, index);
         let clears = new.is_none() || new == Some(Value::Boolean(false));
         let unique = UNIQUE_ATTRIBUTES.contains(&target.attribute.as_str());
         // An import neither clears nor sets `false`, and one duplicate phone there loses the whole row.
