@@ -145,6 +145,8 @@ enum Turn {
     Identify(i64, IntercomContactId, String),
     /// Looked at again later.
     Wait(TimeDelta),
+    /// It is what somebody was on the way to when they got another contact: nobody is made for it.
+    Alone,
     /// They cannot be made.
     List(&'static str, String),
     /// An archived contact is their match.
@@ -160,7 +162,7 @@ fn turn_of(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Turn> {
     // A request may have made somebody: with what it carried, they are looked for before that is forgotten.
     let may_be_there = row.stage == Stage::Unsure && row.email.is_some() && tx.link_by_brevo(row.brevo)?.is_none();
     Ok(match turn {
-        Turn::List(..) | Turn::Done if may_be_there => Turn::Find,
+        Turn::List(..) | Turn::Alone | Turn::Done if may_be_there => Turn::Find,
         turn => turn,
     })
 }
@@ -202,6 +204,12 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
     {
         // Somebody asked for that.
         return Ok(Turn::Done);
+    }
+    for link in tx.whose_late_address(email)? {
+        let has = tx.link(link)?.and_then(|link| link.brevo_id);
+        if has.is_some_and(|has| has != contact.id) {
+            return Ok(Turn::Alone);
+        }
     }
     if let Some(link) = tx.link_by_email(email)? {
         let gone = "somebody of its address was deleted in Intercom, and is not made there again";
@@ -472,7 +480,7 @@ impl Connection {
                     Err(error) => return self.put_off(brevo, error).await,
                 }
             }
-            Turn::Done | Turn::Wait(_) | Turn::List(..) | Turn::Find => {}
+            Turn::Done | Turn::Alone | Turn::Wait(_) | Turn::List(..) | Turn::Find => {}
         }
         for key in self.keys_of(brevo).await? {
             let read_began = self.now();
@@ -535,7 +543,7 @@ impl Connection {
             // What cannot be read is read anew.
             self.wait(brevo, LATER).await?;
         }
-        Ok(turn.filter(|turn| !matches!(turn, Turn::Done | Turn::Wait(_) | Turn::List(..))))
+        Ok(turn.filter(|turn| !matches!(turn, Turn::Done | Turn::Alone | Turn::Wait(_) | Turn::List(..))))
     }
 
     /// When whatever a request makes that leaves now is found by a search.
@@ -692,6 +700,10 @@ fn wait_of(error: &SideError) -> TimeDelta {
 fn settle(tx: &Tx<'_>, row: Newcomer, turn: &Turn, now: DateTime<Utc>) -> Stored<()> {
     match turn {
         Turn::Done => is_done(tx, row.brevo),
+        Turn::Alone => {
+            clear_notices(tx, row.brevo)?;
+            tx.leave_alone(row.brevo)
+        }
         Turn::Wait(wait) => tx.put_newcomer_row(&Newcomer { due: now + *wait, ..row }),
         Turn::List(kind, detail) => list(tx, row, kind, Some(detail), now),
         // Somebody was made for whom nobody is left.

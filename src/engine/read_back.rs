@@ -263,14 +263,17 @@ fn settle_row(
         // The person may have moved to another address since the row was sent.
         None => shown.email.is_some() && shown.email == flights.email,
     };
+    let sent = sent_address(link, &base_of(link)?);
     let kept = match (shown.filter(theirs), link.brevo_id) {
         (Some(shown), _) => Some(Cow::Borrowed(shown)),
         (None, Some(id)) => tx.brevo_contact(id)?.map(Cow::Owned),
-        (None, None) => match sent_address(link, &base_of(link)?) {
-            Some(email) => tx.brevo_contact_by_email(&email)?.map(Cow::Owned),
+        (None, None) => match &sent {
+            Some(email) => tx.brevo_contact_by_email(email)?.map(Cow::Owned),
             None => None,
         },
     };
+    let renamed = if kept.is_none() { made_and_renamed(tx, link, import)? } else { None };
+    let kept = kept.or_else(|| renamed.as_ref().map(Cow::Borrowed));
     let Some(contact) = kept.as_deref() else { return Ok(false) };
     let answered = import.process.is_some();
     if link.brevo_id.is_none() {
@@ -278,17 +281,17 @@ fn settle_row(
             hold_apart(tx, link.id, holder.id, now)?;
             return Ok(true);
         }
-        // Without Brevo's clock, ours, with room for one that is off.
-        let started = import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10));
-        let existed = contact.created_at < started - TimeDelta::seconds(5);
+        let existed = contact.created_at < began(import);
         let as_sent = answered && !existed && person::landed_as_sent(&flights, contact, &ready.mapping);
         if as_sent {
             tx.land(link.id, contact.id)?;
         } else {
             tx.leave_import_for(link.id, contact.id)?;
         }
-        if link.email != contact.email {
-            rename_if_moved(tx, link.id, contact.email.as_ref())?;
+        // What somebody else gave it is an edit in Brevo, and nobody has moved in Intercom.
+        let made_with = if renamed.is_some() { sent.as_ref() } else { contact.email.as_ref() };
+        if link.email.as_ref() != made_with {
+            rename_if_moved(tx, link.id, made_with)?;
         }
         if existed {
             // It was there before: the import left it alone, and it is first-linked, not overwritten.
@@ -326,6 +329,25 @@ fn settle_row(
         tx.mark_dirty(link.id, Dirty::Backfill)?;
     }
     Ok(true)
+}
+
+/// What a row has made, and somebody gave another address before it was read back: nobody's contact that is no older than
+/// the import and has the person's external id.
+fn made_and_renamed(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState) -> Stored<Option<BrevoContact>> {
+    if !import.creates || link.brevo_id.is_some() {
+        return Ok(None);
+    }
+    let members = tx.members(link.id)?;
+    let primary = members.into_iter().find(|member| member.is_primary);
+    let Some(ext_id) = primary.and_then(|primary| primary.contact.external_id) else { return Ok(None) };
+    let Some(contact) = tx.brevo_contact_by_ext_id(&ext_id)? else { return Ok(None) };
+    let made = contact.created_at >= began(import) && tx.link_by_brevo(contact.id)?.is_none();
+    Ok(made.then_some(contact))
+}
+
+/// What an import makes is made after this: by Brevo's clock where we have it; by ours, with room for one that is off.
+fn began(import: &ImportRowState) -> DateTime<Utc> {
+    import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)) - TimeDelta::seconds(5)
 }
 
 /// Whether Brevo shows what the row was to set.

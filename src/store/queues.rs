@@ -348,6 +348,16 @@ impl Tx<'_> {
         Ok(until.map(instant))
     }
 
+    /// Whom a row or a request that may land late would make a contact with this address.
+    pub fn whose_late_address(&self, email: &Email) -> Result<Vec<i64>> {
+        if !self.holds(Rare::LateAddresses)? {
+            return Ok(Vec::new());
+        }
+        let mut statement = self.0.prepare_cached("SELECT link FROM late_addresses WHERE email = ?1 ORDER BY link")?;
+        let links = statement.query_map([email.as_str()], |row| row.get(0))?;
+        Ok(links.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// Another address under which a row of this person's may still land, and until when.
     pub fn late_address_of(
         &self,

@@ -6,6 +6,7 @@ use super::{
     reopen, take_up_left_behind,
 };
 use crate::engine::Settings;
+use crate::engine::imports::LONGEST_IMPORT;
 use crate::engine::observe::{base_of, flights_of, settle_as, subject_of};
 use crate::model::{BrevoContactId, Email};
 use crate::reconcile::consent::ConsentBase;
@@ -73,6 +74,9 @@ pub(super) fn moved(
             }
         },
         Rename::Adopt(brevo) => {
+            if let Some(sent) = may_be_made(link)? {
+                tx.put_late_address(link.id, &sent, now + LONGEST_IMPORT)?;
+            }
             adopt(tx, link, brevo, new)?;
             reopen(tx, link)?;
         }
@@ -160,6 +164,16 @@ fn holder(tx: &Tx<'_>, email: &Email, own: &LinkRow) -> Result<Holder> {
     let Some(held) = held else { return Ok(Holder::Free) };
     let moves_to = moves_to(tx, &held)?.filter(|to| to != email);
     Ok(Holder::Linked { link: held.id, moves_to })
+}
+
+/// The address with which a request or an import that is on its way may make the person a contact. Should they have another
+/// by then, it is one that they left: nobody is made for it.
+fn may_be_made(link: &LinkRow) -> Result<Option<Email>> {
+    if link.brevo_id.is_some() || (link.import.is_none() && link.flights.is_none()) {
+        return Ok(None);
+    }
+    let sent = flights_of(link)?.email;
+    Ok(if sent.is_some() { sent } else { base_of(link)?.email })
 }
 
 /// Where a link moves as a whole: nobody of it has its address any more, and somebody has another.
