@@ -564,6 +564,20 @@ impl<'a> End<'a> {
             // A phone that a contact with an address has, say.
             let listed = self.listed.failures.iter().any(|failure| failure.subject == subject)
                 || self.listed.notices.iter().any(|(kind, about, _)| *about == subject && kind != "without_email");
+            // Two who have nothing but the same number are one person, and listed once.
+            let gone_as_one = self.model.people.iter().any(|(other, theirs)| {
+                let about_other = format!("contact {other}");
+                let gone = |(kind, about, _): &(String, String, Option<String>)| {
+                    *about == about_other && kind == "brevo_contact_gone"
+                };
+                let same = |cells: Vec<Option<Value>>| cells.first().is_some_and(|cell| cell.as_ref() == Some(digits));
+                other != id
+                    && theirs.live
+                    && theirs.addresses.is_empty()
+                    && field_of(Source::Phone, theirs).is_ok_and(same)
+                    && self.listed.notices.iter().any(gone)
+            });
+            let listed = listed || gone_as_one;
             if self.model.cards.values().any(|card| has(&card)) {
                 self.counts.push("outcome: known by phone alone".to_owned());
             } else if !listed && !self.model.reloaded {
