@@ -38,6 +38,11 @@ pub struct FieldBase {
     /// there again.
     #[n(3)]
     pub overrun: Option<SideName>,
+    /// On this side stands what somebody gave there, and the other had no part in it: a clear of that side's was kept from it,
+    /// or it came to be what the other was last seen to hold. Nobody's value goes without a trace: if it is replaced, that is
+    /// logged.
+    #[n(4)]
+    pub own: Option<SideName>,
 }
 
 /// A write that left (or was about to leave) and that no verifying read has settled yet.
@@ -247,7 +252,7 @@ impl Field<'_> {
             // Refused: what really stands there is base, and nothing is resent until what would be sent changes. (Some
             // sources move with every visit while the value made of them stays.)
             return if changed.intercom || changed.brevo {
-                FieldStep::Remember(FieldBase { refused: base.refused.clone(), ..self.as_shown() })
+                FieldStep::Remember(FieldBase { refused: base.refused.clone(), own: base.own, ..self.as_shown() })
             } else {
                 FieldStep::Nothing
             };
@@ -255,7 +260,7 @@ impl Field<'_> {
         if changed[from] {
             // What a side would not take from the other, what a late write of ours put there: nobody had agreed to it.
             // And what stands where our value counts as refused may be somebody's who went back to it before any read.
-            let disputed = changed[to] || base.is_refused() || base.overrun == Some(to);
+            let disputed = changed[to] || base.is_refused() || base.overrun == Some(to) || base.own == Some(to);
             return self.carry(from, disputed, cause);
         }
         if changed[to] { self.drift(from) } else { FieldStep::Nothing }
@@ -265,8 +270,15 @@ impl Field<'_> {
     fn carry(&self, from: SideName, disputed: bool, cause: &'static str) -> FieldStep {
         let to = from.other();
         let Some(desired) = &self.views.desired[to] else { return FieldStep::Unmapped(from) };
-        if (all_blank(desired) && self.views.clear == Clear::Keep) || self.agree(from) {
-            return FieldStep::Remember(self.as_shown());
+        if all_blank(desired) && self.views.clear == Clear::Keep {
+            return FieldStep::Remember(FieldBase { own: Some(to).filter(|_| disputed), ..self.as_shown() });
+        }
+        if self.agree(from) {
+            // Nothing goes over, so that nothing shows whether the other side still holds it. (What a write of ours that has
+            // landed was made of is not known, and nobody's edit.)
+            let known = self.views.base.is_some_and(|base| !base.agreed[from].is_empty());
+            let own = Some(from).filter(|_| known && !disputed && matches!(self.views.flow, Flow::Both(_)));
+            return FieldStep::Remember(FieldBase { own, ..self.as_shown() });
         }
         self.write(to, desired.clone(), disputed, cause)
     }
@@ -276,8 +288,10 @@ impl Field<'_> {
         let to = from.other();
         let Some(desired) = &self.views.desired[to] else { return FieldStep::Unmapped(from) };
         // A restore never blanks: an empty source leaves the target alone.
-        if self.views.drift == Drift::Leave || self.says_nothing(from) || self.agree(from) {
+        if self.views.drift == Drift::Leave || self.agree(from) {
             FieldStep::Remember(self.as_shown())
+        } else if self.says_nothing(from) {
+            FieldStep::Remember(FieldBase { own: Some(to), ..self.as_shown() })
         } else if self.views.sweep {
             let cause = match to {
                 SideName::Brevo => "edited in Brevo, restored",
@@ -309,10 +323,9 @@ impl Field<'_> {
             return FieldStep::Remember(self.as_shown());
         }
         // Under a changed rule, what both had agreed on before is nobody's loss.
-        let agreed_before = self
-            .views
-            .base
-            .is_some_and(|base| base.refused[to].is_none() && same_on(to, &base.agreed[to], self.shown[to]));
+        let agreed_before = self.views.base.is_some_and(|base| {
+            base.refused[to].is_none() && base.own != Some(to) && same_on(to, &base.agreed[to], self.shown[to])
+        });
         let cause =
             if self.views.base.is_some() { "the rule changed" } else { "first link: the source's value stands" };
         self.write(to, cells, !agreed_before, cause)

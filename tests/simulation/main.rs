@@ -83,6 +83,7 @@ fn what_once_failed_holds() {
     run(seeds("b"), Plan::bounded);
     run(seeds("d"), Plan::draw);
     run(seeds("f"), Plan::firms);
+    run(seeds("x"), Plan::clashing);
 }
 
 #[test]

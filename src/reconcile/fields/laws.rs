@@ -235,6 +235,7 @@ fn swapped_base(base: &FieldBase) -> FieldBase {
         agreed: Sides { intercom: base.agreed.brevo.clone(), brevo: base.agreed.intercom.clone() },
         refused: Sides { intercom: base.refused.brevo.clone(), brevo: base.refused.intercom.clone() },
         overrun: base.overrun.map(SideName::other),
+        own: base.own.map(SideName::other),
     }
 }
 

@@ -110,6 +110,34 @@ fn a_clear_is_a_clear_under_another_rule_too() {
 }
 
 #[test]
+fn an_edit_that_a_kept_clear_left_there_is_logged_when_it_is_replaced() {
+    let agreed = base("a", "a");
+    let FieldStep::Remember(kept) = decide(&views("", "z", Some(&agreed))) else { panic!("written") };
+    assert!(matches!(decide(&views("b", "z", Some(&kept))), FieldStep::Write { replaces: Some(_), .. }));
+    // What both had agreed on is nobody's loss.
+    let FieldStep::Remember(kept) = decide(&views("", "a", Some(&agreed))) else { panic!("written") };
+    assert!(matches!(decide(&views("b", "a", Some(&kept))), FieldStep::Write { replaces: None, .. }));
+}
+
+#[test]
+fn a_value_given_again_is_logged_when_an_edit_that_was_not_seen_then_replaces_it() {
+    let both = |mut views: FieldViews<'_>| {
+        views.flow = Flow::Both(Wins::Always(SideName::Intercom));
+        views.desired = Sides { intercom: Some(views.shown.brevo.clone()), brevo: Some(views.shown.intercom.clone()) };
+        decide(&views)
+    };
+    let agreed = base("a", "a");
+    let FieldStep::Remember(cleared) = both(views("", "a", Some(&agreed))) else { panic!("written") };
+    let FieldStep::Remember(again) = both(views("a", "a", Some(&cleared))) else { panic!("written") };
+    match both(views("a", "z", Some(&again))) {
+        FieldStep::Write { to, replaces, .. } => {
+            assert_eq!((to, replaces), (SideName::Intercom, Some(vec![text("a")])));
+        }
+        step => panic!("{step:?}"),
+    }
+}
+
+#[test]
 fn true_to_false_is_a_write_not_a_clear() {
     let yes = Some(Value::Boolean(true));
     let agreed = agreed_on(yes.clone(), vec![yes.clone()]);
