@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// Sides that have agreed for so long have been seen to, whatever went wrong meanwhile.
 const LONG: i64 = 1_200_000;
+/// For so long after it landed an answer may be waited for.
+const UNANSWERED: i64 = 35_000;
 
 /// What a person gave last.
 #[derive(Debug, Clone)]
@@ -27,6 +29,8 @@ pub struct Gave {
     lost_unseen: bool,
     /// The other side held nothing meanwhile: where that one alone gives, it is accepted as it is.
     beside_blank: bool,
+    /// It is what had stood there before a write of ours: when that left, and when it landed.
+    back: Option<(i64, i64)>,
 }
 
 /// One side of a field.
@@ -44,6 +48,8 @@ pub struct Half {
     ever: Vec<Cells>,
     /// Somebody edited it since both sides had agreed for long.
     edited: bool,
+    /// What stood there before the last write of ours; when that left, and when it landed.
+    before_ours: Option<(Cells, i64, i64)>,
 }
 
 impl Half {
@@ -60,10 +66,13 @@ impl Half {
             }
             self.ever.push(cells.clone());
             self.edited = true;
-            self.gave =
-                Some(Gave { at: now, cells, told: None, crossed: None, lost_unseen: false, beside_blank: false });
+            let back = self.before_ours.take().filter(|(before, ..)| *before == cells);
+            let back = back.map(|(_, left_at, landed)| (left_at, landed));
+            let (told, crossed) = (None, None);
+            self.gave = Some(Gave { at: now, cells, told, crossed, lost_unseen: false, beside_blank: false, back });
             return None;
         }
+        self.before_ours = Some((old.clone(), left_at, now));
         let gave = self.gave.as_mut().filter(|gave| gave.cells == old && gave.crossed.is_none())?;
         if gave.told.is_none_or(|told| told >= left_at - GAP) {
             gave.lost_unseen = true;
@@ -379,6 +388,13 @@ impl End<'_> {
                 let before = told.is_some_and(|told| other.told.is_none_or(|other| told + GAP < other));
                 let crossed = gave.crossed.is_some_and(|crossed| crossed <= other.at);
                 let sure = told.is_some() && pair.once && (!first || (before && !crossed));
+                // Who goes back to what stood there before a write of ours of which the program has no answer shows it just
+                // what it would see if that had never landed.
+                let unknown = |(left_at, landed): (i64, i64)| {
+                    let unsettled = &self.model.unsettled;
+                    unsettled.iter().any(|at| (left_at..landed + UNANSWERED).contains(at))
+                };
+                let sure = sure && !gave.back.is_some_and(unknown);
                 sure.then_some((side, gave, "the rule says so"))
             }
             _ => None,

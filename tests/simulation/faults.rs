@@ -91,7 +91,9 @@ impl CrashPoints for CrashDoor {
         self.0.count(format!("reached {name}"));
         if Crash::counts_down(&self.0.crash.point, name) {
             self.0.count(format!("crash at {name}"));
+            let now = self.0.now();
             self.0.model().unclear |= !["after_inbox", "after_page"].contains(&name);
+            self.0.model().unsettled.push(now);
             self.0.tell(&format!("### power cut at {name}"));
             std::panic::resume_unwind(Box::new(PowerCut));
         }
@@ -474,12 +476,17 @@ fn shown(body: &Bytes) -> String {
 struct Waiting<'a> {
     shared: &'a Arc<Shared>,
     writes: bool,
+    answered: bool,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.writes {
             self.shared.model().unclear = true;
+        }
+        if !self.answered {
+            let now = self.shared.now();
+            self.shared.model().unsettled.push(now);
         }
     }
 }
@@ -507,6 +514,7 @@ impl Transport for Network {
             shared.count(format!("fault {name}"));
             shared.tell(&format!("    {fate:?}"));
         }
+        let to_intercom = !self.is_brevo && writes(&format!("{} {path}", request.method()));
         let writes = self.is_brevo && request.method() != http::Method::GET;
         let throttled = matches!(fate, Fate::Answered | Fate::Served(ServerFault::Throttled(_)));
         shared.model().unclear |= writes && !throttled;
@@ -514,7 +522,7 @@ impl Transport for Network {
             shared.model().failed_event_looks += 1;
         }
         // Whoever dies while it waits does not know what became of it.
-        let mut waiting = Waiting { shared, writes };
+        let mut waiting = Waiting { shared, writes, answered: !writes && !to_intercom };
         let crash = {
             let mut armed = open(&shared.crash.request);
             match armed.as_mut() {
@@ -572,6 +580,7 @@ impl Transport for Network {
             return Err(TransportError::TimedOut(PATIENCE));
         }
         waiting.writes = false;
+        waiting.answered |= fault.is_none();
         shared.tell(&format!("<-- {} to {asked}", answer.status().as_u16()));
         if fault.is_none() {
             self.said(&path, &answer);

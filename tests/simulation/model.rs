@@ -226,6 +226,8 @@ pub struct Model {
     pub first_search_at: Option<i64>,
     /// What became of a write to Brevo was unclear to the program at some time.
     pub unclear: bool,
+    /// When an answer did not come, or the program died and what it had not kept of one was lost.
+    pub unsettled: Vec<i64>,
     /// Times that Brevo could not say which events it had.
     pub failed_event_looks: u64,
     /// Who takes part.

@@ -249,7 +249,9 @@ impl<'a> Play<'a> {
                 if self.process.is_some() {
                     shared.count("power off at an await");
                     shared.tell("### power off");
+                    let now = shared.now();
                     shared.model().unclear = true;
+                    shared.model().unsettled.push(now);
                     self.down(*away);
                 }
             }
