@@ -576,6 +576,10 @@ pub(super) fn settle_now(
     settle_as(tx, link.id, &settled.base, left)?;
     put_conflicts(tx, link.id, &settled.lost, None, now)?;
     list_refused(tx, link, SideName::Brevo, &settled.refused, now)?;
+    if link.state == LinkState::Active && link.rename_to.is_none() && flights.renamed_late(contact) {
+        // The address that it is to have by now is written again.
+        tx.set_rename(link.id, link.email.as_ref())?;
+    }
     Ok(!answered || flights.more || settled.edited || settled.base != *base || !settled.flights.is_empty())
 }
 

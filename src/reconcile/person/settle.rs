@@ -82,8 +82,8 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
             _ => {}
         }
     }
-    if !answered && flights.may_loosen && base.email.is_some() {
-        // Perhaps it was a rename, and has landed: that is nobody's edit.
+    if (!answered && flights.may_loosen || flights.renamed_late(contact)) && base.email.is_some() {
+        // Perhaps it was a rename, and has landed (or an earlier one after it): that is nobody's edit.
         base.email.clone_from(&contact.email);
     }
     // An opt-out that did not stick, or a blocklisting that our write lifted, stays ours to mend.

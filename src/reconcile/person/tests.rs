@@ -334,3 +334,21 @@ fn who_takes_back_a_yes_in_brevo_has_a_value_that_can_be_looked_up() {
         (agreed, Some(vec![Some(Value::Boolean(true))]), "another".to_owned());
     assert_eq!(refused.plan().lost.len(), 1);
 }
+
+#[test]
+fn an_earlier_address_that_lands_late_is_nobodys_edit() {
+    let email = |text: &str| Email::parse(text).unwrap();
+    let (first, second) = (email("jane@example.com"), email("doe@example.com"));
+    let flights = Flights { may_loosen: true, renames: vec![first.clone(), second.clone()], ..Flights::default() };
+    let base = Base { email: Some(second.clone()), ..Base::default() };
+    let shows = |email: &Email| BrevoContact { email: Some(email.clone()), ..contact(json!({})) };
+    for (shown, late) in [(&first, true), (&second, false), (&email("hand@example.com"), false)] {
+        assert_eq!(flights.renamed_late(&shows(shown)), late, "{shown:?}");
+        let settled = settle(&base, &flights, true, &shows(shown), &mapping(NAME));
+        assert_eq!(settled.base.email.as_ref(), Some(if late { shown } else { &second }), "{shown:?}");
+        assert!(settled.flights.renames.is_empty());
+    }
+    // Who goes back to the first address is to have it.
+    let back = Flights { renames: vec![first.clone(), second, first.clone()], ..Flights::default() };
+    assert!(!back.renamed_late(&shows(&first)));
+}
