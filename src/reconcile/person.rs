@@ -7,8 +7,8 @@ mod settle;
 mod tests;
 
 pub use settle::{
-    Settled, forget_unlanded, handed_over, landed_as_sent, lists_have_moved, seen_in_answer, seen_in_brevos_answer,
-    settle, settle_intercom,
+    Settled, forget_unlanded, handed_over, landed_as_sent, lists_have_moved, made_by_row, seen_in_answer,
+    seen_in_brevos_answer, settle, settle_intercom,
 };
 
 use super::{

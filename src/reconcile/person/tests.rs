@@ -352,3 +352,41 @@ fn an_earlier_address_that_lands_late_is_nobodys_edit() {
     let back = Flights { renames: vec![first.clone(), second, first.clone()], ..Flights::default() };
     assert!(!back.renamed_late(&shows(&first)));
 }
+
+#[test]
+fn what_a_row_of_ours_has_made_is_nobodys_value() {
+    let yaml = "{name: {to: [FIRSTNAME, LASTNAME], transform: split_name, on_clear: propagate}, \
+                custom_attributes.plan: {to: PLAN}}";
+    let mapping = mapping(yaml);
+    let write = |sent: &[&str]| {
+        let sent = sent.iter().map(|text| Value::text(*text)).collect();
+        let write = InFlight { sent, before: vec![None], superseded: vec![], replaces: None };
+        Sides { intercom: None, brevo: Some(write) }
+    };
+    let of = |attribute: &str| mapping.rules.iter().find(|rule| rule.targets[0].attribute == attribute).unwrap();
+    let (name, plan) = (of("FIRSTNAME").key.clone(), of("PLAN").key.clone());
+    let flights = Flights {
+        fields: BTreeMap::from([(name.clone(), write(&["Cher", "Doe"])), (plan, write(&["Pro"]))]),
+        lists: BTreeMap::from([(BrevoListId::new(1), true), (BrevoListId::new(2), true)]),
+        ..Flights::default()
+    };
+    let mut made = contact(json!({"FIRSTNAME": "Cher", "LASTNAME": "Doe", "PLAN": "Free"}));
+    made.lists.insert(BrevoListId::new(1));
+    let base = made_by_row(&flights, &made, &mapping);
+    // What has been edited since, and a list that they are not on, are as at a first link.
+    assert_eq!(base.fields.keys().collect::<Vec<_>>(), [&name]);
+    assert_eq!(base.lists, BTreeMap::from([(BrevoListId::new(1), ListBase { wanted: true, member: true })]));
+    // Intercom has no last name: what only the row carried along goes, and is in the conflict log.
+    let cher = Both {
+        mapping,
+        record: fields(json!({"name": "Cher"})),
+        contact: made,
+        base,
+        flights: Flights::default(),
+        part: Sides::default(),
+        external_id: None,
+    };
+    let plan = cher.plan();
+    assert_eq!(plan.change.attributes.get("LASTNAME"), Some(&None));
+    assert_eq!(plan.lost.len(), 1);
+}
