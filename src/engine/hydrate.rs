@@ -250,7 +250,10 @@ impl Connection {
         };
         let companies = if wants.companies {
             requests += 1;
-            Some(self.intercom.related(&wants.id, Related::Companies, priority).await?)
+            let companies = self.intercom.related(&wants.id, Related::Companies, priority).await?;
+            let companies: BTreeSet<_> = companies.into_iter().map(IntercomCompanyId::new).collect();
+            requests += self.read_unknown(&companies, priority).await?;
+            Some(companies)
         } else {
             None
         };
@@ -266,7 +269,7 @@ impl Connection {
                     tx.set_contact_tags(&wants.id, &row.contact.tags.items)?;
                 }
                 if let Some(companies) = companies {
-                    row.contact.companies.items = companies.into_iter().map(IntercomCompanyId::new).collect();
+                    row.contact.companies.items = companies;
                     row.contact.companies.complete = true;
                     tx.set_contact_companies(&wants.id, &row.contact.companies.items)?;
                 }
@@ -278,6 +281,34 @@ impl Connection {
                 }
             })
             .await?;
+        Ok(requests)
+    }
+
+    /// Reads the companies of a contact that nothing has shown yet: their notifications may be lost, and no list shows
+    /// them any more once their last contact has gone. How many requests that took.
+    async fn read_unknown(
+        &self,
+        companies: &BTreeSet<IntercomCompanyId>,
+        priority: Priority,
+    ) -> Result<u64, EngineError> {
+        let all: Vec<IntercomCompanyId> = companies.iter().cloned().collect();
+        let unknown = self
+            .store
+            .read(move |tx| {
+                let mut unknown = Vec::new();
+                for id in all {
+                    if !tx.knows_company(&id)? {
+                        unknown.push(id);
+                    }
+                }
+                Ok(unknown)
+            })
+            .await?;
+        let mut requests = 0;
+        for id in unknown {
+            requests += 1;
+            unless_refused("company", self.fetch_company(&id, priority).await)?;
+        }
         Ok(requests)
     }
 

@@ -4,8 +4,8 @@
 use super::unreadable::{self, replaceable};
 use super::{Ready, Settings, carry, firms, partings, resubscribe, write_back};
 use crate::model::{
-    BrevoContact, Company, Consent, ContactKey, Conversation, Gone, IntercomContact, IntercomContactId, Observation,
-    OptOutReason, SideName,
+    BrevoContact, Company, Consent, ContactKey, Conversation, Email, Gone, IntercomContact, IntercomContactId,
+    Observation, OptOutReason, SideName,
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::FirstLink;
@@ -17,7 +17,7 @@ use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::{Conflict, NewFailure};
 use crate::store::{Packed, Record, Result, StoreError, Tx};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -346,7 +346,9 @@ impl Source {
                     tx.mark_dirty(link.id, self.dirty)?;
                     taken = true;
                 } else if link.brevo_id.is_some() {
-                    if adopt_returned(tx, &link)? {
+                    if self.made_by_a_row(tx, &link, contact, email)? {
+                        taken = true;
+                    } else if adopt_returned(tx, &link)? {
                         taken = tx.link_by_brevo(contact.id)?.is_some();
                     } else {
                         tx.mark_dirty(link.id, self.dirty)?;
@@ -403,6 +405,39 @@ impl Source {
             tx.mark_dirty(id, self.dirty)?;
         }
         Ok(applied)
+    }
+
+    /// A contact that is nobody's has the address of a row of ours that is on its way, and is no older than that: the one
+    /// that the row was sent for is gone, or has another address by now, and the row has made this one. So it is the
+    /// person's, with what the row put into it. `false`: it is not so.
+    fn made_by_a_row(&self, tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact, email: &Email) -> Result<bool> {
+        let Some(import) = link.import else { return Ok(false) };
+        if base_of(link)?.email.as_ref() != Some(email) {
+            return Ok(false);
+        }
+        let sent = tx.open_imports()?.into_iter().find(|sent| sent.id == import);
+        // Its clock shows seconds.
+        let begun = sent.map(|sent| super::read_back::since(&sent) - TimeDelta::seconds(3));
+        if begun.is_none_or(|begun| contact.created_at < begun) {
+            return Ok(false);
+        }
+        let made = person::made_by_row(&flights_of(link)?, contact, &self.ready.mapping);
+        if link.state == LinkState::BrevoGone {
+            if !adopt_returned(tx, link)? {
+                return Ok(false);
+            }
+        } else {
+            super::place::adopt(tx, link, contact.id, email)?;
+            tx.mark_dirty(link.id, self.dirty)?;
+        }
+        if link.state == LinkState::Left {
+            // Nobody is left of whoever it was made for.
+            partings::left_intercom(tx, link.id, &self.settings, self.now)?;
+        }
+        let Some(link) = tx.link(link.id)?.filter(|link| link.brevo_id == Some(contact.id)) else { return Ok(true) };
+        let base = Base { fields: made.fields, lists: made.lists, ..base_of(&link)? };
+        tx.set_base(link.id, &pack_base(tx, &base)?)?;
+        Ok(true)
     }
 
     /// Nobody is left of the link, and its contact shows an address by which somebody else is known, since somebody changed
@@ -576,6 +611,10 @@ pub(super) fn settle_now(
     settle_as(tx, link.id, &settled.base, left)?;
     put_conflicts(tx, link.id, &settled.lost, None, now)?;
     list_refused(tx, link, SideName::Brevo, &settled.refused, now)?;
+    if link.state == LinkState::Active && link.rename_to.is_none() && flights.renamed_late(contact) {
+        // The address that it is to have by now is written again.
+        tx.set_rename(link.id, link.email.as_ref())?;
+    }
     Ok(!answered || flights.more || settled.edited || settled.base != *base || !settled.flights.is_empty())
 }
 
@@ -720,7 +759,10 @@ fn is_left_out(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
 /// A linked Brevo contact is gone: counted and listed, never made again.
 pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -> Result<()> {
     tx.set_link_state(link.id, LinkState::BrevoGone)?;
-    tx.settle(link.id, &link.base, None)?;
+    if link.import.is_none() {
+        tx.settle(link.id, &link.base, None)?;
+    }
+    // A row that is on its way may make a contact: what it was to set tells what of that is ours.
     tx.give_up(link.id)?;
     tx.forget_failures(link.id)?;
     tx.put_notice("brevo_contact_gone", &subject_of(tx, link)?, None, now)?;

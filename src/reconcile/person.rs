@@ -7,8 +7,8 @@ mod settle;
 mod tests;
 
 pub use settle::{
-    Settled, forget_unlanded, handed_over, landed_as_sent, lists_have_moved, seen_in_answer, seen_in_brevos_answer,
-    settle, settle_intercom,
+    Settled, forget_unlanded, handed_over, landed_as_sent, lists_have_moved, made_by_row, seen_in_answer,
+    seen_in_brevos_answer, settle, settle_intercom,
 };
 
 use super::{
@@ -84,6 +84,10 @@ pub struct Flights {
     /// Tags given (`true`) or taken away in Intercom, by the list that goes with them.
     #[n(6)]
     pub tags: BTreeMap<BrevoListId, bool>,
+    /// The addresses that the contact was to be given, the newest last.
+    #[n(7)]
+    #[cbor(default)]
+    pub renames: Vec<Email>,
 }
 
 impl Flights {
@@ -136,6 +140,12 @@ impl Flights {
             write.replaces = None;
         }
         self
+    }
+
+    /// The contact shows an address that it was to be given before the newest: that request has landed late.
+    pub fn renamed_late(&self, contact: &BrevoContact) -> bool {
+        let (Some((newest, earlier)), Some(shown)) = (self.renames.split_last(), &contact.email) else { return false };
+        shown != newest && earlier.contains(shown)
     }
 
     /// What is on its way to this side for a rule.
@@ -766,10 +776,16 @@ fn follows(direction: Direction) -> Option<Follows> {
 }
 
 fn plan_address(plan: &mut PersonPlan, views: &PersonViews<'_>) {
+    plan.flights.renames.clone_from(&views.flights.renames);
     if let (Some(contact), Some(new)) = (views.brevo, views.rename_to)
         && contact.email.as_ref() != Some(new)
     {
         plan.change.email = Some(new.clone());
+        if plan.flights.renames.last() != Some(new) {
+            plan.flights.renames.push(new.clone());
+            let oldest = plan.flights.renames.len().saturating_sub(MOST_SUPERSEDED);
+            plan.flights.renames.drain(..oldest);
+        }
         plan.alone = true;
         plan.causes.insert("email".to_owned(), "changed in Intercom");
     }

@@ -18,6 +18,14 @@ impl Tx<'_> {
         text.map(|text| decode("companies", &text).map_err(|error| error.of(Record::Company(id.clone())))).transpose()
     }
 
+    /// Whether a company was ever shown, be it gone by now.
+    pub fn knows_company(&self, id: &IntercomCompanyId) -> Result<bool> {
+        Ok(self
+            .0
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM companies WHERE id = ?1)")?
+            .query_row([id.as_str()], |row| row.get(0))?)
+    }
+
     /// Keeps what was observed; `true` if it is new or differs.
     pub fn put_company(&self, company: &Company) -> Result<bool> {
         let known = match self.company(&company.id) {

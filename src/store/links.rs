@@ -559,9 +559,10 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Links of an import that something has happened to since they were planned.
+    /// Links of an import that something has happened to since they were planned, or of whom somebody is gone by now.
     pub fn overtaken_in_import(&self, import: i64) -> Result<Vec<i64>> {
-        let mut statement = self.0.prepare_cached("SELECT id FROM links WHERE import = ?1 AND dirty > 0")?;
+        let mut statement =
+            self.0.prepare_cached("SELECT id FROM links WHERE import = ?1 AND (dirty > 0 OR state <> 'active')")?;
         let ids = statement.query_map([import], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }

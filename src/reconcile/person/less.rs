@@ -26,6 +26,7 @@ impl PersonPlan {
             self.causes.remove("email");
             self.base.email.clone_from(&before.email);
             self.flights.may_loosen = watched.may_loosen;
+            self.flights.renames.clone_from(&watched.renames);
         }
         let (email_opted_out, sms_opted_out) = (self.change.email_opted_out, self.change.sms_opted_out);
         self.change = ContactChange { email_opted_out, sms_opted_out, ..ContactChange::default() };

@@ -50,6 +50,28 @@ pub fn handed_over(base: &Base) -> BTreeMap<String, FieldBase> {
         .collect()
 }
 
+/// What an import's row has put into a contact that it made, because the one that it was sent for was not there any
+/// more. None of that is anybody's but ours: it counts as unchanged, and what Intercom shows of it as news, also that it
+/// shows nothing. The row may carry along what only the other contact had.
+pub fn made_by_row(flights: &Flights, contact: &BrevoContact, mapping: &Mapping) -> Base {
+    let mut base = Base::default();
+    for rule in &mapping.rules {
+        let Some(write) = flights.field(SideName::Brevo, &rule.key) else { continue };
+        let shown = rule.observed(&contact.attributes);
+        if shown.iter().any(Option::is_some) && fields::same_on(SideName::Brevo, &write.sent, &shown) {
+            let (agreed, overrun) = (Sides { intercom: Cells::new(), brevo: shown }, Some(SideName::Brevo));
+            let made = FieldBase { rule: rule.fingerprint.clone(), agreed, overrun, ..FieldBase::default() };
+            base.fields.insert(rule.key.clone(), made);
+        }
+    }
+    for (list, joined) in &flights.lists {
+        if *joined && contact.lists.contains(list) {
+            base.lists.insert(*list, ListBase { wanted: true, member: true });
+        }
+    }
+    base
+}
+
 /// What became of our writes, once a read that began after the time in which a late request can still land shows the
 /// contact as it is.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,8 +104,8 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
             _ => {}
         }
     }
-    if !answered && flights.may_loosen && base.email.is_some() {
-        // Perhaps it was a rename, and has landed: that is nobody's edit.
+    if (!answered && flights.may_loosen || flights.renamed_late(contact)) && base.email.is_some() {
+        // Perhaps it was a rename, and has landed (or an earlier one after it): that is nobody's edit.
         base.email.clone_from(&contact.email);
     }
     // An opt-out that did not stick, or a blocklisting that our write lifted, stays ours to mend.

@@ -334,3 +334,59 @@ fn who_takes_back_a_yes_in_brevo_has_a_value_that_can_be_looked_up() {
         (agreed, Some(vec![Some(Value::Boolean(true))]), "another".to_owned());
     assert_eq!(refused.plan().lost.len(), 1);
 }
+
+#[test]
+fn an_earlier_address_that_lands_late_is_nobodys_edit() {
+    let email = |text: &str| Email::parse(text).unwrap();
+    let (first, second) = (email("jane@example.com"), email("doe@example.com"));
+    let flights = Flights { may_loosen: true, renames: vec![first.clone(), second.clone()], ..Flights::default() };
+    let base = Base { email: Some(second.clone()), ..Base::default() };
+    let shows = |email: &Email| BrevoContact { email: Some(email.clone()), ..contact(json!({})) };
+    for (shown, late) in [(&first, true), (&second, false), (&email("hand@example.com"), false)] {
+        assert_eq!(flights.renamed_late(&shows(shown)), late, "{shown:?}");
+        let settled = settle(&base, &flights, true, &shows(shown), &mapping(NAME));
+        assert_eq!(settled.base.email.as_ref(), Some(if late { shown } else { &second }), "{shown:?}");
+        assert!(settled.flights.renames.is_empty());
+    }
+    // Who goes back to the first address is to have it.
+    let back = Flights { renames: vec![first.clone(), second, first.clone()], ..Flights::default() };
+    assert!(!back.renamed_late(&shows(&first)));
+}
+
+#[test]
+fn what_a_row_of_ours_has_made_is_nobodys_value() {
+    let yaml = "{name: {to: [FIRSTNAME, LASTNAME], transform: split_name, on_clear: propagate}, \
+                custom_attributes.plan: {to: PLAN}}";
+    let mapping = mapping(yaml);
+    let write = |sent: &[&str]| {
+        let sent = sent.iter().map(|text| Value::text(*text)).collect();
+        let write = InFlight { sent, before: vec![None], superseded: vec![], replaces: None };
+        Sides { intercom: None, brevo: Some(write) }
+    };
+    let of = |attribute: &str| mapping.rules.iter().find(|rule| rule.targets[0].attribute == attribute).unwrap();
+    let (name, plan) = (of("FIRSTNAME").key.clone(), of("PLAN").key.clone());
+    let flights = Flights {
+        fields: BTreeMap::from([(name.clone(), write(&["Cher", "Doe"])), (plan, write(&["Pro"]))]),
+        lists: BTreeMap::from([(BrevoListId::new(1), true), (BrevoListId::new(2), true)]),
+        ..Flights::default()
+    };
+    let mut made = contact(json!({"FIRSTNAME": "Cher", "LASTNAME": "Doe", "PLAN": "Free"}));
+    made.lists.insert(BrevoListId::new(1));
+    let base = made_by_row(&flights, &made, &mapping);
+    // What has been edited since, and a list that they are not on, are as at a first link.
+    assert_eq!(base.fields.keys().collect::<Vec<_>>(), [&name]);
+    assert_eq!(base.lists, BTreeMap::from([(BrevoListId::new(1), ListBase { wanted: true, member: true })]));
+    // Intercom has no last name: what only the row carried along goes, and is in the conflict log.
+    let cher = Both {
+        mapping,
+        record: fields(json!({"name": "Cher"})),
+        contact: made,
+        base,
+        flights: Flights::default(),
+        part: Sides::default(),
+        external_id: None,
+    };
+    let plan = cher.plan();
+    assert_eq!(plan.change.attributes.get("LASTNAME"), Some(&None));
+    assert_eq!(plan.lost.len(), 1);
+}
