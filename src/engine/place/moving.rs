@@ -408,7 +408,9 @@ pub(in crate::engine) fn take_over(
     };
     let mut flights = flights_of(before)?;
     flights.may_loosen |= brings;
-    let base = Base { consent, sms: theirs.sms, fields: handed_over(theirs), ..Base::default() };
+    // What Brevo alone gives it had given to whoever spoke for the others.
+    let (fields, spoke) = (handed_over(theirs), theirs.spoke.clone());
+    let base = Base { consent, sms: theirs.sms, fields, spoke, ..Base::default() };
     settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
     if before.flights.is_some() { tx.watch_like(link.id, before) } else { Ok(()) }
 }
