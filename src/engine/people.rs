@@ -317,6 +317,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     record.extend(added);
     let (external_id, tells) = (contact.external_id, ready.tells_intercom);
     let waits_for_intercom = if ready.writes_back {
+        base.spoken_for_by(&primary, &ready.mapping);
         let (to_intercom, awaits_answer) = write_back::flights_to_intercom(tx, id, &primary)?;
         flights.add_to_intercom(to_intercom);
         awaits_answer

@@ -54,7 +54,7 @@ pub struct Ready {
     pub addresses: Defaults,
     /// Whether fields or tags travel from Brevo to Intercom.
     pub writes_back: bool,
-    /// Whether the newest value of some field stands: then it matters when records changed.
+    /// Whether some field travels both ways: then it matters when records changed.
     pub weighs_times: bool,
     /// Attributes that do not exist yet (a dry run makes none).
     pub missing_attributes: Vec<String>,

@@ -89,9 +89,9 @@ fn unwritable_of_company(path: &str) -> Option<(&'static str, Option<&'static st
 }
 
 impl FieldRule {
-    /// Whether it matters when the field was changed on which side.
+    /// Whether it matters when the field was changed on which side: whose value is newer, or whether both changed at all.
     pub fn weighs_times(&self) -> bool {
-        self.direction == Direction::Both && self.on_conflict == OnConflict::Newest
+        self.direction == Direction::Both
     }
 
     /// What holds where the rule itself does not say it.

@@ -15,6 +15,7 @@ pub use judge::{Verdict, judge};
 
 use super::newest::Span;
 use crate::model::{SideName, Sides, Value, pack};
+use chrono::DateTime;
 use minicbor::{Decode, Encode};
 
 /// What a field holds on one side, in canonical form: one cell in Intercom, one per target in Brevo. `None` is blank.
@@ -39,10 +40,37 @@ pub struct FieldBase {
     #[n(3)]
     pub overrun: Option<SideName>,
     /// On this side stands what somebody gave there, and the other had no part in it: a clear of that side's was kept from it,
-    /// or it came to be what the other was last seen to hold. Nobody's value goes without a trace: if it is replaced, that is
-    /// logged.
+    /// or it came to be what the other was last seen to hold, nobody knows when. Nobody's value goes without a trace: if it is
+    /// replaced, that is logged.
     #[n(4)]
     pub own: Option<SideName>,
+    /// One side had come to hold by itself what goes with what the other was last seen to hold. So nothing was written, and
+    /// nobody looked at the other: somebody may have edited it before that.
+    #[n(5)]
+    pub met: Option<Met>,
+}
+
+/// Which side had come to agree, and when (in milliseconds), as far as that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Met {
+    #[n(0)]
+    side: SideName,
+    #[n(1)]
+    after: Option<i64>,
+    #[n(2)]
+    until: i64,
+}
+
+impl Met {
+    fn new(side: SideName, changed: Span) -> Self {
+        let Span { after, until } = changed;
+        Self { side, after: after.map(|after| after.timestamp_millis()), until: until.timestamp_millis() }
+    }
+
+    fn changed(&self) -> Option<Span> {
+        let at = DateTime::from_timestamp_millis;
+        Some(Span { after: self.after.and_then(at), until: at(self.until)? })
+    }
 }
 
 /// A write that left (or was about to leave) and that no verifying read has settled yet.
@@ -235,14 +263,18 @@ struct Field<'a> {
 impl Field<'_> {
     /// Both have agreed before, under the same rule.
     fn merge(&self, base: &FieldBase) -> FieldStep {
-        let changed = Sides::from_fn(|side| self.moved(base, side));
+        let mut changed = Sides::from_fn(|side| self.moved(base, side));
+        let mut times = self.views.changed;
+        if let Some((side, span)) = self.met_before(base, changed) {
+            (changed[side], times[side]) = (true, Some(span));
+        }
         let (from, cause) = match self.views.flow {
             Flow::From(source) => (source, changed_on(source)),
             Flow::Both(wins) => match (changed.intercom, changed.brevo) {
                 (false, false) => return FieldStep::Nothing,
                 (true, false) => (SideName::Intercom, changed_on(SideName::Intercom)),
                 (false, true) => (SideName::Brevo, changed_on(SideName::Brevo)),
-                (true, true) => self.conflict(wins),
+                (true, true) => self.conflict(wins, &times),
             },
         };
         let to = from.other();
@@ -266,6 +298,15 @@ impl Field<'_> {
         if changed[to] { self.drift(from) } else { FieldStep::Nothing }
     }
 
+    /// The side that had come to agree with the other by itself, and when, if the other shows an edit now that is not surely a
+    /// later one: then both have changed since they were last seen to agree.
+    fn met_before(&self, base: &FieldBase, changed: Sides<bool>) -> Option<(SideName, Span)> {
+        let met = base.met.filter(|_| matches!(self.views.flow, Flow::Both(_)))?;
+        let (other, span) = (met.side.other(), met.changed()?);
+        let later = self.views.changed[other].is_some_and(|edited| edited.is_later_than(&span));
+        (changed[other] && !changed[met.side] && !later).then_some((met.side, span))
+    }
+
     /// Takes a side's changed value to the other.
     fn carry(&self, from: SideName, disputed: bool, cause: &'static str) -> FieldStep {
         let to = from.other();
@@ -276,9 +317,11 @@ impl Field<'_> {
         if self.agree(from) {
             // Nothing goes over, so that nothing shows whether the other side still holds it. (What a write of ours that has
             // landed was made of is not known, and nobody's edit.)
+            let both = matches!(self.views.flow, Flow::Both(_));
             let known = self.views.base.is_some_and(|base| !base.agreed[from].is_empty());
-            let own = Some(from).filter(|_| known && !disputed && matches!(self.views.flow, Flow::Both(_)));
-            return FieldStep::Remember(FieldBase { own, ..self.as_shown() });
+            let met = self.views.changed[from].filter(|_| both).map(|span| Met::new(from, span));
+            let own = Some(from).filter(|_| known && !disputed && both && met.is_none());
+            return FieldStep::Remember(FieldBase { met, own, ..self.as_shown() });
         }
         self.write(to, desired.clone(), disputed, cause)
     }
@@ -356,7 +399,9 @@ impl Field<'_> {
         }
         let (from, cause) = match self.views.base {
             // Both have moved on since they agreed under another rule.
-            Some(before) if SideName::BOTH.iter().all(|side| self.moved(before, *side)) => self.conflict(wins),
+            Some(before) if SideName::BOTH.iter().all(|side| self.moved(before, *side)) => {
+                self.conflict(wins, &self.views.changed)
+            }
             // Nothing tells which of two values that were never compared is newer.
             _ => untold(wins),
         };
@@ -368,8 +413,8 @@ impl Field<'_> {
         }
     }
 
-    /// Both have changed it: whose value stands, and why.
-    fn conflict(&self, wins: Wins) -> (SideName, &'static str) {
+    /// Both have changed it (then): whose value stands, and why.
+    fn conflict(&self, wins: Wins, times: &Sides<Option<Span>>) -> (SideName, &'static str) {
         // A clear that does not travel is in nobody's way.
         if self.views.clear == Clear::Keep {
             for side in SideName::BOTH {
@@ -378,7 +423,7 @@ impl Field<'_> {
                 }
             }
         }
-        match (wins, self.views.changed.intercom, self.views.changed.brevo) {
+        match (wins, times.intercom, times.brevo) {
             (Wins::Newest { .. }, Some(intercom), Some(brevo)) if intercom.is_later_than(&brevo) => {
                 (SideName::Intercom, "changed on both sides, later in Intercom")
             }

@@ -56,6 +56,23 @@ pub struct Base {
     /// The address that Brevo's contact shows and that the person is not to have: refused in Intercom, or decided against.
     #[n(6)]
     pub declined_email: Option<Email>,
+    /// Who spoke for the person then, in Intercom, where anything travels there: what Brevo alone gives was given to this
+    /// contact.
+    #[n(7)]
+    pub spoke: Option<IntercomContactId>,
+}
+
+impl Base {
+    /// This contact speaks for the person. Where it is another than before, it has been given nothing yet of what Brevo alone
+    /// gives: that it holds something else is nobody's edit.
+    pub fn spoken_for_by(&mut self, primary: &IntercomContactId, mapping: &Mapping) {
+        if self.spoke.as_ref().is_some_and(|spoke| spoke != primary) {
+            for rule in mapping.rules.iter().filter(|rule| rule.direction == Direction::BrevoToIntercom) {
+                self.fields.remove(&rule.key);
+            }
+        }
+        self.spoke = Some(primary.clone());
+    }
 }
 
 /// Our own writes that no verifying read has settled, by rule key.
@@ -431,7 +448,7 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
         intercom: BTreeMap::new(),
         tags: BTreeMap::new(),
         back: Back::default(),
-        base: Base { email: views.base.email.clone(), ..Base::default() },
+        base: Base { email: views.base.email.clone(), spoke: views.base.spoke.clone(), ..Base::default() },
         flights: Flights { email: views.email.filter(|_| views.brevo.is_none()).cloned(), ..Flights::default() },
         lost: Vec::new(),
         problems: BTreeMap::new(),

@@ -142,6 +142,15 @@ fn of_card(source: Source, card: &Card) -> Cells {
     shown_by(source, |name| card.now.attributes.get(name))
 }
 
+/// Whether it was this contact that gave what stands in Intercom.
+fn gave(source: Source, mine: &Cells, card: &Card) -> bool {
+    let by_hand = |name: &&str| {
+        let mut values = card.hand.get(*name).into_iter().flatten();
+        values.any(|value| agree(source, mine, &shown_by(source, |other| (other == *name).then_some(value))))
+    };
+    agree(source, mine, &of_card(source, card)) || source.attributes().iter().any(by_hand)
+}
+
 fn shown_by<'a>(source: Source, attribute: impl Fn(&str) -> Option<&'a Value>) -> Cells {
     let cell = |name: &&str| standing(name, attribute(name)).filter(|value| *value != false);
     source.attributes().iter().map(cell).collect()
@@ -295,6 +304,7 @@ impl End<'_> {
             return;
         }
         let mut shown = Vec::new();
+        let mut given_elsewhere = false;
         for (id, person) in members {
             let mine = held(source, person.values.get(&source).unwrap_or(&Value::Null));
             let pair = self.model.between.pairs.get(&((*id).clone(), source));
@@ -312,6 +322,19 @@ impl End<'_> {
                 |card: &Card| card.gone && person.email.as_ref().is_some_and(|its| card.addresses.contains(its));
             let anew = pair.is_some_and(|pair| pair.muddled) && self.model.cards.values().any(deleted);
             fine |= rule.way == Way::ToIntercom && anew && is_blank(&theirs);
+            // The same where it was not deleted: somebody gave it another address, under which it was still the person's until
+            // that other one came.
+            let wandered = |other: &Card| {
+                other.renamed_by_hand
+                    && other.now.id != card.now.id
+                    && person.email.as_ref().is_some_and(|its| other.addresses.contains(its))
+                    && gave(source, &mine, other)
+            };
+            given_elsewhere |= rule.way == Way::ToIntercom
+                && is_blank(&theirs)
+                && !is_blank(&mine)
+                && self.model.cards.values().any(wandered);
+            fine |= given_elsewhere;
             if rule.way == Way::ToIntercom || self.model.reloaded {
                 // Drift that stays, and a restore never blanks.
                 let edited = pair.is_some_and(|pair| !pair.intercom.ever.is_empty());
@@ -330,7 +353,7 @@ impl End<'_> {
         }
         let [(id, _)] = members[..] else { return };
         let Some(pair) = self.model.between.pairs.get(&(id.clone(), source)) else { return };
-        if !simple || pair.muddled || self.refused(members, rule) {
+        if !simple || pair.muddled || given_elsewhere || self.refused(members, rule) {
             return;
         }
         self.counts.push("checked between the sides".to_owned());

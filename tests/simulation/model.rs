@@ -521,6 +521,9 @@ impl Model {
                 card.gone = true;
             }
         }
+        if let Cause::Ours { what, body, status: 200..=299, .. } = cause {
+            self.agreed_by_writing(what, body);
+        }
         let (by_hand, left_at) = match cause {
             Cause::Hand(_) => (true, now),
             Cause::Ours { left_at, .. } => (false, *left_at),
@@ -765,6 +768,19 @@ impl Model {
                     judge(import_left, "an import", found);
                     card.loosened = Some(now);
                 }
+            }
+        }
+    }
+
+    /// What a request of ours sets and a hand had set just so is what both sides agree on: an edit of nobody's any more.
+    fn agreed_by_writing(&mut self, what: &str, body: &[u8]) {
+        let id = what.strip_prefix("PUT ").and_then(|path| path.rsplit_once("/contacts/")).map(|(_, id)| id.parse());
+        let Some(card) = id.and_then(Result::ok).and_then(|id: i64| self.cards.get_mut(&id)) else { return };
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        for (name, value) in body["attributes"].as_object().into_iter().flatten() {
+            if card.edited.get(name).is_some_and(|edited| edited.value == *value) {
+                card.edited.remove(name);
+                card.ours.insert(name.clone(), value.clone());
             }
         }
     }

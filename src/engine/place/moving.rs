@@ -260,9 +260,25 @@ pub(in crate::engine) fn take_from_deserted(
     }
     let out = |link: &LinkRow| Ok::<_, crate::store::StoreError>(link_consent(link)?.is_some_and(|it| it.brevo_out));
     let out = out(holder)? || out(link)?;
-    tx.set_brevo(holder.id, None)?;
+    without_contact(tx, holder)?;
     adopt_as(tx, link, brevo, email, out)?;
     Ok(true)
+}
+
+/// The link's Brevo contact is somebody else's from now on, and whoever comes back to the link is made anew. What was agreed
+/// on with the old contact says nothing about the new one: compared with that, all that it does not show would count as
+/// cleared. What stays is an opt-out.
+fn without_contact(tx: &Tx<'_>, link: &LinkRow) -> Result<()> {
+    let agreed = base_of(link)?;
+    let kept = |base: Option<ConsentBase>| {
+        let out = base.is_some_and(|base| base.brevo_out);
+        out.then_some(ConsentBase { intercom_out: false, brevo_out: true })
+    };
+    let base = Base { consent: kept(agreed.consent), sms: kept(agreed.sms), ..Base::default() };
+    let flights = Flights { may_loosen: base.consent.is_some(), ..Flights::default() };
+    tx.free_phones(link.id)?;
+    tx.set_brevo(link.id, None)?;
+    settle_as(tx, link.id, &base, base.consent.is_some().then_some(&flights))
 }
 
 /// Somebody gave the person's Brevo contact another address by hand, and a contact that is nobody's (or of a link that
@@ -316,7 +332,9 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
         tx.set_rename(link.id, partner.rename_to.as_ref())?;
         if is_gone_elsewhere(partner) {
             // Whom that was of has the other contact now, and this one's person was never deleted.
-            tx.set_brevo(link.id, None)?;
+            if let Some(link) = tx.link(link.id)? {
+                without_contact(tx, &link)?;
+            }
             tx.set_rename(link.id, None)?;
         }
         if link.state == LinkState::BrevoGone && partner.state != LinkState::BrevoGone {
@@ -404,7 +422,9 @@ pub(in crate::engine) fn take_over(
     };
     let mut flights = flights_of(before)?;
     flights.may_loosen |= brings;
-    let base = Base { consent, sms: theirs.sms, fields: handed_over(theirs), ..Base::default() };
+    // What Brevo alone gives it had given to whoever spoke for the others.
+    let (fields, spoke) = (handed_over(theirs), theirs.spoke.clone());
+    let base = Base { consent, sms: theirs.sms, fields, spoke, ..Base::default() };
     settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
     if before.flights.is_some() { tx.watch_like(link.id, before) } else { Ok(()) }
 }

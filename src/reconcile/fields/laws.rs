@@ -184,6 +184,8 @@ impl World {
             "{again:?}"
         );
         self.changed = Sides::default();
+        // Both sides have been looked at.
+        self.clock += 1;
     }
 
     /// Whether either side's value makes the other's.
@@ -236,6 +238,7 @@ fn swapped_base(base: &FieldBase) -> FieldBase {
         refused: Sides { intercom: base.refused.brevo.clone(), brevo: base.refused.intercom.clone() },
         overrun: base.overrun.map(SideName::other),
         own: base.own.map(SideName::other),
+        met: base.met.map(|met| Met { side: met.side.other(), ..met }),
     }
 }
 

@@ -210,6 +210,36 @@ fn a_server_is_judged_by_what_stands_there_afterwards() {
     assert_eq!(judge(SideName::Brevo, &write, &vec![text("new")]), Verdict::Edited);
 }
 
+#[test]
+fn an_edit_that_may_be_older_than_an_agreement_nobody_looked_at_is_a_conflict() {
+    let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+    let seen = |after, until| Some(Span { after: Some(at(after)), until: at(until) });
+    let both = |brevo: &str, base| FieldViews {
+        flow: Flow::Both(Wins::Always(SideName::Intercom)),
+        desired: Sides { intercom: Some(vec![text(brevo)]), brevo: Some(vec![text("a")]) },
+        ..views("a", brevo, base)
+    };
+    // It was blanked in Intercom, which stayed there; now it is given again.
+    let cleared = agreed_on(None, vec![text("a")]);
+    let mut again = both("a", Some(&cleared));
+    again.changed.intercom = seen(10, 20);
+    let FieldStep::Remember(met) = decide(&again) else { panic!("they agree") };
+    let mut edited = both("b", Some(&met));
+    for (span, to, lost) in [
+        (None, SideName::Brevo, Some(vec![text("b")])),
+        (seen(15, 30), SideName::Brevo, Some(vec![text("b")])),
+        (seen(20, 30), SideName::Intercom, None),
+    ] {
+        edited.changed.brevo = span;
+        match decide(&edited) {
+            FieldStep::Write { to: side, replaces, base, .. } => {
+                assert_eq!((side, replaces, base.met), (to, lost, None), "{span:?}");
+            }
+            step => panic!("{step:?}"),
+        }
+    }
+}
+
 fn cell() -> impl Strategy<Value = Option<Value>> {
     prop_oneof![Just(None), "[a-c]".prop_map(Value::text), any::<bool>().prop_map(|flag| Some(Value::Boolean(flag))),]
 }

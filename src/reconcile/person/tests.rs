@@ -203,6 +203,20 @@ fn a_field_of_brevos_is_given_and_an_edit_of_it_in_intercom_undone() {
 }
 
 #[test]
+fn whoever_comes_to_speak_for_a_person_is_given_what_brevo_alone_gives() {
+    let yaml = "custom_attributes.score: {to: SCORE, direction: brevo_to_intercom, on_drift: leave}";
+    let mut jane = Both::agreed(yaml, json!({"custom_attributes.score": "high"}), json!({"SCORE": "high"}));
+    let (first, second) = (IntercomContactId::new("1"), IntercomContactId::new("2"));
+    jane.base.spoken_for_by(&first, &jane.mapping);
+    jane.record = fields(json!({"custom_attributes.score": "low"}));
+    assert!(jane.plan().writes_nothing(), "of the same contact it is an edit, which may stay");
+    jane.base.spoken_for_by(&second, &jane.mapping);
+    let given = jane.send();
+    assert_eq!(given.intercom.values().cloned().collect::<Vec<_>>(), [Value::text("high")]);
+    assert_eq!((given.lost[0].side, given.base.spoke), (SideName::Intercom, Some(second)));
+}
+
+#[test]
 fn a_tag_and_its_list_follow_each_other() {
     let yaml = "{name: FULLNAME, tags: {VIP: {list: 42, direction: both}}}";
     let mut jane = Both::agreed(yaml, json!({}), json!({}));
