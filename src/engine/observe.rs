@@ -334,6 +334,7 @@ impl Source {
             }
         }
         let Some(link) = tx.link_by_brevo(contact.id)? else {
+            note_lifted(tx, known.as_ref(), contact)?;
             // The person of this address may have a contact that shows another by now.
             let mut taken = false;
             if let Some(email) = contact.email.as_ref().filter(|_| changed)
@@ -523,12 +524,24 @@ fn heed_brevo_opt_outs(
 /// address can have lifted it: then the opt-out stays in force, and the next plan puts it back.
 pub(super) fn brevo_opt_out_counts(tx: &Tx<'_>, contact: &mut BrevoContact, link: Option<&LinkRow>) -> Result<bool> {
     for fact in tx.brevo_opt_outs(Some(contact.id), contact.email.as_ref())? {
-        if fact.over_at.is_some() {
+        if fact.over_at.is_some() || fact.was_lifted() {
             continue;
         }
         if fact.at.timestamp() >= contact.modified_at.timestamp() {
             contact.consent.email_opt_outs.insert(fact.reason);
         } else if !may_be_lifted(tx, &fact, contact, link)? {
+/// Nobody's contact was blocklisted, and is not under another address: nobody said yes to that, since Brevo re-subscribes
+/// whoever's address changes. Nothing is written to whoever is nobody's, so it is remembered for whoever it becomes.
+fn note_lifted(tx: &Tx<'_>, known: Option<&BrevoContact>, contact: &BrevoContact) -> Result<()> {
+    let Some(known) = known.filter(|known| known.email != contact.email) else { return Ok(()) };
+    match known.consent.email_opt_outs.first() {
+        Some(reason) if !contact.consent.email_opted_out() => {
+            tx.put_brevo_opt_out(&BrevoOptOut::lifted(contact.id, *reason, contact.modified_at))
+        }
+        _ => Ok(()),
+    }
+}
+
             tx.brevo_opt_out_is_over(&fact.email, contact.modified_at)?;
         }
     }

@@ -3,7 +3,7 @@
 mod behind;
 mod moving;
 
-pub(super) use self::behind::never_given;
+pub(super) use self::behind::{No, keep_no, never_given};
 use self::behind::{begin_anew, make_way};
 pub(super) use self::moving::{Knot, adopt, adopt_present_holder, is_deserted, take_from_deserted, take_over, unknot};
 use self::moving::{leave_group, moved, moves_to};
