@@ -4,7 +4,7 @@
 //! else, and each Intercom contact of an address is told once, and by itself. What is kept of that also tells our own
 //! write from a person's opt-out when a page or a notice shows it.
 
-use super::answers::MOST_TRIES;
+use super::answers::{MOST_TRIES, wait_after};
 use super::cycle::stops_everything;
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
@@ -30,8 +30,6 @@ use std::time::Duration;
 pub(super) const AFTER_NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
 /// When a contact is tried again that Intercom did not find: a read by id tells what became of it.
 const NOT_FOUND: TimeDelta = TimeDelta::minutes(1);
-/// How long what Intercom goes on refusing waits at most before it is sent again.
-const REFUSED: TimeDelta = TimeDelta::hours(1);
 
 /// The Intercom contacts of a person, as far as consent is concerned, and what they were told.
 pub(super) fn members_of<'a>(
@@ -419,9 +417,10 @@ fn not_told(
         let Carried { until, landed, verify, .. } = *before;
         keep(tx, &Carried { due: due.filter(|_| row.told), until, landed, verify, tries, ..row.clone() })
     };
-    let list = |dead: bool| {
+    let list = || {
         let subject = subject(id);
-        tx.put_failure(&NewFailure { dead, ..NewFailure::refused(None, &subject, OPT_OUT_IN_INTERCOM, error) }, now)
+        let failure = NewFailure::refused(None, &subject, OPT_OUT_IN_INTERCOM, error);
+        tx.put_failure(&NewFailure { dead: false, ..failure }, now)
     };
     match &error.kind {
         // It may have landed, or still may.
@@ -436,7 +435,7 @@ fn not_told(
         }
         ErrorKind::Auth(_) => {
             again(Some(now + AFTER_NOT_LET_IN), before.tries)?;
-            list(false)?;
+            list()?;
             Ok(true)
         }
         ErrorKind::NotFound | ErrorKind::Merged { .. } if tries < MOST_TRIES => {
@@ -447,9 +446,8 @@ fn not_told(
         }
         _ => {
             // It is listed, and goes on all the same, ever more rarely: nobody's no is given up.
-            let wait = TimeDelta::seconds(5 << tries.min(10)).min(REFUSED);
-            again(Some(now + wait), tries)?;
-            list(tries >= MOST_TRIES)?;
+            again(Some(now + wait_after(tries)), tries)?;
+            list()?;
             Ok(true)
         }
     }
