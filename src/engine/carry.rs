@@ -99,11 +99,29 @@ pub(super) fn carry_at_once(
     keep_steps(tx, link.id, brevo, &steps, now)
 }
 
-/// A contact shows another consent than before. `true`: it is opted out, and that is our own write. Any other opt-out is a
-/// person's, and new to the others of the address.
+/// A contact shows another consent than before: what counts as known before it. An opt-out that is our own write is no news;
+/// a bounce or a complaint is one, whatever the contact had said until then.
 ///
 /// `read_began`: our clock; a notice began before everything.
-pub(super) fn is_our_doing(
+pub(super) fn known_before(
+    tx: &Tx<'_>,
+    contact: &IntercomContactId,
+    link: i64,
+    (before, now): (&Consent, &Consent),
+    read_began: DateTime<Utc>,
+) -> Stored<Consent> {
+    let mut known = before.clone();
+    if is_our_doing(tx, contact, link, (before, now), read_began)? {
+        known.email_opt_outs.clone_from(&now.email_opt_outs);
+    } else if shows_theirs(before, now) {
+        known.email_opt_outs.clear();
+    }
+    Ok(known)
+}
+
+/// A contact shows another consent than before. `true`: it is opted out, and that is our own write. Any other opt-out is a
+/// person's, and new to the others of the address.
+fn is_our_doing(
     tx: &Tx<'_>,
     contact: &IntercomContactId,
     link: i64,
@@ -116,14 +134,11 @@ pub(super) fn is_our_doing(
         return Ok(false);
     }
     let Some(mut row) = tx.carried(contact)? else {
-        if is_out && !was_out {
+        if is_out {
             tx.tell_anew(link, contact)?;
         }
         return Ok(false);
     };
-    if was_out && is_out && !row.ours {
-        return Ok(false);
-    }
     let watched = row.is_watched();
     // After this nothing of ours can land any more.
     let settles = row.until.is_some_and(|until| until <= read_began);

@@ -472,7 +472,7 @@ fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Resu
     if own.as_ref().is_some_and(|own| own.brevo_id.is_some()) {
         return Ok(());
     }
-    if let Some(own) = own {
+    if let Some(own) = &own {
         // A link that was never written: nothing is lost with it.
         tx.set_link_email(own.id, None)?;
         tx.set_link_state(own.id, LinkState::Left)?;
@@ -481,8 +481,17 @@ fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Resu
     if let Some(link) = tx.link(link)? {
         reopen(tx, &link)?;
     }
-    tx.set_member(&survivor.contact.id, Some(link), false)?;
-    tx.set_unplaced(&survivor.contact.id, dirty)?;
+    // Whoever shares the survivor's address goes along: the contact is to be given that, and what they say of it counts.
+    let others = own.as_ref().map(|own| tx.members(own.id)).transpose()?.unwrap_or_default();
+    let others = others.iter().filter(|row| row.state == ContactState::Live && row.contact.id != survivor.contact.id);
+    let agreed = own.as_ref().map(link_consent).transpose()?.flatten();
+    for row in others.chain([survivor]) {
+        tx.set_member(&row.contact.id, Some(link), false)?;
+        tx.set_unplaced(&row.contact.id, dirty)?;
+        if own.is_some() {
+            carry_opt_out(tx, &row.contact, agreed)?;
+        }
+    }
     tx.mark_dirty(link, dirty)
 }
 

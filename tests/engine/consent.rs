@@ -187,6 +187,27 @@ async fn one_members_opt_out_reaches_brevo_and_the_other_members() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bounce_is_another_no_whoever_of_the_address_had_said_one_before() {
+    let email = "jane@example.com";
+    for bounces in [0, 1] {
+        let (world, ids) = in_step(vec![user(email), lead(email)]).await;
+        world.intercom.unsubscribe(&ids[1]).unwrap();
+        world.sync().await;
+        assert!(is_blocked(&world, email) && is_out(&world, &ids[0]));
+        minutes(10).await;
+        world.brevo.resubscribe(email);
+        minutes(10).await;
+        world.sync().await;
+        assert!(!is_blocked(&world, email), "their own opt-in");
+        world.intercom.mark_bounced(&ids[bounces]).unwrap();
+        minutes(10).await;
+        world.sync().await;
+        assert!(is_blocked(&world, email), "which is older than the bounce of {bounces}");
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_no_persons_edit_and_is_asked_about() {
     let (world, ids) = in_step(vec![user("jane@example.com")]).await;
     world.brevo.unsubscribe("jane@example.com");
@@ -282,27 +303,6 @@ async fn a_rename_that_lifts_the_blocklist_says_nothing_to_intercom() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_crash_anywhere_ends_where_none_ends() {
-    for place in ["after_opt_out_intent", "after_opt_out_write", "after_page"] {
-        for nth in [1, 2] {
-            let crash = Arc::new(CrashAt::default());
-            let mut world = World::with_crashes(BOTH, crash.clone());
-            let ids: Vec<String> =
-                (0..30).map(|n| world.intercom.create_contact(user(&format!("p{n}@example.com")))).collect();
-            minutes(10).await;
-            world.sync().await;
-            for n in 0..30 {
-                world.brevo.unsubscribe(&format!("p{n}@example.com"));
-            }
-            minutes(10).await;
-            crash.arm(place, nth);
-            let brevo = world.brevo_writes();
-            run_to_the_end(&mut world, &crash).await;
-            assert!(ids.iter().all(|id| is_out(&world, id)), "{place} {nth}");
-            assert_eq!(world.brevo_writes(), brevo, "{place} {nth}: our own writes are no news for Brevo");
-            is_quiet(&world).await;
-        }
-    }
 async fn what_a_changed_address_lifts_from_a_contact_that_is_nobodys_is_put_back_for_whoever_comes() {
     let (world, ids) = in_step(vec![user("jane@example.com")]).await;
     let by_hand = |email: &str| BrevoSeed { email: Some(email.to_owned()), ..BrevoSeed::default() };
@@ -340,4 +340,25 @@ async fn what_a_changed_address_lifts_from_a_contact_that_is_nobodys_is_put_back
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_anywhere_ends_where_none_ends() {
+    for place in ["after_opt_out_intent", "after_opt_out_write", "after_page"] {
+        for nth in [1, 2] {
+            let crash = Arc::new(CrashAt::default());
+            let mut world = World::with_crashes(BOTH, crash.clone());
+            let ids: Vec<String> =
+                (0..30).map(|n| world.intercom.create_contact(user(&format!("p{n}@example.com")))).collect();
+            minutes(10).await;
+            world.sync().await;
+            for n in 0..30 {
+                world.brevo.unsubscribe(&format!("p{n}@example.com"));
+            }
+            minutes(10).await;
+            crash.arm(place, nth);
+            let brevo = world.brevo_writes();
+            run_to_the_end(&mut world, &crash).await;
+            assert!(ids.iter().all(|id| is_out(&world, id)), "{place} {nth}");
+            assert_eq!(world.brevo_writes(), brevo, "{place} {nth}: our own writes are no news for Brevo");
+            is_quiet(&world).await;
+        }
+    }
 }
