@@ -15,8 +15,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// Failed tries after which a record is given up until somebody asks.
+/// Failed tries after which a record is given up until somebody asks. (An opt-out never is.)
 pub(super) const MOST_TRIES: u32 = 3;
+
+/// How long what a vendor goes on refusing waits at most before it is sent again, if it is never given up.
+const MOST_WAIT: TimeDelta = TimeDelta::hours(1);
+
+/// How long what a vendor has refused so many times waits: ever longer.
+pub(super) fn wait_after(tries: u32) -> TimeDelta {
+    TimeDelta::seconds(5 << tries.min(10)).min(MOST_WAIT)
+}
 
 /// What became of one single write.
 pub(super) enum Outcome {
@@ -320,13 +328,14 @@ pub(super) fn refuse(
     }
     if without.is_empty() {
         let tries = link.tries + 1;
-        let dead = tries >= MOST_TRIES;
+        // It is listed; but a no, which goes alone by now, goes on all the same, ever more rarely: nobody's is given up.
+        let dead = tries >= MOST_TRIES && !planned.only_opt_out;
         tx.put_failure(&NewFailure { dead, ..NewFailure::refused(Some(link.id), &subject, "", error) }, now)?;
         if dead {
             tx.give_up_at(link.id, planned.marks)?;
             return tx.postpone(link.id, now, true);
         }
-        let wait = if about_email { TimeDelta::zero() } else { TimeDelta::seconds(5 << tries.min(6)) };
+        let wait = if about_email && tries < MOST_TRIES { TimeDelta::zero() } else { wait_after(tries) };
         return tx.postpone(link.id, now + wait, true);
     }
     for rule in &without {
@@ -359,4 +368,15 @@ fn culprit(planned: &Planned, kind: &ErrorKind) -> Vec<String> {
         return vec!["SMS".to_owned()];
     }
     blamed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_refused_again_and_again_is_sent_ever_more_rarely() {
+        assert_eq!([1, 2, 3].map(|tries| wait_after(tries).num_seconds()), [10, 20, 40]);
+        assert_eq!(wait_after(u32::MAX), MOST_WAIT);
+    }
 }

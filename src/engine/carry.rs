@@ -4,7 +4,7 @@
 //! else, and each Intercom contact of an address is told once, and by itself. What is kept of that also tells our own
 //! write from a person's opt-out when a page or a notice shows it.
 
-use super::answers::MOST_TRIES;
+use super::answers::{MOST_TRIES, wait_after};
 use super::cycle::stops_everything;
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
@@ -30,8 +30,6 @@ use std::time::Duration;
 pub(super) const AFTER_NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
 /// When a contact is tried again that Intercom did not find: a read by id tells what became of it.
 const NOT_FOUND: TimeDelta = TimeDelta::minutes(1);
-/// How long what Intercom goes on refusing waits at most before it is sent again.
-const REFUSED: TimeDelta = TimeDelta::hours(1);
 
 /// The Intercom contacts of a person, as far as consent is concerned, and what they were told.
 pub(super) fn members_of<'a>(
@@ -101,11 +99,29 @@ pub(super) fn carry_at_once(
     keep_steps(tx, link.id, brevo, &steps, now)
 }
 
-/// A contact shows another consent than before. `true`: it is opted out, and that is our own write. Any other opt-out is a
-/// person's, and new to the others of the address.
+/// A contact shows another consent than before: what counts as known before it. An opt-out that is our own write is no news;
+/// a bounce or a complaint is one, whatever the contact had said until then.
 ///
 /// `read_began`: our clock; a notice began before everything.
-pub(super) fn is_our_doing(
+pub(super) fn known_before(
+    tx: &Tx<'_>,
+    contact: &IntercomContactId,
+    link: i64,
+    (before, now): (&Consent, &Consent),
+    read_began: DateTime<Utc>,
+) -> Stored<Consent> {
+    let mut known = before.clone();
+    if is_our_doing(tx, contact, link, (before, now), read_began)? {
+        known.email_opt_outs.clone_from(&now.email_opt_outs);
+    } else if shows_theirs(before, now) {
+        known.email_opt_outs.clear();
+    }
+    Ok(known)
+}
+
+/// A contact shows another consent than before. `true`: it is opted out, and that is our own write. Any other opt-out is a
+/// person's, and new to the others of the address.
+fn is_our_doing(
     tx: &Tx<'_>,
     contact: &IntercomContactId,
     link: i64,
@@ -118,14 +134,11 @@ pub(super) fn is_our_doing(
         return Ok(false);
     }
     let Some(mut row) = tx.carried(contact)? else {
-        if is_out && !was_out {
+        if is_out {
             tx.tell_anew(link, contact)?;
         }
         return Ok(false);
     };
-    if was_out && is_out && !row.ours {
-        return Ok(false);
-    }
     let watched = row.is_watched();
     // After this nothing of ours can land any more.
     let settles = row.until.is_some_and(|until| until <= read_began);
@@ -419,9 +432,10 @@ fn not_told(
         let Carried { until, landed, verify, .. } = *before;
         keep(tx, &Carried { due: due.filter(|_| row.told), until, landed, verify, tries, ..row.clone() })
     };
-    let list = |dead: bool| {
+    let list = || {
         let subject = subject(id);
-        tx.put_failure(&NewFailure { dead, ..NewFailure::refused(None, &subject, OPT_OUT_IN_INTERCOM, error) }, now)
+        let failure = NewFailure::refused(None, &subject, OPT_OUT_IN_INTERCOM, error);
+        tx.put_failure(&NewFailure { dead: false, ..failure }, now)
     };
     match &error.kind {
         // It may have landed, or still may.
@@ -436,7 +450,7 @@ fn not_told(
         }
         ErrorKind::Auth(_) => {
             again(Some(now + AFTER_NOT_LET_IN), before.tries)?;
-            list(false)?;
+            list()?;
             Ok(true)
         }
         ErrorKind::NotFound | ErrorKind::Merged { .. } if tries < MOST_TRIES => {
@@ -447,9 +461,8 @@ fn not_told(
         }
         _ => {
             // It is listed, and goes on all the same, ever more rarely: nobody's no is given up.
-            let wait = TimeDelta::seconds(5 << tries.min(10)).min(REFUSED);
-            again(Some(now + wait), tries)?;
-            list(tries >= MOST_TRIES)?;
+            again(Some(now + wait_after(tries)), tries)?;
+            list()?;
             Ok(true)
         }
     }

@@ -452,7 +452,7 @@ fn told(
             contact: fact.contact.map(|id| id.to_string()),
             channel: "email".to_owned(),
             reason: Some(fact.reason),
-            email: Some(text_of(&fact.email)),
+            email: (!fact.was_lifted()).then(|| text_of(&fact.email)),
             notice: fact.source,
             at: fact.at,
             taken_back_at: fact.over_at,

@@ -475,8 +475,8 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
 fn opted_out_on(tx: &Tx<'_>, row: &IntercomRow, link: i64, before: &Consent) -> Stored<bool> {
     let now = &row.contact.consent;
     // Whenever it was read, a notice settles nothing.
-    let ours = super::carry::is_our_doing(tx, &row.contact.id, link, (before, now), DateTime::<Utc>::MIN_UTC)?;
-    let new = super::observe::new_opt_out(tx, link, &super::observe::as_seen(before, now, ours), now)?;
+    let before = super::carry::known_before(tx, &row.contact.id, link, (before, now), DateTime::<Utc>::MIN_UTC)?;
+    let new = super::observe::new_opt_out(tx, link, &before, now)?;
     tx.mark_dirty(link, if new { Dirty::Consent } else { Dirty::Live })?;
     Ok(true)
 }

@@ -211,7 +211,7 @@ impl Source {
         }
         if let Some(link) = known.as_ref().and_then(|known| known.link) {
             let before = known.as_ref().map_or(&contact.consent, |known| &known.contact.consent);
-            let ours = carry::is_our_doing(tx, &contact.id, link, (before, &contact.consent), self.read_began)?;
+            let before = carry::known_before(tx, &contact.id, link, (before, &contact.consent), self.read_began)?;
             if self.settings.resubscribes
                 && let Some(known) = known.as_ref().filter(|known| known.contact.consent.email_opted_out())
                 && !contact.consent.email_opted_out()
@@ -224,7 +224,7 @@ impl Source {
                 let gone = &known.contact.consent.email_opt_outs;
                 resubscribe::note(tx, link, SideName::Intercom, gone, by_notice, times, self.now)?;
             }
-            let newly_out = new_opt_out(tx, link, &as_seen(before, &contact.consent, ours), &contact.consent)?;
+            let newly_out = new_opt_out(tx, link, &before, &contact.consent)?;
             if self.ready.weighs_times && known.as_ref().is_some_and(|known| known.is_primary) {
                 let dirty = tx.link(link)?.map_or(Dirty::No, |link| link.dirty);
                 write_back::note_change(tx, (link, dirty), SideName::Intercom, contact.updated_at, self)?;
@@ -334,6 +334,7 @@ impl Source {
             }
         }
         let Some(link) = tx.link_by_brevo(contact.id)? else {
+            note_lifted(tx, known.as_ref(), contact)?;
             // The person of this address may have a contact that shows another by now.
             let mut taken = false;
             if let Some(email) = contact.email.as_ref().filter(|_| changed)
@@ -471,12 +472,6 @@ impl Source {
     }
 }
 
-/// What was known before, if the opt-out that shows is our own write: then it is no news.
-pub(super) fn as_seen(before: &Consent, now: &Consent, ours: bool) -> Consent {
-    let seen = if ours { now } else { before };
-    Consent { email_opt_outs: seen.email_opt_outs.clone(), ..before.clone() }
-}
-
 /// Whether this is a new opt-out in Intercom. Each member's counts when it is made: that another of the same address was
 /// out before, and that Brevo's differing from that has been accepted, says nothing about this one.
 pub(super) fn new_opt_out(tx: &Tx<'_>, link: i64, before: &Consent, now: &Consent) -> Result<bool> {
@@ -558,7 +553,7 @@ fn heed_brevo_opt_outs(
 /// address can have lifted it: then the opt-out stays in force, and the next plan puts it back.
 pub(super) fn brevo_opt_out_counts(tx: &Tx<'_>, contact: &mut BrevoContact, link: Option<&LinkRow>) -> Result<bool> {
     for fact in tx.brevo_opt_outs(Some(contact.id), contact.email.as_ref())? {
-        if fact.over_at.is_some() {
+        if fact.over_at.is_some() || fact.was_lifted() {
             continue;
         }
         if fact.at.timestamp() >= contact.modified_at.timestamp() {
@@ -568,6 +563,18 @@ pub(super) fn brevo_opt_out_counts(tx: &Tx<'_>, contact: &mut BrevoContact, link
         }
     }
     Ok(contact.consent.email_opted_out())
+}
+
+/// Nobody's contact was blocklisted, and is not under another address: nobody said yes to that, since Brevo re-subscribes
+/// whoever's address changes. Nothing is written to whoever is nobody's, so it is remembered for whoever it becomes.
+fn note_lifted(tx: &Tx<'_>, known: Option<&BrevoContact>, contact: &BrevoContact) -> Result<()> {
+    let Some(known) = known.filter(|known| known.email != contact.email) else { return Ok(()) };
+    match known.consent.email_opt_outs.first() {
+        Some(reason) if !contact.consent.email_opted_out() => {
+            tx.put_brevo_opt_out(&BrevoOptOut::lifted(contact.id, *reason, contact.modified_at))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether it may be no opt-in of the person's own that the contact shows: Brevo re-subscribes a blocklisted contact

@@ -12,8 +12,9 @@ use super::cycle::stops_everything;
 use super::filters::takes_part;
 use super::inbox::is_refusal;
 use super::missing::INDEX_LAG;
-use super::observe::{Source, base_of, pack_base, settle_as, subject_of};
+use super::observe::{Source, base_of, pack_base, subject_of};
 use super::people::Names;
+use super::place::{No, keep_no};
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable::{self, replaceable};
@@ -27,7 +28,7 @@ use crate::model::{
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::Kind;
 use crate::reconcile::lists::ListBase;
-use crate::reconcile::person::{Base, Flights};
+use crate::reconcile::person::Base;
 use crate::reconcile::taking_part::Part;
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow, LinkState};
@@ -199,14 +200,7 @@ fn deleted_in_brevo(tx: &Tx<'_>, link: &LinkRow) -> Stored<()> {
         Err(error) if error.unreadable().is_some() => Base::default(),
         base => base?,
     };
-    let out = |base: Option<ConsentBase>, shown: bool| shown || base.is_some_and(|base| base.brevo_out);
-    let kept = |out: bool| out.then_some(ConsentBase { intercom_out: false, brevo_out: true });
-    let consent = shown.as_ref().map(|contact| contact.consent.clone()).unwrap_or_default();
-    let base = Base {
-        consent: kept(out(agreed.consent, consent.email_opted_out())),
-        sms: kept(out(agreed.sms, consent.sms_opted_out)),
-        ..Base::default()
-    };
+    let no = No::of(&agreed, &shown.as_ref().map(|contact| contact.consent.clone()).unwrap_or_default());
     tx.set_brevo_gone(id)?;
     if let Some(email) = shown.and_then(|contact| contact.email) {
         tx.address_is_free(&email)?;
@@ -214,8 +208,7 @@ fn deleted_in_brevo(tx: &Tx<'_>, link: &LinkRow) -> Stored<()> {
     tx.free_phones(link.id)?;
     tx.set_brevo(link.id, None)?;
     tx.set_rename(link.id, None)?;
-    let flights = Flights { may_loosen: base.consent.is_some(), ..Flights::default() };
-    settle_as(tx, link.id, &base, base.consent.is_some().then_some(&flights))?;
+    keep_no(tx, link.id, no)?;
     tx.forget_failures(link.id)?;
     // Somebody has come back while it was on its way.
     if link.state == LinkState::Active { tx.mark_dirty(link.id, Dirty::Live) } else { Ok(()) }

@@ -3,7 +3,7 @@
 mod behind;
 mod moving;
 
-pub(super) use self::behind::never_given;
+pub(super) use self::behind::{No, keep_no, never_given};
 use self::behind::{begin_anew, make_way};
 pub(super) use self::moving::{Knot, adopt, adopt_present_holder, is_deserted, take_from_deserted, take_over, unknot};
 use self::moving::{leave_group, moved, moves_to};
@@ -472,7 +472,7 @@ fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Resu
     if own.as_ref().is_some_and(|own| own.brevo_id.is_some()) {
         return Ok(());
     }
-    if let Some(own) = own {
+    if let Some(own) = &own {
         // A link that was never written: nothing is lost with it.
         tx.set_link_email(own.id, None)?;
         tx.set_link_state(own.id, LinkState::Left)?;
@@ -481,8 +481,17 @@ fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Resu
     if let Some(link) = tx.link(link)? {
         reopen(tx, &link)?;
     }
-    tx.set_member(&survivor.contact.id, Some(link), false)?;
-    tx.set_unplaced(&survivor.contact.id, dirty)?;
+    // Whoever shares the survivor's address goes along: the contact is to be given that, and what they say of it counts.
+    let others = own.as_ref().map(|own| tx.members(own.id)).transpose()?.unwrap_or_default();
+    let others = others.iter().filter(|row| row.state == ContactState::Live && row.contact.id != survivor.contact.id);
+    let agreed = own.as_ref().map(link_consent).transpose()?.flatten();
+    for row in others.chain([survivor]) {
+        tx.set_member(&row.contact.id, Some(link), false)?;
+        tx.set_unplaced(&row.contact.id, dirty)?;
+        if own.is_some() {
+            carry_opt_out(tx, &row.contact, agreed)?;
+        }
+    }
     tx.mark_dirty(link, dirty)
 }
 

@@ -42,6 +42,9 @@ pub struct BrevoHint {
     pub gone: bool,
 }
 
+/// The source of an opt-out that a changed address has lifted from a contact that was nobody's, or is by now.
+const LIFTED: &str = "a changed address";
+
 /// An opt-out that a webhook of Brevo's carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrevoOptOut {
@@ -57,6 +60,21 @@ pub struct BrevoOptOut {
     pub source: String,
     /// The record time of a later read that showed the person subscribed again.
     pub over_at: Option<DateTime<Utc>>,
+}
+
+impl BrevoOptOut {
+    /// No webhook carried it: a changed address has lifted it (`at`: the record that shows that), and nobody could put it
+    /// back, since the contact was nobody's, or is by now. Whoever it becomes gets it back. It is of this contact alone, so
+    /// it is kept under its id and no address.
+    pub fn lifted(contact: BrevoContactId, reason: OptOutReason, at: DateTime<Utc>) -> Self {
+        let email = Email::from_kept(BrevoName::Id(contact).to_text());
+        Self { email, contact: Some(contact), reason, at, source: LIFTED.to_owned(), over_at: None }
+    }
+
+    /// A changed address has lifted it. The contact has been subscribed ever since: a record that shows it so is no opt-in.
+    pub fn was_lifted(&self) -> bool {
+        self.source == LIFTED
+    }
 }
 
 fn reason_as_str(reason: OptOutReason) -> &'static str {
@@ -141,6 +159,12 @@ impl Tx<'_> {
                 "UPDATE brevo_optouts SET shown_at = max(coalesce(shown_at, 0), ?3) WHERE contact = ?1 OR email = ?2",
             )?
             .execute(params![id.get(), email.map(Email::as_str), millis(at)])?;
+        // What had been lifted stands again.
+        self.0
+            .prepare_cached(
+                "UPDATE brevo_optouts SET over_at = ?2 WHERE contact = ?1 AND source = ?3 AND at < ?2 AND over_at IS NULL",
+            )?
+            .execute(params![id.get(), millis(at), LIFTED])?;
         Ok(())
     }
 
@@ -188,7 +212,7 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// What webhooks told of opt-outs of this contact or of this address.
+    /// What webhooks told of opt-outs of this contact or of this address, and what a changed address lifted from it.
     pub fn brevo_opt_outs(&self, contact: Option<BrevoContactId>, email: Option<&Email>) -> Result<Vec<BrevoOptOut>> {
         if !self.holds(Rare::BrevoOptOuts)? {
             return Ok(Vec::new());

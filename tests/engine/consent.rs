@@ -187,6 +187,27 @@ async fn one_members_opt_out_reaches_brevo_and_the_other_members() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_bounce_is_another_no_whoever_of_the_address_had_said_one_before() {
+    let email = "jane@example.com";
+    for bounces in [0, 1] {
+        let (world, ids) = in_step(vec![user(email), lead(email)]).await;
+        world.intercom.unsubscribe(&ids[1]).unwrap();
+        world.sync().await;
+        assert!(is_blocked(&world, email) && is_out(&world, &ids[0]));
+        minutes(10).await;
+        world.brevo.resubscribe(email);
+        minutes(10).await;
+        world.sync().await;
+        assert!(!is_blocked(&world, email), "their own opt-in");
+        world.intercom.mark_bounced(&ids[bounces]).unwrap();
+        minutes(10).await;
+        world.sync().await;
+        assert!(is_blocked(&world, email), "which is older than the bounce of {bounces}");
+        is_quiet(&world).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_answer_is_no_persons_edit_and_is_asked_about() {
     let (world, ids) = in_step(vec![user("jane@example.com")]).await;
     world.brevo.unsubscribe("jane@example.com");
@@ -279,6 +300,43 @@ async fn a_rename_that_lifts_the_blocklist_says_nothing_to_intercom() {
     world.full().await;
     is_quiet(&world).await;
     assert!(!is_out(&world, &ids[0]), "she has been told, and has answered");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_changed_address_lifts_from_a_contact_that_is_nobodys_is_put_back_for_whoever_comes() {
+    let (world, ids) = in_step(vec![user("jane@example.com")]).await;
+    let by_hand = |email: &str| BrevoSeed { email: Some(email.to_owned()), ..BrevoSeed::default() };
+    world.brevo.create_contact(by_hand("kim@example.com"));
+    world.brevo.blocklist("kim@example.com");
+    world.intercom.unsubscribe(&ids[0]).unwrap();
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    // Jane gets another contact before hers, which has another address by now, is put out again.
+    world.brevo.change_email("jane@example.com", "joe@example.com");
+    world.brevo.create_contact(by_hand("jane@example.com"));
+    world.brevo.change_email("kim@example.com", "kay@example.com");
+    minutes(10).await;
+    world.sync().await;
+    for email in ["joe@example.com", "kay@example.com"] {
+        assert!(!is_blocked(&world, email), "nothing is written to whoever is nobody's");
+        world.brevo.edit_attributes(email, &[("FIRSTNAME", json!("By hand"))]);
+    }
+    minutes(10).await;
+    world.sync().await;
+    let came = ["joe@example.com", "kay@example.com"].map(|email| world.intercom.create_contact(user(email)));
+    minutes(10).await;
+    world.sync().await;
+    for email in ["jane@example.com", "joe@example.com", "kay@example.com"] {
+        assert!(is_blocked(&world, email), "{email}");
+    }
+    is_quiet(&world).await;
+    // What they say after that is theirs.
+    assert!(came.iter().all(|id| is_out(&world, id)));
+    world.brevo.resubscribe("joe@example.com");
+    is_quiet(&world).await;
+    assert!(!is_blocked(&world, "joe@example.com"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -240,6 +240,26 @@ async fn a_merged_lead_leaves_its_link_to_the_user() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_shares_the_survivors_address_goes_along_and_so_does_their_no() {
+    let world = World::new("contacts: {create: {brevo: never}}\nfield_mapping: {name: FIRSTNAME}\n");
+    world.brevo.create_contact(BrevoSeed { email: Some("lead@example.com".to_owned()), ..BrevoSeed::default() });
+    let merged = world.intercom.create_contact(lead("lead@example.com", "Jane"));
+    let survivor = world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    let other = world.intercom.create_contact(lead("jane@example.com", "Jane D"));
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.brevo.contact_count(), 1, "nobody of the other address is there");
+    world.intercom.unsubscribe(&other).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.merge(&merged, &survivor).unwrap();
+    minutes(20).await;
+    world.full().await;
+    let now = world.brevo.contact_by_email("jane@example.com").unwrap();
+    assert!(now.email_blacklisted, "it is given that address, of which somebody had said no");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_gone_is_marked_and_left_alone_or_never_made_again() {
     let world = World::new(CONFIG);
     let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));

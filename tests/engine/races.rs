@@ -168,6 +168,35 @@ async fn an_opt_out_does_not_wait_for_what_brevo_refuses_about_the_same_person()
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_opt_out_that_brevo_refuses_goes_on_by_itself_and_is_listed_meanwhile() {
+    let world = World::new(CONFIG);
+    let jane = world.intercom.create_contact(user("jane@example.com", "Jane"));
+    minutes(10).await;
+    world.sync().await;
+    minutes(10).await;
+    world.intercom.unsubscribe(&jane).unwrap();
+    for _ in 0..6 {
+        world.brevo.fail("/contacts/1", Fault::Status(400, None));
+    }
+    for _ in 0..6 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    let listed = world.store.read(|tx| tx.failures(10)).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((listed[0].field.as_str(), listed[0].status, listed[0].dead), ("", Some(400), false));
+    assert!(!world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+    let before = world.brevo_writes();
+    minutes(1).await;
+    world.sync().await;
+    assert_eq!(world.brevo_writes(), before, "ever more rarely");
+    minutes(10).await;
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("jane@example.com").unwrap().email_blacklisted);
+    assert!(world.store.read(|tx| tx.failures(10)).await.unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_address_that_goes_to_somebody_else_joins_no_strangers() {
     let world = World::new(CONFIG);
     let ann = world.intercom.create_contact(user("desk@example.com", "Ann"));

@@ -1,8 +1,8 @@
 //! Links that were left behind on an address which their contact in Brevo never had.
 
 use super::{is_gone_elsewhere, link_consent};
-use crate::engine::observe::{base_of, settle_as, subject_of};
-use crate::model::{BrevoContact, IntercomContact, IntercomContactId, OptOutReason};
+use crate::engine::observe::{base_of, flights_of, settle_as, subject_of};
+use crate::model::{BrevoContact, BrevoContactId, Consent, IntercomContact, IntercomContactId, OptOutReason};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::{Base, Flights};
 use crate::store::contacts::{ContactState, IntercomRow};
@@ -86,22 +86,59 @@ pub(super) fn begin_anew(tx: &Tx<'_>, link: i64, comes: &IntercomContactId) -> R
     if !shares || is_of(&members, &left, &comes.contact) || tx.brevo_contact(left.id)?.is_some() {
         return Ok(());
     }
-    let agreed = base_of(&held)?;
-    let out = |base: Option<ConsentBase>, shown: bool| shown || base.is_some_and(|base| base.brevo_out);
-    let kept = |out: bool| out.then_some(ConsentBase { intercom_out: false, brevo_out: true });
-    let base = Base {
-        consent: kept(out(agreed.consent, left.consent.email_opted_out())),
-        sms: kept(out(agreed.sms, left.consent.sms_opted_out)),
-        ..Base::default()
-    };
-    let flights = Flights { may_loosen: base.consent.is_some(), ..Flights::default() };
+    let no = No::of(&base_of(&held)?, &left.consent);
     tx.clear_notice("brevo_contact_gone", &subject_of(tx, &held)?)?;
     // If it is there after all, it was this person's: nobody is made for it.
     tx.leave_alone(left.id)?;
     tx.free_phones(held.id)?;
     tx.set_brevo(held.id, None)?;
     tx.set_rename(held.id, None)?;
-    settle_as(tx, held.id, &base, base.consent.is_some().then_some(&flights))?;
+    keep_no(tx, held.id, no)?;
     tx.forget_failures(held.id)?;
     tx.set_link_state(held.id, LinkState::Active)
+}
+
+/// What a person had said no to in Brevo, by what was agreed on with a contact that is left behind, or that it showed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::engine) struct No {
+    pub(in crate::engine) email: bool,
+    pub(in crate::engine) sms: bool,
+}
+
+impl No {
+    /// By what was agreed on with it, and by what it showed last.
+    pub(in crate::engine) fn of(agreed: &Base, shown: &Consent) -> Self {
+        let agreed_on = |base: Option<ConsentBase>| base.is_some_and(|base| base.brevo_out);
+        Self {
+            email: shown.email_opted_out() || agreed_on(agreed.consent),
+            sms: shown.sms_opted_out || agreed_on(agreed.sms),
+        }
+    }
+}
+
+/// A link has left its Brevo contact behind: what was agreed on with that says nothing about the next one. But a no does,
+/// and what shows that one as subscribed is nobody's yes; while an opt-out in Intercom is news to it.
+pub(in crate::engine) fn keep_no(tx: &Tx<'_>, link: i64, no: No) -> Result<()> {
+    let kept = |no: bool| no.then_some(ConsentBase { intercom_out: false, brevo_out: true });
+    let base = Base { consent: kept(no.email), sms: kept(no.sms), ..Base::default() };
+    let flights = Flights { may_loosen: no.email, ..Flights::default() };
+    settle_as(tx, link, &base, no.email.then_some(&flights))
+}
+
+/// A person gets another Brevo contact, and the one that they had is nobody's from now on. If its opt-out was to be put back,
+/// since a changed address or a write of ours may have lifted it, nobody plans that any more: it is remembered for whoever
+/// the contact becomes.
+pub(super) fn leave_to_nobody(tx: &Tx<'_>, link: &LinkRow, left: BrevoContactId) -> Result<()> {
+    // It was this person's: nobody is made for it.
+    tx.leave_alone(left)?;
+    let Some(left) = tx.brevo_contact(left)? else { return Ok(()) };
+    let base = base_of(link)?;
+    if left.consent.email_opted_out() || !base.consent.is_some_and(|consent| consent.brevo_out) {
+        return Ok(());
+    }
+    let moved = base.email.is_some() && base.email != left.email;
+    if moved || flights_of(link)?.may_loosen || tx.may_land_late(left.id)? {
+        tx.put_brevo_opt_out(&BrevoOptOut::lifted(left.id, OptOutReason::Blocklisted, left.modified_at))?;
+    }
+    Ok(())
 }

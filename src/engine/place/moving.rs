@@ -1,6 +1,6 @@
 //! Addresses that change: whom a moved contact goes to, what its Brevo contact is renamed to, and who exchanges contacts.
 
-use super::behind::make_way;
+use super::behind::{No, keep_no, leave_to_nobody, make_way};
 use super::{
     carry_consent, carry_opt_out, elect, first_link, hand_on_gone, is_gone_elsewhere, is_moving, join, link_consent,
     reopen, take_up_left_behind,
@@ -8,10 +8,10 @@ use super::{
 use crate::engine::Settings;
 use crate::engine::imports::LONGEST_IMPORT;
 use crate::engine::observe::{base_of, flights_of, settle_as, subject_of};
-use crate::model::{BrevoContactId, Email};
+use crate::model::{BrevoContactId, Consent, Email};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Holder, Rename};
-use crate::reconcile::person::{Base, Flights, handed_over};
+use crate::reconcile::person::{Base, handed_over};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
@@ -227,17 +227,13 @@ pub(in crate::engine) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactI
 
 /// `out`: somebody whose contact it was, or the person, had opted out in Brevo.
 fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, out: bool) -> Result<()> {
-    let consent = out.then_some(ConsentBase { intercom_out: false, brevo_out: true });
-    let flights = Flights { may_loosen: consent.is_some(), ..Flights::default() };
     if let Some(left) = link.brevo_id.filter(|left| *left != brevo) {
-        // It was this person's: nobody is made for it.
-        tx.leave_alone(left)?;
+        leave_to_nobody(tx, link, left)?;
     }
     tx.set_brevo(link.id, Some(brevo))?;
     tx.set_link_email(link.id, Some(email))?;
     tx.set_rename(link.id, None)?;
-    let base = Base { consent, ..Base::default() };
-    settle_as(tx, link.id, &base, consent.is_some().then_some(&flights))
+    keep_no(tx, link.id, No { email: out, sms: false })
 }
 
 /// Nobody is left of the link: they have other addresses by now, or are gone. And nothing is on its way.
@@ -269,16 +265,10 @@ pub(in crate::engine) fn take_from_deserted(
 /// on with the old contact says nothing about the new one: compared with that, all that it does not show would count as
 /// cleared. What stays is an opt-out.
 fn without_contact(tx: &Tx<'_>, link: &LinkRow) -> Result<()> {
-    let agreed = base_of(link)?;
-    let kept = |base: Option<ConsentBase>| {
-        let out = base.is_some_and(|base| base.brevo_out);
-        out.then_some(ConsentBase { intercom_out: false, brevo_out: true })
-    };
-    let base = Base { consent: kept(agreed.consent), sms: kept(agreed.sms), ..Base::default() };
-    let flights = Flights { may_loosen: base.consent.is_some(), ..Flights::default() };
+    let no = No::of(&base_of(link)?, &Consent::default());
     tx.free_phones(link.id)?;
     tx.set_brevo(link.id, None)?;
-    settle_as(tx, link.id, &base, base.consent.is_some().then_some(&flights))
+    keep_no(tx, link.id, no)
 }
 
 /// Somebody gave the person's Brevo contact another address by hand, and a contact that is nobody's (or of a link that

@@ -449,7 +449,7 @@ pub(in crate::engine) fn rehearse(tx: &Tx<'_>, person: &Person, plan: &PersonPla
     let told = plan.opt_outs_in_intercom() as u64;
     let by_notice = person.brevo.as_ref().map_or(Ok(false), |contact| {
         let facts = tx.brevo_opt_outs(Some(contact.id), person.link.email.as_ref())?;
-        Stored::Ok(facts.iter().any(|fact| fact.over_at.is_none()))
+        Stored::Ok(facts.iter().any(|fact| fact.over_at.is_none() && !fact.was_lifted()))
     })?;
     if told > 0 && !by_notice {
         all.push((Kind::OptOuts, told));
