@@ -362,13 +362,17 @@ impl Field<'_> {
             _ if self.says_nothing(from) => self.shown[to].clone(),
             _ => fill_blanks(desired, self.shown[to]),
         };
-        if same_on(to, &cells, self.shown[to]) {
-            return FieldStep::Remember(self.as_shown());
-        }
         // Under a changed rule, what both had agreed on before is nobody's loss.
         let agreed_before = self.views.base.is_some_and(|base| {
             base.refused[to].is_none() && base.own != Some(to) && same_on(to, &base.agreed[to], self.shown[to])
         });
+        if same_on(to, &cells, self.shown[to]) {
+            let left = self.views.base.is_some() && self.says_nothing(from) && !all_blank(self.shown[to]);
+            return FieldStep::Remember(FieldBase {
+                own: Some(to).filter(|_| left && !agreed_before),
+                ..self.as_shown()
+            });
+        }
         let cause =
             if self.views.base.is_some() { "the rule changed" } else { "first link: the source's value stands" };
         self.write(to, cells, !agreed_before, cause)
@@ -377,7 +381,9 @@ impl Field<'_> {
     /// The same where both give: who has a value fills the blank, else the rule decides.
     fn link_two_way(&self, wins: Wins) -> FieldStep {
         if self.agree(SideName::Intercom) {
-            return FieldStep::Remember(self.as_shown());
+            let stands = |base: &FieldBase, side: SideName| same_on(side, &base.agreed[side], self.shown[side]);
+            let own = self.views.base.and_then(|base| base.own.filter(|side| stands(base, *side)));
+            return FieldStep::Remember(FieldBase { own, ..self.as_shown() });
         }
         let only = |holds: &dyn Fn(SideName) -> bool| match SideName::BOTH.map(holds) {
             [true, false] => Some(SideName::Intercom),

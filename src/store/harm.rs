@@ -49,8 +49,7 @@ const COLUMNS: &str = "id, kind, since, wanted, may, state, left, until";
 
 /// Opt-outs on their way to Intercom that a notice of Brevo's carried. (None carried what a changed address has lifted:
 /// that is kept under no address.)
-const TOLD_BY_NOTICE: &str =
-    "(EXISTS (SELECT 1 FROM brevo_optouts o
+const TOLD_BY_NOTICE: &str = "(EXISTS (SELECT 1 FROM brevo_optouts o
               WHERE o.contact = carried.brevo AND o.over_at IS NULL AND o.email NOT GLOB '#*')
      OR EXISTS (SELECT 1 FROM links l JOIN brevo_optouts o ON o.email = l.email
                 WHERE l.id = carried.link AND o.over_at IS NULL))";

@@ -114,6 +114,10 @@ fn an_edit_that_a_kept_clear_left_there_is_logged_when_it_is_replaced() {
     let agreed = base("a", "a");
     let FieldStep::Remember(kept) = decide(&views("", "z", Some(&agreed))) else { panic!("written") };
     assert!(matches!(decide(&views("b", "z", Some(&kept))), FieldStep::Write { replaces: Some(_), .. }));
+    // Also if the rule has changed meanwhile, or only Intercom's word for the attribute.
+    let before = FieldBase { rule: "r0".into(), ..kept };
+    let FieldStep::Remember(kept) = decide(&views("", "z", Some(&before))) else { panic!("written") };
+    assert!(matches!(decide(&views("b", "z", Some(&kept))), FieldStep::Write { replaces: Some(_), .. }));
     // What both had agreed on is nobody's loss.
     let FieldStep::Remember(kept) = decide(&views("", "a", Some(&agreed))) else { panic!("written") };
     assert!(matches!(decide(&views("b", "a", Some(&kept))), FieldStep::Write { replaces: None, .. }));
