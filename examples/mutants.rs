@@ -101,7 +101,7 @@ fn try_one(mutant: &Mutant, options: &Options, root: &Path, target: &Path) -> Re
     let (seeds, from, minutes) = (options.seeds.to_string(), options.from.to_string(), options.minutes.to_string());
     let run =
         Command::new(target.join(if options.dev { "debug/examples/simulate" } else { "release/examples/simulate" }))
-            .args(mutant.firms.then_some("--firms"))
+            .args(mutant.worlds.as_ref().map(|worlds| format!("--{worlds}")))
             .args(["--no-shrink", "--seeds", &seeds, "--from", &from, "--minutes", &minutes])
             .output()
             .map_err(|error| error.to_string())?;

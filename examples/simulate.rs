@@ -24,12 +24,15 @@ struct Options {
     shrink: bool,
     /// Tell of reads, too.
     reads: bool,
+    /// A line per seed with its trace's hash, so that two builds can be compared.
+    hashes: bool,
     /// Worlds as they were before they grew.
     narrow: bool,
     wide: bool,
     crossing: bool,
     bounded: bool,
     clashing: bool,
+    unswept: bool,
     /// Worlds in which companies have objects in Brevo.
     firms: bool,
 }
@@ -43,11 +46,13 @@ fn options() -> Result<Options, String> {
         all: false,
         shrink: true,
         reads: false,
+        hashes: false,
         narrow: false,
         wide: false,
         crossing: false,
         bounded: false,
         clashing: false,
+        unswept: false,
         firms: false,
     };
     let mut words = std::env::args().skip(1);
@@ -60,16 +65,18 @@ fn options() -> Result<Options, String> {
             "--seed" => options.seed = Some(number()?),
             "--all" => options.all = true,
             "--reads" => options.reads = true,
+            "--hashes" => options.hashes = true,
             "--narrow" => options.narrow = true,
             "--wide" => options.wide = true,
             "--crossing" => options.crossing = true,
             "--bounded" => options.bounded = true,
             "--firms" => options.firms = true,
             "--clashing" => options.clashing = true,
+            "--unswept" => options.unswept = true,
             "--no-shrink" => options.shrink = false,
             other => {
                 return Err(format!(
-                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads, --firms, --bounded, --clashing, --crossing, --wide, --narrow"
+                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads, --hashes, --firms, --bounded, --clashing, --unswept, --crossing, --wide, --narrow"
                 ));
             }
         }
@@ -109,6 +116,7 @@ fn main() -> ExitCode {
         _ if options.crossing => Plan::crossing,
         _ if options.bounded => Plan::bounded,
         _ if options.clashing => Plan::clashing,
+        _ if options.unswept => Plan::unswept,
         _ if options.firms => Plan::firms,
         _ => Plan::draw,
     };
@@ -128,6 +136,9 @@ fn main() -> ExitCode {
             failed.push(seed);
             continue;
         };
+        if options.hashes {
+            println!("seed {seed} {:016x}", outcome.hash);
+        }
         played += 1;
         hours += outcome.virtual_seconds;
         for (what, count) in outcome.counts {
@@ -163,6 +174,7 @@ fn main() -> ExitCode {
         && !options.crossing
         && !options.bounded
         && !options.clashing
+        && !options.unswept
         && !options.firms
         && !missing.is_empty()
     {

@@ -263,12 +263,11 @@ fn settle_row(
         // The person may have moved to another address since the row was sent.
         None => shown.email.is_some() && shown.email == flights.email,
     };
-    let sent = sent_address(link, &base_of(link)?);
     let kept = match (shown.filter(theirs), link.brevo_id) {
         (Some(shown), _) => Some(Cow::Borrowed(shown)),
         (None, Some(id)) => tx.brevo_contact(id)?.map(Cow::Owned),
-        (None, None) => match &sent {
-            Some(email) => tx.brevo_contact_by_email(email)?.map(Cow::Owned),
+        (None, None) => match sent_address(link, &base_of(link)?) {
+            Some(email) => tx.brevo_contact_by_email(&email)?.map(Cow::Owned),
             None => None,
         },
     };
@@ -289,9 +288,9 @@ fn settle_row(
             tx.leave_import_for(link.id, contact.id)?;
         }
         // What somebody else gave it is an edit in Brevo, and nobody has moved in Intercom.
-        let made_with = if renamed.is_some() { sent.as_ref() } else { contact.email.as_ref() };
-        if link.email.as_ref() != made_with {
-            rename_if_moved(tx, link.id, made_with)?;
+        let made_with = if renamed.is_some() { sent_address(link, &base_of(link)?) } else { contact.email.clone() };
+        if link.email != made_with {
+            rename_if_moved(tx, link.id, made_with.as_ref())?;
         }
         if existed {
             // It was there before: the import left it alone, and it is first-linked, not overwritten.

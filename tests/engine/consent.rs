@@ -194,7 +194,7 @@ async fn a_bounce_is_another_no_whoever_of_the_address_had_said_one_before() {
         world.intercom.unsubscribe(&ids[1]).unwrap();
         world.sync().await;
         assert!(is_blocked(&world, email) && is_out(&world, &ids[0]));
-        minutes(10).await;
+        is_quiet(&world).await;
         world.brevo.resubscribe(email);
         minutes(10).await;
         world.sync().await;

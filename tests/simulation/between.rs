@@ -31,6 +31,25 @@ pub struct Gave {
     beside_blank: bool,
     /// It is what had stood there before a write of ours: when that left, and when it landed.
     back: Option<(i64, i64)>,
+    /// What stood there before.
+    before: Cells,
+    /// What they had given before that, if nothing of it was shown.
+    earlier: Option<Box<Gave>>,
+}
+
+impl Gave {
+    /// Somebody gives what had stood there before all that the engine was not shown: they were there and back, and nobody can
+    /// know. What had been given before that.
+    fn unseen_since(&self, cells: &Cells) -> Option<Option<Self>> {
+        let mut gave = Some(self);
+        while let Some(unseen) = gave.filter(|gave| gave.told.is_none()) {
+            if unseen.before == *cells {
+                return Some(unseen.earlier.as_deref().cloned());
+            }
+            gave = unseen.earlier.as_deref();
+        }
+        None
+    }
 }
 
 /// One side of a field.
@@ -68,11 +87,31 @@ impl Half {
             self.edited = true;
             let back = self.before_ours.take().filter(|(before, ..)| *before == cells);
             let back = back.map(|(_, left_at, landed)| (left_at, landed));
-            let (told, crossed) = (None, None);
-            self.gave = Some(Gave { at: now, cells, told, crossed, lost_unseen: false, beside_blank: false, back });
+            let mut earlier = self.gave.take();
+            if let Some(shown) = earlier.as_mut().filter(|earlier| earlier.told.is_some()) {
+                shown.earlier = None;
+            }
+            self.gave = match earlier.as_ref().and_then(|earlier| earlier.unseen_since(&cells)) {
+                Some(before) => before,
+                None => Some(Gave {
+                    at: now,
+                    cells,
+                    told: None,
+                    crossed: None,
+                    lost_unseen: false,
+                    beside_blank: false,
+                    back,
+                    before: old,
+                    earlier: earlier.map(Box::new),
+                }),
+            };
             return None;
         }
         self.before_ours = Some((old.clone(), left_at, now));
+        if let Some(gave) = &mut self.gave {
+            // Whoever goes back now goes back from what we wrote.
+            (gave.before, gave.earlier) = (Cells::new(), None);
+        }
         let gave = self.gave.as_mut().filter(|gave| gave.cells == old && gave.crossed.is_none())?;
         if gave.told.is_none_or(|told| told >= left_at - GAP) {
             gave.lost_unseen = true;
@@ -109,8 +148,8 @@ pub struct Pair {
     once: bool,
     /// Values of people's that we replaced though we had been shown them.
     replaced: Vec<(SideName, Cells, bool)>,
-    /// Intercom says no, which is held like nothing.
-    says_no: bool,
+    /// What Intercom shows, as it was typed.
+    typed: Option<Value>,
 }
 
 /// All of them, by the Intercom contact.
@@ -216,10 +255,10 @@ impl Between {
                 if pair.intercom.stands.is_empty() && is_blank(&mine) {
                     pair.intercom.stands.clone_from(&mine);
                 }
-                // A no is held like nothing, but in Intercom it is a value: who says it, or takes it back, has edited.
-                let says_no = source == Source::Admin && person.values.get(&source) == Some(&Value::Bool(false));
-                let said = std::mem::replace(&mut pair.says_no, says_no) != says_no && pair.intercom.stands == mine;
-                let said = said && by_hand;
+                // A no is held like nothing, and one space like two; but in Intercom each is a value, and who says it has edited.
+                let typed = person.values.get(&source).cloned().unwrap_or_default();
+                let another = pair.typed.replace(typed.clone()).is_some_and(|before| before != typed);
+                let said = another && by_hand && pair.intercom.stands == mine;
                 if !said
                     && pair.intercom.stands == mine
                     && theirs.as_ref().is_none_or(|theirs| pair.brevo.stands == *theirs)
@@ -235,6 +274,11 @@ impl Between {
                 if said {
                     // What both sides agree on is another thing from now on.
                     (pair.intercom.edited, pair.agreed_since) = (true, None);
+                    if let Some(gave) = &mut pair.intercom.gave {
+                        (gave.at, gave.cells) = (now, mine.clone());
+                        (gave.told, gave.crossed, gave.lost_unseen) = (None, None, false);
+                        (gave.before, gave.earlier) = (Cells::new(), None);
+                    }
                 }
                 if let Some((lost, alone)) = pair.intercom.stands(mine, by_hand, left_at, now) {
                     pair.replaced.push((SideName::Intercom, lost, alone));

@@ -84,6 +84,7 @@ fn what_once_failed_holds() {
     run(seeds("d"), Plan::draw);
     run(seeds("f"), Plan::firms);
     run(seeds("x"), Plan::clashing);
+    run(seeds("u"), Plan::unswept);
 }
 
 #[test]

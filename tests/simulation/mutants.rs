@@ -10,9 +10,9 @@ pub struct Mutant {
     pub name: String,
     /// What it breaks, in words.
     pub breaks: String,
-    /// In worlds in which companies have objects in Brevo.
+    /// In which worlds, if not in the default ones: `firms`, say.
     #[serde(default)]
-    pub firms: bool,
+    pub worlds: Option<String>,
     pub edits: Vec<MutantEdit>,
 }
 

@@ -492,7 +492,8 @@ impl<'a> Play<'a> {
         for what in wrong {
             shared.violate(what);
         }
-        for full in [true, false, true] {
+        let sweeps = self.plan.setting.sweeps;
+        for full in [sweeps, false, sweeps] {
             self.cycle(&connection, full).await;
         }
         if self.plan.setting.on_delete != OnDelete::KEEP {

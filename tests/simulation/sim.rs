@@ -10,6 +10,7 @@
 //! | `departing` | what was added after that: `contacts.on_delete`; and what must hold of it |
 //! | `sifting` | and `contacts.filter` and `consent.resubscribe` |
 //! | `clashing` | worlds of their own: a few people whose fields are edited on both sides, in pairs |
+//! | `unswept` | worlds of their own in which nothing is swept after the first read, so that nothing makes up for what is lost |
 //! | `companies`, `firms` | worlds of their own in which companies have objects in Brevo; and what must hold of them |
 //! | `coverage` | what must come up |
 //! | `people` | people's hands on both sides |
@@ -53,6 +54,7 @@ pub mod shrink;
 pub mod sifting;
 pub mod story;
 pub mod told;
+pub mod unswept;
 pub mod wide;
 pub mod world;
 

@@ -6,7 +6,7 @@ use super::companies::{self, Firms};
 use super::departing::{self, OnDelete};
 use super::people::{BREVO_VALUES, Edit, NAMES, PHONES, TAGS, TIERS};
 use super::sifting::{self, Filter};
-use super::{bounded, clashing, crossing, wide};
+use super::{bounded, clashing, crossing, unswept, wide};
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -386,6 +386,8 @@ pub struct Setting {
     pub hearing: Option<Hearing>,
     /// `safety`.
     pub limits: Option<Limits>,
+    /// Everything is read again by schedule, and in the end.
+    pub sweeps: bool,
     /// `companies`: they have objects in Brevo.
     pub firms: Option<Firms>,
 }
@@ -454,6 +456,13 @@ impl Plan {
         plan
     }
 
+    /// A few people, and no sweeps: what is lost of what the vendors tell is lost for good.
+    pub fn unswept(seed: u64) -> Self {
+        let mut plan = Self::bounded(seed);
+        unswept::unsweep(&mut plan);
+        plan
+    }
+
     /// One without limits on harm, and in which nothing hears Brevo's webhooks.
     pub fn crossing(seed: u64) -> Self {
         let mut plan = Self::wide(seed);
@@ -500,6 +509,7 @@ impl Plan {
             page: None,
             hearing: None,
             limits: None,
+            sweeps: true,
             firms: None,
         };
         let mut before = Vec::new();
@@ -610,7 +620,8 @@ impl Plan {
             &self.setting;
         let OnDelete { brevo: in_brevo, intercom: in_intercom } = self.setting.on_delete;
         let every = |seconds: &u64| if *webhooks_only { "never".to_owned() } else { format!("{seconds}s") };
-        let (incremental, full, brevo) = (every(incremental), every(full), every(brevo_incremental));
+        let (incremental, brevo) = (every(incremental), every(brevo_incremental));
+        let full = if self.setting.sweeps { every(full) } else { "never".to_owned() };
         let firms = self.setting.firms.as_ref();
         let companies = match firms {
             Some(firms) => format!("{}s", firms.full),
