@@ -109,7 +109,9 @@ fn told(dice: &mut Dice, hears: bool) -> Edit {
         7..=8 => Edit::Reopen(who),
         9..=10 => Edit::RateAs(who, i64::try_from(dice.between(1, 5)).unwrap_or(1)),
         11 => Edit::SignUp(who, dice.below(1_000_000)),
-        12 => Edit::Merge(who, other),
+        // Only a notification or a sweep shows whose conversations have gone to another contact.
+        12 if hears => Edit::Merge(who, other),
+        12 => Edit::Seen(who),
         13 => Edit::Unsubscribe(who),
         14 => Edit::BrevoUnsubscribe(who),
         15..=17 => Edit::CompanyName(who, dice.index(COMPANIES.len())),
