@@ -271,7 +271,7 @@ fn settle_row(
             None => None,
         },
     };
-    let renamed = if kept.is_none() { made_and_renamed(tx, link, import)? } else { None };
+    let renamed = if kept.is_none() { made_and_renamed(tx, link, import, &flights, ready)? } else { None };
     let kept = kept.or_else(|| renamed.as_ref().map(Cow::Borrowed));
     let Some(contact) = kept.as_deref() else { return Ok(false) };
     let answered = import.process.is_some();
@@ -331,8 +331,14 @@ fn settle_row(
 }
 
 /// What a row has made, and somebody gave another address before it was read back: nobody's contact that is no older than
-/// the import and has the person's external id.
-fn made_and_renamed(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState) -> Stored<Option<BrevoContact>> {
+/// the import, has the person's external id, and shows something of what the row set.
+fn made_and_renamed(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    import: &ImportRowState,
+    flights: &person::Flights,
+    ready: &Ready,
+) -> Stored<Option<BrevoContact>> {
     if !import.creates || link.brevo_id.is_some() {
         return Ok(None);
     }
@@ -340,7 +346,10 @@ fn made_and_renamed(tx: &Tx<'_>, link: &LinkRow, import: &ImportRowState) -> Sto
     let primary = members.into_iter().find(|member| member.is_primary);
     let Some(ext_id) = primary.and_then(|primary| primary.contact.external_id) else { return Ok(None) };
     let Some(contact) = tx.brevo_contact_by_ext_id(&ext_id)? else { return Ok(None) };
-    let made = contact.created_at >= began(import) && tx.link_by_brevo(contact.id)?.is_none();
+    // Somebody else may have made it with that id, because of which Brevo refused the row.
+    let shown = person::made_by_row(flights, &contact, &ready.mapping);
+    let as_sent = !shown.fields.is_empty() || !shown.lists.is_empty();
+    let made = as_sent && contact.created_at >= began(import) && tx.link_by_brevo(contact.id)?.is_none();
     Ok(made.then_some(contact))
 }
 
