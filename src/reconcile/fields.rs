@@ -321,7 +321,7 @@ impl Field<'_> {
             let known = self.views.base.is_some_and(|base| !base.agreed[from].is_empty());
             let met = self.views.changed[from].filter(|_| both).map(|span| Met::new(from, span));
             let own = Some(from).filter(|_| known && !disputed && both && met.is_none());
-            return FieldStep::Remember(FieldBase { met, own, ..self.as_shown() });
+            return FieldStep::Remember(FieldBase { own, met, ..self.as_shown() });
         }
         self.write(to, desired.clone(), disputed, cause)
     }

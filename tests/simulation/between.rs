@@ -37,21 +37,6 @@ pub struct Gave {
     earlier: Option<Box<Gave>>,
 }
 
-impl Gave {
-    /// Somebody gives what had stood there before all that the engine was not shown: they were there and back, and nobody can
-    /// know. What had been given before that.
-    fn unseen_since(&self, cells: &Cells) -> Option<Option<Self>> {
-        let mut gave = Some(self);
-        while let Some(unseen) = gave.filter(|gave| gave.told.is_none()) {
-            if unseen.before == *cells {
-                return Some(unseen.earlier.as_deref().cloned());
-            }
-            gave = unseen.earlier.as_deref();
-        }
-        None
-    }
-}
-
 /// One side of a field.
 #[derive(Debug, Clone, Default)]
 pub struct Half {
@@ -87,24 +72,17 @@ impl Half {
             self.edited = true;
             let back = self.before_ours.take().filter(|(before, ..)| *before == cells);
             let back = back.map(|(_, left_at, landed)| (left_at, landed));
+            if self.is_back(&cells) {
+                return None;
+            }
             let mut earlier = self.gave.take();
             if let Some(shown) = earlier.as_mut().filter(|earlier| earlier.told.is_some()) {
                 shown.earlier = None;
             }
-            self.gave = match earlier.as_ref().and_then(|earlier| earlier.unseen_since(&cells)) {
-                Some(before) => before,
-                None => Some(Gave {
-                    at: now,
-                    cells,
-                    told: None,
-                    crossed: None,
-                    lost_unseen: false,
-                    beside_blank: false,
-                    back,
-                    before: old,
-                    earlier: earlier.map(Box::new),
-                }),
-            };
+            let earlier = earlier.map(Box::new);
+            let (told, crossed, before) = (None, None, old);
+            let (lost_unseen, beside_blank) = (false, false);
+            self.gave = Some(Gave { at: now, cells, told, crossed, lost_unseen, beside_blank, back, before, earlier });
             return None;
         }
         self.before_ours = Some((old.clone(), left_at, now));
@@ -120,6 +98,21 @@ impl Half {
             return None;
         }
         Some((old, gave.beside_blank))
+    }
+
+    /// Whether somebody gives what had stood there before all that the engine was not shown: they were there and back, and
+    /// nobody can know. Then what counts is what had been given before that.
+    fn is_back(&mut self, cells: &Cells) -> bool {
+        let mut gave = self.gave.as_ref();
+        while let Some(unseen) = gave.filter(|gave| gave.told.is_none()) {
+            let earlier = unseen.earlier.as_deref();
+            if unseen.before == *cells {
+                self.gave = earlier.cloned();
+                return true;
+            }
+            gave = earlier;
+        }
+        false
     }
 
     fn shown(&mut self, cells: &Cells, now: i64) {
