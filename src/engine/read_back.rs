@@ -287,6 +287,9 @@ fn settle_row(
         } else {
             tx.leave_import_for(link.id, contact.id)?;
         }
+        if base_of(link).map_or(true, |base| person::shows_another(&base, contact, &ready.mapping)) {
+            tx.mark_dirty(link.id, Dirty::Live)?;
+        }
         // What somebody else gave it is an edit in Brevo, and nobody has moved in Intercom.
         let made_with = if renamed.is_some() { sent_address(link, &base_of(link)?) } else { contact.email.clone() };
         if link.email != made_with {

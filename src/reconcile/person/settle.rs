@@ -1,8 +1,9 @@
 //! What became of our writes: base and what is still on its way, once a read has shown the record.
 
 use super::{Back, Base, Flights, LostValue, ResolvedList};
-use crate::mapping::{FieldRule, Mapping};
+use crate::mapping::{Direction, FieldRule, Mapping};
 use crate::model::{BrevoContact, Fields, SideName, Sides};
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::fields::{self, Cells, FieldBase};
 use crate::reconcile::lists::ListBase;
 use std::collections::BTreeMap;
@@ -150,7 +151,24 @@ pub fn landed_as_sent(flights: &Flights, contact: &BrevoContact, mapping: &Mappi
     !loose && flights.tags.is_empty() && lists() && fields()
 }
 
-/// The same for the writes on their way to Intercom, against what the contact's record shows there. What is on its way
+/// Whether a contact that a row of ours has made shows what the row has no part in: somebody's edit of a field that travels
+/// to Intercom, of a list, or an opt-out. Nothing was linked to it yet when that was shown. `base`: what the row agreed on.
+pub fn shows_another(base: &Base, contact: &BrevoContact, mapping: &Mapping) -> bool {
+    let edited = |rule: &FieldRule| {
+        let shown = rule.observed(&contact.attributes);
+        match base.fields.get(&rule.key) {
+            Some(field) => !fields::same_on(SideName::Brevo, &field.agreed.brevo, &shown),
+            None => shown.iter().any(Option::is_some),
+        }
+    };
+    let out = |base: Option<ConsentBase>, shown: bool| shown && !base.is_some_and(|base| base.brevo_out);
+    out(base.consent, contact.consent.email_opted_out())
+        || out(base.sms, contact.consent.sms_opted_out)
+        || base.lists.iter().any(|(list, agreed)| contact.lists.contains(list) != agreed.member)
+        || mapping.rules.iter().filter(|rule| rule.direction != Direction::IntercomToBrevo).any(edited)
+}
+
+/// As [`settle`], for the writes on their way to Intercom, against what the contact's record shows there. What is on its way
 /// to Brevo stays.
 pub fn settle_intercom(
     base: &Base,
