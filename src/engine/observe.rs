@@ -17,7 +17,7 @@ use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::{Conflict, NewFailure};
 use crate::store::{Packed, Record, Result, StoreError, Tx};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -417,9 +417,7 @@ impl Source {
             return Ok(false);
         }
         let sent = tx.open_imports()?.into_iter().find(|sent| sent.id == import);
-        // Its clock shows seconds.
-        let begun = sent.map(|sent| super::read_back::since(&sent) - TimeDelta::seconds(3));
-        if begun.is_none_or(|begun| contact.created_at < begun) {
+        if sent.is_none_or(|sent| contact.created_at < super::read_back::began(&sent)) {
             return Ok(false);
         }
         let made = person::made_by_row(&flights_of(link)?, contact, &self.ready.mapping);

@@ -242,6 +242,11 @@ pub(super) fn since(import: &ImportRowState) -> DateTime<Utc> {
     import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)) - TimeDelta::seconds(2)
 }
 
+/// What an import makes is made after this. Brevo's clock shows seconds.
+pub(super) fn began(import: &ImportRowState) -> DateTime<Utc> {
+    since(import) - TimeDelta::seconds(3)
+}
+
 /// The address that a row was sent with. The person may have moved to another meanwhile.
 pub(super) fn sent_address(link: &LinkRow, base: &Base) -> Option<Email> {
     base.email.clone().or_else(|| link.email.clone())
@@ -354,11 +359,6 @@ fn made_and_renamed(
     let as_sent = !shown.fields.is_empty() || !shown.lists.is_empty();
     let made = as_sent && contact.created_at >= began(import) && tx.link_by_brevo(contact.id)?.is_none();
     Ok(made.then_some(contact))
-}
-
-/// What an import makes is made after this: by Brevo's clock where we have it; by ours, with room for one that is off.
-fn began(import: &ImportRowState) -> DateTime<Utc> {
-    import.started_at.unwrap_or(import.sent_at - TimeDelta::minutes(10)) - TimeDelta::seconds(5)
 }
 
 /// Whether Brevo shows what the row was to set.
