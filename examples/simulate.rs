@@ -9,16 +9,24 @@
 #[path = "../tests/simulation/sim.rs"]
 mod sim;
 
-use sim::{Plan, play, shrink::shrink};
+use sim::{Plan, play, run::Outcome, shrink::shrink};
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
+
+/// A world is made of small things that live shortly: the system's allocator takes a fifth of the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 struct Options {
     seeds: u64,
     from: u64,
     minutes: Option<u64>,
     seed: Option<u64>,
+    /// How many seeds are played side by side.
+    threads: usize,
     /// Go on after a violation, and only count them.
     all: bool,
     shrink: bool,
@@ -42,6 +50,7 @@ fn options() -> Result<Options, String> {
         seeds: 1_000,
         from: 0,
         minutes: None,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
         seed: None,
         all: false,
         shrink: true,
@@ -62,6 +71,7 @@ fn options() -> Result<Options, String> {
             "--seeds" => options.seeds = number()?,
             "--from" => options.from = number()?,
             "--minutes" => options.minutes = Some(number()?),
+            "--threads" => options.threads = usize::try_from(number()?.max(1)).unwrap_or(1),
             "--seed" => options.seed = Some(number()?),
             "--all" => options.all = true,
             "--reads" => options.reads = true,
@@ -76,7 +86,7 @@ fn options() -> Result<Options, String> {
             "--no-shrink" => options.shrink = false,
             other => {
                 return Err(format!(
-                    "{other}? --seeds N, --from N, --minutes M, --seed S, --all, --no-shrink, --reads, --hashes, --firms, --bounded, --clashing, --unswept, --crossing, --wide, --narrow"
+                    "{other}? --seeds N, --from N, --minutes M, --threads T, --seed S, --all, --no-shrink, --reads, --hashes, --firms, --bounded, --clashing, --unswept, --crossing, --wide, --narrow"
                 ));
             }
         }
@@ -102,6 +112,28 @@ fn tell(plan: &Plan, reads: bool) -> bool {
     outcome.violations.is_empty()
 }
 
+/// Plays seed after seed, as long as there are any and there is time.
+fn play_on(
+    options: &Options,
+    draw: fn(u64) -> Plan,
+    (next, began): (&AtomicU64, Instant),
+    report: &SyncSender<(u64, Option<Outcome>)>,
+) {
+    let end = options.from.saturating_add(options.seeds);
+    let late = || options.minutes.is_some_and(|minutes| began.elapsed() > Duration::from_secs(60 * minutes));
+    while !late() {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        // Past the end, or somebody has found something.
+        if !(options.from..end).contains(&seed) {
+            return;
+        }
+        let outcome = std::panic::catch_unwind(|| play(&draw(seed), false)).ok();
+        if report.send((seed, outcome)).is_err() {
+            return;
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let options = match options() {
         Ok(options) => options,
@@ -124,38 +156,47 @@ fn main() -> ExitCode {
         return if tell(&draw(seed), options.reads) { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let began = Instant::now();
-    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let next = AtomicU64::new(options.from);
+    let (report, reports) = sync_channel(64);
     let (mut played, mut failed, mut hours) = (0_u64, Vec::new(), 0_i64);
-    for seed in options.from..options.from + options.seeds {
-        if options.minutes.is_some_and(|minutes| began.elapsed() > Duration::from_secs(60 * minutes)) {
-            break;
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut broken = None;
+    // Each seed is played in one thread; seeds have nothing to do with each other.
+    std::thread::scope(|scope| {
+        for _ in 0..options.threads {
+            let (options, next, report) = (&options, &next, report.clone());
+            scope.spawn(move || play_on(options, draw, (next, began), &report));
         }
-        let plan = draw(seed);
-        let Ok(outcome) = std::panic::catch_unwind(|| play(&plan, false)) else {
-            println!("seed {seed} panicked");
-            failed.push(seed);
-            continue;
-        };
-        if options.hashes {
-            println!("seed {seed} {:016x}", outcome.hash);
-        }
-        played += 1;
-        hours += outcome.virtual_seconds;
-        for (what, count) in outcome.counts {
-            *counts.entry(what).or_default() += count;
-        }
-        if let Some(first) = outcome.violations.first() {
-            failed.push(seed);
-            println!("seed {seed}: {}", outcome.violations.join("\n    "));
-            if !options.all {
-                if options.shrink {
-                    println!("shrinking …");
-                    tell(&shrink(&plan, first, 300), options.reads);
+        drop(report);
+        for (seed, played_out) in reports {
+            let Some(outcome) = played_out else {
+                println!("seed {seed} panicked");
+                failed.push(seed);
+                continue;
+            };
+            if options.hashes {
+                println!("seed {seed} {:016x}", outcome.hash);
+            }
+            played += 1;
+            hours += outcome.virtual_seconds;
+            for (what, count) in outcome.counts {
+                *counts.entry(what).or_default() += count;
+            }
+            if let Some(first) = outcome.violations.first() {
+                failed.push(seed);
+                println!("seed {seed}: {}", outcome.violations.join("\n    "));
+                if !options.all && broken.is_none() {
+                    next.store(u64::MAX / 2, Ordering::Relaxed);
+                    broken = Some((seed, first.clone()));
                 }
-                break;
             }
         }
+    });
+    if let Some((seed, first)) = broken.filter(|_| options.shrink) {
+        println!("shrinking …");
+        tell(&shrink(&draw(seed), &first, 300), options.reads);
     }
+    failed.sort_unstable();
     let seconds = began.elapsed().as_secs_f64();
     println!("\n{:>9}  what", "times");
     for (what, count) in &counts {

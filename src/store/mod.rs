@@ -196,8 +196,10 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 /// How calls reach SQLite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Calling {
-    /// On the calling thread: simulation, tests, short commands.
+    /// On the calling thread: tests, short commands.
     Inline,
+    /// The same, and nobody else opens the file meanwhile: it is locked once, not for each transaction. Simulation.
+    Alone,
     /// On a thread of its own: production.
     Blocking,
 }
@@ -303,12 +305,15 @@ impl Store {
     fn prepare(mut connection: Connection, calling: Calling, durable: bool) -> Result<Self> {
         connection.busy_timeout(std::time::Duration::from_secs(5))?;
         // More than there are.
-        connection.set_prepared_statement_cache_capacity(400);
+        connection.set_prepared_statement_cache_capacity(1_000);
         // Else SQLite plans a statement anew whenever a value is bound that its plan could depend on, such as any `LIMIT ?`:
         // half of what the store cost. The plans that are tested are the plans that are used.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         // Refused before anything is touched, the journal mode included.
         migrations::check(&connection)?;
+        if calling == Calling::Alone {
+            connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        }
         if durable {
             connection.pragma_update(None, "journal_mode", "WAL")?;
             // "Acknowledged means kept", power loss included: every commit reaches the disk (but for `write_repeatable`).
@@ -324,7 +329,7 @@ impl Store {
         let words = Dictionary::default();
         words.catch_up(&connection)?;
         let worker = match calling {
-            Calling::Inline => None,
+            Calling::Inline | Calling::Alone => None,
             Calling::Blocking => {
                 Some(Arc::new(Worker::start().map_err(|error| StoreError::Thread(error.to_string()))?))
             }

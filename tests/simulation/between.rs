@@ -7,6 +7,7 @@ use super::model::{Card, GAP, Person};
 use super::people::{NAMES, PHONES, normal};
 use super::world::{Rule, Rules, Setting, Source, Way, Wins};
 use linkspan::model::SideName;
+use linkspan::sandbox::brevo::Contact;
 use linkspan::sandbox::intercom::IntercomSandbox;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -153,6 +154,8 @@ pub struct Between {
     tagged: BTreeMap<String, i64>,
     untagged: BTreeMap<String, i64>,
     vip: BTreeMap<String, bool>,
+    /// What was looked at last, so that only what changes is looked at again.
+    looked: BTreeMap<String, (BTreeMap<Source, Value>, Option<Contact>)>,
     /// For each request, what it is about.
     pub counts: Vec<&'static str>,
 }
@@ -241,6 +244,13 @@ impl Between {
                 if vip { &mut self.tagged } else { &mut self.untagged }.insert(id.clone(), now);
             }
             let card = person.email.as_ref().and_then(|email| by_address.get(email));
+            let looked = self.looked.get(id);
+            if looked
+                .is_some_and(|(values, shown)| *values == person.values && shown.as_ref() == card.map(|card| &card.now))
+            {
+                continue;
+            }
+            self.looked.insert(id.clone(), (person.values.clone(), card.map(|card| card.now.clone())));
             for source in SOURCES {
                 let pair = self.pairs.entry((id.clone(), source)).or_default();
                 let mine = held(source, person.values.get(&source).unwrap_or(&Value::Null));

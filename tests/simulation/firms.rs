@@ -250,7 +250,7 @@ fn members(intercom: &IntercomSandbox, brevo: &BrevoSandbox) -> BTreeMap<String,
         if companies.is_empty() {
             continue;
         }
-        let email = intercom.contact(&id).and_then(|shown| shown["email"].as_str().map(normal));
+        let email = intercom.glance(&id).and_then(|shown| shown.email.as_deref().map(normal));
         let Some(contact) = email.and_then(|email| addresses.get(&email)) else { continue };
         for company in companies {
             members.entry(company).or_default().insert(*contact);

@@ -10,7 +10,7 @@ use super::sifting::Filter;
 use super::world::{Limits, Source};
 use bytes::Bytes;
 use linkspan::sandbox::brevo::{BrevoSandbox, Contact};
-use linkspan::sandbox::intercom::IntercomSandbox;
+use linkspan::sandbox::intercom::{Glance, IntercomSandbox};
 use linkspan::store::listings::{Conflict, Failure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +41,8 @@ const FOUND: i64 = 420_000;
 /// An Intercom contact.
 #[derive(Debug, Clone, Default)]
 pub struct Person {
+    /// What was looked at last, so that only what changes is looked at again.
+    glance: Option<Glance>,
     pub live: bool,
     pub email: Option<String>,
     /// All addresses that it ever had.
@@ -558,9 +560,12 @@ impl Model {
         let mut lifted = Vec::new();
         let filter = self.filter;
         for id in known {
-            let Some(shown) = intercom.contact(&id) else { continue };
+            let Some(shown) = intercom.glance(&id) else { continue };
             let person = self.people.entry(id.clone()).or_default();
-            let was_there = std::mem::replace(&mut person.live, live.contains(&id));
+            if person.glance.as_ref() == Some(&shown) {
+                continue;
+            }
+            let was_there = std::mem::replace(&mut person.live, shown.live);
             if person.live && !was_there {
                 person.back_at = now;
             }
@@ -568,12 +573,12 @@ impl Model {
                 sent_away.push(id.clone());
             }
             person.was_away |= !person.live;
-            if let Some(survivor) = intercom.merged_into(&id) {
+            if let Some(survivor) = &shown.merged_into {
                 person.merged = true;
-                merged.push((survivor, id.clone()));
+                merged.push((survivor.clone(), id.clone()));
             }
             let before = (person.email.clone(), person.lead, person.values.clone());
-            let email = shown["email"].as_str().map(normal).filter(|email| !email.is_empty());
+            let email = shown.email.as_deref().map(normal).filter(|email| !email.is_empty());
             if person.email != email {
                 person.here_since = now;
                 person.told_here = None;
@@ -583,33 +588,32 @@ impl Model {
                 self.holders.entry(email.clone()).or_default().insert(id.clone());
             }
             person.email = email;
-            person.lead = shown["role"] == "lead";
+            person.lead = shown.lead;
             person.was_lead |= person.lead;
-            person.sms_out = shown["unsubscribed_from_sms"] == true;
-            let companies = intercom.contact_companies(&id);
-            let name = |id: &String| Some(intercom.company(id)?["name"].as_str()?.to_owned());
-            person.companies = companies.iter().filter_map(name).collect();
-            for (source, field) in [
-                (Source::Name, &shown["name"]),
-                (Source::Phone, &shown["phone"]),
-                (Source::ExternalId, &shown["external_id"]),
-                (Source::Tier, &shown["custom_attributes"]["plan_tier"]),
-                (Source::Seats, &shown["custom_attributes"]["seats"]),
-                (Source::Admin, &shown["custom_attributes"]["is_admin"]),
+            person.sms_out = shown.sms_opted_out;
+            person.companies = shown.companies.iter().cloned().collect();
+            let text = |text: &Option<String>| text.clone().map_or(Value::Null, Value::from);
+            let custom = |name: &str| shown.custom_attributes.get(name).cloned().unwrap_or_default();
+            for (source, value) in [
+                (Source::Name, text(&shown.name)),
+                (Source::Phone, text(&shown.phone)),
+                (Source::ExternalId, text(&shown.external_id)),
+                (Source::Tier, custom("plan_tier")),
+                (Source::Seats, custom("seats")),
+                (Source::Admin, custom("is_admin")),
             ] {
-                person.values.insert(source, field.clone());
+                person.values.insert(source, value);
             }
             if person.email.is_none() {
-                let typed = shown["phone"].as_str().unwrap_or_default().trim();
+                let typed = shown.phone.as_deref().unwrap_or_default().trim();
                 let known = PHONES.iter().find(|(phone, _)| *phone == typed).and_then(|(_, digits)| *digits);
                 person.phones.extend(known.map(str::to_owned));
             }
             if before != (person.email.clone(), person.lead, person.values.clone()) && !ours {
                 person.changed_at = now;
             }
-            person.tags = intercom.contact_tags(&id).into_iter().collect();
-            let flags = ["unsubscribed_from_emails", "has_hard_bounced", "marked_email_as_spam"];
-            let out = flags.iter().any(|flag| shown[flag] == true);
+            person.tags = shown.tags.iter().cloned().collect();
+            let out = shown.opted_out;
             if out && !person.out {
                 person.out_at = now;
                 person.told_out = None;
@@ -625,6 +629,7 @@ impl Model {
             }
             person.out = out;
             person.took_part |= filter.takes(person);
+            person.glance = Some(shown);
         }
         for id in lifted {
             let may = self.people.get(&id).is_some_and(|person| self.may_lift_in_intercom(person));

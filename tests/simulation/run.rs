@@ -170,7 +170,7 @@ impl<'a> Play<'a> {
         let mut options = BrevoClientOptions::new(shared.brevo.api_key().to_owned().into()).unwrap();
         options.base_url = "https://api.brevo.test/v3".parse().unwrap();
         let marketing = BrevoClient::new(options, Arc::new(network(true, shared.brevo.router())), doors.clone());
-        let store = Store::open(&self.path, Calling::Inline).unwrap();
+        let store = Store::open(&self.path, Calling::Alone).unwrap();
         let settings = Settings::from_config(&config);
         (Connection::new(Arc::new(support), Arc::new(marketing), store, doors, settings), config)
     }
@@ -417,7 +417,7 @@ impl<'a> Play<'a> {
         self.stop().await;
         if !self.shared.model().unclear {
             self.shared.count("checked what was acknowledged before any sweep");
-            let listed = listed(&Store::open(&self.path, Calling::Inline).unwrap()).await;
+            let listed = listed(&Store::open(&self.path, Calling::Alone).unwrap()).await;
             let wrong = self.shared.model().check_before_sweeps(&self.rules, &listed, true);
             for what in wrong {
                 self.shared.violate(what);

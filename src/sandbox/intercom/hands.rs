@@ -29,6 +29,35 @@ pub struct ContactSeed {
     pub custom_attributes: Map<String, Value>,
 }
 
+/// A contact as its teammates know it, gone ones too: without JSON, for whoever looks at all of them again and again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Glance {
+    /// It is neither archived, deleted nor merged away.
+    pub live: bool,
+    /// A lead; else a user.
+    pub lead: bool,
+    /// The customer's own id.
+    pub external_id: Option<String>,
+    /// E-mail, as typed.
+    pub email: Option<String>,
+    /// Phone, as typed.
+    pub phone: Option<String>,
+    /// Name.
+    pub name: Option<String>,
+    /// Unsubscribed from e-mail, bounced or marked as spam.
+    pub opted_out: bool,
+    /// Unsubscribed from text messages.
+    pub sms_opted_out: bool,
+    /// Custom attributes.
+    pub custom_attributes: Map<String, Value>,
+    /// The names of its tags.
+    pub tags: Vec<String>,
+    /// The names of its companies.
+    pub companies: Vec<String>,
+    /// Whom it was merged into.
+    pub merged_into: Option<String>,
+}
+
 /// What a hand could not do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the sandbox's Intercom refused: {0}")]
@@ -448,6 +477,29 @@ impl IntercomSandbox {
         let state = self.lock();
         let contact = state.contact(state.slot_of(id)?)?;
         Some(contact_value(&state, contact, Form::Rest(super::answer::Version::DEFAULT)))
+    }
+
+    /// A contact at a glance.
+    pub fn glance(&self, id: &str) -> Option<Glance> {
+        let state = self.lock();
+        let slot = state.slot_of(id)?;
+        let contact = state.contact(slot)?;
+        let into = state.canonical(slot);
+        let companies = contact.companies.iter().filter_map(|id| state.companies.get(id));
+        Some(Glance {
+            live: contact.is_live(),
+            lead: contact.role == Role::Lead,
+            external_id: contact.external_id.clone(),
+            email: contact.email.clone(),
+            phone: contact.phone.clone(),
+            name: contact.name.clone(),
+            opted_out: contact.unsubscribed || contact.bounced || contact.spam,
+            sms_opted_out: contact.sms_unsubscribed,
+            custom_attributes: contact.custom.clone(),
+            tags: contact.tags.iter().filter_map(|tag| state.tags.get(&tag.id).cloned()).collect(),
+            companies: companies.filter_map(|company| company.name.clone()).collect(),
+            merged_into: state.contact(into).filter(|_| into != slot).map(|survivor| survivor.id.clone()),
+        })
     }
 
     /// Whom a contact was merged into.

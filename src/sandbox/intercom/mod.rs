@@ -36,7 +36,7 @@ mod view;
 mod webhooks;
 mod world;
 
-pub use hands::{ContactSeed, HandsError};
+pub use hands::{ContactSeed, Glance, HandsError};
 pub use options::{IntercomOptions, WebhookGeneration};
 pub use world::{Truth, WorldOptions};
 
