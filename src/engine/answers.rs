@@ -2,10 +2,12 @@
 
 use super::observe::{base_of, pack_base, pack_flights, put_conflicts, settle_as, subject_of};
 use super::people::{self, Planned};
+use super::place::{No, keep_no};
 use super::push::Pushed;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
-    BrevoContact, BrevoContactId, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError, SideName,
+    BrevoContact, BrevoContactId, Consent, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError,
+    SideName,
 };
 use crate::reconcile::person::{self, PersonPlan};
 use crate::store::links::Dirty;
@@ -258,8 +260,15 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
         return Ok(());
     }
     if link.brevo_id.is_none() {
+        let brings = match base_of(&link) {
+            // What a row on its way is to agree on is not agreed on.
+            _ if link.import.is_some() => No::default(),
+            Err(error) if error.unreadable().is_some() => No::default(),
+            base => No::of(&base?, &Consent::default()),
+        };
         tx.set_brevo(link.id, Some(contact.id))?;
-        settle_as(tx, link.id, &person::Base::default(), None)?;
+        // First-linked, with the stricter consent of both.
+        keep_no(tx, link.id, brings)?;
     } else {
         super::place::adopt(tx, &link, contact.id, email)?;
     }

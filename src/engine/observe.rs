@@ -11,7 +11,7 @@ use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::FirstLink;
 use crate::reconcile::person::{self, Base, Flights, LostValue};
 use crate::reconcile::transitions::{self, Transition};
-use crate::store::contacts::ContactState;
+use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::facts::Channel;
 use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkRow, LinkState};
@@ -335,6 +335,9 @@ impl Source {
         }
         let Some(link) = tx.link_by_brevo(contact.id)? else {
             note_lifted(tx, known.as_ref(), contact)?;
+            if known.is_none() {
+                super::verify::note_lifted_unseen(tx, contact, self)?;
+            }
             // The person of this address may have a contact that shows another by now.
             let mut taken = false;
             if let Some(email) = contact.email.as_ref().filter(|_| changed)
@@ -362,7 +365,7 @@ impl Source {
             applied.is_nobodys = !taken;
             return Ok(applied);
         };
-        if changed && self.is_anothers_now(tx, &link, contact)? {
+        if changed && self.is_anothers_now(tx, &link, known.as_ref(), contact)? {
             return Ok(applied);
         }
         if link.state == LinkState::BrevoGone {
@@ -441,7 +444,13 @@ impl Source {
 
     /// Nobody is left of the link, and its contact shows an address by which somebody else is known, since somebody changed
     /// it by hand. `true`: it has become theirs.
-    fn is_anothers_now(&self, tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact) -> Result<bool> {
+    fn is_anothers_now(
+        &self,
+        tx: &Tx<'_>,
+        link: &LinkRow,
+        known: Option<&BrevoContact>,
+        contact: &BrevoContact,
+    ) -> Result<bool> {
         let Some(email) = contact.email.as_ref().filter(|email| link.email.as_ref() != Some(email)) else {
             return Ok(false);
         };
@@ -449,12 +458,20 @@ impl Source {
         if !super::place::is_deserted(tx, link)? || super::place::is_deserted(tx, &theirs)? {
             return Ok(false);
         }
+        note_lifted(tx, known, contact)?;
         if adopt_returned(tx, &theirs)? {
             return Ok(true);
         }
         // Whose contact was given another address takes this one as soon as nothing is on its way.
         tx.mark_dirty(theirs.id, self.dirty)?;
-        Ok(false)
+        // Who has none takes it now: while the limits hold those who are to be made, nobody plans for them, and an opt-out
+        // would wait for that.
+        let is_here = |row: &IntercomRow| row.state == ContactState::Live && row.contact.email == theirs.email;
+        let comes = theirs.brevo_id.is_none() && theirs.state == LinkState::Active;
+        if !comes || !tx.members(theirs.id)?.iter().any(is_here) {
+            return Ok(false);
+        }
+        Ok(super::place::adopt_present_holder(tx, theirs)?.brevo_id == Some(contact.id))
     }
 
     /// Settles a link's writes on their way, if this read began late enough to be sure of them.
@@ -497,7 +514,8 @@ pub(super) fn new_opt_out(tx: &Tx<'_>, link: i64, before: &Consent, now: &Consen
 /// back.
 ///
 /// Where nobody is left of the link, no plan sees it, nor an opt-in after it: who gets the contact with another address has it
-/// as it was shown last under its own.
+/// as it was shown last under its own. What the other address has lifted is remembered apart: every later look shows the
+/// contact as subscribed, and that is nobody's yes.
 fn remember_opt_out(
     tx: &Tx<'_>,
     mut link: LinkRow,
@@ -506,16 +524,22 @@ fn remember_opt_out(
 ) -> Result<LinkRow> {
     let out = contact.consent.email_opted_out();
     let on_its_way = link.flights.is_some() || link.import.is_some();
-    let deserted = link.state == LinkState::Left && !on_its_way;
-    let renamed = known.is_some_and(|known| known.email != contact.email);
-    let may_be_ours = deserted && tx.may_land_late(contact.id)?;
+    let left = link.state == LinkState::Left;
     // Without a write on its way, the next plan sees it.
-    if !(if out { on_its_way || deserted } else { deserted && !renamed && !may_be_ours }) {
+    if !(left || (out && on_its_way)) {
         return Ok(link);
     }
     let mut base = base_of(&link)?;
     let before = base.consent;
-    if deserted && out {
+    if !out {
+        let lifted = lifted_from(&base, known, contact);
+        if let Some(reason) = lifted {
+            tx.put_brevo_opt_out(&BrevoOptOut::lifted(contact.id, reason, contact.modified_at))?;
+        }
+        if lifted.is_some() || on_its_way || tx.may_land_late(contact.id)? {
+            return Ok(link);
+        }
+    } else if !on_its_way {
         base.consent.get_or_insert(ConsentBase { intercom_out: false, brevo_out: true });
     }
     if let Some(consent) = &mut base.consent {
@@ -526,6 +550,20 @@ fn remember_opt_out(
         tx.set_base(link.id, &link.base)?;
     }
     Ok(link)
+}
+
+/// The opt-out that a changed address has lifted from a contact that is shown as subscribed: it stood under another address,
+/// and nobody has been seen to say yes since.
+fn lifted_from(base: &Base, known: Option<&BrevoContact>, contact: &BrevoContact) -> Option<OptOutReason> {
+    let stood = base.consent.is_some_and(|consent| consent.brevo_out).then_some(OptOutReason::Blocklisted);
+    let reason = known.and_then(|known| known.consent.email_opt_outs.first().copied());
+    let moved = match known {
+        Some(known) if known.email != contact.email => true,
+        // It was seen under this address, too.
+        Some(_) if reason.is_some() => false,
+        _ => base.email.is_some() && base.email != contact.email,
+    };
+    reason.or(stood).filter(|_| moved)
 }
 
 /// What a read shows as subscribed although a webhook told of an opt-out that counts: the contact as it is to be taken.

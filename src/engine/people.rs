@@ -306,7 +306,9 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     let consent = Consent { sms_opted_out: consent.sms_opted_out || sms_out, ..consent };
     let said_no = base.consent.is_some_and(|consent| consent.brevo_out)
         || brevo.as_ref().is_some_and(|contact| contact.consent.email_opted_out())
-        || consent.email_opted_out();
+        || consent.email_opted_out()
+        // Or it was to be brought to Brevo, never came there, and was taken back: the next one is another.
+        || tx.are_told(id)?;
     // Where nobody has ever said no, nobody was told.
     let members = if said_no { carry::members_of(tx, link.brevo_id, live.iter().copied())? } else { Vec::new() };
     let primary = primary.contact.id.clone();

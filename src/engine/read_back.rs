@@ -3,9 +3,10 @@
 use super::answers::{hold_apart, rename_if_moved};
 use super::imports::LONGEST_IMPORT;
 use super::observe::{Applied, Source, base_of, flights_of, settle_as, settle_now};
+use super::place::{No, keep_no};
 use super::unreadable::{sparing, sparing_each};
 use super::{BATCH, Connection, EngineError, Ready};
-use crate::model::{BrevoContact, ContactKey, Email, ErrorKind, Observation, Priority, ProcessId};
+use crate::model::{BrevoContact, Consent, ContactKey, Email, ErrorKind, Observation, Priority, ProcessId};
 use crate::reconcile::harm::Kind;
 use crate::reconcile::person::{self, Base};
 use crate::store::links::{Dirty, LinkRow};
@@ -301,8 +302,9 @@ fn settle_row(
             rename_if_moved(tx, link.id, made_with.as_ref())?;
         }
         if existed {
-            // It was there before: the import left it alone, and it is first-linked, not overwritten.
-            settle_as(tx, link.id, &Base::default(), None)?;
+            // It was there before: the import left it alone, and it is first-linked, not overwritten. A no that the person
+            // brings goes along.
+            keep_no(tx, link.id, No::of(&before_import(tx, link)?, &Consent::default()))?;
             tx.mark_dirty(link.id, Dirty::Live)?;
         }
         if as_sent && flights.more {
@@ -388,18 +390,15 @@ fn before_import(tx: &Tx<'_>, link: &LinkRow) -> Stored<Base> {
 
 /// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.
 fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> Stored<()> {
-    let base = base_of(link)?;
-    let flights = flights_of(link)?;
-    let base = if link.brevo_id.is_none() {
-        Base::default()
-    } else {
-        person::forget_unlanded(&base, &before_import(tx, link)?, &flights)
-    };
+    let (base, flights, before) = (base_of(link)?, flights_of(link)?, before_import(tx, link)?);
+    tx.leave_import(link.id)?;
     if link.brevo_id.is_none() {
         super::safety::give_back(tx, Kind::Creates, 1, now)?;
+        // Nothing was agreed on; but a no that the person brings is theirs, whatever became of the row.
+        keep_no(tx, link.id, No::of(&before, &Consent::default()))?;
+    } else {
+        settle_as(tx, link.id, &person::forget_unlanded(&base, &before, &flights), None)?;
     }
-    tx.leave_import(link.id)?;
-    settle_as(tx, link.id, &base, None)?;
     tx.mark_dirty(link.id, Dirty::Backfill)?;
     // The single request that follows names the field at fault; an import that never arrived says nothing about it.
     tx.postpone(link.id, now, arrived)

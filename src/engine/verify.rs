@@ -3,16 +3,22 @@
 
 use super::answers::{hold_apart, rename_if_moved};
 use super::inbox::is_refusal;
-use super::observe::{base_of, settle_now};
+use super::observe::{Source, base_of, flights_of, settle_now};
 use super::safety::give_back;
 use super::{BATCH, Connection, EngineError, LATE_LANDING, Ready};
-use crate::model::{ContactKey, Fetched, Observation, Priority, phone_digits};
+use crate::model::{
+    BrevoContact, ContactKey, Fetched, Observation, OptOutReason, Priority, Resource, Scope, SideName, phone_digits,
+};
 use crate::reconcile::harm::Kind;
-use crate::reconcile::person;
+use crate::reconcile::person::{self, Flights};
+use crate::store::hints::BrevoOptOut;
 use crate::store::links::Dirty;
-use crate::store::{Record, StoreError};
+use crate::store::{Record, Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::Arc;
+
+/// What is shown for the first time and is older than this was made by none of the requests that are waited for.
+const LATELY: TimeDelta = TimeDelta::days(1);
 
 impl Connection {
     /// Until when a request that times out now may still land.
@@ -54,12 +60,12 @@ impl Connection {
 
     async fn verify_one(&self, id: i64, priority: Priority, ready: &Arc<Ready>) -> Result<(), EngineError> {
         let read_began = self.now();
-        let Some((link, key)) = self
+        let Some((link, key, made_out)) = self
             .store
             .write(move |tx| {
                 let Some(link) = tx.link(id)?.filter(|link| !link.answered) else { return Ok(None) };
                 let Some(flights) = &link.flights else { return Ok(None) };
-                let flights: person::Flights =
+                let flights: Flights =
                     flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(id)))?;
                 // The address that the create was sent with: the person may have another by now.
                 let key = match (link.brevo_id, flights.email.as_ref().or(link.email.as_ref())) {
@@ -73,13 +79,22 @@ impl Connection {
                         ContactKey::BrevoPhone(phone)
                     }
                 };
-                Ok(Some((link, key)))
+                let made_out = link.brevo_id.is_none() && flights.opted_out;
+                Ok(Some((link, key, made_out)))
             })
             .await?
         else {
             return Ok(());
         };
         let found = self.brevo.fetch(&key, priority).await?;
+        if made_out
+            && matches!(found, Fetched::Gone(_))
+            && let scope @ Scope::Since(_) = self.next_scope(SideName::Brevo, Resource::Contacts, false).await?
+        {
+            // It may have been made all the same, and been given another address since, which has lifted the opt-out: that is
+            // looked for as long as it is known what the request was to set (`note_lifted_unseen`).
+            Box::pin(self.sweep_afresh(SideName::Brevo, Resource::Contacts, scope, priority)).await?;
+        }
         let (source, ready) = (self.source(0, true, read_began, Dirty::Live)?, Arc::clone(ready));
         self.store
             .write(move |tx| {
@@ -138,7 +153,33 @@ impl Connection {
     }
 }
 
-fn phone_of(flights: &person::Flights) -> Option<String> {
+/// Nobody's contact that is shown for the first time may be what a request made whose answer was lost, and have been given
+/// another address since. If the request had made it opted out, the changed address has lifted that, and nobody has said
+/// yes: it is remembered for whoever the contact becomes. It is known by all else that the request set.
+pub(super) fn note_lifted_unseen(tx: &Tx<'_>, contact: &BrevoContact, source: &Source) -> Stored<()> {
+    if contact.consent.email_opted_out() || contact.created_at < source.now - LATELY {
+        return Ok(());
+    }
+    for id in tx.verifiable(false, source.now + LATELY, 0, BATCH)? {
+        let Some(link) = tx.link(id)?.filter(|link| link.brevo_id.is_none()) else { continue };
+        let flights = match flights_of(&link) {
+            Err(error) if error.unreadable().is_some() => continue,
+            flights => flights?,
+        };
+        if !flights.opted_out || flights.email == contact.email {
+            continue;
+        }
+        let rest = Flights { opted_out: false, may_loosen: false, ..flights };
+        let tells = !rest.fields.is_empty() || !rest.lists.is_empty();
+        if tells && person::landed_as_sent(&rest, contact, &source.ready.mapping) {
+            let lifted = BrevoOptOut::lifted(contact.id, OptOutReason::Blocklisted, contact.modified_at);
+            return tx.put_brevo_opt_out(&lifted);
+        }
+    }
+    Ok(())
+}
+
+fn phone_of(flights: &Flights) -> Option<String> {
     flights.fields.iter().find(|(rule, _)| rule.ends_with("-> SMS")).and_then(|(_, writes)| {
         let phone = writes.brevo.as_ref()?.sent.first()?.as_ref()?.to_string();
         Some(phone_digits(&phone))

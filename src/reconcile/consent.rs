@@ -49,7 +49,8 @@ pub fn decide(views: ConsentViews) -> ConsentStep {
     let newly_out = intercom_out && base.is_none_or(|base| !base.intercom_out);
     // A blocklisting that went away: the person's own opt-in, unless we or a changed address can have lifted it.
     let lifted = base.is_some_and(|base| base.brevo_out) && !shown_out;
-    let restore = lifted && may_be_our_doing;
+    // Where there is no contact (any more, or yet), nobody can have said yes: whoever comes to be made brings their no.
+    let restore = lifted && (may_be_our_doing || brevo_out.is_none());
     // What was seen of Brevo may be minutes old, and the person may have opted in there since, but before opting out
     // here: so a new opt-out is written even where Brevo seems to have one.
     let repeated = newly_out && (base.is_some() || brevo_may_be_old);
@@ -192,6 +193,13 @@ mod tests {
         assert!(decide(lifted).opt_out_in_brevo);
         let brevos_own = ConsentViews { may_be_our_doing: true, ..views(false, Some(false), Some((false, true))) };
         assert!(decide(brevos_own).opt_out_in_brevo, "whoever opted out, and wherever");
+    }
+
+    #[test]
+    fn who_is_made_brings_the_no_that_they_had() {
+        assert!(decide(views(false, None, Some((false, true)))).opt_out_in_brevo);
+        assert!(!decide(views(false, None, Some((false, false)))).opt_out_in_brevo);
+        assert!(!decide(views(false, None, None)).opt_out_in_brevo);
     }
 
     proptest! {

@@ -1,6 +1,6 @@
 //! Opt-outs that Brevo has and that travel to Intercom: which contact was told, which is to be, and what is on its way.
 
-use super::{Result, Tx, instant, millis};
+use super::{Result, Tx, instant, millis, rare::Rare};
 use crate::model::{BrevoContactId, IntercomContactId};
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension as _, Row, params};
@@ -80,8 +80,17 @@ impl Tx<'_> {
             .optional()?)
     }
 
+    /// Whether anybody of this person counts as told.
+    pub fn are_told(&self, link: i64) -> Result<bool> {
+        if !self.holds(Rare::Carried)? {
+            return Ok(false);
+        }
+        Ok(self.0.prepare_cached("SELECT 1 FROM carried WHERE link = ?1 AND told = 1")?.exists([link])?)
+    }
+
     /// Keeps it.
     pub fn put_carried(&self, row: &Carried) -> Result<()> {
+        self.fills(Rare::Carried);
         self.0
             .prepare_cached(&format!(
                 "INSERT OR REPLACE INTO carried ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"

@@ -8,6 +8,7 @@ use std::cell::Cell;
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Rare {
     BrevoOptOuts,
+    Carried,
     Conversations,
     Firms,
     LateAddresses,
@@ -22,6 +23,7 @@ impl Rare {
     fn query(self) -> &'static str {
         match self {
             Self::BrevoOptOuts => "SELECT EXISTS (SELECT 1 FROM brevo_optouts)",
+            Self::Carried => "SELECT EXISTS (SELECT 1 FROM carried)",
             Self::Conversations => "SELECT EXISTS (SELECT 1 FROM conversation_contacts)",
             Self::Firms => "SELECT EXISTS (SELECT 1 FROM firms)",
             Self::LateAddresses => "SELECT EXISTS (SELECT 1 FROM late_addresses)",
@@ -36,7 +38,7 @@ impl Rare {
 
 /// What a transaction knows of them.
 #[derive(Default)]
-pub(super) struct Filled([Cell<Option<bool>>; 9]);
+pub(super) struct Filled([Cell<Option<bool>>; 10]);
 
 impl Tx<'_> {
     /// Whether the table holds anything.
