@@ -286,7 +286,10 @@ fn settle_row(
             hold_apart(tx, link.id, holder.id, now)?;
             return Ok(true);
         }
-        let existed = contact.created_at < began(import);
+        let existed = contact.created_at < began(import)
+            || (answered
+                && person::shows_nothing_of(&flights, contact, &ready.mapping)
+                && !has_their_id(tx, link, contact)?);
         let as_sent = answered && !existed && person::landed_as_sent(&flights, contact, &ready.mapping);
         if as_sent {
             tx.land(link.id, contact.id)?;
@@ -302,8 +305,8 @@ fn settle_row(
             rename_if_moved(tx, link.id, made_with.as_ref())?;
         }
         if existed {
-            // It was there before: the import left it alone, and it is first-linked, not overwritten. A no that the person
-            // brings goes along.
+            // It was there before the row: the import left it alone, and it is first-linked, not overwritten. A no that the
+            // person brings goes along.
             keep_no(tx, link.id, No::of(&before_import(tx, link)?, &Consent::default()))?;
             tx.mark_dirty(link.id, Dirty::Live)?;
         }
@@ -352,15 +355,24 @@ fn made_and_renamed(
     if !import.creates || link.brevo_id.is_some() {
         return Ok(None);
     }
-    let members = tx.members(link.id)?;
-    let primary = members.into_iter().find(|member| member.is_primary);
-    let Some(ext_id) = primary.and_then(|primary| primary.contact.external_id) else { return Ok(None) };
+    let Some(ext_id) = their_id(tx, link)? else { return Ok(None) };
     let Some(contact) = tx.brevo_contact_by_ext_id(&ext_id)? else { return Ok(None) };
     // Somebody else may have made it with that id, because of which Brevo refused the row.
     let shown = person::made_by_row(flights, &contact, &ready.mapping);
     let as_sent = !shown.fields.is_empty() || !shown.lists.is_empty();
     let made = as_sent && contact.created_at >= began(import) && tx.link_by_brevo(contact.id)?.is_none();
     Ok(made.then_some(contact))
+}
+
+/// The person's external id.
+fn their_id(tx: &Tx<'_>, link: &LinkRow) -> Stored<Option<String>> {
+    let primary = tx.members(link.id)?.into_iter().find(|member| member.is_primary);
+    Ok(primary.and_then(|primary| primary.contact.external_id))
+}
+
+/// Whether a contact carries it.
+fn has_their_id(tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact) -> Stored<bool> {
+    Ok(contact.ext_id.is_some() && contact.ext_id == their_id(tx, link)?)
 }
 
 /// Whether Brevo shows what the row was to set.

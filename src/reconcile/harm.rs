@@ -163,7 +163,10 @@ fn put_back<K: Ord + Clone, V: Clone>(map: &mut BTreeMap<K, V>, key: &K, before:
 /// Whether a plan clears anything of what this side shows. `brevo`: the attributes there.
 pub fn blanks(plan: &PersonPlan, side: SideName, brevo: Option<&Fields>) -> bool {
     match side {
-        SideName::Brevo => plan.change.attributes.keys().any(|name| is_cleared(plan, name, brevo)),
+        SideName::Brevo => {
+            plan.change.attributes.keys().any(|name| is_cleared(plan, name, brevo))
+                || plan.flights.fields.keys().any(|rule| clears_ours(plan, rule))
+        }
         SideName::Intercom => plan.intercom.values().any(Option::is_none),
     }
 }
@@ -172,6 +175,14 @@ pub fn blanks(plan: &PersonPlan, side: SideName, brevo: Option<&Fields>) -> bool
 fn is_cleared(plan: &PersonPlan, attribute: &str, brevo: Option<&Fields>) -> bool {
     let there = brevo.is_none_or(|brevo| brevo.contains_key(attribute));
     there && matches!(plan.change.attributes.get(attribute), Some(None))
+}
+
+/// Whether it clears what a write of ours has put there, though no look has shown that yet.
+fn clears_ours(plan: &PersonPlan, rule: &str) -> bool {
+    let writes = plan.causes.contains_key(rule) && !plan.back.rules.contains(rule);
+    let Some(write) = plan.flights.field(SideName::Brevo, rule).filter(|_| writes) else { return false };
+    let had = |cell: usize| write.superseded.iter().any(|earlier| earlier.get(cell).is_some_and(Option::is_some));
+    write.sent.iter().enumerate().any(|(cell, sent)| sent.is_none() && had(cell))
 }
 
 /// The plan without the fields that it clears on this side. Of them, all is as before.
@@ -186,7 +197,9 @@ pub fn without_blanks(
     for rule in &mapping.rules {
         let targets = || rule.targets.iter().map(|target| target.attribute.as_str());
         let cleared = match side {
-            SideName::Brevo => targets().any(|target| is_cleared(&plan, target, brevo)),
+            SideName::Brevo => {
+                targets().any(|target| is_cleared(&plan, target, brevo)) || clears_ours(&plan, &rule.key)
+            }
             SideName::Intercom => {
                 plan.back.rules.contains(&rule.key) && matches!(plan.intercom.get(&rule.source), Some(None))
             }

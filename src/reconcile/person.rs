@@ -8,7 +8,7 @@ mod tests;
 
 pub use settle::{
     Settled, forget_unlanded, handed_over, landed_as_sent, lists_have_moved, made_by_row, seen_in_answer,
-    seen_in_brevos_answer, settle, settle_intercom, shows_another,
+    seen_in_brevos_answer, settle, settle_intercom, shows_another, shows_nothing_of,
 };
 
 use super::{

@@ -3,7 +3,7 @@
 
 use super::crossing::SOURCES;
 use super::ending::{Cells, End, same, show, standing, text};
-use super::model::{Card, GAP, Person};
+use super::model::{Card, GAP, Model, Person};
 use super::people::{NAMES, PHONES, normal};
 use super::world::{Rule, Rules, Setting, Source, Way, Wins};
 use linkspan::model::SideName;
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 /// Sides that have agreed for so long have been seen to, whatever went wrong meanwhile.
 const LONG: i64 = 1_200_000;
+/// What changed so long before a list of Intercom's contacts, or of Brevo's, that or an earlier one has shown: they overlap.
+const OVERLAPS: [i64; 2] = [960_000, 180_000];
 /// For so long after it landed an answer may be waited for.
 const UNANSWERED: i64 = 35_000;
 
@@ -34,6 +36,8 @@ pub struct Gave {
     back: Option<(i64, i64)>,
     /// What stood there before.
     before: Cells,
+    /// Somebody had edited it already since both sides had agreed for long.
+    edited: bool,
     /// What they had given before that, if nothing of it was shown.
     earlier: Option<Box<Gave>>,
 }
@@ -70,7 +74,7 @@ impl Half {
                 self.value = Some(cells.clone());
             }
             self.ever.push(cells.clone());
-            self.edited = true;
+            let edited = std::mem::replace(&mut self.edited, true);
             let back = self.before_ours.take().filter(|(before, ..)| *before == cells);
             let back = back.map(|(_, left_at, landed)| (left_at, landed));
             if self.is_back(&cells) {
@@ -83,7 +87,9 @@ impl Half {
             let earlier = earlier.map(Box::new);
             let (told, crossed, before) = (None, None, old);
             let (lost_unseen, beside_blank) = (false, false);
-            self.gave = Some(Gave { at: now, cells, told, crossed, lost_unseen, beside_blank, back, before, earlier });
+            let at = now;
+            self.gave =
+                Some(Gave { at, cells, told, crossed, lost_unseen, beside_blank, back, before, edited, earlier });
             return None;
         }
         self.before_ours = Some((old.clone(), left_at, now));
@@ -108,6 +114,8 @@ impl Half {
         while let Some(unseen) = gave.filter(|gave| gave.told.is_none()) {
             let earlier = unseen.earlier.as_deref();
             if unseen.before == *cells {
+                // Nor have they edited it.
+                self.edited = unseen.edited;
                 self.gave = earlier.cloned();
                 return true;
             }
@@ -138,6 +146,8 @@ pub struct Pair {
     /// It had more than one contact in Brevo.
     muddled: bool,
     agreed_since: Option<i64>,
+    /// Through a hand, on this side.
+    met: Option<SideName>,
     /// They have agreed for long once, and that was seen to.
     once: bool,
     /// Values of people's that we replaced though we had been shown them.
@@ -154,6 +164,8 @@ pub struct Between {
     tagged: BTreeMap<String, i64>,
     untagged: BTreeMap<String, i64>,
     vip: BTreeMap<String, bool>,
+    /// When contacts were last listed: Intercom's, Brevo's.
+    listed_at: [Option<i64>; 2],
     /// What was looked at last, so that only what changes is looked at again.
     looked: BTreeMap<String, (BTreeMap<Source, Value>, Option<Contact>)>,
     /// For each request, what it is about.
@@ -238,6 +250,7 @@ impl Between {
             .filter(|card| !card.gone)
             .filter_map(|card| Some((normal(card.now.email.as_deref()?), card)))
             .collect();
+        let listed_at = self.listed_at;
         for (id, person) in people.iter().filter(|(_, person)| person.live) {
             let vip = person.tags.contains("VIP");
             if self.vip.insert(id.clone(), vip).unwrap_or(false) != vip && by_hand {
@@ -268,8 +281,16 @@ impl Between {
                 {
                     continue;
                 }
+                let moved = usize::from(!said && pair.intercom.stands == mine);
+                let side = SideName::BOTH[moved];
+                // Where a hand made them agree, nobody has looked at the other side: until it has been listed, what comes
+                // there may be from before that.
+                let seen = |since: i64| {
+                    let listed = listed_at[moved].is_some_and(|at| at > since + OVERLAPS[moved]);
+                    listed || pair.met.is_none_or(|met| met == side)
+                };
                 // An agreement of long standing ends: what comes now is judged by it.
-                if pair.agreed_since.is_some_and(|since| since < now - LONG)
+                if pair.agreed_since.is_some_and(|since| since < now - LONG && seen(since))
                     && card.is_some_and(|card| card.ours_since.is_some_and(|since| since < now - LONG))
                 {
                     (pair.intercom.edited, pair.brevo.edited, pair.once) = (false, false, true);
@@ -309,6 +330,10 @@ impl Between {
                         gave.beside_blank = true;
                     }
                     if agree(source, &pair.intercom.stands, &pair.brevo.stands) {
+                        if pair.agreed_since.is_none() {
+                            // What was there before the first list is looked at then.
+                            pair.met = Some(side).filter(|_| by_hand && listed_at[1 - moved].is_some());
+                        }
                         pair.agreed_since.get_or_insert(now);
                         for gave in [&mut pair.intercom.gave, &mut pair.brevo.gave].into_iter().flatten() {
                             gave.crossed.get_or_insert(now);
@@ -319,6 +344,11 @@ impl Between {
                 }
             }
         }
+    }
+
+    /// The engine was shown a list of a side's contacts.
+    pub fn listed(&mut self, is_brevo: bool, now: i64) {
+        self.listed_at[usize::from(is_brevo)] = Some(now);
     }
 
     /// The engine was shown an Intercom contact.
@@ -336,6 +366,45 @@ impl Between {
         for ((_, source), pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.card == Some(id)) {
             let cells = shown_by(*source, |name| shown["attributes"].get(name));
             pair.brevo.shown(&cells, now);
+        }
+    }
+
+    /// What a hand gave in Brevo, Intercom came to hold since, and the engine is now shown there: whose contact, and what.
+    fn met(&self, shown: &Value) -> Vec<(i64, Source)> {
+        let Some(id) = shown["id"].as_str() else { return Vec::new() };
+        let met = |source: &Source| {
+            let pair = self.pairs.get(&(id.to_owned(), *source))?;
+            let gave = pair.brevo.gave.as_ref().filter(|gave| gave.cells == pair.brevo.stands)?;
+            let mine = held(*source, field_of(*source, shown));
+            (gave.crossed.is_some() && agree(*source, &mine, &gave.cells)).then_some((pair.card?, *source))
+        };
+        SOURCES.iter().filter_map(met).collect()
+    }
+}
+
+impl Model {
+    /// What a request of ours sets and a hand had set just so is what both sides agree on: an edit of nobody's any more.
+    pub fn agreed_by_writing(&mut self, what: &str, body: &[u8]) {
+        let id = what.strip_prefix("PUT ").and_then(|path| path.rsplit_once("/contacts/")).map(|(_, id)| id.parse());
+        let Some(card) = id.and_then(Result::ok).and_then(|id: i64| self.cards.get_mut(&id)) else { return };
+        let body: Value = serde_json::from_slice(body).unwrap_or_default();
+        for (name, value) in body["attributes"].as_object().into_iter().flatten() {
+            if card.edited.get(name).is_some_and(|edited| edited.value == *value) {
+                card.edited.remove(name);
+                card.ours.insert(name.clone(), value.clone());
+            }
+        }
+    }
+
+    /// So is what a hand had set in Brevo, and another one in Intercom, where the engine is shown it.
+    pub fn agreed_by_showing(&mut self, shown: &Value) {
+        for (id, source) in self.between.met(shown) {
+            let Some(card) = self.cards.get_mut(&id) else { continue };
+            for name in source.attributes() {
+                if let Some(edited) = card.edited.remove(*name) {
+                    card.ours.insert((*name).to_owned(), edited.value);
+                }
+            }
         }
     }
 }

@@ -101,7 +101,7 @@ pub struct Person {
 /// What somebody wrote into a Brevo contact, as long as it stands there.
 #[derive(Debug, Clone)]
 pub struct Edited {
-    value: Value,
+    pub value: Value,
     /// What stood there before, if that was a value and ours.
     was: Option<Value>,
     /// When the engine was first shown it.
@@ -159,9 +159,9 @@ pub struct Card {
     pub loosened: Option<i64>,
     /// The address that it had when a changed one lifted its opt-out.
     lifted_at: Option<String>,
-    edited: BTreeMap<String, Edited>,
+    pub edited: BTreeMap<String, Edited>,
     /// Attributes whose value we wrote last, and what we wrote.
-    ours: BTreeMap<String, Value>,
+    pub ours: BTreeMap<String, Value>,
     /// Values of people's that we replaced though we had been shown them: attribute and value.
     pub replaced: Vec<(String, Value)>,
     left: BTreeMap<i64, Left>,
@@ -361,7 +361,9 @@ impl Model {
             if let Some(person) = id.and_then(|id| self.people.get_mut(id)) {
                 person.told_until = person.told_until.max(made_at);
             }
-            self.between.told_intercom(if item["contact"].is_object() { &item["contact"] } else { item }, now);
+            let shown = if item["contact"].is_object() { &item["contact"] } else { item };
+            self.between.told_intercom(shown, now);
+            self.agreed_by_showing(shown);
         }
         if topic == "contact.unsubscribed"
             && let Ok(body) = serde_json::from_slice::<Value>(body)
@@ -424,6 +426,9 @@ impl Model {
             self.read_whole();
         }
         let many = body["contacts"].as_array().or_else(|| body["data"].as_array()).cloned();
+        if many.is_some() && ["/contacts", "/contacts/search", "/v3/contacts"].contains(&path) {
+            self.between.listed(is_brevo, now);
+        }
         for shown in many.unwrap_or_else(|| vec![body]) {
             if is_brevo {
                 let Some(card) = shown["id"].as_i64().and_then(|id| self.cards.get_mut(&id)) else { continue };
@@ -459,6 +464,7 @@ impl Model {
                 if person.out && out.iter().any(|flag| shown[flag] == true) {
                     person.told_out.get_or_insert(now);
                 }
+                self.agreed_by_showing(&shown);
             }
         }
     }
@@ -773,19 +779,6 @@ impl Model {
                     judge(import_left, "an import", found);
                     card.loosened = Some(now);
                 }
-            }
-        }
-    }
-
-    /// What a request of ours sets and a hand had set just so is what both sides agree on: an edit of nobody's any more.
-    fn agreed_by_writing(&mut self, what: &str, body: &[u8]) {
-        let id = what.strip_prefix("PUT ").and_then(|path| path.rsplit_once("/contacts/")).map(|(_, id)| id.parse());
-        let Some(card) = id.and_then(Result::ok).and_then(|id: i64| self.cards.get_mut(&id)) else { return };
-        let body: Value = serde_json::from_slice(body).unwrap_or_default();
-        for (name, value) in body["attributes"].as_object().into_iter().flatten() {
-            if card.edited.get(name).is_some_and(|edited| edited.value == *value) {
-                card.edited.remove(name);
-                card.ours.insert(name.clone(), value.clone());
             }
         }
     }

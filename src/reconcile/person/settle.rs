@@ -2,7 +2,7 @@
 
 use super::{Back, Base, Flights, LostValue, ResolvedList};
 use crate::mapping::{Direction, FieldRule, Mapping};
-use crate::model::{BrevoContact, Fields, SideName, Sides};
+use crate::model::{BrevoContact, Fields, SideName, Sides, Value};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::fields::{self, Cells, FieldBase};
 use crate::reconcile::lists::ListBase;
@@ -151,6 +151,15 @@ pub fn landed_as_sent(flights: &Flights, contact: &BrevoContact, mapping: &Mappi
     !loose && flights.tags.is_empty() && lists() && fields()
 }
 
+/// Whether a contact shows nothing of the fields that a row of ours was to set, though it was to set some: then somebody else
+/// has made it, and the row, which came later, has left it alone. (Lists say nothing: who is there already is put on them.)
+pub fn shows_nothing_of(flights: &Flights, contact: &BrevoContact, mapping: &Mapping) -> bool {
+    let sent = flights.fields.values().filter_map(|writes| writes.brevo.as_ref()).flat_map(|write| &write.sent);
+    // An import drops a no.
+    let sets = sent.flatten().any(|value| *value != Value::Boolean(false));
+    sets && made_by_row(flights, contact, mapping).fields.is_empty()
+}
+
 /// Whether a contact that a row of ours has made shows what the row has no part in: somebody's edit of a field that travels
 /// to Intercom, of a list, or an opt-out. Nothing was linked to it yet when that was shown. `base`: what the row agreed on.
 pub fn shows_another(base: &Base, contact: &BrevoContact, mapping: &Mapping) -> bool {
@@ -275,6 +284,16 @@ fn settle_fields(
             fields::Verdict::Superseded => {
                 agreed.agreed[side] = observed;
                 agreed.overrun = Some(side);
+            }
+            // It left because the other side had moved on, and whether it landed before the edit nobody knows: who is back
+            // there at what had been agreed on has given that anew.
+            fields::Verdict::Edited
+                if !answered
+                    && rule.direction == Direction::Both
+                    && agreed.rule == rule.fingerprint
+                    && !fields::same_on(side, &agreed.agreed[side], &write.sent) =>
+            {
+                agreed.agreed[side.other()] = Cells::new();
             }
             fields::Verdict::Refused | fields::Verdict::Edited => {}
         }

@@ -138,6 +138,25 @@ fn an_edit_in_brevo_reaches_intercom_once() {
 }
 
 #[test]
+fn who_goes_back_while_a_write_is_unanswered_has_given_that_anew() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    let agreed = jane.base.clone();
+    jane.contact = contact(json!({"FULLNAME": "Jane Doe"}));
+    jane.send();
+    // No answer came. Both sides are edited meanwhile, Brevo back to what had been agreed on.
+    jane.base = agreed;
+    (jane.record, jane.contact) = (fields(json!({"name": "Jane Roe"})), contact(json!({"FULLNAME": "Jane"})));
+    let settled = settle_intercom(&jane.base, &jane.flights, false, &jane.record, &jane.mapping, &jane.resolved());
+    assert!(settled.edited);
+    (jane.base, jane.flights) = (settled.base, settled.flights);
+    let plan = jane.send();
+    assert_eq!(plan.change.attributes, BTreeMap::from([("FULLNAME".to_owned(), Value::text("Jane Roe"))]));
+    assert_eq!((plan.lost.len(), plan.lost[0].side), (1, SideName::Brevo));
+    assert_eq!(plan.lost[0].lost, vec![Value::text("Jane")]);
+    assert!(jane.plan().writes_nothing());
+}
+
+#[test]
 fn what_intercom_will_not_take_is_not_sent_again_until_it_changes() {
     let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
     jane.contact = contact(json!({"FULLNAME": "Jane\u{7}"}));
@@ -274,7 +293,11 @@ fn what_a_late_write_brought_back_is_cleared_again() {
         jane.send();
         jane.record = fields(json!({}));
         let cleared = BTreeMap::from([("FULLNAME".to_owned(), None)]);
-        assert_eq!(jane.send().change.attributes, cleared, "{direction}");
+        let clears = jane.send();
+        assert_eq!(clears.change.attributes, cleared, "{direction}");
+        // That counts, though no look has shown the name.
+        let shown = Some(&jane.contact.attributes);
+        assert!(crate::reconcile::harm::blanks(&clears, SideName::Brevo, shown), "{direction}");
         jane.contact = contact(json!({"FULLNAME": "Jane"}));
         let settled = settle(&jane.base, &jane.flights, true, &jane.contact, &jane.mapping);
         (jane.base, jane.flights) = (settled.base, settled.flights);
@@ -386,6 +409,9 @@ fn what_a_row_of_ours_has_made_is_nobodys_value() {
     };
     let mut made = contact(json!({"FIRSTNAME": "Cher", "LASTNAME": "Doe", "PLAN": "Free"}));
     made.lists.insert(BrevoListId::new(1));
+    // Who was there before is put on the lists, and has none of the fields.
+    let there = BrevoContact { lists: made.lists.clone(), ..contact(json!({"FIRSTNAME": "Jane"})) };
+    assert!(shows_nothing_of(&flights, &there, &mapping) && !shows_nothing_of(&flights, &made, &mapping));
     let base = made_by_row(&flights, &made, &mapping);
     // What has been edited since, and a list that they are not on, are as at a first link.
     assert_eq!(base.fields.keys().collect::<Vec<_>>(), [&name]);
