@@ -294,7 +294,7 @@ pub(super) fn refuse(
     match &error.kind {
         // It may have landed or may still land: nothing more is written until a later read shows what became of it.
         _ if error.may_have_landed() => {
-            let flights = pack_flights(tx, &planned.plan.flights)?;
+            let flights = pack_flights(tx, &planned.intent())?;
             return tx.put_intent(link.id, &flights, verify_after);
         }
         ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::LostCursor | ErrorKind::Busy => {

@@ -478,11 +478,21 @@ impl Source {
     pub(super) fn settle(&self, tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact) -> Result<bool> {
         let Some(flights) = &link.flights else { return Ok(false) };
         let late_enough = link.verify_after.is_some_and(|after| after <= self.read_began);
-        if link.import.is_some() || !late_enough {
+        // It began after the answer: what it shows to have been taken was not refused, and whoever goes back has edited it.
+        let after_answer =
+            link.answered && link.verify_after.is_some_and(|after| after <= self.read_began + super::LATE_LANDING);
+        if link.import.is_some() || !(late_enough || after_answer) {
             return Ok(false);
         }
         let flights: Flights =
             flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(link.id)))?;
+        if !late_enough {
+            let seen = person::seen_in_brevos_answer(&flights, &contact.attributes, &self.ready.mapping);
+            if seen != flights {
+                tx.watch_as(link.id, &pack_flights(tx, &seen)?)?;
+            }
+            return Ok(false);
+        }
         settle_now(tx, link, (&base_of(link)?, &flights), link.answered, contact, &self.ready, self.now)
     }
 }
@@ -648,7 +658,7 @@ pub(super) fn settle_now(
         settled.edited |= person::lists_have_moved(&mut settled.base, flights, contact);
     }
     if !answered {
-        super::safety::not_landed(tx, flights, contact, ready, now)?;
+        super::safety::not_landed(tx, (base, flights), contact, ready, now)?;
     }
     let left = Some(&settled.flights).filter(|left| !left.is_empty());
     settle_as(tx, link.id, &settled.base, left)?;

@@ -482,7 +482,7 @@ impl Connection {
                 let mut left = Vec::with_capacity(all.len());
                 for planned in all {
                     if is_current(tx, &planned)? {
-                        tx.put_intent(planned.link, &pack_flights(tx, &planned.plan.flights)?, verify_after)?;
+                        tx.put_intent(planned.link, &pack_flights(tx, &planned.intent())?, verify_after)?;
                         left.push(planned);
                     } else {
                         planned.is_not_sent(tx, now)?;

@@ -286,11 +286,14 @@ fn settle_row(
             hold_apart(tx, link.id, holder.id, now)?;
             return Ok(true);
         }
-        let existed = contact.created_at < began(import)
+        let older = contact.created_at < began(import);
+        // Asked first: most rows have landed just so.
+        let as_sent = answered && !older && person::landed_as_sent(&flights, contact, &ready.mapping);
+        let existed = older
             || (answered
+                && !as_sent
                 && person::shows_nothing_of(&flights, contact, &ready.mapping)
                 && !has_their_id(tx, link, contact)?);
-        let as_sent = answered && !existed && person::landed_as_sent(&flights, contact, &ready.mapping);
         if as_sent {
             tx.land(link.id, contact.id)?;
         } else {

@@ -14,12 +14,13 @@ use super::people::Planned;
 use super::{Connection, EngineError, Ready};
 use crate::model::{BrevoContact, BrevoContactId, Fields, Resource, SideError, SideName};
 use crate::reconcile::harm::{self, Kind, Limits};
-use crate::reconcile::person::Flights;
+use crate::reconcile::person::{Base, Flights};
 use crate::store::harm::HoldState;
 use crate::store::links::Dirty;
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -187,20 +188,22 @@ pub(super) fn give_back_import(tx: &Tx<'_>, import: i64, rows: usize, now: DateT
     if rows > 0 && tx.import_creates(import)? { give_back(tx, Kind::Creates, rows as u64, now) } else { Ok(()) }
 }
 
-/// A read has shown what became of a write of unknown outcome: what has not landed is planned again, and counted then.
+/// A read has shown what became of a write of unknown outcome: what has not landed is planned again, and counted then. What
+/// is watched along with it, and an answer had said was done (base holds that), somebody has undone since: it was done.
 pub(super) fn not_landed(
     tx: &Tx<'_>,
-    flights: &Flights,
+    (base, flights): (&Base, &Flights),
     contact: &BrevoContact,
     ready: &Ready,
     now: DateTime<Utc>,
 ) -> Stored<()> {
-    let opt_out = flights.opted_out && !contact.consent.email_opted_out();
+    let opt_out = flights.counted && !contact.consent.email_opted_out();
     let blank = flights.fields.iter().any(|(key, writes)| {
         writes.brevo.as_ref().is_some_and(|write| {
             let clears = write.sent.iter().zip(&write.before).any(|(sent, before)| sent.is_none() && before.is_some());
+            let done = base.fields.get(key).is_some_and(|known| known.agreed.brevo == write.sent);
             let rule = ready.mapping.rules.iter().find(|rule| rule.key == *key);
-            clears && rule.is_some_and(|rule| rule.observed(&contact.attributes) == write.before)
+            clears && !done && rule.is_some_and(|rule| rule.observed(&contact.attributes) == write.before)
         })
     });
     Harm { opt_out, blank, ..Harm::default() }.take_back(tx, now)
@@ -209,7 +212,7 @@ pub(super) fn not_landed(
 /// The same for a write to Intercom.
 pub(super) fn not_landed_back(
     tx: &Tx<'_>,
-    flights: &Flights,
+    (base, flights): (&Base, &Flights),
     record: &Fields,
     ready: &Ready,
     now: DateTime<Utc>,
@@ -217,8 +220,9 @@ pub(super) fn not_landed_back(
     let blank = flights.fields.iter().any(|(key, writes)| {
         writes.intercom.as_ref().is_some_and(|write| {
             let clears = write.sent.iter().all(Option::is_none) && write.before.iter().any(Option::is_some);
+            let done = base.fields.get(key).is_some_and(|known| known.agreed.intercom == write.sent);
             let rule = ready.mapping.rules.iter().find(|rule| rule.key == *key);
-            clears && rule.is_some_and(|rule| rule.source_value(record).is_some())
+            clears && !done && rule.is_some_and(|rule| rule.source_value(record).is_some())
         })
     });
     Harm { blank, ..Harm::default() }.take_back(tx, now)
@@ -494,6 +498,16 @@ pub fn approve_in(tx: &Tx<'_>, id: i64, now: DateTime<Utc>) -> Stored<Approved> 
 }
 
 impl Planned {
+    /// What is watched until it is answered. What of it is counted is given back should a read show that it came to nothing.
+    pub(super) fn intent(&self) -> Cow<'_, Flights> {
+        let flights = &self.plan.flights;
+        if self.harm.opt_out && self.plan.change.email_opted_out {
+            Cow::Owned(Flights { counted: true, ..flights.clone() })
+        } else {
+            Cow::Borrowed(flights)
+        }
+    }
+
     /// It is not sent: it is planned again, and counted then.
     pub(super) fn is_not_sent(&self, tx: &Tx<'_>, now: DateTime<Utc>) -> Stored<()> {
         self.harm.take_back(tx, now)

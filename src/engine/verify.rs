@@ -7,18 +7,22 @@ use super::observe::{Source, base_of, flights_of, settle_now};
 use super::safety::give_back;
 use super::{BATCH, Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{
-    BrevoContact, ContactKey, Fetched, Observation, OptOutReason, Priority, Resource, Scope, SideName, phone_digits,
+    BrevoContact, BrevoContactId, ContactKey, Fetched, Observation, OptOutReason, Priority, Resource, Scope, SideName,
+    phone_digits,
 };
 use crate::reconcile::harm::Kind;
 use crate::reconcile::person::{self, Flights};
 use crate::store::hints::BrevoOptOut;
 use crate::store::links::Dirty;
+use crate::store::write_backs::{LONG_UNSEEN, SETTLES_NOW};
 use crate::store::{Record, Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use std::sync::Arc;
 
 /// What is shown for the first time and is older than this was made by none of the requests that are waited for.
 const LATELY: TimeDelta = TimeDelta::days(1);
+/// Contacts read in one turn of which no poll has shown anything for long: nobody waits for them.
+const MOST_UNSEEN: usize = 20;
 
 impl Connection {
     /// Until when a request that times out now may still land.
@@ -34,7 +38,7 @@ impl Connection {
         loop {
             let now = self.now();
             let ids = self.store.read(move |tx| tx.verifiable(false, now, after, BATCH)).await?;
-            let Some(last) = ids.last() else { return Ok(verified) };
+            let Some(last) = ids.last() else { break };
             after = *last;
             // A write that is still waiting for its turn is not of unknown outcome yet.
             let claim = self.claim(ids);
@@ -56,6 +60,55 @@ impl Connection {
                 }
             }
         }
+        Box::pin(self.verify_unseen(priority, &ready)).await?;
+        Ok(verified)
+    }
+
+    /// Reads what answered writes have left behind where nothing has shown that. A poll shows it, so that a read of its own is
+    /// worth it only where somebody may have given something since, which waits for it, and where no poll has come for long.
+    async fn verify_unseen(&self, priority: Priority, ready: &Arc<Ready>) -> Result<(), EngineError> {
+        let (now, ready) = (self.now(), Arc::clone(ready));
+        let unseen = self
+            .store
+            .read(move |tx| {
+                let long = tx.unsettled(DateTime::<Utc>::default(), now - LONG_UNSEEN, MOST_UNSEEN)?;
+                let long = long.into_iter().map(|id| (id, false));
+                let lately = tx.unsettled(now - SETTLES_NOW, now, BATCH)?.into_iter().map(|id| (id, true));
+                let mut unseen = Vec::new();
+                for (id, in_doubt) in long.chain(lately) {
+                    let contact = match to_look_at(tx, id, in_doubt, &ready) {
+                        Err(error) if error.unreadable().is_some() => None,
+                        contact => contact?,
+                    };
+                    if contact.is_some() || !in_doubt {
+                        unseen.push((id, contact));
+                    }
+                }
+                Ok(unseen)
+            })
+            .await?;
+        for (id, contact) in unseen {
+            self.go_on()?;
+            if self.is_held(SideName::Brevo) {
+                break;
+            }
+            let read = match contact {
+                Some(contact) => self.confirm(ContactKey::Brevo(contact), priority).await,
+                None => Ok(false),
+            };
+            // Whatever became of it: others come first.
+            let later = self.now() - SETTLES_NOW;
+            self.store.write(move |tx| tx.look_later(id, later)).await?;
+            match read {
+                // It is tried again; whoever else reads Brevo tells what is wrong.
+                Err(EngineError::Side(error)) => {
+                    tracing::debug!(link = id, "what was written cannot be verified now: {}", error.for_log());
+                    break;
+                }
+                read => self.spare(read).await.map(drop)?,
+            }
+        }
+        Ok(())
     }
 
     async fn verify_one(&self, id: i64, priority: Priority, ready: &Arc<Ready>) -> Result<(), EngineError> {
@@ -151,6 +204,19 @@ impl Connection {
             .await?;
         Ok(())
     }
+}
+
+/// The contact that an answered write was for, if it is to be read; `in_doubt`: only if what is known of it is in doubt.
+fn to_look_at(tx: &Tx<'_>, id: i64, in_doubt: bool, ready: &Ready) -> Stored<Option<BrevoContactId>> {
+    let Some(link) = tx.link(id)? else { return Ok(None) };
+    let Some(brevo) = link.brevo_id else { return Ok(None) };
+    if !in_doubt {
+        return Ok(Some(brevo));
+    }
+    let Some(known) = tx.brevo_contact(brevo)? else { return Ok(None) };
+    let (flights, shown) = (flights_of(&link)?, &known.attributes);
+    let doubtful = person::is_in_doubt(&flights, SideName::Brevo, &ready.mapping, |rule| rule.observed(shown));
+    Ok(doubtful.then_some(brevo))
 }
 
 /// Nobody's contact that is shown for the first time may be what a request made whose answer was lost, and have been given

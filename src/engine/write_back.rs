@@ -151,7 +151,7 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
     }
     let settled = person::settle_intercom(&base, &flights, row.answered, &record, &source.ready.mapping, &lists);
     if !row.answered {
-        safety::not_landed_back(tx, &flights, &record, &source.ready, source.now)?;
+        safety::not_landed_back(tx, (&base, &flights), &record, &source.ready, source.now)?;
     }
     if settled.base != base {
         tx.set_base(link.id, &pack_base(tx, &settled.base)?)?;
@@ -195,7 +195,7 @@ impl Connection {
         let Some(ready) = self.ready().filter(|ready| ready.writes_back) else { return Ok(pushed) };
         // Whoever is at it goes on until nothing is due.
         let Ok(_writing) = self.writing_back.try_lock() else { return Ok(pushed) };
-        self.verify_write_backs(priority).await?;
+        self.verify_write_backs(priority, &ready).await?;
         self.look_at_intercom(priority).await?;
         // Whoever would lose a value waits until it is known how many there are.
         let (mut pass, mut aside) = (Pass::Known(Vec::new()), Aside::new());
@@ -444,14 +444,29 @@ impl Connection {
             .await?)
     }
 
-    /// Reads what has become of writes without an answer, and of those that no poll has shown for long.
-    async fn verify_write_backs(&self, priority: Priority) -> Result<(), EngineError> {
+    /// Reads what has become of writes without an answer, and of those that no poll has shown for long, or where somebody waits
+    /// for it.
+    async fn verify_write_backs(&self, priority: Priority, ready: &Arc<Ready>) -> Result<(), EngineError> {
         let mut after = 0;
         loop {
-            let (now, from) = (self.now(), after);
-            let rows = self.store.read(move |tx| tx.write_backs_to_verify(now, from, BATCH)).await?;
-            let Some(last) = rows.last() else { return Ok(()) };
-            after = last.link;
+            let (now, from, told) = (self.now(), after, Arc::clone(ready));
+            let (last, rows) = self
+                .store
+                .read(move |tx| {
+                    let rows = tx.write_backs_to_verify(now, from, BATCH)?;
+                    let last = rows.last().map(|row| row.link);
+                    let mut left = Vec::new();
+                    for row in rows {
+                        let long = row.verify_after.is_some_and(|after| after <= now - LONG_UNSEEN);
+                        if !row.answered || long || is_in_doubt(tx, &row, &told)? {
+                            left.push(row);
+                        }
+                    }
+                    Ok((last, left))
+                })
+                .await?;
+            let Some(last) = last else { return Ok(()) };
+            after = last;
             for row in rows {
                 self.go_on()?;
                 if self.is_held(SideName::Intercom) {
@@ -488,6 +503,22 @@ impl Connection {
             }
         }
     }
+}
+
+/// Whether the contact was last seen to hold what somebody may have given since. Of what cannot be read nobody knows.
+fn is_in_doubt(tx: &Tx<'_>, row: &WriteBack, ready: &Ready) -> Stored<bool> {
+    let known = match tx.intercom_contact(&row.contact) {
+        Err(error) if error.unreadable().is_some() => None,
+        known => known?,
+    };
+    let flights = match watched_of(row) {
+        Err(StoreError::Decode { .. }) => return Ok(false),
+        flights => flights?,
+    };
+    Ok(known.is_some_and(|known| {
+        let fields = &known.contact.fields;
+        person::is_in_doubt(&flights, SideName::Intercom, &ready.mapping, |rule| vec![rule.source_value(fields)])
+    }))
 }
 
 /// What is to be written for this person now. `None`: nothing (any more), or not now.

@@ -7,7 +7,7 @@ mod settle;
 mod tests;
 
 pub use settle::{
-    Settled, forget_unlanded, handed_over, landed_as_sent, lists_have_moved, made_by_row, seen_in_answer,
+    Settled, forget_unlanded, handed_over, is_in_doubt, landed_as_sent, lists_have_moved, made_by_row, seen_in_answer,
     seen_in_brevos_answer, settle, settle_intercom, shows_another, shows_nothing_of,
 };
 
@@ -105,6 +105,10 @@ pub struct Flights {
     #[n(7)]
     #[cbor(default)]
     pub renames: Vec<Email>,
+    /// It has no answer yet, and that it opts somebody out was counted against the limits on harm.
+    #[n(8)]
+    #[cbor(default)]
+    pub counted: bool,
 }
 
 impl Flights {

@@ -396,6 +396,14 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// What is watched is known better.
+    pub fn watch_as(&self, link: i64, flights: &Packed) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET flights = ?2 WHERE id = ?1 AND flights IS NOT NULL")?
+            .execute(params![link, flights.bytes()])?;
+        Ok(())
+    }
+
     /// The writes that are being watched are those that were `before`'s: answered or not, and until when they may land.
     pub fn watch_like(&self, link: i64, before: &LinkRow) -> Result<()> {
         self.0.prepare_cached("UPDATE links SET answered = ?2, verify_after = ?3 WHERE id = ?1")?.execute(params![
@@ -537,6 +545,24 @@ impl Tx<'_> {
         let mut statement = self.0.prepare_cached(VERIFIABLE)?;
         let ids = statement.query_map(params![answered, millis(read_began), after, limit], |row| row.get(0))?;
         Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Links with answered writes that nothing has settled though a read may since then: after the one, at or before the other.
+    pub fn unsettled(&self, after: DateTime<Utc>, until: DateTime<Utc>, limit: usize) -> Result<Vec<i64>> {
+        let mut statement = self.0.prepare_cached(
+            "SELECT id FROM links WHERE flights IS NOT NULL AND import IS NULL AND answered = 1
+               AND verify_after > ?1 AND verify_after <= ?2 ORDER BY verify_after LIMIT ?3",
+        )?;
+        let ids = statement.query_map(params![millis(after), millis(until), limit], |row| row.get(0))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// An answered write that a read has not settled is not looked at before others.
+    pub fn look_later(&self, link: i64, verify_after: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE links SET verify_after = ?2 WHERE id = ?1 AND answered = 1 AND verify_after < ?2")?
+            .execute(params![link, millis(verify_after)])?;
+        Ok(())
     }
 
     /// After a start: what had left without an answer may still land for a while, counted from now.

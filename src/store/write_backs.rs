@@ -45,6 +45,9 @@ pub type Instants = (Option<DateTime<Utc>>, DateTime<Utc>);
 /// A poll shows what was written: a read of its own is worth it only where none has for this long.
 pub const LONG_UNSEEN: TimeDelta = TimeDelta::minutes(20);
 
+/// Or where somebody waits for it: that is looked at for so long after a read may settle what was written.
+pub const SETTLES_NOW: TimeDelta = TimeDelta::minutes(2);
+
 const COLUMNS: &str = "link, contact, due, sweep, tries, watched, answered, verify_after";
 
 fn write_back(tx: &Tx<'_>, row: &Row<'_>) -> rusqlite::Result<WriteBack> {
@@ -128,14 +131,16 @@ impl Tx<'_> {
         Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Those of which a read has to tell what became of them, and may by now.
+    /// Those of which a read has to tell what became of them, and may by now; and those of which it may since lately.
     pub fn write_backs_to_verify(&self, now: DateTime<Utc>, after: i64, limit: usize) -> Result<Vec<WriteBack>> {
         let mut statement = self.0.prepare_cached(&format!(
             "SELECT {COLUMNS} FROM write_backs WHERE watched IS NOT NULL
-               AND verify_after <= iif(answered = 1, ?2, ?1) AND link > ?3 ORDER BY link LIMIT ?4"
+               AND (verify_after <= iif(answered = 1, ?2, ?1) OR verify_after > ?5 AND verify_after <= ?1)
+               AND link > ?3 ORDER BY link LIMIT ?4"
         ))?;
-        let rows = statement
-            .query_map(params![millis(now), millis(now - LONG_UNSEEN), after, limit], |row| write_back(self, row))?;
+        let (long, lately) = (millis(now - LONG_UNSEEN), millis(now - SETTLES_NOW));
+        let rows =
+            statement.query_map(params![millis(now), long, after, limit, lately], |row| write_back(self, row))?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 

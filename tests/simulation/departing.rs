@@ -164,7 +164,7 @@ impl End<'_> {
             }
             // Whom the filter leaves out is left alone: of them nothing but consent is written there. (Of several, one speaks
             // for the others.)
-            if !holders.iter().all(|(_, person)| self.model.filter.takes(person)) {
+            if !holders.iter().all(|(_, person)| self.model.takes_as_shown(person)) {
                 counts.push("outcome: gone in Intercom, left out by the filter".to_owned());
                 continue;
             }

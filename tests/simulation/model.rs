@@ -53,6 +53,9 @@ pub struct Person {
     pub was_away: bool,
     /// The filter let it take part once.
     pub took_part: bool,
+    /// Since when the filter lets it take part, and whether the engine was shown that.
+    pub takes_part: Option<i64>,
+    pub told_part: bool,
     /// It was merged into another.
     pub merged: bool,
     /// When it came to be there last.
@@ -358,10 +361,13 @@ impl Model {
         {
             let item = &body["data"]["item"];
             let id = item["contact"]["id"].as_str().or(item["id"].as_str());
+            let shown = if item["contact"].is_object() { &item["contact"] } else { item };
             if let Some(person) = id.and_then(|id| self.people.get_mut(id)) {
                 person.told_until = person.told_until.max(made_at);
+                // One that is from before that says nothing about it.
+                person.told_part |=
+                    person.takes_part.is_some_and(|since| since <= made_at) && self.filter.takes_shown(shown);
             }
-            let shown = if item["contact"].is_object() { &item["contact"] } else { item };
             self.between.told_intercom(shown, now);
             self.agreed_by_showing(shown);
         }
@@ -457,6 +463,7 @@ impl Model {
             } else {
                 let Some(person) = shown["id"].as_str().and_then(|id| self.people.get_mut(id)) else { continue };
                 self.between.told_intercom(&shown, now);
+                person.told_part |= person.takes_part.is_some() && self.filter.takes_shown(&shown);
                 if shown["email"].as_str().map(normal) == person.email {
                     person.told_here.get_or_insert(now);
                 }
@@ -634,7 +641,9 @@ impl Model {
                 }
             }
             person.out = out;
-            person.took_part |= filter.takes(person);
+            person.takes_part = filter.takes(person).then(|| person.takes_part.unwrap_or(now));
+            person.took_part |= person.takes_part.is_some();
+            person.told_part &= person.takes_part.is_some();
             person.glance = Some(shown);
         }
         for id in lifted {

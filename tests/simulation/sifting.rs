@@ -6,6 +6,7 @@ use super::model::{Card, GAP, Model, Person};
 use super::people::{Edit, TIERS, normal};
 use super::world::{Dice, Plan, Source, some_tier};
 use linkspan::sandbox::brevo::BrevoSandbox;
+use serde_json::Value;
 use std::time::Duration;
 
 /// Who takes part.
@@ -33,8 +34,19 @@ impl Filter {
             Self::Everybody => true,
             Self::Users => !person.lead,
             Self::Tiers => {
-                let tier = person.values.get(&Source::Tier).and_then(serde_json::Value::as_str);
+                let tier = person.values.get(&Source::Tier).and_then(Value::as_str);
                 tier.is_some_and(|tier| TIERS[..2].contains(&tier))
+            }
+        }
+    }
+
+    /// The same of a contact as the API and notifications show it. A minimal one shows nothing of it.
+    pub fn takes_shown(self, shown: &Value) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Users => shown["role"] == "user",
+            Self::Tiers => {
+                shown["custom_attributes"]["plan_tier"].as_str().is_some_and(|tier| TIERS[..2].contains(&tier))
             }
         }
     }
@@ -75,6 +87,11 @@ pub fn sift(plan: &mut Plan) {
 }
 
 impl Model {
+    /// Whether the filter takes somebody who is gone, by what the engine was last shown: of them nothing can be read any more.
+    pub fn takes_as_shown(&self, person: &Person) -> bool {
+        self.filter.takes(person) && (self.filter == Filter::Everybody || person.told_part)
+    }
+
     /// We lifted Brevo's no by a request that left then: because somebody of the address had said yes in Intercom since.
     pub fn may_lift_in_brevo(&self, card: &Card, left_at: i64) -> bool {
         let address = card.now.email.as_deref().map(normal);

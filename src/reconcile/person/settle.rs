@@ -151,13 +151,40 @@ pub fn landed_as_sent(flights: &Flights, contact: &BrevoContact, mapping: &Mappi
     !loose && flights.tags.is_empty() && lists() && fields()
 }
 
+/// Whether a side was last seen to hold what somebody may have given there since a write of ours: what they gave waits until a
+/// read settles that. And as long as an earlier write is looked out for, whoever gives just its value is taken for it.
+pub fn is_in_doubt(
+    flights: &Flights,
+    side: SideName,
+    mapping: &Mapping,
+    observed: impl Fn(&FieldRule) -> Cells,
+) -> bool {
+    mapping.rules.iter().any(|rule| {
+        flights.field(side, &rule.key).is_some_and(|write| {
+            let taken_for_ours = rule.direction == Direction::Both && !write.superseded.is_empty();
+            taken_for_ours || fields::judge(side, write, &observed(rule)) == fields::Verdict::Edited
+        })
+    })
+}
+
 /// Whether a contact shows nothing of the fields that a row of ours was to set, though it was to set some: then somebody else
 /// has made it, and the row, which came later, has left it alone. (Lists say nothing: who is there already is put on them.)
 pub fn shows_nothing_of(flights: &Flights, contact: &BrevoContact, mapping: &Mapping) -> bool {
-    let sent = flights.fields.values().filter_map(|writes| writes.brevo.as_ref()).flat_map(|write| &write.sent);
     // An import drops a no.
-    let sets = sent.flatten().any(|value| *value != Value::Boolean(false));
-    sets && made_by_row(flights, contact, mapping).fields.is_empty()
+    let is_set = |cell: &Option<Value>| !matches!(cell, None | Some(Value::Boolean(false)));
+    let mut sets = false;
+    for rule in &mapping.rules {
+        let write = flights.field(SideName::Brevo, &rule.key);
+        let Some(write) = write.filter(|write| write.sent.iter().any(is_set)) else { continue };
+        let shown = rule.observed(&contact.attributes);
+        // Of a name, somebody may have edited a part since; and a long text may have been cut off.
+        let shows_part = write.sent.iter().zip(&shown).any(|(sent, shown)| is_set(sent) && sent == shown);
+        if shows_part || fields::judge(SideName::Brevo, write, &shown) == fields::Verdict::Adopted {
+            return false;
+        }
+        sets = true;
+    }
+    sets
 }
 
 /// Whether a contact that a row of ours has made shows what the row has no part in: somebody's edit of a field that travels
@@ -218,7 +245,8 @@ pub fn seen_in_answer(flights: &Flights, written: &Back, record: &Fields, mappin
     flights
 }
 
-/// The same for writes on their way to Brevo, where its answer shows what stands there (of companies it does).
+/// The same for writes on their way to Brevo, where its answer shows what stands there (of companies it does), or a read that
+/// began after it.
 pub fn seen_in_brevos_answer(flights: &Flights, shown: &Fields, mapping: &Mapping) -> Flights {
     let mut flights = flights.clone();
     for rule in &mapping.rules {

@@ -391,6 +391,28 @@ fn an_earlier_address_that_lands_late_is_nobodys_edit() {
 }
 
 #[test]
+fn who_goes_back_after_a_read_has_shown_what_we_wrote_has_edited_it() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    jane.record = fields(json!({"name": "Ann"}));
+    jane.send();
+    let doubted = |flights: &Flights, shown: &BrevoContact, mapping: &Mapping| {
+        is_in_doubt(flights, SideName::Brevo, mapping, |rule| rule.observed(&shown.attributes))
+    };
+    // The old name may be what a look from before has shown, or a refusal.
+    assert!(!doubted(&jane.flights, &jane.contact, &jane.mapping));
+    let back = std::mem::replace(&mut jane.contact, contact(json!({"FULLNAME": "Ann"})));
+    jane.flights = seen_in_brevos_answer(&jane.flights, &jane.contact.attributes, &jane.mapping);
+    assert!(!doubted(&jane.flights, &jane.contact, &jane.mapping));
+    jane.contact = back;
+    assert!(doubted(&jane.flights, &jane.contact, &jane.mapping) && jane.plan().writes_nothing());
+    let settled = settle(&jane.base, &jane.flights, true, &jane.contact, &jane.mapping);
+    assert!(settled.edited && settled.refused.is_empty());
+    (jane.base, jane.flights) = (settled.base, settled.flights);
+    let plan = jane.send();
+    assert_eq!(plan.intercom, BTreeMap::from([("name".to_owned(), Value::text("Jane"))]));
+}
+
+#[test]
 fn what_a_row_of_ours_has_made_is_nobodys_value() {
     let yaml = "{name: {to: [FIRSTNAME, LASTNAME], transform: split_name, on_clear: propagate}, \
                 custom_attributes.plan: {to: PLAN}}";
@@ -412,6 +434,8 @@ fn what_a_row_of_ours_has_made_is_nobodys_value() {
     // Who was there before is put on the lists, and has none of the fields.
     let there = BrevoContact { lists: made.lists.clone(), ..contact(json!({"FIRSTNAME": "Jane"})) };
     assert!(shows_nothing_of(&flights, &there, &mapping) && !shows_nothing_of(&flights, &made, &mapping));
+    let edited = contact(json!({"FIRSTNAME": "Cher", "LASTNAME": "Roe"}));
+    assert!(!shows_nothing_of(&flights, &edited, &mapping), "somebody has edited a part of what the row set");
     let base = made_by_row(&flights, &made, &mapping);
     // What has been edited since, and a list that they are not on, are as at a first link.
     assert_eq!(base.fields.keys().collect::<Vec<_>>(), [&name]);
