@@ -195,9 +195,10 @@ impl End<'_> {
             return None;
         }
         let was_theirs = |person: &Person, card: &Card| card.addresses.intersection(&person.addresses).next().is_some();
+        let by_phone = |person: &Person, card: &Card| self.model.by_phone && !person.phones.is_disjoint(&card.phones);
         let mut earlier = self.model.cards.values().filter(|other| {
-            // Before the program knew of the merge, it told of the one who is merged.
-            (!then.live && was_theirs(then, other))
+            // Before the program knew of the merge, it told of the one who is merged, who may have had no address.
+            (!then.live && (was_theirs(then, other) || by_phone(then, other)))
                 // Before it was shown that they have an address, it told whom they were known as by their phone.
                 || person.told_here.is_none_or(|at| at > what.at - GAP)
                 // And before it was shown that another contact has the address by now, it told the one that had it.

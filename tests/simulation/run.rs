@@ -348,7 +348,7 @@ impl<'a> Play<'a> {
             shared.hand(edit);
             tokio::time::sleep(Duration::from_millis(700)).await;
         }
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_secs(self.plan.setting.known_for)).await;
         let zero = Instant::now();
         let patience = self.plan.setting.limits.map(|limits| Duration::from_secs(limits.patience));
         self.next_look = patience.map(|patience| zero + patience);

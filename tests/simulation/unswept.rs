@@ -25,6 +25,10 @@ pub fn unsweep(plan: &mut Plan) {
         plan.setting.brevo_incremental = *dice.pick(&[120, 600, 1_200]);
         plan.rates = Rates { webhook_lost: 1.0, ..plan.rates };
     }
+    if plan.seed % 5 == 2 {
+        // Longer than reads of changes overlap: what the first read loses of them no later one shows.
+        plan.setting.known_for = 2_000;
+    }
     for source in [Source::OpenConversations, Source::Conversations, Source::LastRating, Source::Company, Source::Tags]
     {
         let told = hears || source.is_figure();

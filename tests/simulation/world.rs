@@ -388,6 +388,8 @@ pub struct Setting {
     pub limits: Option<Limits>,
     /// Everything is read again by schedule, and in the end.
     pub sweeps: bool,
+    /// Seconds for which people have been there when the program is started for the first time.
+    pub known_for: u64,
     /// `companies`: they have objects in Brevo.
     pub firms: Option<Firms>,
 }
@@ -510,6 +512,7 @@ impl Plan {
             hearing: None,
             limits: None,
             sweeps: true,
+            known_for: 60,
             firms: None,
         };
         let mut before = Vec::new();
