@@ -135,8 +135,10 @@ impl BrevoClient {
         if change.email_opted_in.is_some() && !change.email_opted_out {
             body["emailBlacklisted"] = false.into();
         }
+        let loosens = !change.email_opted_out && (change.email.is_some() || change.email_opted_in.is_some());
+        let effect = if loosens { Effect::Loosens } else { Effect::Updates };
         let target = format!("/contacts/{id}?identifierType=contact_id");
-        self.send(Ask::write(Method::PUT, target, body, Effect::Updates, priority)).await?;
+        self.send(Ask::write(Method::PUT, target, body, effect, priority)).await?;
         Ok(Answer::Done)
     }
 

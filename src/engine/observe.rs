@@ -225,9 +225,11 @@ impl Source {
                 resubscribe::note(tx, link, SideName::Intercom, gone, by_notice, times, self.now)?;
             }
             let newly_out = new_opt_out(tx, link, &before, &contact.consent)?;
-            if self.ready.weighs_times && known.as_ref().is_some_and(|known| known.is_primary) {
-                let dirty = tx.link(link)?.map_or(Dirty::No, |link| link.dirty);
-                write_back::note_change(tx, (link, dirty), SideName::Intercom, contact.updated_at, self)?;
+            if self.ready.weighs_times
+                && known.as_ref().is_some_and(|known| known.is_primary)
+                && let Some(link) = tx.link(link)?
+            {
+                write_back::note_change(tx, &link, SideName::Intercom, contact.updated_at, &self.ready)?;
             }
             tx.mark_dirty(link, if newly_out { Dirty::Consent } else { self.dirty })?;
         }
@@ -357,6 +359,9 @@ impl Source {
                     } else {
                         tx.mark_dirty(link.id, self.dirty)?;
                     }
+                } else {
+                    let told = (&*self.settings, &*self.ready);
+                    taken = partings::made_late(tx, &link, contact, told, self.now)?;
                 }
             }
             if changed && !taken {
@@ -376,7 +381,7 @@ impl Source {
         }
         let id = link.id;
         if changed && known.is_some() {
-            write_back::note_change(tx, (id, link.dirty), SideName::Brevo, contact.modified_at, self)?;
+            write_back::note_change(tx, &link, SideName::Brevo, contact.modified_at, &self.ready)?;
         }
         if self.settings.resubscribes
             && self.settings.tells_intercom
@@ -537,6 +542,14 @@ fn remember_opt_out(
     let left = link.state == LinkState::Left;
     // Without a write on its way, the next plan sees it.
     if !(left || (out && on_its_way)) {
+        if !out && known.is_some_and(|known| known.consent.email_opted_out()) {
+            let base = base_of(&link)?;
+            let agreed = base.consent.is_some_and(|consent| consent.brevo_out);
+            // But one that was put off has agreed on nothing, and another address has lifted it by now.
+            if let Some(reason) = lifted_from(&base, known, contact).filter(|_| !agreed) {
+                tx.put_brevo_opt_out(&BrevoOptOut::lifted(contact.id, reason, contact.modified_at))?;
+            }
+        }
         return Ok(link);
     }
     let mut base = base_of(&link)?;
@@ -804,9 +817,11 @@ fn keep_opt_outs(
     Ok(())
 }
 
-/// A filter leaves the person out, and nothing that would make their contact is on its way.
+/// A filter leaves the person out, and nothing that would make their contact is on its way. (A no that they brought along is
+/// watched like a write, and is none.)
 fn is_left_out(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
-    Ok(link.flights.is_none() && link.import.is_none() && tx.apart(link.id)?.is_some())
+    let awaits_answer = link.flights.is_some() && !link.answered;
+    Ok(!awaits_answer && link.import.is_none() && tx.apart(link.id)?.is_some())
 }
 
 /// A linked Brevo contact is gone: counted and listed, never made again.

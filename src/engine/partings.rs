@@ -145,6 +145,33 @@ pub(super) fn left_intercom(tx: &Tx<'_>, link: i64, settings: &Settings, now: Da
     Ok(())
 }
 
+/// A row of which nobody knew what became has made a contact after all, and everybody whom it was sent for is gone: it is
+/// theirs, and follows them. It is known by the technical list, on which rows alone put anybody, and by the customer's own id.
+/// `false`: it is not so.
+pub(super) fn made_late(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    contact: &BrevoContact,
+    (settings, ready): (&Settings, &Ready),
+    now: DateTime<Utc>,
+) -> Stored<bool> {
+    let follows = settings.on_delete.brevo != OnDelete::Keep && link.state == LinkState::Left;
+    let on_its_way = link.import.is_some() || (link.flights.is_some() && !link.answered);
+    let idle = link.brevo_id.is_none() && !on_its_way;
+    let (Some(email), true) = (&contact.email, follows && idle) else { return Ok(false) };
+    let of_a_row = contact.lists.contains(&ready.technical_list) && tx.whose_late_address(email)?.contains(&link.id);
+    if !of_a_row {
+        return Ok(false);
+    }
+    let members = tx.members(link.id)?;
+    if !all_are_gone(tx, &members)? || !members.iter().any(|row| row.contact.external_id == contact.ext_id) {
+        return Ok(false);
+    }
+    tx.set_brevo(link.id, Some(contact.id))?;
+    left_intercom(tx, link.id, settings, now)?;
+    Ok(true)
+}
+
 /// A person's contact in Brevo was deleted there, or was by us. `true`: by us, so that it is no news. `shown`: what it was
 /// like.
 pub(super) fn left_brevo(

@@ -624,7 +624,7 @@ impl Person {
                 tx.put_failure(&failure, now)?;
             }
             // Somebody else has made it: it is theirs, like any that is found by its address, and opt-outs travel.
-            let idle = self.link.flights.is_none() && self.link.import.is_none() && self.link.brevo_id.is_none();
+            let idle = !self.awaits_answer() && self.link.import.is_none() && self.link.brevo_id.is_none();
             let there = self.link.email.as_ref().filter(|_| idle);
             let there = there.map(|email| tx.brevo_contact_by_email(email)).transpose()?.flatten();
             if let Some(there) = there

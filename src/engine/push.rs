@@ -404,7 +404,9 @@ impl Connection {
             queue.retain(|planned| !overtaken.contains(&planned.link));
             claim.release(overtaken);
             // An opt-out that comes meanwhile waits until those that are in hand are answered.
-            let in_hand = if priority == Priority::Live { AT_ONCE } else { CHUNK };
+            // An address change leaves as soon as it is looked whether its person has said no: it waits for no other.
+            let renames = queue.iter().take(CHUNK).any(|planned| planned.plan.change.email.is_some());
+            let in_hand = if renames || priority == Priority::Live { AT_ONCE } else { CHUNK };
             let chunk: Vec<Planned> = queue.drain(..in_hand.min(queue.len())).collect();
             let links: Vec<i64> = chunk.iter().map(|planned| planned.link).collect();
             // Brevo re-subscribes a blocklisted contact whose address changes: the flag is read first, and sent along.

@@ -16,10 +16,10 @@ use crate::model::{
     Answer, ContactKey, ErrorKind, Fetched, Fields, IntercomChange, IntercomContact, IntercomContactId, IntercomTagId,
     Observation, Priority, Resource, Scope, SideError, SideName, Tag, Value, Write,
 };
-use crate::reconcile::newest::{Look, Span};
+use crate::reconcile::newest::Span;
 use crate::reconcile::person::{self, Flights, PersonPlan, ResolvedList};
 use crate::store::contacts::ContactState;
-use crate::store::links::Dirty;
+use crate::store::links::{Dirty, LinkRow};
 use crate::store::listings::{Change, NewFailure};
 use crate::store::write_backs::{LONG_UNSEEN, WriteBack};
 use crate::store::{Packed, Result as Stored, StoreError, Tx};
@@ -104,26 +104,31 @@ pub(super) fn queue(
 /// When a record came to be what it shows: for fields whose newest value stands.
 pub(super) fn note_change(
     tx: &Tx<'_>,
-    (link, dirty): (i64, Dirty),
+    link: &LinkRow,
     side: SideName,
     record_time: DateTime<Utc>,
-    source: &Source,
+    ready: &Ready,
 ) -> Stored<()> {
-    if !source.ready.weighs_times {
+    if !ready.weighs_times {
         return Ok(());
     }
     // What a watermark lies behind has been shown: the change came after it.
-    let read = tx.watermark(side, crate::model::Resource::Contacts)?;
-    let without = read.map(|mark| Look { at: mark.at, record_time: None });
-    let mut span = Span::between(without, Look { at: source.now, record_time: Some(record_time) });
-    if dirty == Dirty::No {
+    let shown_until = tx.watermark(side, Resource::Contacts)?.map(|mark| mark.at);
+    let mut span = Span::shown_by(record_time, shown_until);
+    if link.dirty == Dirty::No && !is_under_way(tx, link)? {
         // All that had changed before is agreed on by now.
-        tx.drop_spans(link)?;
-    } else if let Some((after, until)) = tx.span(link, side)? {
+        tx.drop_spans(link.id)?;
+    } else if let Some((after, until)) = tx.span(link.id, side)? {
         // An earlier change that has not been carried yet is not told apart from this one.
         span = Span { after, until }.joined(span);
     }
-    tx.put_span(link, side, (span.after, span.until))
+    tx.put_span(link.id, side, (span.after, span.until))
+}
+
+/// What has been planned waits for its turn, or nobody knows yet what became of it: it is not agreed on.
+fn is_under_way(tx: &Tx<'_>, link: &LinkRow) -> Stored<bool> {
+    let to_brevo = link.import.is_some() || (link.flights.is_some() && !link.answered);
+    Ok(to_brevo || tx.write_back(link.id)?.is_some_and(|row| row.due.is_some() || row.awaits_answer()))
 }
 
 /// A read has shown the contact as it is: what was written to it is settled, if the read began late enough.

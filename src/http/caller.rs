@@ -21,6 +21,12 @@ pub enum Effect {
     /// after a long wait, since somebody may have edited the record meanwhile and neither vendor can write "only if
     /// unchanged".
     Updates,
+    /// The same, of what makes somebody contactable who says no: an opt-in, or a new address. They may have said it since they
+    /// were looked at, so that it is resent only where it failed at once.
+    Loosens,
+    /// It may make somebody contactable, too, and be done a second time: never resend after an unknown outcome, and else
+    /// only where it failed at once.
+    LoosensOnce,
     /// Perhaps a second thing: never resend after an unknown outcome; the engine looks first.
     Creates,
 }
@@ -28,11 +34,17 @@ pub enum Effect {
 /// For so long after it was handed over an [`Effect::Updates`] may still be sent: one attempt that times out (30 s), and
 /// another at once.
 const FRESH: Duration = Duration::from_secs(40);
+/// The same of an [`Effect::Loosens`]: no attempt after one that times out.
+const JUST_LOOKED: Duration = Duration::from_secs(5);
 
 impl Effect {
     /// How long it may wait to be sent.
     fn patience(self) -> Option<Duration> {
-        (self == Self::Updates).then_some(FRESH)
+        match self {
+            Self::Updates => Some(FRESH),
+            Self::Loosens | Self::LoosensOnce => Some(JUST_LOOKED),
+            Self::Read | Self::Idempotent | Self::Creates => None,
+        }
     }
 }
 
@@ -124,7 +136,8 @@ impl Caller {
                 self.governor.hold(&pass, error.retry_after.or(learned.resets_in).unwrap_or(delay));
             }
             drop(pass);
-            let again = may_resend(&error, call.effect) && attempts < self.policy.attempts(call.priority);
+            let in_time = family_wide || latest.is_none_or(|latest| Instant::now() + delay <= latest);
+            let again = in_time && may_resend(&error, call.effect) && attempts < self.policy.attempts(call.priority);
             if !again || !self.guard.pay() {
                 return Err(match last {
                     // A later "unavailable" does not undo that an earlier attempt may have landed.
@@ -161,7 +174,7 @@ impl Caller {
         let kind = match (error, effect) {
             (TransportError::TooLong(_), Effect::Read) => ErrorKind::Malformed,
             (TransportError::Connect(_), _) | (_, Effect::Read) => ErrorKind::Unavailable,
-            (_, Effect::Idempotent | Effect::Updates | Effect::Creates) => ErrorKind::Ambiguous,
+            _ => ErrorKind::Ambiguous,
         };
         SideError::new(self.side, kind, error.to_string())
     }
@@ -266,7 +279,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_unknown_outcome_is_resent_only_where_that_changes_nothing() {
-        for (effect, asked) in [(Effect::Read, 2), (Effect::Idempotent, 2), (Effect::Creates, 1)] {
+        let effects = [(Effect::Read, 2), (Effect::Idempotent, 2), (Effect::Updates, 2), (Effect::Creates, 1)];
+        for (effect, asked) in effects {
             let (transport, caller) = caller([timed_out()]);
             let outcome = caller.call(call(effect), &classify).await;
             assert_eq!(transport.asked.lock().unwrap().len(), asked, "{effect:?}");
@@ -306,6 +320,16 @@ mod tests {
         let (transport, caller) = caller((0..9).map(|_| Ok((503, &[][..]))));
         let error = caller.call(call(Effect::Read), &classify).await.unwrap_err();
         assert_eq!((error.attempts, transport.asked.lock().unwrap().len()), (4, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_loosens_is_resent_only_at_once() {
+        let throttled = |wait| Ok((429, wait));
+        for (wait, sent) in [(&[("retry-after", "2")][..], 2), (&[("retry-after", "17")][..], 1)] {
+            let (transport, caller) = caller([throttled(wait)]);
+            let answer = caller.call(call(Effect::Loosens), &classify).await;
+            assert_eq!((transport.asked.lock().unwrap().len(), answer.is_ok()), (sent, sent == 2));
+        }
     }
 
     #[tokio::test(start_paused = true)]

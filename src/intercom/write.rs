@@ -101,7 +101,9 @@ impl IntercomClient {
             return Ok(Answer::Done);
         }
         let path = ["contacts", id.as_str()];
-        self.changed(Ask::write(Method::PUT, &path, Some(body_of(change)?.into()), priority), Effect::Updates).await
+        let loosens = change.email_opted_in.is_some() && !change.email_opted_out;
+        let effect = if loosens { Effect::Loosens } else { Effect::Updates };
+        self.changed(Ask::write(Method::PUT, &path, Some(body_of(change)?.into()), priority), effect).await
     }
 
     /// The answer shows no more of it than its ids.

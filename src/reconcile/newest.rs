@@ -6,34 +6,23 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-/// One look at a record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
-    /// The vendor's clock when it answered.
-    pub at: DateTime<Utc>,
-    /// The record's own time, unless a write of ours has moved it: then it says nothing about when people edited.
-    pub record_time: Option<DateTime<Utc>>,
-}
-
-/// When a change happened: after the one instant, at or before the other.
+/// When a change happened: after the one instant, at or before the other. Both are the vendor's: our clock may be minutes off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// The last look that did not show it; `None`: there was none.
+    /// Until then it had not been made; `None`: nobody knows.
     pub after: Option<DateTime<Utc>>,
     /// The latest that it can have been.
     pub until: DateTime<Utc>,
 }
 
 impl Span {
-    /// Of a change between two looks. The record's time moves with more than edits of this field, so it is never
-    /// earlier than the change; and where no later look moved it, it is earlier than the look.
-    pub fn between(without: Option<Look>, with: Look) -> Self {
+    /// Of a change that a record shows. `shown_until`: all that had changed until then had been shown before. The record's
+    /// time moves with more than edits of this field, writes of ours among them, so it is never earlier than the change.
+    pub fn shown_by(record_time: DateTime<Utc>, shown_until: Option<DateTime<Utc>>) -> Self {
         // Record times are written in whole seconds, cut off: the change may have come until the next one.
-        let by_record = with.record_time.map(|time| time + TimeDelta::milliseconds(999));
-        let until = by_record.map_or(with.at, |time| time.min(with.at));
-        let after = without.map(|look| look.at);
+        let until = record_time + TimeDelta::milliseconds(999);
         // A clock that ran backwards tells nothing.
-        Self { after: after.filter(|after| *after <= until), until }
+        Self { after: shown_until.filter(|after| *after <= until), until }
     }
 
     /// Of the latest of several changes that were not told apart: the first began it, the last ended it.
@@ -57,17 +46,12 @@ mod tests {
         DateTime::from_timestamp(seconds, 0).unwrap()
     }
 
-    fn look(seconds: i64, record: Option<i64>) -> Look {
-        Look { at: at(seconds), record_time: record.map(at) }
-    }
-
     #[test]
-    fn a_record_time_narrows_the_interval_unless_we_moved_it() {
-        let narrow = Span::between(Some(look(100, None)), look(200, Some(150)));
-        assert_eq!((narrow.after, narrow.until), (Some(at(100)), at(150) + TimeDelta::milliseconds(999)));
-        assert_eq!(Span::between(Some(look(100, None)), look(200, None)).until, at(200));
-        assert_eq!(Span::between(None, look(200, Some(150))).after, None);
-        assert_eq!(Span::between(Some(look(300, None)), look(200, None)).after, None, "a clock that ran backwards");
+    fn a_change_lies_between_what_was_shown_before_and_the_records_time() {
+        let span = Span::shown_by(at(150), Some(at(100)));
+        assert_eq!((span.after, span.until), (Some(at(100)), at(150) + TimeDelta::milliseconds(999)));
+        assert_eq!(Span::shown_by(at(150), None).after, None);
+        assert_eq!(Span::shown_by(at(200), Some(at(300))).after, None, "a clock that ran backwards");
     }
 
     #[test]

@@ -35,8 +35,8 @@ fn no_seed_breaks_a_promise_and_all_that_should_comes_up() {
     // Two threads, so that two cores share the seeds.
     let mut counts = std::thread::scope(|scope| {
         // Wide ones and crossing ones.
-        let wide = scope.spawn(|| run(0..40, Plan::wide));
-        let mut counts = run(0..40, Plan::draw);
+        let wide = scope.spawn(|| run(0..36, Plan::wide));
+        let mut counts = run(0..50, Plan::draw);
         for (what, count) in wide.join().unwrap() {
             *counts.entry(what).or_default() += count;
         }
