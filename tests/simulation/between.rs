@@ -154,6 +154,8 @@ pub struct Pair {
     replaced: Vec<(SideName, Cells, bool)>,
     /// What Intercom shows, as it was typed.
     typed: Option<Value>,
+    /// What the engine was last shown of that.
+    shown: Option<Value>,
 }
 
 /// All of them, by the Intercom contact.
@@ -304,9 +306,12 @@ impl Between {
                         (gave.before, gave.earlier) = (Cells::new(), None);
                     }
                 }
+                let back_at_nothing = by_hand && is_blank(&mine);
                 if let Some((lost, alone)) = pair.intercom.stands(mine, by_hand, left_at, now) {
                     pair.replaced.push((SideName::Intercom, lost, alone));
                 }
+                // Who says no where nothing stood when the engine looked last has edited that, whatever came in between.
+                pair.intercom.edited |= back_at_nothing && pair.shown.as_ref().is_some_and(|shown| *shown != typed);
                 if let (Some(card), Some(theirs)) = (card, theirs) {
                     pair.muddled |= pair.card.is_some_and(|id| id != card.now.id);
                     let by_hand_before = || source.attributes().iter().any(|name| card.hand.contains_key(*name));
@@ -357,6 +362,7 @@ impl Between {
         for source in SOURCES {
             if let Some(pair) = self.pairs.get_mut(&(id.to_owned(), source)) {
                 pair.intercom.shown(&held(source, field_of(source, shown)), now);
+                pair.shown = Some(field_of(source, shown).clone());
             }
         }
     }
