@@ -496,8 +496,10 @@ impl<'a> Play<'a> {
         for full in [sweeps, false, sweeps] {
             self.cycle(&connection, full).await;
         }
-        if self.plan.setting.on_delete != OnDelete::KEEP {
-            // Who was found gone by a full read is looked for once the index has caught up.
+        let missing = |listed: &Listed| listed.notices.iter().any(|notice| notice.0 == "missing_in_intercom");
+        if self.plan.setting.on_delete != OnDelete::KEEP || missing(&listed(connection.store()).await) {
+            // Who was found gone by a full read is looked for once the index has caught up: what is to be told of them,
+            // and what a deletion carries, waits until then.
             for _ in 0..3 {
                 tokio::time::sleep(Duration::from_secs(700)).await;
                 self.cycle(&connection, false).await;
