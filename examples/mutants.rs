@@ -2,7 +2,8 @@
 //! `cargo run --release --example mutants -- [--seeds N] [--from N] [--minutes M] [--dev] [name …]`.
 //!
 //! To be run from the folder of the repository. Each bug of `tests/simulation/mutants.yaml` goes into a copy of the sources in `target/mutants/tree`, which is built in
-//! `target/mutants` (or `CARGO_TARGET_DIR`) and simulated from seed 0 until a promise is broken. Exits 1 if one is not found.
+//! `target/mutants` (or `CARGO_TARGET_DIR`) and simulated from seed 0 until a promise is broken, or, where the table names
+//! a test, judged by that. Exits 1 if one is not found.
 #![allow(
     clippy::print_stdout,
     clippy::disallowed_methods,
@@ -68,6 +69,8 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
 enum Found {
     /// At this seed, with these words.
     At(u64, String),
+    /// By this test.
+    By(String),
     Nowhere(String),
     DoesNotBuild(String),
 }
@@ -87,6 +90,18 @@ fn try_one(mutant: &Mutant, options: &Options, root: &Path, target: &Path) -> Re
         command.current_dir(tree).env("CARGO_TARGET_DIR", target).env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true");
         command.args(arguments).output().map_err(|error| error.to_string())
     };
+    if let Some(test) = &mutant.test {
+        let run = cargo(&["test", "--lib", "--test", "engine", "--test", "webhooks", test, "--", "--exact"])?;
+        let told = String::from_utf8_lossy(&run.stdout);
+        let played = |how: &str| told.contains(&format!("test {test} ... {how}"));
+        return Ok(if played("FAILED") {
+            Found::By(test.clone())
+        } else if played("ok") {
+            Found::Nowhere(format!("{test} does not mind"))
+        } else {
+            Found::DoesNotBuild(String::from_utf8_lossy(&run.stderr).into_owned())
+        });
+    }
     let built = cargo(&[
         "build",
         "--quiet",
@@ -131,6 +146,7 @@ fn main() -> ExitCode {
         let found = try_one(mutant, &options, &root, &target);
         let (at, by) = match found {
             Ok(Found::At(seed, words)) => (seed.to_string(), words.chars().take(110).collect()),
+            Ok(Found::By(test)) => ("a test".to_owned(), test),
             Ok(Found::Nowhere(last)) => ("**not found**".to_owned(), last),
             Ok(Found::DoesNotBuild(why)) => ("**does not build**".to_owned(), why.chars().take(2_000).collect()),
             Err(why) => ("**not tried**".to_owned(), why),

@@ -97,6 +97,14 @@ impl Step {
         }
     }
 
+    /// The same with all that tells it from others, for which it was counted.
+    fn counted_as(&self) -> String {
+        match self {
+            Self::Untag(_, tag) => format!("{} {}", self.request(), tag.id),
+            _ => self.request(),
+        }
+    }
+
     /// What it is about, in lists.
     fn subject(&self) -> String {
         match self {
@@ -211,6 +219,15 @@ pub(super) fn is_our_doing(tx: &Tx<'_>, link: i64) -> Stored<bool> {
 /// A request has left that was to do one of these, whatever the config says by now.
 fn has_sent(row: &Parting, actions: &[OnDelete]) -> bool {
     row.until.is_some() && actions.iter().any(|action| row.sent.as_deref() == Some(action.as_str()))
+}
+
+/// How many of the requests were counted when one left of which nobody heard. Of those that are still to be sent none has
+/// landed; others have come to be, where somebody has come to the address since.
+fn counted_already(row: &Parting, action: OnDelete, steps: &[Step]) -> u64 {
+    if !has_sent(row, &[action]) {
+        return 0;
+    }
+    steps.iter().filter(|step| row.counted.contains(&step.counted_as())).count() as u64
 }
 
 /// It is done, or there is nothing to be done any more: that it could not be done is no trouble any more, either.
@@ -427,12 +444,16 @@ impl Connection {
                         end(tx, row.link, row.side)?;
                         continue;
                     }
-                    if row.until.is_none() && !gate.go_by(tx, kind_of(action), steps.len() as u64)? {
-                        tx.put_parting(&Parting { due: now + LATER, ..row })?;
+                    let (kind, counted) = (kind_of(action), counted_already(&row, action, &steps));
+                    if !gate.go_by(tx, kind, steps.len() as u64 - counted)? {
+                        // Who has come to the address since one left is judged with all others, and so is the rest.
+                        safety::give_back(tx, kind, counted, now)?;
+                        tx.put_parting(&Parting { due: now + LATER, until: None, ..row })?;
                         continue;
                     }
                     let sent = Some(action.as_str().to_owned());
-                    let row = Parting { until: Some(until), due: until, sent, ..row };
+                    let counted = steps.iter().map(Step::counted_as).collect();
+                    let row = Parting { until: Some(until), due: until, sent, counted, ..row };
                     tx.put_parting(&row)?;
                     wants_off_lists(tx, row.link, &steps)?;
                     going.push(Going { row, action, steps });

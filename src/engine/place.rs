@@ -335,8 +335,7 @@ fn is_moving(link: &LinkRow, shown: Option<&Email>) -> bool {
 /// `false`: it is not so.
 fn take_up_left_behind(tx: &Tx<'_>, email: &Email, shown: &BrevoContact) -> Result<bool> {
     let Some(link) = tx.link_by_brevo(shown.id)? else { return Ok(false) };
-    let on_its_way = link.flights.is_some() || link.import.is_some();
-    let left_behind = link.state == LinkState::Left && link.rename_to.is_some() && !on_its_way;
+    let left_behind = link.state == LinkState::Left && link.rename_to.is_some() && link.is_at_rest();
     if left_behind {
         tx.set_link_email(link.id, Some(email))?;
         tx.set_rename(link.id, None)?;

@@ -13,7 +13,7 @@ use crate::model::{
 use crate::reconcile::harm::Kind;
 use crate::reconcile::person::{self, Flights};
 use crate::store::hints::BrevoOptOut;
-use crate::store::links::Dirty;
+use crate::store::links::{Dirty, LinkRow};
 use crate::store::write_backs::{LONG_UNSEEN, SETTLES_NOW};
 use crate::store::{Record, Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -222,17 +222,27 @@ fn to_look_at(tx: &Tx<'_>, id: i64, in_doubt: bool, ready: &Ready) -> Stored<Opt
 /// Nobody's contact that is shown for the first time may be what a request made whose answer was lost, and have been given
 /// another address since. If the request had made it opted out, the changed address has lifted that, and nobody has said
 /// yes: it is remembered for whoever the contact becomes. It is known by all else that the request set.
+///
+/// One that is as another request was to make it is that one's, though many set the same: its answer may be here, and not
+/// recorded yet.
 pub(super) fn note_lifted_unseen(tx: &Tx<'_>, contact: &BrevoContact, source: &Source) -> Stored<()> {
     if contact.consent.email_opted_out() || contact.created_at < source.now - LATELY {
         return Ok(());
     }
+    let mut waited = Vec::new();
     for id in tx.verifiable(false, source.now + LATELY, 0, BATCH)? {
         let Some(link) = tx.link(id)?.filter(|link| link.brevo_id.is_none()) else { continue };
-        let flights = match flights_of(&link) {
-            Err(error) if error.unreadable().is_some() => continue,
-            flights => flights?,
-        };
-        if !flights.opted_out || flights.email == contact.email {
+        match flights_of(&link) {
+            Err(error) if error.unreadable().is_some() => {}
+            flights => waited.push((link, flights?)),
+        }
+    }
+    if !waited.iter().any(|(_, flights)| flights.opted_out) {
+        return Ok(());
+    }
+    let expected = is_expected(tx, contact, &waited, source.now)?;
+    for (link, flights) in waited {
+        if !flights.opted_out || flights.email == contact.email || (expected && !has_id_of(tx, contact, &link)?) {
             continue;
         }
         let rest = Flights { opted_out: false, may_loosen: false, ..flights };
@@ -243,6 +253,30 @@ pub(super) fn note_lifted_unseen(tx: &Tx<'_>, contact: &BrevoContact, source: &S
         }
     }
     Ok(())
+}
+
+/// Whether a request that is waited for, or a row, was to make a contact with just this address, or this phone and none.
+fn is_expected(tx: &Tx<'_>, contact: &BrevoContact, waited: &[(LinkRow, Flights)], now: DateTime<Utc>) -> Stored<bool> {
+    let phone = contact.attributes.get("SMS").map(|phone| phone_digits(&phone.to_string()));
+    let made_so = |flights: &Flights| match &flights.email {
+        Some(email) => contact.email.as_ref() == Some(email),
+        None => phone.is_some() && phone_of(flights) == phone,
+    };
+    if waited.iter().any(|(_, flights)| made_so(flights)) {
+        return Ok(true);
+    }
+    let Some(email) = &contact.email else { return Ok(false) };
+    let in_a_row = tx.link_by_email(email)?.is_some_and(|link| link.brevo_id.is_none() && link.import.is_some());
+    Ok(in_a_row || tx.late_address_until(email, now)?.is_some())
+}
+
+/// Whether a contact has the external id of the person, whatever address it shows.
+fn has_id_of(tx: &Tx<'_>, contact: &BrevoContact, link: &LinkRow) -> Stored<bool> {
+    let members = match tx.members(link.id) {
+        Err(error) if error.unreadable().is_some() => return Ok(false),
+        members => members?,
+    };
+    Ok(contact.ext_id.is_some() && members.iter().any(|member| member.contact.external_id == contact.ext_id))
 }
 
 fn phone_of(flights: &Flights) -> Option<String> {

@@ -40,8 +40,8 @@ pub struct FieldBase {
     #[n(3)]
     pub overrun: Option<SideName>,
     /// On this side stands what somebody gave there, and the other had no part in it: a clear of that side's was kept from it,
-    /// or it came to be what the other was last seen to hold, nobody knows when. Nobody's value goes without a trace: if it is
-    /// replaced, that is logged.
+    /// it stood there before the other, which gives, said anything; or it came to be what the other was last seen to hold,
+    /// nobody knows when. Nobody's value goes without a trace: if it is replaced, that is logged.
     #[n(4)]
     pub own: Option<SideName>,
     /// One side had come to hold by itself what goes with what the other was last seen to hold. So nothing was written, and
@@ -367,11 +367,11 @@ impl Field<'_> {
             base.refused[to].is_none() && base.own != Some(to) && same_on(to, &base.agreed[to], self.shown[to])
         });
         if same_on(to, &cells, self.shown[to]) {
-            let left = self.views.base.is_some() && self.says_nothing(from) && !all_blank(self.shown[to]);
-            return FieldStep::Remember(FieldBase {
-                own: Some(to).filter(|_| left && !agreed_before),
-                ..self.as_shown()
-            });
+            // What stays there where the source says nothing, or less, the source has never given: also at a first link, and
+            // where there is no record yet of which that could be known.
+            let less = self.says_nothing(from) || !same_on(to, desired, self.shown[to]);
+            let left = less && !all_blank(self.shown[to]) && !agreed_before;
+            return FieldStep::Remember(FieldBase { own: Some(to).filter(|_| left), ..self.as_shown() });
         }
         let cause =
             if self.views.base.is_some() { "the rule changed" } else { "first link: the source's value stands" };
@@ -400,8 +400,10 @@ impl Field<'_> {
         if let Some(from) = only(&|side| self.fills(side)) {
             let to = from.other();
             let Some(desired) = &self.views.desired[to] else { return FieldStep::Unmapped(from) };
-            let lossless = completes(self.shown[to], desired);
-            return self.write(to, desired.clone(), !lossless, "the other side had less, or nothing");
+            // What has come to stand there since is an edit, even if it says less: somebody may have taken a part away.
+            let edited = self.views.base.is_some_and(|before| self.moved(before, to));
+            let disputed = edited || !completes(self.shown[to], desired);
+            return self.write(to, desired.clone(), disputed, "the other side had less, or nothing");
         }
         let (from, cause) = match self.views.base {
             // Both have moved on since they agreed under another rule.

@@ -130,6 +130,15 @@ pub struct LinkRow {
     pub company: Option<IntercomCompanyId>,
 }
 
+impl LinkRow {
+    /// Nothing is on its way to Brevo any more: no request or row can still land, and what was answered has been read back.
+    /// What is watched beyond that, for good (an opt-out may have been lifted), waits for the next plan.
+    pub fn is_at_rest(&self) -> bool {
+        let settled = self.answered && (self.verify_after.is_none() || self.brevo_id.is_none());
+        self.import.is_none() && (self.flights.is_none() || settled)
+    }
+}
+
 /// A query for links. It is put together when the program is built: links are read several times for each contact.
 macro_rules! links_where {
     ($condition:literal) => {

@@ -140,6 +140,7 @@ const STEPS: &[M<'_>] = &[M::up(
         tries INTEGER NOT NULL,
         until INTEGER,                             -- a request has left, and may land until then (our clock)
         sent TEXT,                                 -- what that was to do
+        counted TEXT,                              -- the requests that the limits on harm have counted for it, a line each
         PRIMARY KEY (link, side)
     ) WITHOUT ROWID;
     CREATE INDEX partings_due ON partings(due);

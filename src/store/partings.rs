@@ -31,9 +31,11 @@ pub struct Parting {
     pub until: Option<DateTime<Utc>>,
     /// What that request was to do, in the config's words.
     pub sent: Option<String>,
+    /// The requests that were counted against the limits on harm when that left.
+    pub counted: Vec<String>,
 }
 
-const COLUMNS: &str = "link, side, since, due, tries, until, sent";
+const COLUMNS: &str = "link, side, since, due, tries, until, sent, counted";
 
 /// Whether the person is still gone on the other side, and something is there to be done.
 const STANDS: &str = "EXISTS (SELECT 1 FROM links l WHERE l.id = partings.link
@@ -53,6 +55,7 @@ fn parting(row: &Row<'_>) -> rusqlite::Result<Parting> {
         tries: row.get(4)?,
         until: row.get::<_, Option<i64>>(5)?.map(instant),
         sent: row.get(6)?,
+        counted: row.get::<_, Option<String>>(7)?.map_or_else(Vec::new, |all| all.lines().map(str::to_owned).collect()),
     })
 }
 
@@ -80,7 +83,7 @@ impl Tx<'_> {
     pub fn put_parting(&self, row: &Parting) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE partings SET due = ?3, tries = ?4, until = ?5, sent = ?6, held_as = NULL
+                "UPDATE partings SET due = ?3, tries = ?4, until = ?5, sent = ?6, counted = ?7, held_as = NULL
                  WHERE link = ?1 AND side = ?2",
             )?
             .execute(params![
@@ -89,7 +92,8 @@ impl Tx<'_> {
                 millis(row.due),
                 row.tries,
                 row.until.map(millis),
-                row.sent
+                row.sent,
+                (!row.counted.is_empty()).then(|| row.counted.join("\n"))
             ])?;
         Ok(())
     }

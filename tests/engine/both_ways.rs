@@ -493,3 +493,27 @@ async fn what_lands_late_though_its_repetition_was_refused_is_nobodys_edit() {
     assert_eq!(world.store.read(|tx| tx.failures(10)).await.unwrap(), []);
     is_quiet(&world).await;
 }
+
+/// A write to Intercom is not answered in time, its repetition is, and so is the next write. What the first was to set
+/// lands after all that.
+#[tokio::test(start_paused = true)]
+async fn what_lands_after_the_answer_to_a_later_write_is_nobodys_edit() {
+    let both = "direction: both, on_conflict: intercom, on_clear: propagate";
+    let yaml = BOTH.replace(both, "direction: brevo_to_intercom, on_drift: leave");
+    let (world, id) = in_step(&yaml).await;
+    edit_brevo(&world, &[("PLAN", json!("pro"))]);
+    minutes(10).await;
+    world.intercom.fail("PUT /contacts/", Fault::Status(504, None));
+    world.sync().await;
+    assert_eq!(shown(&world, &id, "custom_attributes")["plan"], "pro", "it was sent again");
+    edit_brevo(&world, &[("PLAN", json!("free"))]);
+    world.sync().await;
+    assert_eq!(shown(&world, &id, "custom_attributes")["plan"], "free");
+    world.intercom.edit_contact(&id, &json!({"custom_attributes": {"plan": "pro"}})).unwrap();
+    for _ in 0..3 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(shown(&world, &id, "custom_attributes")["plan"], "free");
+    is_quiet(&world).await;
+}

@@ -279,6 +279,7 @@ async fn what_the_state_knows_ends_it_without_reads() {
     cycles(&world).await;
     assert_eq!((waiting(&world).await, done(&world).await.len()), (0, 0), "somebody has the address");
     assert!(world.brevo.contact_by_email("two@example.com").is_some());
+    assert_eq!(listed(&world).await, 0, "no search was needed, which would find several");
 }
 
 #[tokio::test(start_paused = true)]

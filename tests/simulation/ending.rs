@@ -27,6 +27,16 @@ fn expected(source: Source, person: &Person) -> Result<Vec<Cells>, ()> {
     field_of(source, person).map(|cells| vec![cells])
 }
 
+/// A name that nobody typed as one: the family name is its last word, with the "van" that leads up to it. A single word is
+/// a first name.
+fn in_parts(name: &str) -> (&str, &str) {
+    if name.starts_with("van ") {
+        return ("", name);
+    }
+    let van = name.find(" van ").map(|at| (&name[..at], &name[at + 1..]));
+    van.or_else(|| name.rsplit_once(' ')).unwrap_or((name, ""))
+}
+
 fn field_of(source: Source, person: &Person) -> Result<Cells, ()> {
     let value = person.values.get(&source).cloned().unwrap_or_default();
     Ok(match source {
@@ -34,7 +44,7 @@ fn field_of(source: Source, person: &Person) -> Result<Cells, ()> {
             let name = value.as_str().unwrap_or_default().trim();
             let known = NAMES.iter().find(|(typed, _, _)| typed.trim() == name).map(|(_, first, last)| (*first, *last));
             // Of parts that somebody gave in Brevo, when the name still travelled both ways.
-            let parts = known.unwrap_or_else(|| name.split_once(' ').unwrap_or((name, "")));
+            let parts = known.unwrap_or_else(|| in_parts(name));
             let part = |part: &str| Some(part).filter(|part| !part.is_empty()).map(Value::from);
             vec![part(parts.0), part(parts.1)]
         }
@@ -550,9 +560,8 @@ impl<'a> End<'a> {
 
     /// Who has no address is in Brevo by their phone, or is listed.
     fn known_by_phone(&mut self) {
-        if !self.rules.fields.iter().any(|rule| rule.source == Source::Phone && !rule.users_only) {
-            return;
-        }
+        let rule = self.rules.fields.iter().find(|rule| rule.source == Source::Phone && !rule.users_only);
+        let Some(rule) = rule else { return };
         for (id, person) in &self.model.people {
             if !person.live || person.was_away || !person.addresses.is_empty() || !self.model.filter.takes(person) {
                 continue;
@@ -578,8 +587,20 @@ impl<'a> End<'a> {
                     && self.listed.notices.iter().any(gone)
             });
             let listed = listed || gone_as_one;
+            // Their contact had the number, until somebody took it away there or put another: drift that stays.
+            let drifted = rule.leaves
+                && self.model.cards.values().any(|card| {
+                    !card.gone
+                        && card.ours_since.is_some()
+                        && digits.as_str().is_some_and(|digits| card.phones.contains(digits))
+                        && card.hand.contains_key("SMS")
+                        && !card.ours.contains_key("SMS")
+                        && !self.is_linked(card)
+                });
             if self.model.cards.values().any(|card| has(&card)) {
                 self.counts.push("outcome: known by phone alone".to_owned());
+            } else if drifted {
+                self.counts.push("outcome: known by phone alone, and the number is another in Brevo".to_owned());
             } else if !listed && !self.model.reloaded {
                 self.wrong.push(format!("P2: {id}, who has no address but the phone {digits}, is not in Brevo"));
             }

@@ -140,6 +140,18 @@ fn the_same_seed_is_the_same_run_byte_for_byte() {
     }
 }
 
+/// Whether a source below the folder says it.
+fn says(folder: &Path, what: &str) -> bool {
+    let Ok(entries) = std::fs::read_dir(folder) else { return false };
+    entries.flatten().map(|entry| entry.path()).any(|path| {
+        if path.is_dir() {
+            says(&path, what)
+        } else {
+            std::fs::read_to_string(path).is_ok_and(|text| text.contains(what))
+        }
+    })
+}
+
 #[test]
 fn every_bug_put_in_on_purpose_still_fits_the_source() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -155,4 +167,9 @@ fn every_bug_put_in_on_purpose_still_fits_the_source() {
     }
     let names: BTreeSet<&str> = all.iter().map(|mutant| mutant.name.as_str()).collect();
     assert_eq!(names.len(), all.len(), "each has a name of its own");
+    for test in all.iter().filter_map(|mutant| mutant.test.as_deref()) {
+        let function = format!("fn {}()", test.rsplit("::").next().unwrap_or(test));
+        let is_there = ["src", "tests"].iter().any(|folder| says(&root.join(folder), &function));
+        assert!(is_there, "{test} is a test of today");
+    }
 }

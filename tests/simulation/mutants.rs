@@ -13,6 +13,9 @@ pub struct Mutant {
     /// In which worlds, if not in the default ones: `firms`, say.
     #[serde(default)]
     pub worlds: Option<String>,
+    /// The test that fails with it, as `cargo test` names it, where the simulation has not found it.
+    #[serde(default)]
+    pub test: Option<String>,
     pub edits: Vec<MutantEdit>,
 }
 

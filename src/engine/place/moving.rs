@@ -238,8 +238,7 @@ fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, o
 
 /// Nobody is left of the link: they have other addresses by now, or are gone. And nothing is on its way.
 pub(in crate::engine) fn is_deserted(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
-    let on_its_way = link.flights.is_some() || link.import.is_some();
-    Ok(!on_its_way && (link.state == LinkState::Left || tx.members(link.id)?.is_empty()))
+    Ok(link.is_at_rest() && (link.state == LinkState::Left || tx.members(link.id)?.is_empty()))
 }
 
 /// A link that nobody is left of has the contact that shows the person's address: it becomes theirs, with the stricter consent

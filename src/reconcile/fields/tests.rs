@@ -63,6 +63,37 @@ fn first_link_never_blanks() {
 }
 
 #[test]
+fn what_a_first_link_left_there_is_logged_when_it_is_replaced() {
+    let FieldStep::Remember(left) = decide(&views("", "z", None)) else { panic!("written") };
+    assert!(matches!(decide(&views("b", "z", Some(&left))), FieldStep::Write { replaces: Some(_), .. }));
+    // What both said is nobody's loss.
+    let FieldStep::Remember(same) = decide(&views("a", "a", None)) else { panic!("written") };
+    assert!(matches!(decide(&views("b", "a", Some(&same))), FieldStep::Write { replaces: None, .. }));
+    // Nor does a part of a name go without a trace.
+    let mut name = views("Cher", "", None);
+    (name.desired, name.shown.brevo) = (to_brevo(vec![text("Cher"), None]), vec![text("Cher"), text("Sarkisian")]);
+    let FieldStep::Remember(left) = decide(&name) else { panic!("written") };
+    name.base = Some(&left);
+    (name.shown.intercom, name.desired) = (vec![text("Jane Roe")], to_brevo(vec![text("Jane"), text("Roe")]));
+    assert!(matches!(decide(&name), FieldStep::Write { replaces: Some(_), .. }));
+}
+
+#[test]
+fn what_is_left_of_a_write_without_an_answer_is_logged_when_it_is_completed() {
+    // Nothing had stood there before the write, and the first name has been taken away since.
+    let agreed = Sides { intercom: Cells::new(), brevo: vec![None, None] };
+    let before = FieldBase { agreed, ..FieldBase::default() };
+    let mut name = views("Jane Roe", "", Some(&before));
+    name.flow = Flow::Both(Wins::Newest { tie: SideName::Brevo });
+    name.shown.brevo = vec![None, text("Roe")];
+    name.desired = Sides { intercom: Some(vec![text("Roe")]), brevo: Some(vec![text("Jane"), text("Roe")]) };
+    assert!(matches!(decide(&name), FieldStep::Write { to: SideName::Brevo, replaces: Some(_), .. }));
+    // At a first link nobody loses anything by that.
+    name.base = None;
+    assert!(matches!(decide(&name), FieldStep::Write { to: SideName::Brevo, replaces: None, .. }));
+}
+
+#[test]
 fn a_change_in_intercom_is_written_and_a_lost_edit_in_brevo_is_kept() {
     let agreed = base("a", "a");
     match decide(&views("b", "c", Some(&agreed))) {
