@@ -403,6 +403,7 @@ impl Source {
                 Err(error) => unreadable::note(tx, error, self.now)?,
             }
         }
+        let is_left = link.state == LinkState::Left && link.verify_after.is_some();
         let settled =
             remember_opt_out(tx, link, known.as_ref(), contact).and_then(|link| self.settle(tx, &link, contact));
         let settled = match settled {
@@ -412,6 +413,9 @@ impl Source {
         };
         if settled.is_some_and(|settled| settled || changed) {
             tx.mark_dirty(id, self.dirty)?;
+        }
+        if is_left {
+            super::place::let_go(tx, id)?;
         }
         Ok(applied)
     }
@@ -843,7 +847,7 @@ pub(super) fn mark_brevo_gone(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -
 /// We make nothing again that is gone. But somebody may have, by hand; or a row of an import was on its way when the
 /// contact was deleted. Then the address has a contact, which is the person's like any that is found by its address.
 /// `false`: it has none.
-fn adopt_returned(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
+pub(super) fn adopt_returned(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
     let Some(email) = link.email.as_ref().filter(|_| link.state == LinkState::BrevoGone) else { return Ok(false) };
     let Some(there) = tx.brevo_contact_by_email(email)? else { return Ok(false) };
     if link.brevo_id.is_none() {

@@ -5,7 +5,9 @@ mod moving;
 
 pub(super) use self::behind::{No, keep_no, never_given};
 use self::behind::{begin_anew, make_way};
-pub(super) use self::moving::{Knot, adopt, adopt_present_holder, is_deserted, take_from_deserted, take_over, unknot};
+pub(super) use self::moving::{
+    Knot, adopt, adopt_present_holder, is_deserted, let_go, take_from_deserted, take_over, unknot,
+};
 use self::moving::{leave_group, moved, moves_to};
 use super::observe::{base_of, new_opt_out, settle_as, subject_of};
 use super::unreadable::sparing_each;
@@ -432,12 +434,13 @@ fn hand_on_gone(tx: &Tx<'_>, link: &LinkRow, from: &IntercomContactId) -> Result
 /// A contact that was deleted, archived or merged away. What that leads to in Brevo is done elsewhere (`partings`).
 fn gone(tx: &Tx<'_>, row: &IntercomRow, settings: &Settings, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
     let Some(link) = row.link else { return Ok(()) };
-    if let Some(survivor) = row.merged_into.as_ref().map(|id| tx.intercom_contact(id)).transpose()?.flatten()
+    let survivor = row.merged_into.as_ref().map(|id| tx.intercom_contact(id)).transpose()?.flatten();
+    if let Some(survivor) = &survivor
         && row.state == ContactState::Merged
         && survivor.state == ContactState::Live
         && survivor.link != Some(link)
     {
-        inherit(tx, &survivor, link, dirty)?;
+        inherit(tx, survivor, link, dirty)?;
     }
     let subject = format!("contact {}", row.contact.id);
     for state in [ContactState::Archived, ContactState::Missing, ContactState::Deleted] {
@@ -455,6 +458,10 @@ fn gone(tx: &Tx<'_>, row: &IntercomRow, settings: &Settings, dirty: Dirty, now: 
     if row.state != ContactState::Missing {
         partings::left_intercom(tx, link, settings, now)?;
         tx.set_link_state(link, LinkState::Left)?;
+        // But whoever it was merged into inherits it, once they are known.
+        if row.state != ContactState::Merged || survivor.is_some() {
+            let_go(tx, link)?;
+        }
     }
     tx.give_up(link)?;
     let ours = partings::is_our_doing(tx, link)?;

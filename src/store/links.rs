@@ -506,12 +506,19 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// An address has become free in Brevo: whoever waits for it is looked at again.
+    /// An address has become free in Brevo: whoever waits for it is looked at again. So is who has no contact, and was
+    /// given up because the one with their address was another's.
     pub fn address_is_free(&self, email: &Email) -> Result<()> {
         self.0
             .prepare_cached(
                 "UPDATE links SET rename_to = rename_held, rename_held = NULL, dirty = max(dirty, 2), marks = marks + 1,
                      tries = 0, not_before = 0 WHERE rename_held = ?1 AND email = ?1 AND state = 'active'",
+            )?
+            .execute([email.as_str()])?;
+        self.0
+            .prepare_cached(
+                "UPDATE links SET dirty = 2, marks = marks + 1, not_before = 0 WHERE email = ?1 AND brevo_id IS NULL
+                   AND dirty = 0 AND flights IS NULL AND import IS NULL AND state = 'active'",
             )?
             .execute([email.as_str()])?;
         self.0

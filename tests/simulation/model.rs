@@ -81,6 +81,8 @@ pub struct Person {
     pub last_out_by_us: bool,
     /// We made it.
     pub made_by_us: bool,
+    /// The addresses that we gave it.
+    given: BTreeSet<String>,
     /// When the person last took an opt-out back here.
     pub in_at: Option<i64>,
     /// When the person last took back here an opt-out that the engine had been shown, ours or their own.
@@ -599,6 +601,9 @@ impl Model {
             if let Some(email) = &email {
                 person.addresses.insert(email.clone());
                 self.holders.entry(email.clone()).or_default().insert(id.clone());
+                if ours && person.email.as_ref() != Some(email) {
+                    person.given.insert(email.clone());
+                }
             }
             person.email = email;
             person.lead = shown.lead;
@@ -688,7 +693,8 @@ impl Model {
             let others =
                 self.people.iter().filter(|(other, person)| **other != id && person.live && person.email == email);
             for (other, person) in others {
-                if person.made_by_us {
+                // A hand may have given another of our making the address just before, as it may anybody.
+                if person.made_by_us && email.as_ref().is_none_or(|email| person.given.contains(email)) {
                     found.push((true, format!("P6: {id} is the second that we made of {email:?}, after {other}")));
                 } else if person.here_since < now - FOUND {
                     found.push((true, format!("P6: {id} was made although {other} has had {email:?} for long")));

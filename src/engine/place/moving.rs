@@ -7,7 +7,7 @@ use super::{
 };
 use crate::engine::Settings;
 use crate::engine::imports::LONGEST_IMPORT;
-use crate::engine::observe::{base_of, flights_of, settle_as, subject_of};
+use crate::engine::observe::{adopt_returned, base_of, flights_of, settle_as, subject_of};
 use crate::model::{BrevoContactId, Consent, Email};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Holder, Rename};
@@ -103,6 +103,7 @@ pub(super) fn moved(
             join(tx, &row.contact.id, other, dirty, now)?;
             carry_consent(tx, &row.contact.id, consent)?;
             carry_opt_out(tx, &row.contact, consent)?;
+            let_go(tx, link.id)?;
         }
         Rename::Swap(other) => {
             let Some(other) = tx.link(other)? else { return Ok(true) };
@@ -227,18 +228,48 @@ pub(in crate::engine) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactI
 
 /// `out`: somebody whose contact it was, or the person, had opted out in Brevo.
 fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, out: bool) -> Result<()> {
-    if let Some(left) = link.brevo_id.filter(|left| *left != brevo) {
+    let left = link.brevo_id.filter(|left| *left != brevo);
+    if let Some(left) = left {
         leave_to_nobody(tx, link, left)?;
     }
     tx.set_brevo(link.id, Some(brevo))?;
     tx.set_link_email(link.id, Some(email))?;
     tx.set_rename(link.id, None)?;
-    keep_no(tx, link.id, No { email: out, sms: false })
+    keep_no(tx, link.id, No { email: out, sms: false })?;
+    // That another had the contact with their address is over.
+    tx.clear_notice("identity_conflict", &subject_of(tx, link)?)?;
+    left.map_or(Ok(()), |left| offer(tx, left))
 }
 
 /// Nobody is left of the link: they have other addresses by now, or are gone. And nothing is on its way.
 pub(in crate::engine) fn is_deserted(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
     Ok(link.is_at_rest() && (link.state == LinkState::Left || tx.members(link.id)?.is_empty()))
+}
+
+/// Nobody may be left of the link any more: then its contact is for whoever is known by the address that it shows.
+pub(in crate::engine) fn let_go(tx: &Tx<'_>, link: i64) -> Result<()> {
+    let Some(link) = tx.link(link)? else { return Ok(()) };
+    match link.brevo_id {
+        Some(brevo) if is_deserted(tx, &link)? => offer(tx, brevo),
+        _ => Ok(()),
+    }
+}
+
+/// A contact is nobody's, or of a link that nobody is left of. It may show another person's address, since somebody gave
+/// it that by hand: then they have been waiting for it, and nothing of their own will tell that it can be theirs now.
+fn offer(tx: &Tx<'_>, brevo: BrevoContactId) -> Result<()> {
+    let shown = match tx.brevo_contact(brevo) {
+        // Whoever reads it anew sees whose it is.
+        Err(error) if error.unreadable().is_some() => None,
+        shown => shown?,
+    };
+    let Some(email) = shown.and_then(|contact| contact.email) else { return Ok(()) };
+    if let Some(theirs) = tx.link_by_email(&email)?
+        && (theirs.brevo_id == Some(brevo) || adopt_returned(tx, &theirs)?)
+    {
+        return Ok(());
+    }
+    tx.address_is_free(&email)
 }
 
 /// A link that nobody is left of has the contact that shows the person's address: it becomes theirs, with the stricter consent
