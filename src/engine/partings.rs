@@ -134,20 +134,57 @@ pub(super) fn kind_of(action: OnDelete) -> Kind {
 
 /// Nobody of the link's address is left in Intercom: what becomes of its contact in Brevo is to be decided.
 pub(super) fn left_intercom(tx: &Tx<'_>, link: i64, settings: &Settings, now: DateTime<Utc>) -> Stored<()> {
+    let Some(link) = tx.link(link)? else { return Ok(()) };
+    let anew = link.state != LinkState::Left;
+    follow_to_brevo(tx, &link, anew, settings, now)
+}
+
+/// Somebody is gone of whom nothing may be linked, but on whose account the contact in Brevo of others, who had gone before,
+/// was left alone: they had their address, or were called the same by the customer. What becomes of it is decided once more.
+pub(super) fn decide_again_for_others(
+    tx: &Tx<'_>,
+    gone: &IntercomRow,
+    settings: &Settings,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    if settings.on_delete.brevo == OnDelete::Keep || !alone::is_gone(gone) {
+        return Ok(());
+    }
+    let (mut links, mut shown) = (BTreeSet::<i64>::new(), Vec::<BrevoContact>::new());
+    if let Some(id) = &gone.contact.external_id {
+        links.extend(tx.links_of_gone_with_external_id(id)?);
+        shown.extend(tx.brevo_contact_by_ext_id(id)?);
+    }
+    if let Some(email) = &gone.contact.email {
+        links.extend(tx.link_by_email(email)?.map(|link| link.id));
+        shown.extend(tx.brevo_contact_by_email(email)?);
+    }
+    for contact in shown {
+        links.extend(tx.link_by_brevo(contact.id)?.map(|link| link.id));
+    }
+    for link in links.into_iter().filter(|link| Some(*link) != gone.link) {
+        if let Some(link) = tx.link(link)?.filter(|link| link.state == LinkState::Left) {
+            // And not before the search index has forgotten this one, too.
+            follow_to_brevo(tx, &link, true, settings, now)?;
+        }
+    }
+    Ok(())
+}
+
+/// `anew`: it counts as seen only now that they are gone, whatever was to be done before.
+fn follow_to_brevo(tx: &Tx<'_>, link: &LinkRow, anew: bool, settings: &Settings, now: DateTime<Utc>) -> Stored<()> {
     if settings.on_delete.brevo == OnDelete::Keep {
         return Ok(());
     }
-    let Some(link) = tx.link(link)? else { return Ok(()) };
     let members = tx.members(link.id)?;
     let (filter, counting) = (settings.filter.brevo.as_ref(), settings.conversation_filter.as_ref());
     // Nothing is written there of somebody whom the filter leaves out.
-    if !all_are_gone(tx, &members)? || !alone::took_part(tx, &link, &members, filter, counting)? {
+    if !all_are_gone(tx, &members)? || !alone::took_part(tx, link, &members, filter, counting)? {
         return Ok(());
     }
     let there = link.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
     // Or it is about to be made.
     if there.is_some() || (link.brevo_id.is_none() && (link.import.is_some() || link.flights.is_some())) {
-        let anew = link.state != LinkState::Left;
         tx.begin_parting(link.id, SideName::Brevo, (now, now + INDEX_LAG), anew)?;
     }
     Ok(())

@@ -108,6 +108,7 @@ fn place_one(
     let Some(mut row) = tx.intercom_contact(id)? else { return Ok(true) };
     if row.state != ContactState::Live {
         gone(tx, &row, settings, dirty, now)?;
+        partings::decide_again_for_others(tx, &row, settings, now)?;
         return Ok(true);
     }
     if row.link.is_none()
@@ -209,7 +210,12 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
         },
         by_email: candidate(by_email)?,
         by_phone: match &phone {
-            Some(phone) => candidate(tx.brevo_contact_by_phone(phone)?)?,
+            Some(phone) => {
+                let found = tx.brevo_contact_by_phone(phone)?;
+                let theirs = found.as_ref().map(|found| who_has_its_address(tx, found)).transpose()?.flatten();
+                let theirs = theirs.map(|link| link.id);
+                candidate(found)?.map(|found| Candidate { link: found.link.or(theirs), ..found })
+            }
             None => None,
         },
         identifiable: contact.email.is_some() || phone.is_some(),
@@ -221,6 +227,15 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
         return Ok(FirstLink::LinkTo(brevo));
     }
     Ok(decision)
+}
+
+/// Who is known by the address that a contact shows. Though it is no link's yet, it is theirs: a row that is still to be
+/// read back has made it, or what would find it has not come to it.
+pub(super) fn who_has_its_address(tx: &Tx<'_>, shown: &BrevoContact) -> Result<Option<LinkRow>> {
+    let Some(email) = &shown.email else { return Ok(None) };
+    let Some(link) = tx.link_by_email(email)?.filter(|link| link.state == LinkState::Active) else { return Ok(None) };
+    let is_here = |row: &IntercomRow| row.state == ContactState::Live && row.contact.email.as_ref() == Some(email);
+    Ok(if tx.members(link.id)?.iter().any(is_here) { Some(link) } else { None })
 }
 
 /// The number that somebody without an address is known by.

@@ -4,6 +4,7 @@
 use super::answers::{hold_apart, rename_if_moved};
 use super::inbox::is_refusal;
 use super::observe::{Source, base_of, flights_of, settle_now};
+use super::place::who_has_its_address;
 use super::safety::give_back;
 use super::{BATCH, Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{
@@ -162,7 +163,13 @@ impl Connection {
                     Fetched::Found(observation, _) => {
                         source.apply(tx, observation)?;
                         if let (None, Observation::BrevoContact(contact)) = (link.brevo_id, &**observation) {
-                            if let Some(holder) = tx.link_by_brevo(contact.id)?.filter(|holder| holder.id != link.id) {
+                            let holder = match tx.link_by_brevo(contact.id)? {
+                                // Of somebody without an address: one that shows another person's was not made by this
+                                // request, though it has the number.
+                                None if flights_of(&link)?.email.is_none() => who_has_its_address(tx, contact)?,
+                                holder => holder,
+                            };
+                            if let Some(holder) = holder.filter(|holder| holder.id != link.id) {
                                 if link.email != contact.email {
                                     // It is of whoever has come to the address since: this one has another.
                                     tx.drop_intent(link.id, None, true)?;

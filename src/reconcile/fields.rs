@@ -316,10 +316,10 @@ impl Field<'_> {
         }
         if self.agree(from) {
             // Nothing goes over, so that nothing shows whether the other side still holds it. (What a write of ours that has
-            // landed was made of is not known, and nobody's edit.)
+            // landed was made of is not known, and nobody's edit: the read that showed that has looked at the other side.)
             let both = matches!(self.views.flow, Flow::Both(_));
             let known = self.views.base.is_some_and(|base| !base.agreed[from].is_empty());
-            let met = self.views.changed[from].filter(|_| both).map(|span| Met::new(from, span));
+            let met = self.views.changed[from].filter(|_| both && (known || disputed)).map(|span| Met::new(from, span));
             let own = Some(from).filter(|_| known && !disputed && both && met.is_none());
             return FieldStep::Remember(FieldBase { own, met, ..self.as_shown() });
         }

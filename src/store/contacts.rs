@@ -131,6 +131,14 @@ impl Tx<'_> {
             .transpose()
     }
 
+    /// The links of all who had this external id, and are not there any more.
+    pub fn links_of_gone_with_external_id(&self, external_id: &str) -> Result<Vec<i64>> {
+        let mut statement =
+            self.0.prepare_cached("SELECT link FROM intercom_contacts WHERE was_named = ?1 AND link IS NOT NULL")?;
+        let links = statement.query_map([external_id], |row| row.get(0))?;
+        Ok(links.collect::<rusqlite::Result<_>>()?)
+    }
+
     /// The address under which a contact is kept, whatever else of it can be read.
     pub fn intercom_email(&self, id: &IntercomContactId) -> Result<Option<Email>> {
         let email: Option<Option<String>> = self

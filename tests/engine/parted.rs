@@ -217,11 +217,17 @@ async fn whose_external_id_somebody_has_is_not_gone() {
         let id = IntercomContactId::new(id.clone());
         world.store.write(move |tx| tx.say_gone(&id, true)).await.unwrap();
     }
-    world.intercom.create_contact(with_id("jane@new.example", "crm-1"));
+    let new = world.intercom.create_contact(with_id("jane@new.example", "crm-1"));
     cycles(&world).await;
     assert!(world.brevo.contact_by_email(JANE).is_some(), "she is there under another address");
     assert!(world.brevo.contact_by_email(JOE).is_none());
     assert_eq!(waiting(&world).await, 0);
+    is_quiet(&world).await;
+    world.intercom.delete(&new).unwrap();
+    let new = IntercomContactId::new(new);
+    world.store.write(move |tx| tx.say_gone(&new, true)).await.unwrap();
+    cycles(&world).await;
+    assert!(world.brevo.contact_by_email(JANE).is_none(), "nor under that any more");
     is_quiet(&world).await;
 }
 

@@ -118,10 +118,11 @@ impl Model {
         let person = self.people.get(id);
         // Whoever was merged into them has left them the contact in Brevo.
         let heir_of = person.into_iter().flat_map(|person| &person.heir_of).filter_map(|id| self.people.get(id));
-        let theirs: BTreeSet<&String> = person.into_iter().chain(heir_of).flat_map(|it| &it.addresses).collect();
+        let all: Vec<&Person> = person.into_iter().chain(heir_of).collect();
+        let theirs: BTreeSet<&String> = all.iter().flat_map(|person| &person.addresses).collect();
+        let phones: BTreeSet<&String> = all.iter().flat_map(|person| &person.phones).collect();
         let gone = |card: &Card| card.gone && card.addresses.iter().any(|address| theirs.contains(address));
-        let phones = self.people.get(id).map(|person| &person.phones);
-        let by_phone = |card: &Card| card.gone && phones.is_some_and(|theirs| !theirs.is_disjoint(&card.phones));
+        let by_phone = |card: &Card| card.gone && card.phones.iter().any(|phone| phones.contains(phone));
         if !matches!(self.on_delete.intercom, "archive" | "delete") {
             (true, format!("Intercom contact {id} was archived or deleted by us"))
         } else if self.cards.values().any(|card| gone(card) || by_phone(card)) {

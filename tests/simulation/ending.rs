@@ -486,8 +486,10 @@ impl<'a> End<'a> {
             // address with them, or was merged into them: those are one person in Brevo.
             let shared = person.shared_with.iter().chain(&person.heir_of).filter_map(|id| self.model.people.get(id));
             let theirs: BTreeSet<&String> = shared.chain([person]).flat_map(|person| person.addresses.iter()).collect();
-            // Or, of somebody without an address, their phone.
-            let by_phone = |card: &Card| !card.phones.is_disjoint(&person.phones);
+            // Or, of somebody without an address, their phone: they may have been merged into this one, too.
+            let heir_of = person.heir_of.iter().filter_map(|id| self.model.people.get(id));
+            let phones: BTreeSet<&String> = heir_of.chain([person]).flat_map(|person| person.phones.iter()).collect();
+            let by_phone = |card: &Card| card.phones.iter().any(|phone| phones.contains(phone));
             let was_there = |card: &Card| {
                 (card.gone || card.renamed_by_hand)
                     && (card.addresses.iter().any(|address| theirs.contains(address)) || by_phone(card))

@@ -15,7 +15,7 @@ use std::collections::BTreeSet;
 /// How far merges are followed: into somebody who was merged in turn.
 const MOST_MERGES: usize = 16;
 
-fn is_gone(row: &IntercomRow) -> bool {
+pub(super) fn is_gone(row: &IntercomRow) -> bool {
     matches!(row.state, ContactState::Deleted | ContactState::Archived)
 }
 

@@ -273,6 +273,15 @@ fn an_edit_that_may_be_older_than_an_agreement_nobody_looked_at_is_a_conflict() 
             step => panic!("{step:?}"),
         }
     }
+    // A write of ours had landed without an answer, as a read has shown: since then that side has been looked at.
+    let mut landed = agreed_on(None, vec![text("a")]);
+    landed.agreed.intercom = Cells::new();
+    let mut after = both("a", Some(&landed));
+    after.changed.intercom = seen(10, 20);
+    let FieldStep::Remember(agreed) = decide(&after) else { panic!("they agree") };
+    let mut edited = both("b", Some(&agreed));
+    edited.changed.brevo = seen(15, 30);
+    assert!(matches!(decide(&edited), FieldStep::Write { to: SideName::Intercom, replaces: None, .. }));
 }
 
 fn cell() -> impl Strategy<Value = Option<Value>> {
