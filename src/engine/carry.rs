@@ -6,6 +6,7 @@
 
 use super::answers::{MOST_TRIES, wait_after};
 use super::cycle::stops_everything;
+use super::observe::flights_of;
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable::replaceable;
@@ -92,9 +93,11 @@ pub(super) fn carry_at_once(
     }
     let rows = tx.members(link.id)?;
     let live = rows.iter().filter(|row| row.state == ContactState::Live);
+    // Where it cannot be read what is on its way, it may be ours.
+    let own = flights_of(link).is_ok_and(|flights| !flights.opted_out);
     let steps: Vec<_> = members_of(tx, Some(brevo), live)?
         .into_iter()
-        .map(|member| (member.id, consent::tell(member.views, true, base)))
+        .map(|member| (member.id, consent::tell(member.views, true, own, base)))
         .collect();
     keep_steps(tx, link.id, brevo, &steps, now)
 }

@@ -8,7 +8,7 @@ use super::place::{self, Knot};
 use super::readdress;
 use super::safety::{self, Gate, Harm, Judged};
 use super::unread::AtRest;
-use super::{Ready, carry, write_back};
+use super::{Ready, carry, pull, write_back};
 use crate::mapping::{FieldProblem, Projection};
 use crate::model::{
     BrevoContact, BrevoContactId, Company, Consent, Email, Fields, IntercomContactId, IntercomTagId, SideName, Sides,
@@ -47,6 +47,7 @@ pub(super) struct Person {
     /// Another Brevo contact shows the address that theirs was known by: theirs is gone, or has another.
     address_wandered: bool,
     changed: Sides<Option<Span>>,
+    brevo_may_be_old: bool,
     part: Sides<Part>,
     part_problem: Option<FieldProblem>,
     at_rest: Option<Arc<AtRest>>,
@@ -269,6 +270,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     added.extend(figures::figures(&conversations, &primary.contact.fields));
 
     let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
+    let ahead = pull::is_ahead_of_brevo(tx, &live)?;
     let brevo = match link.brevo_id {
         Some(brevo) => tx.brevo_contact(brevo)?,
         None => None,
@@ -335,6 +337,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         (part.brevo, part_problem) = (Part::Rests, Some(problem));
     }
     let changed = if ready.weighs_times { write_back::spans(tx, id)? } else { Sides::default() };
+    let brevo_may_be_old = link.dirty >= Dirty::Live || ahead;
     Ok(Some(Person {
         link,
         base,
@@ -350,6 +353,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         waits,
         address_wandered,
         changed,
+        brevo_may_be_old,
         part,
         part_problem,
         at_rest: names.at_rest.clone(),
@@ -380,7 +384,7 @@ impl Person {
             waits_for_intercom: self.waits_for_intercom,
             changed: self.changed,
             sweep: self.link.sweep,
-            brevo_may_be_old: self.link.dirty >= Dirty::Live,
+            brevo_may_be_old: self.brevo_may_be_old,
             part: self.part,
             part_problem: self.part_problem.as_ref(),
         }

@@ -61,14 +61,15 @@ impl Connection {
                     let mut still = BTreeSet::new();
                     let ids = tx.unplaced(dirty, BATCH + known_waiting.len())?;
                     let all = ids.len() < BATCH + known_waiting.len();
-                    let placed = sparing_each(tx, now, &ids, |id| {
-                        let placed = place_one(tx, id, &settings, dirty, now)?;
+                    let placed = sparing_each(tx, now, &ids, |(id, urgency)| {
+                        // As urgently as it was noted, whoever comes to it first.
+                        let placed = place_one(tx, id, &settings, *urgency, now)?;
                         if placed {
                             tx.set_placed(id)?;
                         }
                         Ok(placed)
                     })?;
-                    for (id, placed) in ids.into_iter().zip(placed) {
+                    for ((id, _), placed) in ids.into_iter().zip(placed) {
                         // What cannot be read waits, until it has been read anew.
                         if placed == Some(true) {
                             done += 1;

@@ -6,8 +6,10 @@ use super::read_back::Landing;
 use super::unreadable::sparing_each;
 use super::{BATCH, Connection, EngineError, Progress, Stage};
 use crate::model::{ErrorKind, Observation, Priority, ReadRequest, Resource, Scope, Side, SideName};
+use crate::store::contacts::IntercomRow;
 use crate::store::links::Dirty;
 use crate::store::progress::{Sweep, Watermark};
+use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest, Sha256};
 use std::sync::{Arc, PoisonError};
@@ -41,6 +43,17 @@ const SPARE_PAGES: u64 = 20;
 const LONG_HOLD: std::time::Duration = std::time::Duration::from_secs(10);
 /// How often it is looked whether there is one.
 const HOLD_LOOK: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Whether one of these who is opted out has changed in Intercom since it was last read what has changed in Brevo: they may
+/// have opted in there before they opted out, and nobody has looked.
+pub(super) fn is_ahead_of_brevo(tx: &Tx<'_>, members: &[&IntercomRow]) -> Stored<bool> {
+    let contacts = members.iter().map(|row| &row.contact);
+    let out = contacts.filter(|contact| contact.consent.email_opted_out() || contact.consent.sms_opted_out);
+    let Some(changed) = out.map(|contact| contact.updated_at).max() else { return Ok(false) };
+    let (side, resource) = (SideName::Brevo, Resource::Contacts);
+    let read = tx.watermark(side, resource)?;
+    Ok(read.is_some_and(|read| read.at + Connection::overlap(side, resource) < changed))
+}
 
 impl Connection {
     pub(super) fn side(&self, side: SideName) -> &Arc<dyn Side> {

@@ -89,16 +89,19 @@ pub enum MemberStep {
 /// Decides for one Intercom contact. An opt-out reaches each of them once: what a contact says after that, it says itself,
 /// and so does one whose opt-out in Brevo was taken back.
 ///
-/// `brevo_out`: what holds of Brevo once the person's plan is carried out. `base`: what was accepted before it.
-pub fn tell(member: MemberViews, brevo_out: bool, base: Option<ConsentBase>) -> MemberStep {
+/// `brevo_out`: what holds of Brevo once the person's plan is carried out. `own`: Brevo shows it, and no opt-out of ours is on
+/// its way there. `base`: what was accepted before it.
+pub fn tell(member: MemberViews, brevo_out: bool, own: bool, base: Option<ConsentBase>) -> MemberStep {
     if !brevo_out {
         return if member.told { MemberStep::Forget } else { MemberStep::Nothing };
     }
     if member.told {
         return MemberStep::Nothing;
     }
-    // What is known of it may be older than the opt-out in Brevo: it may have opted in since, but before that.
-    let before_this = member.ours || base.is_some_and(|base| base.intercom_out && !base.brevo_out);
+    // What is known of it may be older than the opt-out in Brevo: it may have opted in since, but before that. An opt-out of
+    // its own that Brevo has not been told of (it is held, say) is not what made Brevo's, either.
+    let is_news = |base: ConsentBase| !base.brevo_out && (base.intercom_out || own);
+    let before_this = member.ours || base.is_some_and(is_news);
     if member.out && member.shown && !before_this { MemberStep::Known } else { MemberStep::Tell }
 }
 
@@ -120,24 +123,26 @@ mod tests {
     #[test]
     fn an_opt_out_in_brevo_reaches_each_member_once() {
         let before = Some(ConsentBase { intercom_out: false, brevo_out: false });
-        assert_eq!(tell(member(false, false), true, before), MemberStep::Tell);
-        assert_eq!(tell(member(false, true), true, before), MemberStep::Nothing, "their own opt-in since");
-        assert_eq!(tell(member(false, false), true, None), MemberStep::Tell, "the stricter wins at the first link");
-        assert_eq!(tell(member(true, false), true, None), MemberStep::Known);
-        assert_eq!(tell(member(true, false), true, before), MemberStep::Known, "theirs is what made it");
-        assert_eq!(tell(member(false, true), false, before), MemberStep::Forget);
-        assert_eq!(tell(member(false, false), false, before), MemberStep::Nothing);
+        assert_eq!(tell(member(false, false), true, true, before), MemberStep::Tell);
+        assert_eq!(tell(member(false, true), true, true, before), MemberStep::Nothing, "their own opt-in since");
+        assert_eq!(tell(member(false, false), true, true, None), MemberStep::Tell, "the stricter wins");
+        assert_eq!(tell(member(true, false), true, true, None), MemberStep::Known);
+        assert_eq!(tell(member(true, false), true, false, before), MemberStep::Known, "theirs is what made it");
+        assert_eq!(tell(member(false, true), false, false, before), MemberStep::Forget);
+        assert_eq!(tell(member(false, false), false, false, before), MemberStep::Nothing);
     }
 
     #[test]
     fn an_opt_out_in_brevo_does_not_trust_an_old_look_at_intercom() {
         let accepted = Some(ConsentBase { intercom_out: true, brevo_out: false });
-        assert_eq!(tell(member(true, false), true, accepted), MemberStep::Tell, "they may have opted in meanwhile");
+        assert_eq!(tell(member(true, false), true, true, accepted), MemberStep::Tell, "they may have opted in since");
         let by_notice = MemberViews { shown: false, ..member(true, false) };
         let before = Some(ConsentBase { intercom_out: true, brevo_out: true });
-        assert_eq!(tell(by_notice, true, before), MemberStep::Tell, "its record shows it subscribed");
+        assert_eq!(tell(by_notice, true, true, before), MemberStep::Tell, "its record shows it subscribed");
         let ours = MemberViews { ours: true, ..member(true, false) };
-        assert_eq!(tell(ours, true, Some(ConsentBase { intercom_out: false, brevo_out: false })), MemberStep::Tell);
+        let neither = Some(ConsentBase { intercom_out: false, brevo_out: false });
+        assert_eq!(tell(ours, true, false, neither), MemberStep::Tell);
+        assert_eq!(tell(member(true, false), true, true, neither), MemberStep::Tell, "Brevo's is not made by theirs");
     }
 
     #[test]
@@ -206,9 +211,11 @@ mod tests {
         /// Whatever the views: where Brevo says no, every member that was not told is told or knows, and then nothing more
         /// is ever said, whatever it shows; where Brevo does not say no, nobody is told anything.
         #[test]
-        fn each_is_told_once(out: bool, ours: bool, told: bool, shows: bool, brevo: bool, base: Option<(bool, bool)>) {
+        fn each_is_told_once(
+            out: bool, ours: bool, told: bool, shows: bool, brevo: bool, own: bool, base: Option<(bool, bool)>,
+        ) {
             let base = base.map(|(intercom_out, brevo_out)| ConsentBase { intercom_out, brevo_out });
-            let step = tell(MemberViews { out, shown: out, ours: ours && out, told }, brevo, base);
+            let step = tell(MemberViews { out, shown: out, ours: ours && out, told }, brevo, own, base);
             prop_assert_eq!(step == MemberStep::Tell || step == MemberStep::Known, brevo && !told);
             prop_assert!(step != MemberStep::Known || out);
             let told = match step {
@@ -216,7 +223,7 @@ mod tests {
                 MemberStep::Forget => false,
                 MemberStep::Nothing => told,
             };
-            let again = tell(MemberViews { out: shows, shown: shows, ours: false, told }, brevo, base);
+            let again = tell(MemberViews { out: shows, shown: shows, ours: false, told }, brevo, own, base);
             prop_assert_eq!(again, MemberStep::Nothing, "settled, whatever it shows next");
         }
 

@@ -839,8 +839,9 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
     plan.flights.opted_out = plan.change.email_opted_out || views.flights.opted_out;
     plan.flights.may_loosen = renames || views.flights.may_loosen;
     plan.base.consent = Some(step.base);
+    let own = !views.flights.opted_out && views.brevo.is_some_and(|contact| contact.consent.email_opted_out());
     for member in views.members.iter().filter(|_| views.brevo.is_some()) {
-        let step = consent::tell(member.views, step.base.brevo_out, views.base.consent);
+        let step = consent::tell(member.views, step.base.brevo_out, own, views.base.consent);
         if step == MemberStep::Forget || (views.tells && step != MemberStep::Nothing) {
             plan.tell.push((member.id.clone(), step));
         }

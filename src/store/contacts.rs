@@ -241,13 +241,16 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// Contacts whose identity is to be decided, eldest first.
-    pub fn unplaced(&self, least: Dirty, limit: usize) -> Result<Vec<IntercomContactId>> {
+    /// Contacts whose identity is to be decided, eldest first, and how urgently.
+    pub fn unplaced(&self, least: Dirty, limit: usize) -> Result<Vec<(IntercomContactId, Dirty)>> {
         let mut statement = self.0.prepare_cached(
-            "SELECT id FROM intercom_contacts WHERE unplaced > 0 AND unplaced >= ?1 ORDER BY created_at, id LIMIT ?2",
+            "SELECT id, unplaced FROM intercom_contacts WHERE unplaced > 0 AND unplaced >= ?1
+             ORDER BY created_at, id LIMIT ?2",
         )?;
-        let ids = statement.query_map(params![least.as_int(), limit], |row| row.get::<_, String>(0))?;
-        Ok(ids.map(|id| id.map(IntercomContactId::new)).collect::<rusqlite::Result<_>>()?)
+        let rows = statement.query_map(params![least.as_int(), limit], |row| {
+            Ok((IntercomContactId::new(row.get::<_, String>(0)?), Dirty::parse(row.get(1)?)))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
     /// Asks for sets that were embedded only in part. Whether the contact itself is wanted is another matter: a page

@@ -58,7 +58,7 @@ impl Dirty {
         }
     }
 
-    fn parse(number: i64) -> Self {
+    pub(super) fn parse(number: i64) -> Self {
         match number {
             0 => Self::No,
             1 => Self::Backfill,
