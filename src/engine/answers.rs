@@ -227,14 +227,18 @@ pub(super) fn rename_if_moved(tx: &Tx<'_>, link: i64, sent: Option<&Email>) -> S
     Ok(())
 }
 
-/// Two links for one Brevo contact: the one that has it keeps it, the other is listed.
+/// Two links for one Brevo contact: the one that has it keeps it, the other is listed. If nobody is left of the one by now, the
+/// other gets it when it is planned.
 pub(super) fn hold_apart(tx: &Tx<'_>, link: i64, holder: i64, now: DateTime<Utc>) -> Stored<()> {
     let Some(row) = tx.link(link)? else { return Ok(()) };
     let detail = format!("the Brevo contact with its address is link {holder}'s");
     tx.put_notice("identity_conflict", &subject_of(tx, &row)?, Some(&detail), now)?;
     tx.leave_import(link)?;
     settle_as(tx, link, &person::Base::default(), None)?;
-    tx.give_up(link)
+    match tx.link(holder)? {
+        Some(holder) if super::place::is_deserted(tx, &holder)? => tx.mark_dirty(link, Dirty::Live),
+        _ => tx.give_up(link),
+    }
 }
 
 /// What to read before a refused write is planned again.
@@ -277,6 +281,19 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
 
 /// A write that was not accepted: what is known about it decides what comes next. The rest goes on.
 pub(super) fn refuse(
+    tx: &Tx<'_>,
+    planned: &Planned,
+    error: &SideError,
+    ready: &Ready,
+    now: DateTime<Utc>,
+    verify_after: DateTime<Utc>,
+) -> Stored<()> {
+    was_refused(tx, planned, error, ready, now, verify_after)?;
+    // While it was on its way, everybody of the address may have left.
+    super::place::let_go(tx, planned.link)
+}
+
+fn was_refused(
     tx: &Tx<'_>,
     planned: &Planned,
     error: &SideError,

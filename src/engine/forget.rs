@@ -317,7 +317,15 @@ fn forget(tx: &Tx<'_>, ask: &Forget, fresh_key: &[u8; 32], now: DateTime<Utc>) -
         }
     }
     unname(tx, &found.who)?;
+    let mut shown = BTreeSet::new();
+    for id in &found.who.brevo {
+        shown.extend(tx.brevo_contact(*id)?.and_then(|contact| contact.email));
+    }
     let rows = tx.erase(&found.who)?;
+    for email in &shown {
+        // Of somebody else, by whose address theirs was known.
+        tx.address_is_free(email)?;
+    }
     Ok(Forgotten::Done {
         intercom: found.who.intercom.len() as u64,
         brevo: found.who.brevo.len() as u64,

@@ -11,7 +11,7 @@ use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::FirstLink;
 use crate::reconcile::person::{self, Base, Flights, LostValue};
 use crate::reconcile::transitions::{self, Transition};
-use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::contacts::ContactState;
 use crate::store::facts::Channel;
 use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkRow, LinkState};
@@ -346,11 +346,9 @@ impl Source {
                 && let Some(link) = tx.link_by_email(email)?
             {
                 let comes = link.brevo_id.is_none() && link.state == LinkState::Active;
-                if comes && (!self.settings.creates_in_brevo || is_left_out(tx, &link)?) {
-                    // No request to make one will run into it. Opt-outs travel all the same.
-                    tx.set_brevo(link.id, Some(contact.id))?;
-                    tx.mark_dirty(link.id, self.dirty)?;
-                    taken = true;
+                if comes && link.is_at_rest() {
+                    // Perhaps nobody makes them one: a filter leaves them out, a limit holds them, or Brevo has refused it.
+                    taken = super::place::may_be_theirs(tx, link, self.dirty)? == Some(contact.id);
                 } else if link.brevo_id.is_some() {
                     if self.made_by_a_row(tx, &link, contact, email)? {
                         taken = true;
@@ -471,16 +469,7 @@ impl Source {
         if adopt_returned(tx, &theirs)? {
             return Ok(true);
         }
-        // Whose contact was given another address takes this one as soon as nothing is on its way.
-        tx.mark_dirty(theirs.id, self.dirty)?;
-        // Who has none takes it now: while the limits hold those who are to be made, nobody plans for them, and an opt-out
-        // would wait for that.
-        let is_here = |row: &IntercomRow| row.state == ContactState::Live && row.contact.email == theirs.email;
-        let comes = theirs.brevo_id.is_none() && theirs.state == LinkState::Active;
-        if !comes || !tx.members(theirs.id)?.iter().any(is_here) {
-            return Ok(false);
-        }
-        Ok(super::place::adopt_present_holder(tx, theirs)?.brevo_id == Some(contact.id))
+        Ok(super::place::may_be_theirs(tx, theirs, self.dirty)? == Some(contact.id))
     }
 
     /// Settles a link's writes on their way, if this read began late enough to be sure of them.
@@ -819,13 +808,6 @@ fn keep_opt_outs(
         }
     }
     Ok(())
-}
-
-/// A filter leaves the person out, and nothing that would make their contact is on its way. (A no that they brought along is
-/// watched like a write, and is none.)
-fn is_left_out(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
-    let awaits_answer = link.flights.is_some() && !link.answered;
-    Ok(!awaits_answer && link.import.is_none() && tx.apart(link.id)?.is_some())
 }
 
 /// A linked Brevo contact is gone: counted and listed, never made again.

@@ -227,6 +227,10 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     let primary = live.iter().find(|row| row.is_primary).or(live.first());
     let (Some(primary), true) = (primary, link.state == state) else {
         tx.give_up(id)?;
+        if link.state == LinkState::Left {
+            // What was on its way to its contact may be over.
+            place::let_go(tx, id)?;
+        }
         return Ok(None);
     };
     let mut waits = false;
@@ -626,16 +630,6 @@ impl Person {
                 let subject = format!("contact {}", self.primary);
                 let failure = NewFailure::left_out(Some(self.link.id), &subject, &problem.field, &problem.message);
                 tx.put_failure(&failure, now)?;
-            }
-            // Somebody else has made it: it is theirs, like any that is found by its address, and opt-outs travel.
-            let idle = !self.awaits_answer() && self.link.import.is_none() && self.link.brevo_id.is_none();
-            let there = self.link.email.as_ref().filter(|_| idle);
-            let there = there.map(|email| tx.brevo_contact_by_email(email)).transpose()?.flatten();
-            if let Some(there) = there
-                && tx.link_by_brevo(there.id)?.is_none()
-            {
-                tx.set_brevo(self.link.id, Some(there.id))?;
-                tx.mark_dirty(self.link.id, Dirty::Live)?;
             }
         }
         Ok(not)

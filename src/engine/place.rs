@@ -6,7 +6,7 @@ mod moving;
 pub(super) use self::behind::{No, keep_no, never_given};
 use self::behind::{begin_anew, make_way};
 pub(super) use self::moving::{
-    Knot, adopt, adopt_present_holder, is_deserted, let_go, take_from_deserted, take_over, unknot,
+    Knot, adopt, adopt_present_holder, is_deserted, let_go, may_be_theirs, take_from_deserted, take_over, unknot,
 };
 use self::moving::{leave_group, moved, moves_to};
 use super::observe::{base_of, new_opt_out, settle_as, subject_of};

@@ -9,7 +9,7 @@ use super::{BATCH, Connection, EngineError, Ready};
 use crate::model::{BrevoContact, Consent, ContactKey, Email, ErrorKind, Observation, Priority, ProcessId};
 use crate::reconcile::harm::Kind;
 use crate::reconcile::person::{self, Base};
-use crate::store::links::{Dirty, LinkRow};
+use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::queues::{ImportRowState, ImportStage};
 use crate::store::{Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -256,6 +256,22 @@ pub(super) fn sent_address(link: &LinkRow, base: &Base) -> Option<Email> {
 /// Settles one row of an import against what was read back. `shown`: the contact, if it is at hand. `false`: the read-back
 /// does not show it.
 fn settle_row(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    import: &ImportRowState,
+    shown: Option<&BrevoContact>,
+    ready: &Ready,
+    now: DateTime<Utc>,
+) -> Stored<bool> {
+    let landed = has_settled(tx, link, import, shown, ready, now)?;
+    if landed && link.state == LinkState::Left {
+        // Whoever is known by the address that its contact shows has waited for that.
+        super::place::let_go(tx, link.id)?;
+    }
+    Ok(landed)
+}
+
+fn has_settled(
     tx: &Tx<'_>,
     link: &LinkRow,
     import: &ImportRowState,

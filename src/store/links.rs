@@ -518,7 +518,7 @@ impl Tx<'_> {
         self.0
             .prepare_cached(
                 "UPDATE links SET dirty = 2, marks = marks + 1, not_before = 0 WHERE email = ?1 AND brevo_id IS NULL
-                   AND dirty = 0 AND flights IS NULL AND import IS NULL AND state = 'active'",
+                   AND dirty = 0 AND (flights IS NULL OR answered = 1) AND import IS NULL AND state = 'active'",
             )?
             .execute([email.as_str()])?;
         self.0

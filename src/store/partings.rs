@@ -61,7 +61,7 @@ fn parting(row: &Row<'_>) -> rusqlite::Result<Parting> {
 
 impl Tx<'_> {
     /// Somebody is gone: something is to be done on this side, from `due` on. What is known of that already stays, unless
-    /// they had come back meanwhile (`anew`).
+    /// they had come back meanwhile (`anew`): then it is judged anew, too, since what had held it may be over by now.
     pub fn begin_parting(
         &self,
         link: i64,
@@ -72,8 +72,8 @@ impl Tx<'_> {
         self.0
             .prepare_cached(
                 "INSERT INTO partings (link, side, since, due, tries) VALUES (?1, ?2, ?3, ?4, 0)
-                 ON CONFLICT (link, side) DO UPDATE SET since = excluded.since, due = max(due, excluded.due)
-                   WHERE ?5 AND until IS NULL",
+                 ON CONFLICT (link, side) DO UPDATE SET since = excluded.since, held_as = NULL,
+                   due = iif(held_as IS NULL, max(due, excluded.due), excluded.due) WHERE ?5 AND until IS NULL",
             )?
             .execute(params![link, side.as_str(), millis(since), millis(due), anew])?;
         Ok(())
@@ -302,5 +302,28 @@ impl Tx<'_> {
     pub fn free_phones(&self, link: i64) -> Result<()> {
         self.0.prepare_cached("DELETE FROM phones WHERE link = ?1")?.execute([link])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::SideName;
+    use crate::store::Store;
+    use crate::store::links::Dirty;
+    use chrono::{DateTime, TimeDelta, Utc};
+
+    #[tokio::test]
+    async fn who_comes_back_and_goes_again_is_not_held_by_what_is_over() {
+        let (first, again) = (DateTime::<Utc>::default(), DateTime::<Utc>::default() + TimeDelta::hours(1));
+        let goes = move |tx: &super::Tx<'_>| {
+            let link = tx.new_link(None, None, Dirty::No)?;
+            tx.begin_parting(link, SideName::Brevo, (first, first), true)?;
+            tx.hold_partings(SideName::Brevo, "deletes")?;
+            tx.begin_parting(link, SideName::Brevo, (again, again), false)?;
+            let held = tx.next_parting()?;
+            tx.begin_parting(link, SideName::Brevo, (again, again), true)?;
+            Ok((held, tx.next_parting()?))
+        };
+        assert_eq!(Store::in_memory().unwrap().write(goes).await.unwrap(), (None, Some(again)));
     }
 }

@@ -71,6 +71,8 @@ pub(super) fn moved(
                 elect(tx, link.id)?;
                 // One who was archived, or deleted for all we knew, may come back with another address.
                 reopen(tx, link)?;
+                // Whoever could not have it, since this one's contact shows it, is one of them from now on.
+                tx.address_is_free(new)?;
             }
         },
         Rename::Adopt(brevo) => {
@@ -79,6 +81,11 @@ pub(super) fn moved(
             }
             adopt(tx, link, brevo, new)?;
             reopen(tx, link)?;
+            if link.state == LinkState::BrevoGone {
+                // The contact that they had was deleted; the address that they have by now has another.
+                tx.clear_notice("brevo_contact_gone", &subject_of(tx, link)?)?;
+                tx.set_link_state(link.id, LinkState::Active)?;
+            }
         }
         Rename::LeaveGroup => return leave_group(tx, row, link, settings, dirty, now),
         Rename::Conflict(other) => {
@@ -111,6 +118,14 @@ pub(super) fn moved(
             reopen(tx, link)?;
             tx.mark_dirty(other.id, dirty)?;
         }
+    }
+    if let Some(left) = &link.email
+        && tx.link_by_email(left)?.is_none()
+        && let Some(shown) = tx.brevo_contact_by_email(left)?
+        && let Some(follows) = tx.link_by_brevo(shown.id)?.filter(|follows| follows.id != link.id)
+    {
+        // Somebody's contact was given the address that is left: where addresses travel, they may take it now.
+        tx.mark_dirty(follows.id, dirty)?;
     }
     tx.mark_dirty(link.id, dirty)?;
     Ok(true)
@@ -264,10 +279,13 @@ fn offer(tx: &Tx<'_>, brevo: BrevoContactId) -> Result<()> {
         shown => shown?,
     };
     let Some(email) = shown.and_then(|contact| contact.email) else { return Ok(()) };
-    if let Some(theirs) = tx.link_by_email(&email)?
-        && (theirs.brevo_id == Some(brevo) || adopt_returned(tx, &theirs)?)
-    {
-        return Ok(());
+    if let Some(theirs) = tx.link_by_email(&email)? {
+        if theirs.brevo_id == Some(brevo) || adopt_returned(tx, &theirs)? {
+            return Ok(());
+        }
+        if theirs.brevo_id.is_none() {
+            may_be_theirs(tx, theirs, Dirty::Live)?;
+        }
     }
     tx.address_is_free(&email)
 }
@@ -305,8 +323,8 @@ fn without_contact(tx: &Tx<'_>, link: &LinkRow) -> Result<()> {
 /// nobody is left of) shows the person's: by it they are known in Intercom, and an opt-out there is one of that address.
 /// So that one becomes theirs. The link as it is afterwards.
 ///
-/// Whoever has no contact takes one that nobody is left of: they need not be somebody for whom one would be made, and
-/// opt-outs travel all the same.
+/// Whoever has no contact takes it, too, as the request that makes them one would find it: they need not be somebody for whom
+/// one would be made, and opt-outs travel all the same.
 pub(in crate::engine) fn adopt_present_holder(tx: &Tx<'_>, link: LinkRow) -> Result<LinkRow> {
     let Some(email) = &link.email else { return Ok(link) };
     // What is on its way, or waits for its answer, is about the contact that the person has.
@@ -326,10 +344,32 @@ pub(in crate::engine) fn adopt_present_holder(tx: &Tx<'_>, link: LinkRow) -> Res
     }
     match tx.link_by_brevo(holder.id)? {
         None if link.brevo_id.is_some() => adopt(tx, &link, holder.id, email)?,
+        None => {
+            // First-linked. A no that they bring stays, and what shows the contact as subscribed is nobody's yes.
+            let brings = match base_of(&link) {
+                Err(error) if error.unreadable().is_some() => No::default(),
+                base => No::of(&base?, &Consent::default()),
+            };
+            tx.set_brevo(link.id, Some(holder.id))?;
+            keep_no(tx, link.id, brings)?;
+        }
         Some(deserted) if take_from_deserted(tx, &link, &deserted, holder.id, email)? => {}
         _ => return Ok(link),
     }
     Ok(tx.link(link.id)?.unwrap_or(link))
+}
+
+/// A contact that shows the person's address may be theirs by now. Whoever has none takes it at once: while the limits hold
+/// those who are to be made, nobody plans for them, and an opt-out would wait for that. Whose contact was given another address
+/// takes this one as soon as nothing is on its way. The contact that they have then.
+pub(in crate::engine) fn may_be_theirs(tx: &Tx<'_>, theirs: LinkRow, dirty: Dirty) -> Result<Option<BrevoContactId>> {
+    tx.mark_dirty(theirs.id, dirty)?;
+    let is_here = |row: &IntercomRow| row.state == ContactState::Live && row.contact.email == theirs.email;
+    let comes = theirs.brevo_id.is_none() && theirs.state == LinkState::Active;
+    if !comes || !tx.members(theirs.id)?.iter().any(is_here) {
+        return Ok(theirs.brevo_id);
+    }
+    Ok(adopt_present_holder(tx, theirs)?.brevo_id)
 }
 
 /// Two people exchanged addresses: the links are re-pointed and nobody is renamed. Each side's fields go to the new
