@@ -1,9 +1,10 @@
 //! What became of a write: base, history, conflict log and failures, in one transaction with the vendor's answer.
 
-use super::observe::{base_of, pack_base, pack_flights, put_conflicts, settle_as, subject_of};
+use super::observe::{base_of, pack_base, pack_flights, put_conflicts, subject_of};
 use super::people::{self, Planned};
 use super::place::{No, keep_no};
 use super::push::Pushed;
+use super::read_back::before_import;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
     BrevoContact, BrevoContactId, Consent, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError,
@@ -233,8 +234,10 @@ pub(super) fn hold_apart(tx: &Tx<'_>, link: i64, holder: i64, now: DateTime<Utc>
     let Some(row) = tx.link(link)? else { return Ok(()) };
     let detail = format!("the Brevo contact with its address is link {holder}'s");
     tx.put_notice("identity_conflict", &subject_of(tx, &row)?, Some(&detail), now)?;
+    // Nothing was agreed on; but a no that the person brings is theirs: whoever is made for them once that is over has it.
+    let brings = No::of(&before_import(tx, &row)?, &Consent::default());
     tx.leave_import(link)?;
-    settle_as(tx, link, &person::Base::default(), None)?;
+    keep_no(tx, link, brings)?;
     match tx.link(holder)? {
         Some(holder) if super::place::is_deserted(tx, &holder)? => tx.mark_dirty(link, Dirty::Live),
         _ => tx.give_up(link),
@@ -305,6 +308,14 @@ fn was_refused(
         planned.harm.take_back(tx, now)?;
     }
     let Some(link) = tx.link(planned.link)? else { return Ok(()) };
+    if link.brevo_id != planned.brevo.as_ref().map(|contact| contact.id) {
+        // Identity has given the person another contact meanwhile. What is watched by now is about that one: it stays, above
+        // all that a no of that one's may have been lifted. Whoever has this one was given what is on its way to it.
+        if error.may_have_landed() {
+            put_conflicts(tx, link.id, planned.plan.lost_on(SideName::Brevo), None, now)?;
+        }
+        return tx.mark_dirty(link.id, link.dirty.max(Dirty::Live));
+    }
     let subject = subject_of(tx, &link)?;
     // What was being watched before is watched as it was: answered, or of unknown outcome.
     let earlier = || tx.drop_intent(link.id, planned.watched.as_ref(), !planned.ahead);

@@ -233,6 +233,7 @@ impl Source {
             }
             tx.mark_dirty(link, if newly_out { Dirty::Consent } else { self.dirty })?;
         }
+        write_back::note_overrun(tx, known.as_ref(), &contact, self)?;
         write_back::settle(tx, &contact, self)?;
         Ok(true)
     }
@@ -380,6 +381,7 @@ impl Source {
         let id = link.id;
         if changed && known.is_some() {
             write_back::note_change(tx, &link, SideName::Brevo, contact.modified_at, &self.ready)?;
+            super::verify::note_overrun(tx, &link, known.as_ref(), contact, self)?;
         }
         if self.settings.resubscribes
             && self.settings.tells_intercom

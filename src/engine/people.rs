@@ -558,7 +558,8 @@ impl Person {
             && let Some((email, until)) = tx.late_address_of(self.link.id, self.link.email.as_ref(), now)?
         {
             // A row of an import may still make them under the address that they had: that is looked for first.
-            let flights = Flights { email: Some(email), ..Flights::default() };
+            let may_loosen = self.flights.may_loosen;
+            let flights = Flights { email: Some(email), may_loosen, ..Flights::default() };
             tx.put_intent(self.link.id, &super::observe::pack_flights(tx, &flights)?, until)?;
             return Ok(None);
         }

@@ -10,14 +10,18 @@ pub(super) use self::moving::{
 };
 use self::moving::{leave_group, moved, moves_to};
 use super::observe::{base_of, new_opt_out, settle_as, subject_of};
+use super::read_back::before_import;
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings, partings};
 use crate::config::WithoutEmail;
-use crate::model::{BrevoContact, BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, phone_digits};
+use crate::model::{
+    BrevoContact, BrevoContactId, Consent, Email, IntercomContact, IntercomContactId, OptOutReason, phone_digits,
+};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Member};
 use crate::reconcile::person::Flights;
 use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
 use chrono::{DateTime, Utc};
@@ -507,12 +511,26 @@ fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Resu
     let others = own.as_ref().map(|own| tx.members(own.id)).transpose()?.unwrap_or_default();
     let others = others.iter().filter(|row| row.state == ContactState::Live && row.contact.id != survivor.contact.id);
     let agreed = own.as_ref().map(link_consent).transpose()?.flatten();
+    let brings = own.as_ref().map(|own| before_import(tx, own)).transpose()?.and_then(|own| own.consent);
     for row in others.chain([survivor]) {
         tx.set_member(&row.contact.id, Some(link), false)?;
         tx.set_unplaced(&row.contact.id, dirty)?;
         if own.is_some() {
             carry_opt_out(tx, &row.contact, agreed)?;
         }
+    }
+    if let Some(email) = own.and_then(|own| own.email)
+        && brings.is_some_and(|brings| brings.brevo_out)
+    {
+        // A no that they had said in Brevo, and that no contact there has got yet, stays with their address.
+        tx.put_brevo_opt_out(&BrevoOptOut {
+            email,
+            contact: None,
+            reason: OptOutReason::Blocklisted,
+            at: survivor.contact.updated_at,
+            source: "a merge".to_owned(),
+            over_at: None,
+        })?;
     }
     tx.mark_dirty(link, dirty)
 }

@@ -411,7 +411,7 @@ fn may_make_another(tx: &Tx<'_>, link: &LinkRow, now: DateTime<Utc>) -> Stored<(
 }
 
 /// What had been agreed on when the link's row left. What cannot be read is nothing.
-fn before_import(tx: &Tx<'_>, link: &LinkRow) -> Stored<Base> {
+pub(super) fn before_import(tx: &Tx<'_>, link: &LinkRow) -> Stored<Base> {
     let Some(base) = tx.base_before_import(link.id)? else { return Ok(Base::default()) };
     match base_of(&LinkRow { base, ..link.clone() }) {
         Err(error) if error.unreadable().is_some() => Ok(Base::default()),

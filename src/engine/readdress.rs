@@ -279,6 +279,7 @@ pub(super) fn brevo_wins(
 ) -> Stored<Option<bool>> {
     let defaults = settings.addresses;
     if defaults.direction == Direction::IntercomToBrevo || !settings.updates.intercom {
+        keep_replaced(tx, row, link, now)?;
         return Ok(Some(false));
     }
     let Some((_, shown)) = changed_in_brevo(tx, link)? else { return Ok(Some(false)) };
@@ -291,6 +292,29 @@ pub(super) fn brevo_wins(
     }
     take(tx, link, (&own, &shown), std::iter::once(row))?;
     Ok(Some(true))
+}
+
+/// Intercom alone gives the address. What somebody had made of it in Brevo is about to be replaced, and can be looked up.
+fn keep_replaced(tx: &Tx<'_>, row: &IntercomRow, link: &LinkRow, now: DateTime<Utc>) -> Stored<()> {
+    let (Some(own), Some(brevo)) = (&row.contact.email, link.brevo_id) else { return Ok(()) };
+    if is_busy(link) || link.rename_to.is_some() {
+        // It may show an address that it is still to lose.
+        return Ok(());
+    }
+    let Some(contact) = tx.brevo_contact(brevo)? else { return Ok(()) };
+    let theirs = contact.email.as_ref().filter(|shown| *shown != own && Some(*shown) != link.email.as_ref());
+    let Some(shown) = theirs else { return Ok(()) };
+    if flights_of(link)?.renamed_late(&contact) {
+        return Ok(());
+    }
+    let rule = "changed in Brevo, where it is not to be changed: Intercom's stands";
+    put_conflicts(tx, link.id, [&lost_address((shown, own), SideName::Brevo, rule)], None, now)
+}
+
+/// An address that another takes the place of.
+fn lost_address((lost, kept): (&Email, &Email), side: SideName, rule: &str) -> LostValue {
+    let cells = |email: &Email| vec![Some(Value::Text(email.as_str().to_owned()))];
+    LostValue { field: FIELD.to_owned(), side, lost: cells(lost), kept: cells(kept), rule: rule.to_owned() }
 }
 
 /// Whose address stands, Intercom's (`own`) or the one that Brevo shows. The other is kept in the conflict log.
@@ -324,11 +348,8 @@ fn weigh(
     let taken =
         tx.link_by_email(shown)?.is_some() || tx.intercom_ids_by_email(shown)?.iter().any(|id| !contacts.contains(&id));
     let wins = if taken { SideName::Intercom } else { wins };
-    let cells = |email: &Email| vec![Some(Value::Text(email.as_str().to_owned()))];
-    let (lost, kept) = if wins == SideName::Brevo { (own, shown) } else { (shown, own) };
-    let side = wins.other();
-    let lost = LostValue { field: FIELD.to_owned(), side, lost: cells(lost), kept: cells(kept), rule: rule.to_owned() };
-    put_conflicts(tx, link.id, [&lost], None, now)?;
+    let lost = if wins == SideName::Brevo { (own, shown) } else { (shown, own) };
+    put_conflicts(tx, link.id, [&lost_address(lost, wins.other(), rule)], None, now)?;
     if wins == SideName::Intercom {
         // Decided once.
         let base = Base { declined_email: Some(shown.clone()), ..base_of(link)? };

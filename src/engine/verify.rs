@@ -3,7 +3,7 @@
 
 use super::answers::{hold_apart, rename_if_moved};
 use super::inbox::is_refusal;
-use super::observe::{Source, base_of, flights_of, settle_now};
+use super::observe::{Source, base_of, flights_of, put_conflicts, settle_now};
 use super::place::who_has_its_address;
 use super::safety::give_back;
 use super::{BATCH, Connection, EngineError, LATE_LANDING, Ready};
@@ -226,6 +226,26 @@ fn to_look_at(tx: &Tx<'_>, id: i64, in_doubt: bool, ready: &Ready) -> Stored<Opt
     Ok(doubtful.then_some(brevo))
 }
 
+/// What somebody gave in Brevo after a write of ours had left is replaced by that, which has landed late: it can be looked up.
+pub(super) fn note_overrun(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    known: Option<&BrevoContact>,
+    contact: &BrevoContact,
+    source: &Source,
+) -> Stored<()> {
+    let Some(known) = known.filter(|known| known.attributes != contact.attributes) else { return Ok(()) };
+    let flights = match flights_of(link) {
+        Err(error) if error.unreadable().is_some() => return Ok(()),
+        flights => flights?,
+    };
+    let (before, now) = (&known.attributes, &contact.attributes);
+    let mapping = &source.ready.mapping;
+    let lost =
+        person::overrun(&flights, SideName::Brevo, mapping, |rule| rule.observed(before), |rule| rule.observed(now));
+    put_conflicts(tx, link.id, &lost, None, source.now)
+}
+
 /// Nobody's contact that is shown for the first time may be what a request made whose answer was lost, and have been given
 /// another address since. If the request had made it opted out, the changed address has lifted that, and nobody has said
 /// yes: it is remembered for whoever the contact becomes. It is known by all else that the request set.
@@ -233,7 +253,9 @@ fn to_look_at(tx: &Tx<'_>, id: i64, in_doubt: bool, ready: &Ready) -> Stored<Opt
 /// One that is as another request was to make it is that one's, though many set the same: its answer may be here, and not
 /// recorded yet.
 pub(super) fn note_lifted_unseen(tx: &Tx<'_>, contact: &BrevoContact, source: &Source) -> Stored<()> {
-    if contact.consent.email_opted_out() || contact.created_at < source.now - LATELY {
+    // Nothing but a row puts anybody on the technical list.
+    let of_a_row = contact.lists.contains(&source.ready.technical_list);
+    if of_a_row || contact.consent.email_opted_out() || contact.created_at < source.now - LATELY {
         return Ok(());
     }
     let mut waited = Vec::new();
@@ -249,7 +271,7 @@ pub(super) fn note_lifted_unseen(tx: &Tx<'_>, contact: &BrevoContact, source: &S
     }
     let expected = is_expected(tx, contact, &waited, source.now)?;
     for (link, flights) in waited {
-        if !flights.opted_out || flights.email == contact.email || (expected && !has_id_of(tx, contact, &link)?) {
+        if !flights.opted_out || flights.email == contact.email || !may_be_of(tx, contact, &link, expected)? {
             continue;
         }
         let rest = Flights { opted_out: false, may_loosen: false, ..flights };
@@ -277,13 +299,20 @@ fn is_expected(tx: &Tx<'_>, contact: &BrevoContact, waited: &[(LinkRow, Flights)
     Ok(in_a_row || tx.late_address_until(email, now)?.is_some())
 }
 
-/// Whether a contact has the external id of the person, whatever address it shows.
-fn has_id_of(tx: &Tx<'_>, contact: &BrevoContact, link: &LinkRow) -> Stored<bool> {
+/// Whether a contact may be what was made for the person, whatever address it shows: it has their external id; or none, if
+/// they have none, or it could not be given to them. `for_sure`: only by that id.
+fn may_be_of(tx: &Tx<'_>, contact: &BrevoContact, link: &LinkRow, for_sure: bool) -> Stored<bool> {
     let members = match tx.members(link.id) {
         Err(error) if error.unreadable().is_some() => return Ok(false),
         members => members?,
     };
-    Ok(contact.ext_id.is_some() && members.iter().any(|member| member.contact.external_id == contact.ext_id))
+    if contact.ext_id.is_some() {
+        return Ok(members.iter().any(|member| member.contact.external_id == contact.ext_id));
+    }
+    let primary = members.into_iter().find(|member| member.is_primary);
+    let Some(id) = primary.and_then(|primary| primary.contact.external_id) else { return Ok(!for_sure) };
+    let not_given = link.quarantined.contains_key("external_id") || tx.brevo_contact_by_ext_id(&id)?.is_some();
+    Ok(!for_sure && not_given)
 }
 
 fn phone_of(flights: &Flights) -> Option<String> {

@@ -12,13 +12,14 @@ use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Aside, Gate, Harm, Pass};
 use super::unreadable::{self, replaceable};
 use super::{BATCH, Connection, EngineError, Ready};
+use crate::mapping::FieldRule;
 use crate::model::{
-    Answer, ContactKey, ErrorKind, Fetched, Fields, IntercomChange, IntercomContact, IntercomContactId, IntercomTagId,
-    Observation, Priority, Resource, Scope, SideError, SideName, Tag, Value, Write,
+    Answer, BrevoContactId, ContactKey, ErrorKind, Fetched, Fields, IntercomChange, IntercomContact, IntercomContactId,
+    IntercomTagId, Observation, Priority, Resource, Scope, SideError, SideName, Tag, Value, Write,
 };
 use crate::reconcile::newest::Span;
 use crate::reconcile::person::{self, Flights, PersonPlan, ResolvedList};
-use crate::store::contacts::ContactState;
+use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow};
 use crate::store::listings::{Change, NewFailure};
 use crate::store::write_backs::{LONG_UNSEEN, WriteBack};
@@ -41,6 +42,8 @@ const BUSY: TimeDelta = TimeDelta::seconds(2);
 struct Leaving {
     link: i64,
     contact: IntercomContactId,
+    /// The Brevo contact whose values it carries.
+    brevo: Option<BrevoContactId>,
     plan: PersonPlan,
     /// What was being watched before.
     before: WriteBack,
@@ -167,6 +170,31 @@ pub(super) fn settle(tx: &Tx<'_>, contact: &IntercomContact, source: &Source) ->
         tx.mark_dirty(link.id, Dirty::Live)?;
     }
     tx.put_write_back(&WriteBack { watched: None, answered: true, verify_after: None, ..row })
+}
+
+/// What somebody gave in Intercom after a write of ours had left is replaced by that, which has landed late: it can be looked
+/// up.
+pub(super) fn note_overrun(
+    tx: &Tx<'_>,
+    known: Option<&IntercomRow>,
+    contact: &IntercomContact,
+    source: &Source,
+) -> Stored<()> {
+    let known = known.filter(|known| source.ready.writes_back && known.contact.fields != contact.fields);
+    let Some(known) = known else { return Ok(()) };
+    let Some(row) = tx.write_back_of(&contact.id)?.filter(|row| row.watched.is_some()) else { return Ok(()) };
+    let mut flights = match watched_of(&row) {
+        Err(StoreError::Decode { .. }) => return Ok(()),
+        flights => flights?,
+    };
+    // What stood there before a write that its answer has shown is not known any more: it would be taken for somebody's.
+    flights.fields.retain(|_, writes| writes.intercom.as_ref().is_some_and(|write| write.before != write.sent));
+    let (before, now) = (&known.contact.fields, &contact.fields);
+    let shown = |fields: &Fields, rule: &FieldRule| vec![rule.source_value(fields)];
+    let mapping = &source.ready.mapping;
+    let lost =
+        person::overrun(&flights, SideName::Intercom, mapping, |rule| shown(before, rule), |rule| shown(now, rule));
+    put_conflicts(tx, row.link, &lost, None, source.now)
 }
 
 /// Whether each tag that we gave is there, and each that we took away is not.
@@ -428,6 +456,10 @@ impl Connection {
                 let mut pushed = Pushed::default();
                 for (leaving, made) in &done {
                     pushed.requests += made.requests;
+                    if let Some(contact) = &made.shown {
+                        let known = replaceable(tx, tx.intercom_contact(&contact.id))?.0;
+                        note_overrun(tx, known.as_ref(), contact, &source)?;
+                    }
                     if let Some(error) = &made.failed {
                         if safety::did_nothing(error) {
                             leaving.harm.take_back(tx, now)?;
@@ -568,7 +600,8 @@ fn plan_back(
         Some((name, give)) => tag_steps(tx, &row, name, *give, names)?,
         None => Vec::new(),
     };
-    Ok(Some(Leaving { link, contact: row.contact.clone(), plan, before: row, tags, more, harm }))
+    let brevo = person.brevo.as_ref().map(|contact| contact.id);
+    Ok(Some(Leaving { link, contact: row.contact.clone(), brevo, plan, before: row, tags, more, harm }))
 }
 
 /// A tag is given to the primary. Any member's counts as the person's: it is taken from all who carry it.
@@ -597,8 +630,12 @@ fn accepted(
 ) -> Stored<()> {
     let Leaving { link: id, plan, .. } = leaving;
     if let Some(link) = tx.link(*id)? {
-        let base = plan.base_with_intercom(&base_of(&link)?);
-        tx.set_base(*id, &pack_base(tx, &base)?)?;
+        // Identity may have given the person another contact in Brevo meanwhile: with that one nothing of this is agreed on, and
+        // what Intercom has taken counts as given there.
+        if link.brevo_id == leaving.brevo {
+            let base = plan.base_with_intercom(&base_of(&link)?);
+            tx.set_base(*id, &pack_base(tx, &base)?)?;
+        }
         // What was refused before and is taken now.
         let subject = subject_of(tx, &link)?;
         for rule in &plan.back.rules {

@@ -40,8 +40,8 @@ pub struct FieldBase {
     #[n(3)]
     pub overrun: Option<SideName>,
     /// On this side stands what somebody gave there, and the other had no part in it: a clear of that side's was kept from it,
-    /// it stood there before the other, which gives, said anything; or it came to be what the other was last seen to hold,
-    /// nobody knows when. Nobody's value goes without a trace: if it is replaced, that is logged.
+    /// it stood there before the other, which gives, said anything; it was edited there, and is left so; or it came to be what
+    /// the other was last seen to hold, nobody knows when. Nobody's value goes without a trace: if it is replaced, that is logged.
     #[n(4)]
     pub own: Option<SideName>,
     /// One side had come to hold by itself what goes with what the other was last seen to hold. So nothing was written, and
@@ -332,7 +332,8 @@ impl Field<'_> {
         let Some(desired) = &self.views.desired[to] else { return FieldStep::Unmapped(from) };
         // A restore never blanks: an empty source leaves the target alone.
         if self.views.drift == Drift::Leave || self.agree(from) {
-            FieldStep::Remember(self.as_shown())
+            // What is left as it was edited the source had no part in.
+            FieldStep::Remember(FieldBase { own: Some(to).filter(|_| !self.agree(from)), ..self.as_shown() })
         } else if self.says_nothing(from) {
             FieldStep::Remember(FieldBase { own: Some(to), ..self.as_shown() })
         } else if self.views.sweep {

@@ -7,8 +7,8 @@ mod settle;
 mod tests;
 
 pub use settle::{
-    Settled, forget_unlanded, handed_over, is_in_doubt, landed_as_sent, lists_have_moved, made_by_row, seen_in_answer,
-    seen_in_brevos_answer, settle, settle_intercom, shows_another, shows_nothing_of,
+    Settled, forget_unlanded, handed_over, is_in_doubt, landed_as_sent, lists_have_moved, made_by_row, overrun,
+    seen_in_answer, seen_in_brevos_answer, settle, settle_intercom, shows_another, shows_nothing_of,
 };
 
 use super::{

@@ -124,8 +124,9 @@ impl Half {
         false
     }
 
-    fn shown(&mut self, cells: &Cells, now: i64) {
-        if let Some(gave) = self.gave.as_mut().filter(|gave| gave.cells == *cells) {
+    /// `of`: what is shown is of that time.
+    fn shown(&mut self, cells: &Cells, of: i64, now: i64) {
+        if let Some(gave) = self.gave.as_mut().filter(|gave| gave.cells == *cells && gave.at <= of) {
             gave.told.get_or_insert(now);
         }
     }
@@ -356,12 +357,13 @@ impl Between {
         self.listed_at[usize::from(is_brevo)] = Some(now);
     }
 
-    /// The engine was shown an Intercom contact.
-    pub fn told_intercom(&mut self, shown: &Value, now: i64) {
+    /// The engine was shown an Intercom contact as it was then: a notification may be late, and shows what somebody has gone
+    /// back to since as they had it before.
+    pub fn told_intercom(&mut self, shown: &Value, of: i64, now: i64) {
         let Some(id) = shown["id"].as_str() else { return };
         for source in SOURCES {
             if let Some(pair) = self.pairs.get_mut(&(id.to_owned(), source)) {
-                pair.intercom.shown(&held(source, field_of(source, shown)), now);
+                pair.intercom.shown(&held(source, field_of(source, shown)), of, now);
                 pair.shown = Some(field_of(source, shown).clone());
             }
         }
@@ -371,7 +373,7 @@ impl Between {
     pub fn told_brevo(&mut self, id: i64, shown: &Value, now: i64) {
         for ((_, source), pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.card == Some(id)) {
             let cells = shown_by(*source, |name| shown["attributes"].get(name));
-            pair.brevo.shown(&cells, now);
+            pair.brevo.shown(&cells, now, now);
         }
     }
 

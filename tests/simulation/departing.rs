@@ -2,7 +2,7 @@
 //! from a stream of its own. And what must hold of it.
 
 use super::ending::End;
-use super::model::{Card, GAP, Model, Person};
+use super::model::{Card, FOUND, GAP, Model, Person};
 use super::people::{Edit, normal};
 use super::world::{CRASH_POINTS, Dice, Plan, Upset, Way};
 use linkspan::sandbox::brevo::BrevoSandbox;
@@ -85,6 +85,16 @@ pub fn depart(plan: &mut Plan) {
     }
 }
 
+impl Person {
+    /// Whether a request that left then should have reckoned with their having the address that they have. A search does not
+    /// find whoever is new in Intercom, but the engine may have been told.
+    pub fn is_known_here(&self, left_at: i64) -> bool {
+        let told = [self.told_here, self.heard_here].into_iter().flatten().any(|at| at <= left_at - GAP);
+        let is_new = !self.was_away && self.back_at > left_at - FOUND;
+        self.here_since <= left_at - GAP && (told || !is_new)
+    }
+}
+
 impl Model {
     /// We deleted a Brevo contact, by a request that left then.
     pub fn deleted_by_us(&mut self, card: &Card, left_at: i64) -> (bool, String) {
@@ -98,7 +108,7 @@ impl Model {
         };
         let now = card.now.email.as_deref().map(normal);
         for (who, person) in self.people.iter().filter(|(_, person)| person.live && person.email == now) {
-            if person.email.is_some() && person.back_at <= left_at - GAP && person.here_since <= left_at - GAP {
+            if person.email.is_some() && person.back_at <= left_at - GAP && person.is_known_here(left_at) {
                 return (true, format!("P6: Brevo contact {id} was deleted by us while {who} has its address"));
             }
         }

@@ -153,7 +153,7 @@ impl Model {
         makes: bool,
     ) -> (Vec<String>, Vec<String>) {
         let mut found = self.look(&Cause::Landing, intercom, brevo, now);
-        self.look_at_intercom(intercom, false, now);
+        self.look_at_intercom(intercom, None, now);
         let talks = Conversations::of(intercom, start);
         let mut end = End { model: self, rules, listed, talks: &talks, wrong: Vec::new(), counts: Vec::new() };
         let addresses: Vec<String> = end.model.holders.keys().cloned().collect();
@@ -214,7 +214,9 @@ impl<'a> End<'a> {
     /// Whoever spoke for the address then is named.
     pub fn refused(&self, members: &[(&String, &Person)], rule: &Rule) -> bool {
         let addresses = members.iter().filter_map(|(_, person)| person.email.as_ref());
-        let ever: BTreeSet<&String> = addresses.filter_map(|email| self.model.holders.get(email)).flatten().collect();
+        let ever = addresses.filter_map(|email| self.model.holders.get(email)).flatten();
+        // Who has no address, and is of the group by their phone, may speak for it as well.
+        let ever: BTreeSet<&String> = ever.chain(members.iter().map(|(id, _)| *id)).collect();
         self.listed.failures.iter().any(|failure| {
             ever.iter().any(|id| failure.subject == format!("contact {id}"))
                 && (failure.field.is_empty()

@@ -77,7 +77,10 @@ impl Model {
                 let by_phone = self.by_phone && person.email.is_none() && !person.phones.is_disjoint(&card.phones);
                 !person.addresses.is_disjoint(&addresses) || by_phone
             };
+            // So does the address, from a contact that it had before: what stood there is put back.
+            let stood = |other: &Card| other.ever_out && !other.addresses.is_disjoint(&addresses);
             let by_notice = !self.harm.noticed.is_disjoint(&addresses)
+                || self.cards.values().any(stood)
                 || self.people.values().filter(theirs).any(|person| person.out_by_notice || person.addresses.len() > 1);
             if !by_notice {
                 wrong.extend(self.harm.goes("opt_outs", *left_at));

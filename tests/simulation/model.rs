@@ -36,7 +36,7 @@ pub enum Cause {
 pub const GAP: i64 = 60_000;
 
 /// Who has been in Intercom for so long is found by a search: its index lags behind, and we look a moment before we make.
-const FOUND: i64 = 420_000;
+pub const FOUND: i64 = 420_000;
 
 /// An Intercom contact.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +91,8 @@ pub struct Person {
     pub here_since: i64,
     /// When the engine was first told of that.
     pub told_here: Option<i64>,
+    /// The same by a notification.
+    pub heard_here: Option<i64>,
     /// It opted out of text messages.
     pub sms_out: bool,
     /// It was a lead once.
@@ -146,6 +148,8 @@ pub struct Card {
     pub unlisted_by_hand: BTreeSet<i64>,
     /// When a person last said yes (`false`) or no (`true`) here.
     pub said: Option<(i64, bool)>,
+    /// When a person last said yes here, whatever they have said since.
+    pub yes_at: Option<i64>,
     pub out_at: i64,
     pub told_out: Option<i64>,
     /// A notification that says so was answered with 2xx.
@@ -366,11 +370,14 @@ impl Model {
             let shown = if item["contact"].is_object() { &item["contact"] } else { item };
             if let Some(person) = id.and_then(|id| self.people.get_mut(id)) {
                 person.told_until = person.told_until.max(made_at);
+                if person.here_since <= made_at && shown["email"].as_str().map(normal) == person.email {
+                    person.heard_here.get_or_insert(now);
+                }
                 // One that is from before that says nothing about it.
                 person.told_part |=
                     person.takes_part.is_some_and(|since| since <= made_at) && self.filter.takes_shown(shown);
             }
-            self.between.told_intercom(shown, now);
+            self.between.told_intercom(shown, made_at, now);
             self.agreed_by_showing(shown);
         }
         if topic == "contact.unsubscribed"
@@ -464,7 +471,7 @@ impl Model {
                 }
             } else {
                 let Some(person) = shown["id"].as_str().and_then(|id| self.people.get_mut(id)) else { continue };
-                self.between.told_intercom(&shown, now);
+                self.between.told_intercom(&shown, now, now);
                 person.told_part |= person.takes_part.is_some() && self.filter.takes_shown(&shown);
                 if shown["email"].as_str().map(normal) == person.email {
                     person.told_here.get_or_insert(now);
@@ -482,13 +489,13 @@ impl Model {
     pub fn look(&mut self, cause: &Cause, intercom: &IntercomSandbox, brevo: &BrevoSandbox, now: i64) -> Found {
         let mut found = self.firms.look(cause, intercom, brevo, now);
         match cause {
-            Cause::Hand(_) => found.append(&mut self.look_at_intercom(intercom, false, now)),
-            Cause::Ours { what, .. } if what.contains(" /contacts/") || what.contains(" /tags") => {
-                found.append(&mut self.look_at_intercom(intercom, true, now));
+            Cause::Hand(_) => found.append(&mut self.look_at_intercom(intercom, None, now)),
+            Cause::Ours { what, left_at, .. } if what.contains(" /contacts/") || what.contains(" /tags") => {
+                found.append(&mut self.look_at_intercom(intercom, Some(*left_at), now));
             }
             Cause::Ours { what, left_at, .. } if what.ends_with(" /contacts") => {
                 let known: BTreeSet<String> = self.people.keys().cloned().collect();
-                found.append(&mut self.look_at_intercom(intercom, true, now));
+                found.append(&mut self.look_at_intercom(intercom, Some(*left_at), now));
                 self.made(&known, *left_at, now, &mut found);
             }
             Cause::Ours { .. } | Cause::Landing => {}
@@ -557,8 +564,9 @@ impl Model {
         found
     }
 
-    pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, ours: bool, now: i64) -> Found {
-        let mut found = Found::new();
+    /// `left_at`: when the request of ours left that has changed it, if it was one.
+    pub fn look_at_intercom(&mut self, intercom: &IntercomSandbox, left_at: Option<i64>, now: i64) -> Found {
+        let (mut found, ours) = (Found::new(), left_at.is_some());
         let (mut shared, mut sent_away, mut merged) = (Vec::new(), Vec::new(), Vec::new());
         for id in intercom.conversation_ids() {
             let Some(shown) = intercom.conversation(&id) else { continue };
@@ -596,13 +604,17 @@ impl Model {
             let email = shown.email.as_deref().map(normal).filter(|email| !email.is_empty());
             if person.email != email {
                 person.here_since = now;
-                person.told_here = None;
+                (person.told_here, person.heard_here) = (None, None);
             }
             if let Some(email) = &email {
                 person.addresses.insert(email.clone());
                 self.holders.entry(email.clone()).or_default().insert(id.clone());
-                if ours && person.email.as_ref() != Some(email) {
-                    person.given.insert(email.clone());
+                if person.email.as_ref() != Some(email) {
+                    if ours {
+                        person.given.insert(email.clone());
+                    } else {
+                        person.given.remove(email);
+                    }
                 }
             }
             person.email = email;
@@ -640,9 +652,11 @@ impl Model {
             }
             if !out && person.out {
                 person.took_back_at = person.told_out.map_or(person.took_back_at, |_| Some(now));
-                (person.in_at, person.out_by_us) = (Some(now), false);
+                person.out_by_us = false;
                 if ours {
                     lifted.push(id.clone());
+                } else {
+                    person.in_at = Some(now);
                 }
             }
             person.out = out;
@@ -652,7 +666,7 @@ impl Model {
             person.glance = Some(shown);
         }
         for id in lifted {
-            let may = self.people.get(&id).is_some_and(|person| self.may_lift_in_intercom(person));
+            let may = self.people.get(&id).is_some_and(|person| self.may_lift_in_intercom(person, left_at));
             found.push((
                 !may,
                 format!(
@@ -769,6 +783,7 @@ impl Model {
         }
         if let Cause::Hand(Meaning::Consent) = cause {
             card.said = Some((now, contact.email_blacklisted));
+            card.yes_at = if contact.email_blacklisted { card.yes_at } else { Some(now) };
         }
         if before.email_blacklisted && !contact.email_blacklisted {
             let who = contact.email.clone().unwrap_or_default();
@@ -847,6 +862,7 @@ impl Model {
             listed_by_hand: BTreeSet::new(),
             unlisted_by_hand: BTreeSet::new(),
             said: by_hand.then_some((now, contact.email_blacklisted)),
+            yes_at: (by_hand && !contact.email_blacklisted).then_some(now),
             out_at: now,
             told_out: (!by_hand && contact.email_blacklisted).then_some(now),
             acknowledged_out: false,
@@ -903,8 +919,11 @@ impl Model {
             // Only where there is no doubt about who is who.
             let plain = person.addresses.len() == 1 && !person.was_away && card.addresses.len() == 1;
             let said_since = card.said.is_some_and(|(at, out)| !out && at >= person.out_at);
-            // Nobody looks in Brevo for whom the filter leaves out: they have none there before a read shows one.
-            let unknown = card.told_here.is_none() && !self.filter.takes(person);
+            // Nobody looks in Brevo for whom the filter leaves out: they have none there before a read shows one. Nor for
+            // whoever has, or had, another contact of the address, which was deleted there or has another by now.
+            let other = |other: &Card| other.now.id != card.now.id && other.addresses.contains(address);
+            let has_none = !self.filter.takes(person) || self.cards.values().any(other);
+            let unknown = card.told_here.is_none() && has_none;
             if plain && !card.now.email_blacklisted && !said_since && !unknown {
                 wrong.push(format!("P1: the opt-out of {id} ({address}) was acknowledged and is not in Brevo"));
             }

@@ -99,13 +99,20 @@ impl Model {
             || self.people.values().filter(|person| person.live && person.email == address && address.is_some());
         self.resubscribes
             && members().any(|person| person.in_at.is_some_and(|at| at > card.out_at))
-            && !members().any(|person| person.out && person.out_at < left_at - GAP)
+            && !members().any(|person| person.out && person.out_at < left_at - GAP && person.is_known_here(left_at))
     }
 
-    /// The same in Intercom.
-    pub fn may_lift_in_intercom(&self, person: &Person) -> bool {
+    /// The same in Intercom. Who says no on either side while it is on its way has said yes in Brevo before that.
+    pub fn may_lift_in_intercom(&self, person: &Person, left_at: Option<i64>) -> bool {
         let theirs = |card: &&Card| !card.gone && card.now.email.as_deref().map(normal) == person.email;
-        let said_yes = |card: &Card| card.said.is_some_and(|(at, out)| !out && at > person.out_at);
+        let told_out = |left_at: i64| person.told_out.is_some_and(|told| told <= left_at);
+        let unseen = left_at.is_some_and(|left_at| person.out_at >= left_at - GAP && !told_out(left_at));
+        let said_yes = |card: &Card| {
+            let told = |left_at: i64| card.told_out.is_some_and(|told| told <= left_at);
+            let known = |at: i64| left_at.is_none_or(|left_at| at < left_at - GAP || told(left_at));
+            let said_no = card.said.is_some_and(|(at, out)| out && known(at));
+            !said_no && card.yes_at.is_some_and(|at| at > person.out_at || unseen)
+        };
         self.resubscribes && self.cards.values().filter(theirs).any(said_yes)
     }
 }

@@ -478,7 +478,9 @@ pub(in crate::engine) fn take_over(
             intercom_out: own.intercom_out && theirs.intercom_out && !brings,
             brevo_out: theirs.brevo_out || brings,
         }),
-        (own, theirs) => theirs.or(own),
+        // With the contact nothing has been agreed on: an opt-out in Intercom is news to it.
+        (Some(_), None) => brings.then_some(ConsentBase { intercom_out: false, brevo_out: true }),
+        (None, theirs) => theirs,
     };
     let mut flights = flights_of(before)?;
     flights.may_loosen |= brings;

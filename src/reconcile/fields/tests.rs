@@ -192,7 +192,9 @@ fn drift_is_restored_in_a_sweep_only_and_never_blanks() {
     drift.sweep = true;
     assert_eq!(written(&decide(&drift)), Some(&vec![text("a")]));
     drift.drift = Drift::Leave;
-    assert!(matches!(decide(&drift), FieldStep::Remember(_)));
+    let FieldStep::Remember(left) = decide(&drift) else { panic!("it is left") };
+    let moved_on = views("b", "z", Some(&left));
+    assert!(matches!(decide(&moved_on), FieldStep::Write { replaces: Some(_), .. }), "nobody had agreed to it");
     let agreed = base("", "a");
     let mut empty = views("", "z", Some(&agreed));
     empty.sweep = true;

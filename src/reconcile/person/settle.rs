@@ -8,6 +8,9 @@ use crate::reconcile::fields::{self, Cells, FieldBase};
 use crate::reconcile::lists::ListBase;
 use std::collections::BTreeMap;
 
+/// Why a value was lost that somebody gave after a write of ours had left.
+const LANDED_LATE: &str = "given after a write of ours had left, which landed later";
+
 /// Base after a write that is known not to have landed (a row that an import lost), so that the fields it set are planned
 /// again. `before`: what had been agreed on when it left: for those holds that again, also where the source is cleared by now.
 /// Where nothing had been, or the write replaced what nobody had agreed to and that has been logged, what stood there is
@@ -165,6 +168,29 @@ pub fn is_in_doubt(
             taken_for_ours || fields::judge(side, write, &observed(rule)) == fields::Verdict::Edited
         })
     })
+}
+
+/// What people gave on a side after writes of ours had left, as it was last shown there, and in whose place one of those stands
+/// by now: it has landed late, or once more, and nobody had agreed to that.
+pub fn overrun(
+    flights: &Flights,
+    side: SideName,
+    mapping: &Mapping,
+    before: impl Fn(&FieldRule) -> Cells,
+    now: impl Fn(&FieldRule) -> Cells,
+) -> Vec<LostValue> {
+    let mut overrun = Vec::new();
+    for rule in &mapping.rules {
+        let Some(write) = flights.field(side, &rule.key) else { continue };
+        let (lost, kept) = (before(rule), now(rule));
+        let given = lost.iter().any(Option::is_some) && fields::judge(side, write, &lost) == fields::Verdict::Edited;
+        let ours = matches!(fields::judge(side, write, &kept), fields::Verdict::Adopted | fields::Verdict::Superseded);
+        if given && ours {
+            let (field, rule) = (rule.key.clone(), LANDED_LATE.to_owned());
+            overrun.push(LostValue { field, side, lost, kept, rule });
+        }
+    }
+    overrun
 }
 
 /// Whether a contact shows nothing of the fields that a row of ours was to set, though it was to set some: then somebody else
