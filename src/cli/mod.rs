@@ -22,6 +22,7 @@ mod progress;
 mod run;
 mod sandbox;
 mod signals;
+mod state;
 mod status;
 mod sync;
 mod test;
@@ -88,6 +89,9 @@ enum Command {
     Approve(approve::Arguments),
     /// Erase somebody from the state and its history, but for a keyed hash that remembers an opt-out
     Forget(forget::Arguments),
+    /// Copy the state, check it, or make it smaller
+    #[command(subcommand)]
+    State(state::Command),
     /// Register webhooks in Brevo, and see what Intercom is to be told
     #[command(subcommand)]
     Webhooks(webhooks::Command),
@@ -183,6 +187,7 @@ pub async fn run(context: &Context) -> ExitCode {
         Command::Failed(command) => failed::run(context, command).await,
         Command::Conflicts(arguments) => conflicts::run(context, arguments).await,
         Command::Notices(arguments) => notices::run(context, arguments).await,
+        Command::State(command) => state::run(context, command).await,
         Command::Webhooks(command) => webhooks::run(context, command).await,
         Command::Demo(arguments) => Box::pin(demo::run(context, arguments)).await,
         Command::Sandbox(arguments) => sandbox::run(context, arguments).await,

@@ -77,6 +77,7 @@ mod readdress;
 mod resubscribe;
 mod safety;
 mod settings;
+mod sound;
 mod unread;
 mod unreadable;
 mod verify;
@@ -99,6 +100,7 @@ pub use prepare::Ready;
 pub use preview::Preview;
 pub use safety::{Approved, Held, WouldHold, approve_in, wants};
 pub use settings::Settings;
+pub use sound::{Sound, look_at_all};
 pub use unreadable::FIELD as UNREADABLE_FIELD;
 
 use crate::doors::Doors;

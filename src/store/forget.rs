@@ -74,10 +74,7 @@ impl Store {
     pub async fn scrub(&self) -> Result<bool> {
         self.call(|connection| {
             secure(connection, true)?;
-            // The copy may be large: on the disk, in a file without a name, not in memory.
-            connection.pragma_update(None, "temp_store", "FILE")?;
-            let built = connection.execute_batch("VACUUM");
-            connection.pragma_update(None, "temp_store", "MEMORY")?;
+            let built = rebuild(connection);
             secure(connection, false)?;
             built?;
             empty_log(connection)
@@ -94,13 +91,22 @@ impl Store {
     }
 }
 
+/// Builds the file anew, without what is nobody's any more.
+pub(super) fn rebuild(connection: &Connection) -> Result<()> {
+    // The copy may be large: on the disk, in a file without a name, not in memory.
+    connection.pragma_update(None, "temp_store", "FILE")?;
+    let built = connection.execute_batch("VACUUM");
+    connection.pragma_update(None, "temp_store", "MEMORY")?;
+    Ok(built?)
+}
+
 fn secure(connection: &Connection, on: bool) -> Result<()> {
     // It answers with the new value.
     connection.query_row(&format!("PRAGMA secure_delete = {}", if on { "ON" } else { "OFF" }), [], |_| Ok(()))?;
     Ok(())
 }
 
-fn empty_log(connection: &Connection) -> Result<bool> {
+pub(super) fn empty_log(connection: &Connection) -> Result<bool> {
     let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     Ok(busy == 0)
 }

@@ -19,6 +19,7 @@
 //! | `rare` | tables that are asked for every contact and mostly are empty |
 //! | [`about`] | what is kept about one person, for whoever asks |
 //! | [`forget`] | what is left of somebody who was forgotten, and taking out all the rest |
+//! | [`upkeep`] | a copy of the file, whether it is sound, room that nobody uses |
 //! | `words` | the words that packed records hold numbers for |
 //! | `worker` | the thread on which the state is used |
 
@@ -44,6 +45,7 @@ pub mod progress;
 pub mod queues;
 mod rare;
 pub mod readdresses;
+pub mod upkeep;
 mod words;
 mod worker;
 pub mod write_backs;

@@ -86,3 +86,50 @@ fn a_state_of_a_newer_version_is_refused_and_left_as_it_is() {
     assert_eq!(version, known + 7);
     assert!(world.tables() == tables, "and nothing was written");
 }
+
+#[test]
+fn a_state_is_copied_checked_and_made_smaller() {
+    let world = World::new(20, "");
+    for command in [&["state", "backup", "copy.db"][..], &["state", "verify"], &["state", "vacuum"]] {
+        let ran = world.run(command);
+        assert_eq!(ran.code, 1, "{command:?}");
+        assert!(ran.err.contains("there is no state yet"), "{}", ran.err);
+    }
+    assert!(!world.state().exists());
+    assert_eq!(world.run(&["sync"]).code, 0);
+    let copy = world.folder.path().join("copy.db");
+    let name = copy.to_str().unwrap();
+
+    // Somebody owns it, and reads and copies go on.
+    let owner = linkspan::store::Owner::acquire(&world.state(), "`linkspan run` (process 4711)").unwrap();
+    let ran = world.run(&["state", "backup", name]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    assert!(ran.out.contains("copy.db: ") && ran.err.contains("personal data"), "{}{}", ran.out, ran.err);
+    let again = world.run(&["state", "backup", name]);
+    assert!(again.code == 1 && again.err.contains("already"), "{}", again.err);
+    let ran = world.run(&["state", "verify"]);
+    assert!(ran.code == 0 && ran.out.contains("records: sound"), "{}{}", ran.out, ran.err);
+    assert_eq!(world.run(&["state", "vacuum"]).code, 75);
+    drop(owner);
+
+    let all = world.run(&["state", "verify", "--json"]).json();
+    let copied = world.run(&["state", "verify", name, "--json"]).json();
+    assert_eq!(all, copied, "the copy holds all of it");
+    assert!(all["records"].as_u64() > Some(40), "{all}");
+    let ran = world.run(&["state", "vacuum"]);
+    assert!(ran.code == 0 && ran.out.contains(" → "), "{}{}", ran.out, ran.err);
+    assert_eq!(world.run(&["state", "verify", "--json"]).json(), all);
+
+    // A record that cannot be read, and then a page that nobody wrote.
+    let damage = rusqlite::Connection::open(&copy).unwrap();
+    damage.execute("UPDATE links SET base = x'00ff' WHERE id = (SELECT min(id) FROM links)", []).unwrap();
+    drop(damage);
+    let ran = world.run(&["state", "verify", name]);
+    assert!(ran.code == 1 && ran.out.contains("link 1 cannot be read"), "{}{}", ran.out, ran.err);
+    let mut bytes = std::fs::read(&copy).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8_192].fill(0x5a);
+    std::fs::write(&copy, bytes).unwrap();
+    let ran = world.run(&["state", "verify", name]);
+    assert!(ran.code == 1 && ran.err.contains("damaged"), "{}{}", ran.out, ran.err);
+}
