@@ -9,8 +9,8 @@ use crate::http::{
 };
 use crate::model::{
     AccountInfo, Answer, Attribute, AttributeKind, AuthProblem, BrevoCompany, BrevoCompanyId, Budget, ContactKey,
-    ConversationId, ErrorKind, Fetched, ImportState, IntercomCompanyId, IntercomContactId, OutgoingEvent, Priority,
-    ProcessId, ReadPage, ReadRequest, Related, Side, SideError, SideName, Write,
+    ConversationId, ErrorKind, Fetched, ImportState, IntercomCompanyId, IntercomContactId, Observation, OutgoingEvent,
+    Priority, ProcessId, ReadPage, ReadRequest, Related, Side, SideError, SideName, Write,
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -310,6 +310,10 @@ impl Side for BrevoClient {
 
     async fn fetch(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>> {
         self.fetch_contact(key, priority).await
+    }
+
+    async fn find_all(&self, _: &ContactKey, _: Priority) -> Result<(Vec<Observation>, bool), Box<SideError>> {
+        Err(unsupported("search for contacts"))
     }
 
     async fn fetch_conversation(&self, _: &ConversationId, _: Priority) -> Result<Fetched, Box<SideError>> {

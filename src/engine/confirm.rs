@@ -9,6 +9,7 @@ use crate::model::{
 };
 use crate::store::links::Dirty;
 use crate::store::listings::NewFailure;
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt as _;
 use std::collections::BTreeSet;
 
@@ -134,8 +135,8 @@ impl Connection {
     }
 
     /// Asks both sides for a person, right before something is written that cannot be taken back: by the ids that are known,
-    /// and by address for whoever has come to it since on the side that is not `written`. `false`: several have it in
-    /// Intercom, whom a search cannot name; a read will show them. A search that is refused says nothing: it is an error.
+    /// and by address for whoever has come to it since on the side that is not `written`. `false`: more have it in Intercom
+    /// than a search shows. A search that is refused says nothing: it is an error.
     pub(super) async fn ask_both(&self, id: i64, written: SideName, priority: Priority) -> Result<bool, EngineError> {
         let (ids, addresses) = self
             .store
@@ -151,24 +152,45 @@ impl Connection {
         for key in ids {
             self.confirm(key, priority).await?;
         }
+        let mut all = true;
         for email in addresses {
             if written == SideName::Intercom {
                 self.confirm(ContactKey::BrevoEmail(email), priority).await?;
                 continue;
             }
             let read_began = self.now();
-            match self.intercom.fetch(&ContactKey::IntercomEmail(email), priority).await {
-                Ok(Fetched::Found(shown, _)) => {
-                    // A search lags behind: what it shows of somebody whom we know better counts for nothing.
-                    let source = self.source(0, false, read_began, Dirty::Live)?;
-                    self.store.write(move |tx| source.apply(tx, &shown)).await?;
-                }
-                Ok(Fetched::Gone(_)) => {}
-                Err(error) if matches!(error.kind, ErrorKind::Conflict { .. }) => return Ok(false),
-                Err(error) => return Err(error.into()),
-            }
+            let (shown, whole) = self.intercom.find_all(&ContactKey::IntercomEmail(email), priority).await?;
+            self.keep_found(shown, read_began).await?;
+            all &= whole;
         }
-        Ok(true)
+        Ok(all)
+    }
+
+    /// Keeps whom a search has shown, each of them: that somebody else has the same address hides nobody. It lags behind: what
+    /// it shows of somebody whom we know better counts for nothing.
+    pub(super) async fn keep_found(
+        &self,
+        shown: Vec<Observation>,
+        read_began: DateTime<Utc>,
+    ) -> Result<(), EngineError> {
+        if shown.is_empty() {
+            return Ok(());
+        }
+        let source = self.source(0, false, read_began, Dirty::Live)?;
+        let news = self
+            .store
+            .write(move |tx| {
+                let mut news = false;
+                for shown in &shown {
+                    news |= source.apply(tx, shown)?;
+                }
+                Ok(news)
+            })
+            .await?;
+        if news {
+            self.bell.notify_one();
+        }
+        Ok(())
     }
 
     /// The survivor of a merge whom we have never seen is read at once: known too late, it would be taken for somebody

@@ -484,17 +484,21 @@ impl Connection {
         }
         for key in self.keys_of(brevo).await? {
             let read_began = self.now();
-            match self.intercom.fetch(&key, priority).await {
-                Ok(Fetched::Gone(_)) => {}
-                Ok(Fetched::Found(shown, _)) => {
-                    self.found(brevo, &shown, read_began, false).await?;
-                    return Ok(Pushed::default());
-                }
-                // Several have it: a read shows all of them.
-                Err(error) if matches!(error.kind, ErrorKind::Conflict { .. }) => {
-                    self.wait(brevo, LATER).await?;
-                    return Ok(Pushed::default());
-                }
+            match self.intercom.find_all(&key, priority).await {
+                Ok((shown, all)) => match (shown.as_slice(), all) {
+                    ([], true) => {}
+                    ([one], true) => {
+                        self.found(brevo, one, read_began, false).await?;
+                        return Ok(Pushed::default());
+                    }
+                    // Several have it: whose it is by then is looked at again.
+                    _ => {
+                        self.keep_found(shown, read_began).await?;
+                        self.place(Dirty::Live).await?;
+                        self.wait(brevo, LATER).await?;
+                        return Ok(Pushed::default());
+                    }
+                },
                 // It is not even an id that could be looked for: then nobody has it.
                 Err(error)
                     if matches!(error.kind, ErrorKind::Rejected { .. })

@@ -7,7 +7,7 @@
 use super::cycle::stops_everything;
 use super::inbox::is_refusal;
 use super::{Connection, EngineError};
-use crate::model::{ContactKey, ErrorKind, Fetched, IntercomContactId, Observation, Priority};
+use crate::model::{ContactKey, IntercomContactId, Observation, Priority};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::Dirty;
 use crate::store::{Result as Stored, Tx};
@@ -59,11 +59,8 @@ impl Connection {
         let mut refused = None;
         for key in keys.into_iter().flatten() {
             let read_began = self.now();
-            let shown = match self.intercom.fetch(&key, priority).await {
-                Ok(Fetched::Found(shown, _)) => shown,
-                Ok(Fetched::Gone(_)) => continue,
-                // Several have it: none of them can be named. One address is one link, so it goes on with them anyway.
-                Err(error) if matches!(error.kind, ErrorKind::Conflict { .. }) => continue,
+            let mut shown = match self.intercom.find_all(&key, priority).await {
+                Ok((shown, _)) => shown,
                 Err(error) => {
                     let error = EngineError::from(error);
                     if !is_refusal(&error) {
@@ -74,12 +71,20 @@ impl Connection {
                     continue;
                 }
             };
+            if shown.len() > 1 {
+                // Which of them it has become cannot be told. One address is one link, so it goes on with them anyway: they are
+                // placed before it is left.
+                self.keep_found(shown, read_began).await?;
+                self.place(Dirty::Live).await?;
+                continue;
+            }
+            let Some(shown) = shown.pop() else { continue };
             let source = self.source(0, false, read_began, Dirty::Live)?;
             let (lost, by_external_id) = (lost.clone(), matches!(key, ContactKey::IntercomExternalId(_)));
             let found = self
                 .store
                 .write(move |tx| {
-                    let Observation::IntercomContact(contact) = &*shown else { return Ok(false) };
+                    let Observation::IntercomContact(contact) = &shown else { return Ok(false) };
                     source.apply(tx, &shown)?;
                     let survives = is_survivor(tx, &lost, &contact.id, by_external_id)?;
                     if survives {

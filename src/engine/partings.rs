@@ -448,7 +448,8 @@ impl Connection {
                 tx.put_parting(&Parting { due, tries, ..row })?;
                 let Some(link) = tx.link(link)?.filter(|_| tries >= MOST_TRIES) else { return Ok(()) };
                 let subject = subject_of(tx, &link)?;
-                let why = "whether somebody else has the address cannot be told: a search in Intercom finds several";
+                let why =
+                    "whether somebody else has the address cannot be told: a search does not show all who have it";
                 let failure = match &error {
                     Some(error) => NewFailure::refused(Some(link.id), &subject, FIELD, error),
                     None => NewFailure::left_out(Some(link.id), &subject, FIELD, why),

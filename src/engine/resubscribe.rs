@@ -166,14 +166,11 @@ impl Connection {
                 }
                 match self.ask_both(row.link, row.side, priority).await {
                     Ok(true) => {}
-                    // Several have the address in Intercom, and a search names none of them. Where no more than one is known,
-                    // another may have said no: a read will show them.
+                    // More have the address in Intercom than a search shows: one of the others may have said no.
                     Ok(false) => {
-                        let (again, now) = (row.clone(), self.now());
-                        let waits = self.store.write(move |tx| waits_for_strangers(tx, again, now)).await?;
-                        if waits {
-                            continue;
-                        }
+                        let now = self.now();
+                        self.store.write(move |tx| wait_for_strangers(tx, row, now)).await?;
+                        continue;
                     }
                     Err(EngineError::Side(error)) => {
                         tracing::warn!("an opt-in waits to be carried across: {}", error.for_log());
@@ -331,19 +328,12 @@ fn end(tx: &Tx<'_>, row: &CarriedOptIn) -> Stored<()> {
     tx.end_opt_in(row.link, row.side)
 }
 
-/// Somebody of the address is not known yet. `true`: put off, or given up.
-fn waits_for_strangers(tx: &Tx<'_>, row: CarriedOptIn, now: DateTime<Utc>) -> Stored<bool> {
-    let members = tx.members(row.link)?;
-    let of_address = |member: &&IntercomRow| member.state == ContactState::Live && member.contact.email == row.email;
-    if members.iter().filter(of_address).count() > 1 {
-        return Ok(false);
-    }
+/// Somebody of the address is not known yet: it is put off, or given up.
+fn wait_for_strangers(tx: &Tx<'_>, row: CarriedOptIn, now: DateTime<Utc>) -> Stored<()> {
     if now - row.since > MOST_WAIT {
-        end(tx, &row)?;
-    } else {
-        tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row })?;
+        return end(tx, &row);
     }
-    Ok(true)
+    tx.put_opt_in(&CarriedOptIn { due: now + LATER, ..row })
 }
 
 /// `None`: not now. Nothing: it is not carried.

@@ -347,10 +347,12 @@ impl Side for IntercomClient {
     async fn fetch(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>> {
         match key {
             ContactKey::Intercom(id) => self.fetch_contact(id, priority).await,
-            ContactKey::IntercomExternalId(id) => self.find_contact("external_id", id, priority).await,
-            ContactKey::IntercomEmail(email) => self.find_contact("email", email.as_str(), priority).await,
-            _ => Err(unsupported("contact under a key of Brevo's")),
+            _ => self.find_contact(key, priority).await,
         }
+    }
+
+    async fn find_all(&self, key: &ContactKey, priority: Priority) -> Result<(Vec<Observation>, bool), Box<SideError>> {
+        self.find_contacts(key, priority).await
     }
 
     async fn fetch_conversation(&self, id: &ConversationId, priority: Priority) -> Result<Fetched, Box<SideError>> {

@@ -8,8 +8,8 @@ use super::errors::is_page_limit;
 use super::wire::{self, Next};
 use crate::http::lean;
 use crate::model::{
-    Cursor, ErrorKind, Fetched, Gone, Observation, Priority, ReadPage, ReadRequest, Resource, Scope, SideError,
-    SideName,
+    ContactKey, Cursor, ErrorKind, Fetched, Gone, Observation, Priority, ReadPage, ReadRequest, Resource, Scope,
+    SideError, SideName,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use http::Method;
@@ -20,8 +20,11 @@ use std::time::Duration;
 /// The most that any search gives.
 const SEARCH_PAGE: u32 = 150;
 
-/// How many contacts with one identifier are looked at: two are several already.
+/// How many contacts with one identifier are shown at once: there are seldom two.
 const FOUND_PAGE: u32 = 10;
+
+/// So many pages of them are looked at.
+const FOUND_PAGES: usize = 20;
 
 /// The most that the company list gives.
 const COMPANY_PAGE: u32 = 60;
@@ -107,6 +110,15 @@ fn load(request: &ReadRequest) -> Result<Option<Place>, Box<SideError>> {
     }
 }
 
+/// The field that holds a key, and the key.
+fn sought(key: &ContactKey) -> Result<(&'static str, &str), Box<SideError>> {
+    match key {
+        ContactKey::IntercomExternalId(id) => Ok(("external_id", id.as_str())),
+        ContactKey::IntercomEmail(email) => Ok(("email", email.as_str())),
+        _ => Err(super::client::unsupported("contact under a key of Brevo's")),
+    }
+}
+
 impl IntercomClient {
     /// One page of a sweep.
     pub(super) async fn read_page(&self, request: &ReadRequest) -> Result<ReadPage, Box<SideError>> {
@@ -168,52 +180,73 @@ impl IntercomClient {
         )
     }
 
-    /// The one contact with this value in a field. There is no read by address, so it is a search.
-    pub(super) async fn find_contact(
-        &self,
-        field: &'static str,
-        value: &str,
-        priority: Priority,
-    ) -> Result<Fetched, Box<SideError>> {
-        let path = ["contacts", "search"];
-        let ask = Ask {
-            method: Method::POST,
-            path: &path,
-            query: &[],
-            body: Some(json!({
-                "query": {"field": field, "operator": "=", "value": value},
-                "pagination": {"per_page": FOUND_PAGE},
-            })),
-            family: SEARCH,
-            priority,
-            version: None,
-        };
-        let read = |json: lean::Json<'_>, server_time| {
-            let list = wire::list(json, &["data", "contacts"], "contacts").map_err(|error| unreadable(&error))?;
-            let mut found = Vec::new();
-            for item in list.items.items() {
-                let record = wire::contact(item).map_err(|error| unreadable(&error))?;
-                // How exactly the search compares is not described: what is not the very value is somebody else.
-                let same = match field {
-                    "email" => record.email.as_ref().is_some_and(|email| email.as_str() == value),
-                    _ => record.external_id.as_deref() == Some(value),
-                };
-                if same {
-                    found.push(record);
-                }
-            }
-            Ok((found, server_time))
-        };
-        let (mut found, server_time) = self.ask(ask, read).await?;
+    /// The one contact with this key.
+    pub(super) async fn find_contact(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>> {
+        let (mut found, _) = self.find_contacts(key, priority).await?;
         let one = found.pop();
         if !found.is_empty() {
+            let (field, _) = sought(key)?;
             let kind = ErrorKind::Conflict { identifiers: vec![field.to_owned()], holder: None, archived: false };
             return Err(SideError::new(SideName::Intercom, kind, format!("several contacts have this {field}")));
         }
         Ok(match one {
-            Some(record) => Fetched::Found(Box::new(Observation::IntercomContact(Box::new(record))), server_time),
+            Some(shown) => Fetched::Found(Box::new(shown), self.vendor_now()),
             None => Fetched::Gone(Gone::Deleted),
         })
+    }
+
+    /// All contacts with this key. There is no read by address, so it is a search. `false`: it did not show all.
+    pub(super) async fn find_contacts(
+        &self,
+        key: &ContactKey,
+        priority: Priority,
+    ) -> Result<(Vec<Observation>, bool), Box<SideError>> {
+        let (field, value) = sought(key)?;
+        let path = ["contacts", "search"];
+        let mut found = Vec::new();
+        let mut after: Option<String> = None;
+        for _ in 0..FOUND_PAGES {
+            let mut pagination = json!({"per_page": FOUND_PAGE});
+            if let Some(after) = &after {
+                pagination["starting_after"] = after.as_str().into();
+            }
+            let ask = Ask {
+                method: Method::POST,
+                path: &path,
+                query: &[],
+                body: Some(json!({
+                    "query": {"field": field, "operator": "=", "value": value},
+                    "pagination": pagination,
+                })),
+                family: SEARCH,
+                priority,
+                version: None,
+            };
+            let read = |json: lean::Json<'_>, _: Option<DateTime<Utc>>| {
+                let list = wire::list(json, &["data", "contacts"], "contacts").map_err(|error| unreadable(&error))?;
+                let mut shown = Vec::new();
+                for item in list.items.items() {
+                    let record = wire::contact(item).map_err(|error| unreadable(&error))?;
+                    // How exactly the search compares is not described: what is not the very value is somebody else.
+                    let same = match field {
+                        "email" => record.email.as_ref().is_some_and(|email| email.as_str() == value),
+                        _ => record.external_id.as_deref() == Some(value),
+                    };
+                    if same {
+                        shown.push(Observation::IntercomContact(Box::new(record)));
+                    }
+                }
+                Ok((shown, list.next))
+            };
+            let (shown, next) = self.ask(ask, read).await?;
+            found.extend(shown);
+            after = match next {
+                Next::End => return Ok((found, true)),
+                Next::After(next) => Some(next),
+                Next::Page(_) | Next::Unsaid => break,
+            };
+        }
+        Ok((found, false))
     }
 
     /// An upper bound by the vendor's clock; ours may be wrong.

@@ -2,7 +2,7 @@
 
 use super::{
     AccountInfo, Answer, Attribute, BrevoContactId, Budget, Email, Fetched, ImportState, IntercomContactId,
-    OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest, Related, SideError, Write,
+    Observation, OutgoingEvent, Priority, ProcessId, ReadPage, ReadRequest, Related, SideError, Write,
 };
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -62,7 +62,7 @@ pub enum ContactKey {
     Intercom(IntercomContactId),
     /// An Intercom contact by the customer's own id. By search, whose index lags some minutes behind.
     IntercomExternalId(String),
-    /// An Intercom contact by address, by search too. Several may share it: then the answer is a conflict.
+    /// An Intercom contact by address, by search too. Several may share it: then a fetch of one is a conflict.
     IntercomEmail(Email),
     /// A Brevo contact by id.
     Brevo(BrevoContactId),
@@ -108,6 +108,9 @@ pub trait Side: Send + Sync {
 
     /// One contact as it is now. A record that is not there is an answer, not an error.
     async fn fetch(&self, key: &ContactKey, priority: Priority) -> Result<Fetched, Box<SideError>>;
+
+    /// All contacts that a search finds by this key, an external id or an address (Intercom). `false`: it did not show all.
+    async fn find_all(&self, key: &ContactKey, priority: Priority) -> Result<(Vec<Observation>, bool), Box<SideError>>;
 
     /// One conversation as it is now (Intercom).
     async fn fetch_conversation(

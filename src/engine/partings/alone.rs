@@ -126,7 +126,7 @@ fn external_ids(tx: &Tx<'_>, members: &[IntercomRow], brevo: Option<BrevoContact
 
 impl Connection {
     /// Asks both sides for somebody who is gone on one: by the ids that are known, by address and by what the customer calls
-    /// them. `false`: several have the address in Intercom, and a search cannot name them.
+    /// them. `false`: more have the address in Intercom than a search shows.
     pub(super) async fn ask_for_gone(&self, row: &Parting, priority: Priority) -> Result<bool, EngineError> {
         if !self.ask_both(row.link, row.side, priority).await? {
             return Ok(false);

@@ -333,6 +333,25 @@ async fn a_scroll_that_dies_midway_is_a_lost_cursor_and_anothers_is_busy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_shares_an_address_is_shown_beside_the_others() {
+    let with = |id: &str, email: &str| {
+        let mut shown = contact(id, 1, 2);
+        shown["email"] = email.into();
+        shown
+    };
+    let (fake, shared) = client(move |count, _| match count {
+        1 => page("data", &[with("a", "jane@example.com"), with("b", "june@example.com")], Some("more")),
+        _ => page("data", &[with("c", "jane@example.com")], None),
+    });
+    let key = ContactKey::IntercomEmail(crate::model::Email::parse("jane@example.com").unwrap());
+    let (shown, all) = shared.find_all(&key, Priority::Live).await.unwrap();
+    assert_eq!((shown.iter().map(id).collect::<Vec<_>>(), all), (vec!["a".to_owned(), "c".to_owned()], true));
+    assert_eq!(fake.all()[1].body["pagination"]["starting_after"], "more");
+    let (_, endless) = client(move |_, _| page("data", &[], Some("more")));
+    assert!(!endless.find_all(&key, Priority::Live).await.unwrap().1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_contact_is_asked_for_again_in_the_version_that_knows_merges() {
     let fetch = async |client: &IntercomClient| {
         client.fetch(&ContactKey::Intercom(IntercomContactId::new("lost")), Priority::Live).await
