@@ -129,6 +129,10 @@ impl Connection {
                     source.apply(tx, &Observation::IntercomContactGone(id, how))
                 }
                 (Fetched::Gone(_), ContactKey::Brevo(id)) => source.apply(tx, &Observation::BrevoContactGone(id)),
+                (Fetched::Gone(_), ContactKey::BrevoEmail(email)) => {
+                    // Whoever had it in Brevo has another by now, or is gone: it is asked for by id which of them.
+                    Ok(tx.brevo_contact_by_email(&email)?.is_some())
+                }
                 (Fetched::Gone(_), _) => Ok(false),
             })
             .await?)
@@ -149,13 +153,18 @@ impl Connection {
                 Ok((ids, addresses))
             })
             .await?;
+        let in_brevo = ids.iter().find(|key| matches!(key, ContactKey::Brevo(_))).cloned();
         for key in ids {
             self.confirm(key, priority).await?;
         }
         let mut all = true;
         for email in addresses {
             if written == SideName::Intercom {
-                self.confirm(ContactKey::BrevoEmail(email), priority).await?;
+                // That may have changed since it was asked for by id: the answers of the other side can take a minute.
+                let news = self.confirm(ContactKey::BrevoEmail(email), priority).await?;
+                if let Some(key) = in_brevo.clone().filter(|_| news) {
+                    self.confirm(key, priority).await?;
+                }
                 continue;
             }
             let read_began = self.now();

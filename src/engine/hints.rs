@@ -7,7 +7,7 @@ use super::pull::short;
 use super::unreadable::replaceable;
 use super::{Connection, EngineError};
 use crate::brevo::webhook::{self, Delivery, Event, Hint};
-use crate::model::{ContactKey, Email, OptOutReason, Priority};
+use crate::model::{BrevoContact, ContactKey, Email, OptOutReason, Priority};
 use crate::store::hints::{BrevoHint, BrevoName, BrevoOptOut};
 use crate::store::links::Dirty;
 use crate::store::queues::InboxRow;
@@ -218,11 +218,15 @@ fn opted_out(
             continue;
         };
         let link = tx.link_by_brevo(id)?;
-        if contact.consent.email_opted_out() || !brevo_opt_out_counts(tx, &mut contact, link.as_ref())? {
+        if contact.consent.email_opted_out() {
+            continue;
+        }
+        if brevo_opt_out_counts(tx, &mut contact, link.as_ref())? {
+            tx.put_brevo_contact(&contact, 0, false)?;
+        } else if !is_in_force(tx, &contact)? {
             continue;
         }
         new += 1;
-        tx.put_brevo_contact(&contact, 0, false)?;
         let Some(link) = link else { continue };
         let base = match base_of(&link) {
             Err(error) if error.unreadable().is_some() => None,
@@ -242,4 +246,11 @@ fn opted_out(
         tx.mark_dirty(link.id, source.dirty.max(Dirty::Live))?;
     }
     Ok(new)
+}
+
+/// Whether an opt-out counts that a write of ours has perhaps lifted by now: the contact is as it was shown, subscribed, and
+/// the next plan puts the opt-out back.
+fn is_in_force(tx: &Tx<'_>, contact: &BrevoContact) -> Stored<bool> {
+    let facts = tx.brevo_opt_outs(Some(contact.id), contact.email.as_ref())?;
+    Ok(facts.iter().any(|fact| fact.over_at.is_none() && !fact.was_lifted()))
 }

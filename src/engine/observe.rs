@@ -604,15 +604,19 @@ fn heed_brevo_opt_outs(
 
 /// Whether somebody who is shown as subscribed counts as opted out, because a webhook told of it: a record that is not
 /// newer does not undo that (the same second counts as older). A newer one does, unless a write of ours or a changed
-/// address can have lifted it: then the opt-out stays in force, and the next plan puts it back.
+/// address can have lifted it: then the opt-out stays in force, and the next plan puts it back. That also holds of the same
+/// second, of which nobody can tell what came first: a no that stands there already is written in vain.
 pub(super) fn brevo_opt_out_counts(tx: &Tx<'_>, contact: &mut BrevoContact, link: Option<&LinkRow>) -> Result<bool> {
     for fact in tx.brevo_opt_outs(Some(contact.id), contact.email.as_ref())? {
         if fact.over_at.is_some() || fact.was_lifted() {
             continue;
         }
-        if fact.at.timestamp() >= contact.modified_at.timestamp() {
+        let (said, shown) = (fact.at.timestamp(), contact.modified_at.timestamp());
+        // Only what is known to be of this contact does the plan find, too.
+        let is_theirs = fact.contact == Some(contact.id);
+        if said > shown || (said == shown && !(is_theirs && may_be_lifted(tx, &fact, contact, link)?)) {
             contact.consent.email_opt_outs.insert(fact.reason);
-        } else if !may_be_lifted(tx, &fact, contact, link)? {
+        } else if said < shown && !may_be_lifted(tx, &fact, contact, link)? {
             tx.brevo_opt_out_is_over(&fact.email, contact.modified_at)?;
         }
     }
@@ -793,14 +797,16 @@ fn keep_opt_outs(
             (Some(link), Channel::Email) => resubscribe::may_have_lifted(tx, link, SideName::Intercom, fact.at)?,
             _ => false,
         };
-        let stands = fact.at.timestamp() >= contact.updated_at.timestamp()
-            || (fact.channel == Channel::Email && fact.email.is_some() && fact.email != contact.email);
+        let (said, shown) = (fact.at.timestamp(), contact.updated_at.timestamp());
+        let elsewhere = fact.channel == Channel::Email && fact.email.is_some() && fact.email != contact.email;
+        let stands = said >= shown || elsewhere;
         match fact.channel {
             Channel::Email if contact.consent.email_opted_out() => {}
             Channel::Sms if contact.consent.sms_opted_out => {}
             _ if fact.over_at.is_some() => {}
             Channel::Email if stands || lifted => {
-                if let Some(link) = link.filter(|_| !stands) {
+                // Of the same second nobody can tell what came first: a no that stands there already is written in vain.
+                if let Some(link) = link.filter(|_| lifted && said <= shown && !elsewhere) {
                     resubscribe::put_back_in_intercom(tx, link, &contact.id, now)?;
                 }
                 contact.to_mut().consent.email_opt_outs.insert(OptOutReason::Unsubscribed);
