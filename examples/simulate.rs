@@ -2,6 +2,7 @@
 //! `--seed S` plays one seed and tells its story. Exits 1 on a violation, with the seed's story, shrunk.
 #![allow(
     clippy::print_stdout,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a program for developers, with a wall clock of its own"
 )]
@@ -134,6 +135,9 @@ fn play_on(
     }
 }
 
+/// So often a run that lasts says how far it is.
+const PROGRESS: u64 = 500;
+
 fn main() -> ExitCode {
     let options = match options() {
         Ok(options) => options,
@@ -178,6 +182,10 @@ fn main() -> ExitCode {
                 println!("seed {seed} {:016x}", outcome.hash);
             }
             played += 1;
+            if played % PROGRESS == 0 {
+                let rate = played as f64 / began.elapsed().as_secs_f64();
+                eprintln!("{played} seeds, {rate:.1} a second, {} failed", failed.len());
+            }
             hours += outcome.virtual_seconds;
             for (what, count) in outcome.counts {
                 *counts.entry(what).or_default() += count;
