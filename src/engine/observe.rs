@@ -539,7 +539,8 @@ fn remember_opt_out(
     if !(left || (out && on_its_way)) {
         if !out && known.is_some_and(|known| known.consent.email_opted_out()) {
             let base = base_of(&link)?;
-            let agreed = base.consent.is_some_and(|consent| consent.brevo_out);
+            // It goes by what was agreed on, and under which address.
+            let agreed = base.email.is_some() && base.consent.is_some_and(|consent| consent.brevo_out);
             // But one that was put off has agreed on nothing, and another address has lifted it by now.
             if let Some(reason) = lifted_from(&base, known, contact).filter(|_| !agreed) {
                 tx.put_brevo_opt_out(&BrevoOptOut::lifted(contact.id, reason, contact.modified_at))?;

@@ -461,7 +461,8 @@ pub(in crate::engine) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
 }
 
 /// What is agreed on with a Brevo contact that was another's: its fields are given anew. Consent stays with the
-/// address, and whoever comes brings the opt-out that they had: the stricter of both.
+/// address, and whoever comes brings the opt-out that they had: the stricter of both. Under which address the contact had it
+/// stays known, too: another one by the next plan may have lifted it.
 ///
 /// What is on its way to the contact, or has not been read back yet, is watched on: what we last saw of the contact is from
 /// before that.
@@ -486,7 +487,7 @@ pub(in crate::engine) fn take_over(
     flights.may_loosen |= brings;
     // What Brevo alone gives it had given to whoever spoke for the others.
     let (fields, spoke) = (handed_over(theirs), theirs.spoke.clone());
-    let base = Base { consent, sms: theirs.sms, fields, spoke, ..Base::default() };
+    let base = Base { consent, sms: theirs.sms, email: theirs.email.clone(), fields, spoke, ..Base::default() };
     settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
     if before.flights.is_some() { tx.watch_like(link.id, before) } else { Ok(()) }
 }
