@@ -1,7 +1,7 @@
 //! Whether all that the state keeps can be read back.
 
 use super::observe::{base_of, flights_of};
-use crate::store::upkeep::{Kind, Known};
+use crate::store::upkeep::Kind;
 use crate::store::{Record, Result, Store, Tx};
 
 /// Records looked at in one transaction: short ones, so that the state's owner is never held up.
@@ -45,14 +45,14 @@ pub async fn look_at_all(store: &Store) -> Result<Sound> {
     Ok(looked)
 }
 
-fn look_at_some(tx: &Tx<'_>, kind: Kind, after: Option<&Known>) -> Result<(Vec<Known>, Vec<Record>)> {
+fn look_at_some(tx: &Tx<'_>, kind: Kind, after: Option<&Record>) -> Result<(Vec<Record>, Vec<Record>)> {
     let some = tx.some_after(kind, after, AT_ONCE)?;
     let mut unreadable = Vec::new();
-    for known in &some {
-        match look_at(tx, known) {
+    for record in &some {
+        match look_at(tx, record) {
             Ok(()) => {}
             Err(error) => match error.unreadable() {
-                Some(record) => unreadable.push(record.clone()),
+                Some(_) => unreadable.push(record.clone()),
                 None => return Err(error),
             },
         }
@@ -60,13 +60,13 @@ fn look_at_some(tx: &Tx<'_>, kind: Kind, after: Option<&Known>) -> Result<(Vec<K
     Ok((some, unreadable))
 }
 
-fn look_at(tx: &Tx<'_>, known: &Known) -> Result<()> {
-    match known {
-        Known::Intercom(id) => tx.intercom_contact(id).map(drop),
-        Known::Brevo(id) => tx.brevo_contact(*id).map(drop),
-        Known::Company(id) => tx.company(id).map(drop),
-        Known::Conversation(id) => tx.conversation(id).map(drop),
-        Known::Link(id) => {
+fn look_at(tx: &Tx<'_>, record: &Record) -> Result<()> {
+    match record {
+        Record::Intercom(id) => tx.intercom_contact(id).map(drop),
+        Record::Brevo(id) => tx.brevo_contact(*id).map(drop),
+        Record::Company(id) => tx.company(id).map(drop),
+        Record::Conversation(id) => tx.conversation(id).map(drop),
+        Record::Link(id) => {
             let Some(link) = tx.link(*id)? else { return Ok(()) };
             base_of(&link)?;
             flights_of(&link).map(drop)

@@ -1,29 +1,15 @@
 //! Care for the file as a whole: a copy of it, whether it is sound, and the room that nobody uses any more.
 
-use super::{Result, Store, StoreError, Tx, forget, owner};
+use super::{Record, Result, Store, StoreError, Tx, forget, owner};
 use crate::model::{BrevoContactId, ConversationId, IntercomCompanyId, IntercomContactId};
-use rusqlite::Connection;
+use rusqlite::types::FromSql;
+use rusqlite::{Connection, Params};
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Mistakes of the file that are named; SQLite stops looking after as many.
 const MOST_FAULTS: usize = 100;
-
-/// What each record of a kind is known by, in the order in which [`Tx::some_after`] goes through them.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Known {
-    /// Intercom's view of a contact.
-    Intercom(IntercomContactId),
-    /// Brevo's view of a contact.
-    Brevo(BrevoContactId),
-    /// A company of Intercom's.
-    Company(IntercomCompanyId),
-    /// A conversation.
-    Conversation(ConversationId),
-    /// What both sides agreed on about a person, and our writes on their way to them.
-    Link(i64),
-}
 
 /// The kinds of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,51 +75,47 @@ impl Store {
 
 impl Tx<'_> {
     /// The next records of a kind after this one (`None`: the first).
-    pub fn some_after(&self, kind: Kind, after: Option<&Known>, most: usize) -> Result<Vec<Known>> {
+    pub fn some_after(&self, kind: Kind, after: Option<&Record>, most: usize) -> Result<Vec<Record>> {
         // Whatever is last, everything of the first batch comes after these.
         let text = match after {
-            Some(Known::Intercom(id)) => id.as_str(),
-            Some(Known::Company(id)) => id.as_str(),
-            Some(Known::Conversation(id)) => id.as_str(),
+            Some(Record::Intercom(id)) => id.as_str(),
+            Some(Record::Company(id)) => id.as_str(),
+            Some(Record::Conversation(id)) => id.as_str(),
             _ => "",
         };
         let number = match after {
-            Some(Known::Brevo(id)) => id.get(),
-            Some(Known::Link(id)) => *id,
+            Some(Record::Brevo(id)) => id.get(),
+            Some(Record::Link(id)) => *id,
             _ => i64::MIN,
         };
-        let texts = |sql: &'static str| -> Result<Vec<String>> {
-            let mut statement = self.0.prepare_cached(sql)?;
-            let ids = statement.query_map((text, most), |row| row.get(0))?;
-            Ok(ids.collect::<rusqlite::Result<_>>()?)
-        };
-        let numbers = |sql: &'static str| -> Result<Vec<i64>> {
-            let mut statement = self.0.prepare_cached(sql)?;
-            let ids = statement.query_map((number, most), |row| row.get(0))?;
-            Ok(ids.collect::<rusqlite::Result<_>>()?)
-        };
-        Ok(match kind {
-            Kind::Intercom => texts("SELECT id FROM intercom_contacts WHERE id > ?1 ORDER BY id LIMIT ?2")?
-                .into_iter()
-                .map(|id| Known::Intercom(IntercomContactId::new(id)))
-                .collect(),
-            Kind::Brevo => numbers("SELECT id FROM brevo_contacts WHERE id > ?1 ORDER BY id LIMIT ?2")?
-                .into_iter()
-                .map(|id| Known::Brevo(BrevoContactId::new(id)))
-                .collect(),
-            Kind::Companies => texts("SELECT id FROM companies WHERE id > ?1 ORDER BY id LIMIT ?2")?
-                .into_iter()
-                .map(|id| Known::Company(IntercomCompanyId::new(id)))
-                .collect(),
-            Kind::Conversations => texts("SELECT id FROM conversations WHERE id > ?1 ORDER BY id LIMIT ?2")?
-                .into_iter()
-                .map(|id| Known::Conversation(ConversationId::new(id)))
-                .collect(),
-            Kind::Links => numbers("SELECT id FROM links WHERE id > ?1 ORDER BY id LIMIT ?2")?
-                .into_iter()
-                .map(Known::Link)
-                .collect(),
-        })
+        match kind {
+            Kind::Intercom => {
+                let sql = "SELECT id FROM intercom_contacts WHERE id > ?1 ORDER BY id LIMIT ?2";
+                self.ids(sql, (text, most), |id: String| Record::Intercom(IntercomContactId::new(id)))
+            }
+            Kind::Brevo => {
+                let sql = "SELECT id FROM brevo_contacts WHERE id > ?1 ORDER BY id LIMIT ?2";
+                self.ids(sql, (number, most), |id| Record::Brevo(BrevoContactId::new(id)))
+            }
+            Kind::Companies => {
+                let sql = "SELECT id FROM companies WHERE id > ?1 ORDER BY id LIMIT ?2";
+                self.ids(sql, (text, most), |id: String| Record::Company(IntercomCompanyId::new(id)))
+            }
+            Kind::Conversations => {
+                let sql = "SELECT id FROM conversations WHERE id > ?1 ORDER BY id LIMIT ?2";
+                self.ids(sql, (text, most), |id: String| Record::Conversation(ConversationId::new(id)))
+            }
+            Kind::Links => {
+                let sql = "SELECT id FROM links WHERE id > ?1 ORDER BY id LIMIT ?2";
+                self.ids(sql, (number, most), Record::Link)
+            }
+        }
+    }
+
+    fn ids<T: FromSql>(&self, sql: &str, from: impl Params, record: impl Fn(T) -> Record) -> Result<Vec<Record>> {
+        let mut statement = self.0.prepare_cached(sql)?;
+        let ids = statement.query_map(from, |row| row.get(0).map(&record))?;
+        Ok(ids.collect::<rusqlite::Result<_>>()?)
     }
 }
 
