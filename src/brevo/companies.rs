@@ -186,7 +186,7 @@ impl BrevoClient {
             body["attributes"] = attributes.into();
         }
         let target = format!("/companies/{}", segment(id)?);
-        let ask = Ask::write(Method::PATCH, target, body, Effect::Idempotent, priority).family(OTHER);
+        let ask = Ask::write(Method::PATCH, target, body, Effect::Updates, priority).family(OTHER);
         let answer = self.send(ask).await?;
         // It is done, whether the answer shows the company or not.
         let shown = Tree::from_slice(answer.body()).ok().and_then(|tree| self.company_of(tree.root()));

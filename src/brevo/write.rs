@@ -49,7 +49,8 @@ impl BrevoClient {
             Write::DeleteContact(id) => {
                 let target = format!("/contacts/{id}?identifierType=contact_id");
                 let mut ask = Ask::get(target, CONTACTS, priority);
-                (ask.method, ask.effect) = (Method::DELETE, Effect::Idempotent);
+                // Whoever it is of may come back while it waits.
+                (ask.method, ask.effect) = (Method::DELETE, Effect::Updates);
                 self.send(ask).await?;
                 Ok(Answer::Done)
             }
@@ -90,7 +91,7 @@ impl BrevoClient {
             body["listIds"] = json!(contact.lists);
         }
         blocklist(&mut body, contact.email_opted_out, contact.sms_opted_out);
-        let answer = self.send(Ask::write(Method::POST, "/contacts", body, Effect::Creates, priority)).await?;
+        let answer = self.send(Ask::write(Method::POST, "/contacts", body, Effect::CreatesPerson, priority)).await?;
         Ok(Answer::ContactCreated(BrevoContactId::new(made(&answer, "id")?)))
     }
 

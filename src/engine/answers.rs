@@ -5,6 +5,7 @@ use super::people::{self, Planned};
 use super::place::{No, keep_no};
 use super::push::Pushed;
 use super::read_back::before_import;
+use super::unreadable::replaceable;
 use super::{Connection, EngineError, Ready};
 use crate::model::{
     BrevoContact, BrevoContactId, Consent, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError,
@@ -52,7 +53,22 @@ impl Connection {
                     match outcome {
                         Outcome::Created(id) => {
                             pushed.created += 1;
-                            tx.put_brevo_contact(&provisional(*id, planned), 0, true)?;
+                            // A read that showed it before its answer was recorded knows better than what was sent.
+                            let shown = replaceable(tx, tx.brevo_contact(*id))?.0.is_some();
+                            if !shown {
+                                tx.put_brevo_contact(&provisional(*id, planned), 0, true)?;
+                            }
+                            let has = tx.link(planned.link)?.and_then(|link| link.brevo_id);
+                            if has.is_some_and(|has| has != *id) {
+                                // They have exchanged addresses with somebody meanwhile, and have that one's contact. This one
+                                // is of whoever has its address by now; what is watched of theirs finds it, too.
+                                accept(tx, planned, verify_after, now)?;
+                                let theirs = planned.email.as_ref().map(|email| tx.link_by_email(email)).transpose()?;
+                                if let Some(theirs) = theirs.flatten() {
+                                    super::place::may_be_theirs(tx, theirs, Dirty::Live)?;
+                                }
+                                continue;
+                            }
                             if let Some(other) = tx.link_by_brevo(*id)?.filter(|other| other.id != planned.link) {
                                 // Identity was faster: the contact was seen and linked before our answer came.
                                 hold_apart(tx, planned.link, other.id, now)?;
@@ -61,6 +77,10 @@ impl Connection {
                             accept(tx, planned, verify_after, now)?;
                             tx.set_brevo(planned.link, Some(*id))?;
                             rename_if_moved(tx, planned.link, planned.email.as_ref())?;
+                            if shown {
+                                // It was nobody's then: what somebody has made of it since is looked at now.
+                                tx.mark_dirty(planned.link, Dirty::Live)?;
+                            }
                         }
                         Outcome::Updated => {
                             pushed.updated += 1;
@@ -149,7 +169,8 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
         }
     }
     if planned.ahead {
-        tx.accept_opt_out(planned.link, &pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?, planned.marks)?;
+        let written = (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?);
+        tx.accept_opt_out(planned.link, written, verify_after, planned.marks)?;
         return record(tx, planned, "accepted, ahead of a write whose outcome is not known yet", now);
     }
     tx.accept_write(

@@ -50,6 +50,31 @@ pub(super) fn members_of<'a>(
     Ok(members)
 }
 
+/// Consent belongs to the address: who has the link's in Intercom, has said no there, and is nobody's (who they are cannot be
+/// told, or is not decided yet) counts like one of its people, whose consent this is. They themselves are told nothing.
+pub(super) fn heed_strangers(tx: &Tx<'_>, link: &LinkRow, mut consent: Consent) -> Stored<(Consent, Vec<Member>)> {
+    let mut strangers = Vec::new();
+    // Mostly there is none.
+    let email = match &link.email {
+        Some(email) if tx.has_strangers(email, link.id)? => email,
+        _ => return Ok((consent, strangers)),
+    };
+    for id in tx.intercom_ids_by_email(email)? {
+        let row = match tx.intercom_contact(&id) {
+            // It is read anew, and seen then.
+            Err(error) if error.unreadable().is_some() => None,
+            row => row?,
+        };
+        let Some(row) = row.filter(|row| row.link.is_none()) else { continue };
+        let is_there = matches!(row.state, ContactState::Live | ContactState::Missing);
+        if is_there && row.contact.consent.email_opted_out() {
+            consent.email_opt_outs.extend(row.contact.consent.email_opt_outs);
+            strangers.push(Member { id, views: MemberViews { out: true, shown: true, ours: false, told: true } });
+        }
+    }
+    Ok((consent, strangers))
+}
+
 /// Keeps what is to be told.
 pub(super) fn keep_steps(
     tx: &Tx<'_>,

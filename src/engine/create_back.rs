@@ -11,11 +11,11 @@ use super::carry::AFTER_NOT_LET_IN;
 use super::cycle::stops_everything;
 use super::filters::takes_part;
 use super::forget::Tombstones;
-use super::observe::{mark_brevo_gone, pack_base};
+use super::observe::{flights_of, mark_brevo_gone, pack_base};
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable::sparing;
-use super::{Connection, EngineError, LATE_LANDING, Ready, Settings, partings};
+use super::{BATCH, Connection, EngineError, LATE_LANDING, Ready, Settings, partings};
 use crate::config::Archived;
 use crate::model::{
     BrevoContact, BrevoContactId, Consent, ContactKey, Email, ErrorKind, Fetched, Fields, IntercomChange,
@@ -26,6 +26,7 @@ use crate::reconcile::person::{self, Base, Flights, PersonPlan, PersonViews, Res
 use crate::reconcile::taking_part::Part;
 use crate::store::carried::Carried;
 use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::harm::held_until;
 use crate::store::links::{Dirty, LinkState};
 use crate::store::newcomers::{Newcomer, Stage};
 use crate::store::{Result as Stored, Tx};
@@ -206,9 +207,12 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
         return Ok(Turn::Done);
     }
     for link in tx.whose_late_address(email)? {
-        let has = tx.link(link)?.and_then(|link| link.brevo_id);
-        if has.is_some_and(|has| has != contact.id) {
-            return Ok(Turn::Alone);
+        let Some(link) = tx.link(link)? else { continue };
+        match link.brevo_id {
+            Some(has) if has != contact.id => return Ok(Turn::Alone),
+            // They have moved, and are still looked for under this address: it may be what was made for them.
+            None if link.state == LinkState::Active => return Ok(Turn::Wait(SOON)),
+            _ => {}
         }
     }
     if let Some(link) = tx.link_by_email(email)? {
@@ -221,6 +225,9 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
             // It is about to be linked, or to be found by the request that would make one in Brevo.
             LinkState::Active | LinkState::BrevoGone => Turn::Wait(LATER),
         });
+    }
+    if is_being_made(tx, row.brevo, email)? {
+        return Ok(Turn::Wait(SOON));
     }
     if let Some(id) = known_as(tx, email, ContactState::Live)? {
         let words = format!("contact {id} in Intercom has its address, and is not linked to it");
@@ -236,6 +243,26 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
         Some(archived) => Turn::Archived(archived),
         None => Turn::Make(Box::new(contact)),
     })
+}
+
+/// Whether a request of which no answer is known was to make somebody with this address: in Brevo, for somebody who has another
+/// by now (what it made is theirs), or in Intercom, for a Brevo contact that has (what it made may not be found yet).
+fn is_being_made(tx: &Tx<'_>, brevo: BrevoContactId, email: &Email) -> Stored<bool> {
+    let sent = tx.newcomer_sent_with(email)?.filter(|other| other.brevo != brevo);
+    if sent.is_some_and(|other| matches!(other.stage, Stage::Sent | Stage::Unsure)) {
+        return Ok(true);
+    }
+    for id in tx.verifiable(false, held_until(), 0, BATCH)? {
+        let Some(link) = tx.link(id)?.filter(|link| link.brevo_id.is_none()) else { continue };
+        let sent = match flights_of(&link) {
+            Err(error) if error.unreadable().is_some() => continue,
+            flights => flights?.email,
+        };
+        if sent.as_ref() == Some(email) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A contact with the external id of somebody who is gone in Intercom is theirs, whatever address it has been given: they are
@@ -624,8 +651,7 @@ impl Connection {
                 let may = !counts || gate.makes_newcomer(tx, brevo)?;
                 let asked = match turn {
                     _ if !may => {
-                        let due = crate::store::harm::held_until();
-                        tx.put_newcomer_row(&Newcomer { stage: Stage::Waiting, due, ..row })?;
+                        tx.put_newcomer_row(&Newcomer { stage: Stage::Waiting, due: held_until(), ..row })?;
                         Asked::Nothing
                     }
                     Turn::Make(contact) => {

@@ -12,7 +12,7 @@ use crate::store::hints::{BrevoHint, BrevoName, BrevoOptOut};
 use crate::store::links::Dirty;
 use crate::store::queues::InboxRow;
 use crate::store::{Result as Stored, StoreError, Tx};
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sha2::{Digest as _, Sha256};
 
 /// People read in one go.
@@ -20,6 +20,8 @@ const BATCH: usize = 100;
 /// From so many named people on, one read of all that has changed is cheaper, a thousand a request: an import of
 /// 100,000 contacts by hand may bring as many webhooks.
 const MANY: u64 = 300;
+/// How far Brevo's clock, which a webhook is dated by, may be ahead of ours.
+const CLOCKS: TimeDelta = TimeDelta::minutes(10);
 
 /// The longest body of Brevo's that is parsed.
 pub const BREVO_LONGEST_BODY: usize = webhook::LONGEST_BODY;
@@ -185,8 +187,9 @@ fn opted_out(
     reason: OptOutReason,
     received_at: DateTime<Utc>,
 ) -> Stored<u64> {
-    // A time that has not come yet would hold for ever.
-    let at = hint.at.map_or(received_at, |at| at.min(received_at));
+    // A time that will not come for long would hold until then. But it is compared with the times of records, which are by
+    // Brevo's clock, too: by ours, should that be slow, an opt-out would be older than what it was said after.
+    let at = hint.at.map_or(received_at, |at| at.min(received_at + CLOCKS));
     let mut new = 0;
     let mut known: Vec<_> = hint.contacts.iter().copied().collect();
     let mut emails = hint.emails.clone();

@@ -6,7 +6,7 @@ use crate::model::{
     ContactKey, ConversationId, ErrorKind, Fetched, IntercomCompanyId, IntercomContactId, IntercomTagId, Observation,
     Priority, Related,
 };
-use crate::store::contacts::Wants;
+use crate::store::contacts::{ContactState, Wants};
 use crate::store::links::Dirty;
 use crate::store::listings::NewFailure;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -263,6 +263,10 @@ impl Connection {
         self.store
             .write(move |tx| {
                 let Some(mut row) = tx.intercom_contact(&wants.id)? else { return Ok(()) };
+                if row.state != ContactState::Live {
+                    // Found gone since: keeping it would make it live again.
+                    return tx.set_wants(&wants.id, false, false);
+                }
                 if let Some(tags) = tags {
                     row.contact.tags.items = tags.into_iter().map(IntercomTagId::new).collect::<BTreeSet<_>>();
                     row.contact.tags.complete = true;

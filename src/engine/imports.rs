@@ -1,17 +1,18 @@
 //! Bulk writes: sent and watched. Dangerous, and worth it (docs/decisions/0004): an import says "completed" with failed
 //! rows inside it, drops unknown attributes and `false`, and lands minutes later.
 
+use super::carry::heed_strangers;
 use super::filling::{Batch, Kind, What};
 use super::observe::{base_of, flights_of, pack_base, pack_flights};
 use super::push::Pushed;
 use super::read_back::{ReadBack, since};
 use super::{BATCH, Connection, EngineError};
 use crate::model::{
-    Answer, BrevoContactId, ContactChange, ContactKey, Email, ErrorKind, Fetched, ImportBatch, ImportRow, ImportState,
-    Observation, Priority, ProcessId, Resource, SideError, SideName, Write,
+    Answer, BrevoContactId, Consent, ContactChange, ContactKey, Email, ErrorKind, Fetched, ImportBatch, ImportRow,
+    ImportState, Observation, Priority, ProcessId, Resource, SideError, SideName, Write,
 };
 use crate::reconcile::consent::ConsentBase;
-use crate::reconcile::person::Base;
+use crate::reconcile::person::{Base, Flights};
 use crate::store::contacts::ContactState;
 use crate::store::links::Dirty;
 use crate::store::listings::Change;
@@ -265,7 +266,7 @@ impl Connection {
 
     async fn opt_out_in_import(&self, id: i64, priority: Priority) -> Result<bool, EngineError> {
         let newly = self.store.read(move |tx| newly_out(tx, id)).await.map_err(EngineError::from);
-        let Some(newly) = self.spare(newly).await?.flatten() else {
+        let Some(mut newly) = self.spare(newly).await?.flatten() else {
             self.store.write(move |tx| tx.no_opt_out(id)).await?;
             return Ok(false);
         };
@@ -294,9 +295,10 @@ impl Connection {
             },
             (None, None) => return Ok(false),
         };
-        if !self.may_opt_out_beside_import(id).await? {
-            return Ok(false);
-        }
+        // What a notice told of goes, though the limits leave no room for the rest.
+        let new = crate::reconcile::harm::NewOptOuts { email: newly.email_out, sms: newly.sms_out };
+        let Some((goes, harm)) = self.may_opt_out_beside_import(id, new).await? else { return Ok(false) };
+        (newly.email_out, newly.sms_out) = (goes.email, goes.sms);
         let change = ContactChange {
             email_opted_out: newly.email_out,
             sms_opted_out: newly.sms_out,
@@ -304,10 +306,14 @@ impl Connection {
         };
         match self.brevo.write(&Write::UpdateContact(contact, change), priority).await {
             Ok(_) => {
-                let now = self.now();
+                let (now, verify_after) = (self.now(), self.late_landing());
                 self.store
                     .write(move |tx| {
                         let Some(link) = tx.link(id)? else { return Ok(()) };
+                        if link.brevo_id.is_some_and(|other| other != contact) {
+                            // Identity has given the person another contact meanwhile, and that one has heard of nothing.
+                            return Ok(());
+                        }
                         let mut base = match base_of(&link) {
                             Err(error) if error.unreadable().is_some() => return tx.no_opt_out(id),
                             base => base?,
@@ -319,12 +325,32 @@ impl Connection {
                         if newly.sms_out {
                             base.sms = out;
                         }
-                        tx.set_base(id, &pack_base(tx, &base)?)?;
-                        // The row has put it on these lists: who takes it off after this means it, though what became
-                        // of the import is known only later.
-                        if let (Ok(mut flights), true) = (flights_of(&link), link.import.is_some()) {
-                            flights.lists.retain(|list, joined| !(*joined && shown_on.contains(list)));
-                            tx.drop_intent(id, Some(&pack_flights(tx, &flights)?), link.answered)?;
+                        // Looks that began before this show the contact as subscribed: that is nobody's opt-in.
+                        let watched = match flights_of(&link) {
+                            Err(error) if error.unreadable().is_some() => None,
+                            flights => {
+                                let flights = flights?;
+                                Some(Flights { opted_out: newly.email_out || flights.opted_out, ..flights })
+                            }
+                        };
+                        let base = pack_base(tx, &base)?;
+                        match watched {
+                            // The row has landed meanwhile, and was read back.
+                            Some(flights) if link.import.is_none() && link.flights.is_none() => {
+                                let flights = pack_flights(tx, &flights)?;
+                                // It was no plan: what is marked stays marked.
+                                tx.accept_write(id, (&base, &flights), verify_after, NO_PLAN, None)?;
+                            }
+                            Some(mut flights) => {
+                                tx.set_base(id, &base)?;
+                                if link.import.is_some() {
+                                    // The row has put it on these lists: who takes it off after this means it, though what
+                                    // became of the import is known only later.
+                                    flights.lists.retain(|list, joined| !(*joined && shown_on.contains(list)));
+                                }
+                                tx.drop_intent(id, Some(&pack_flights(tx, &flights)?), link.answered)?;
+                            }
+                            None => tx.set_base(id, &base)?,
                         }
                         tx.put_change(&Change {
                             link: Some(id),
@@ -341,9 +367,16 @@ impl Connection {
                     .await?;
                 Ok(true)
             }
-            Err(error) if matches!(error.kind, ErrorKind::Auth(_)) => Err(error.into()),
-            // Tried again, and the plan that follows the import brings it too.
             Err(error) => {
+                // Sent again, it is counted again.
+                if super::safety::did_nothing(&error) {
+                    let now = self.now();
+                    self.store.write(move |tx| harm.take_back(tx, now)).await?;
+                }
+                if matches!(error.kind, ErrorKind::Auth(_)) {
+                    return Err(error.into());
+                }
+                // Tried again, and the plan that follows the import brings it too.
                 tracing::warn!(link = id, "an opt-out during an import did not get through: {}", error.for_log());
                 Ok(false)
             }
@@ -547,6 +580,9 @@ pub(super) fn lands_by(on_its_way_at: DateTime<Utc>) -> DateTime<Utc> {
     on_its_way_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default()
 }
 
+/// No link has ever been marked so often.
+const NO_PLAN: i64 = -1;
+
 /// An opt-out in Intercom that came after its person's row was planned.
 struct NewlyOut {
     contact: Option<BrevoContactId>,
@@ -566,7 +602,9 @@ fn newly_out(tx: &Tx<'_>, id: i64) -> Stored<Option<NewlyOut>> {
         base => base?,
     };
     let known = |base: Option<ConsentBase>| base.is_some_and(|consent| consent.intercom_out || consent.brevo_out);
-    let email_out = live().any(|row| row.contact.consent.email_opted_out()) && !known(base.consent);
+    let (strangers, _) = heed_strangers(tx, &link, Consent::default())?;
+    let out = strangers.email_opted_out() || live().any(|row| row.contact.consent.email_opted_out());
+    let email_out = out && !known(base.consent);
     let sms_out = live().any(|row| row.contact.consent.sms_opted_out) && !known(base.sms);
     let address = base.email.or_else(|| link.email.clone());
     Ok((email_out || sms_out).then_some(NewlyOut { contact: link.brevo_id, address, email_out, sms_out }))

@@ -320,6 +320,8 @@ fn act(
                 Gone::Deleted => tx.say_gone(&id, true)?,
                 Gone::Merged { .. } => {}
             },
+            // While that read is on its way nothing is made or written for it.
+            Effect::Gone(Observation::CompanyGone(id)) => tx.set_firm_gone(&id, true)?,
             Effect::Gone(_) => {}
             Effect::NeedsFetch(fetch) => {
                 want(fetch, follow);
@@ -467,7 +469,7 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
     }
     match row.link {
         Some(link) => opted_out_on(tx, &row, link, &before),
-        None => Ok(true),
+        None => super::place::mark_whose_address(tx, &row.contact, Dirty::Live).map(|()| true),
     }
 }
 

@@ -349,7 +349,11 @@ impl Source {
                 let comes = link.brevo_id.is_none() && link.state == LinkState::Active;
                 if comes && link.is_at_rest() {
                     // Perhaps nobody makes them one: a filter leaves them out, a limit holds them, or Brevo has refused it.
+                    let theirs = link.id;
                     taken = super::place::may_be_theirs(tx, link, self.dirty)? == Some(contact.id);
+                    if taken {
+                        super::read_back::keep_what_a_late_row_put(tx, theirs, contact, &self.ready)?;
+                    }
                 } else if link.brevo_id.is_some() {
                     if self.made_by_a_row(tx, &link, contact, email)? {
                         taken = true;
@@ -487,7 +491,9 @@ impl Source {
         let flights: Flights =
             flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(link.id)))?;
         if !late_enough {
-            let seen = person::seen_in_brevos_answer(&flights, &contact.attributes, &self.ready.mapping);
+            let mut seen = person::seen_in_brevos_answer(&flights, &contact.attributes, &self.ready.mapping);
+            // So has an opt-out: who is subscribed after that has said so, unless something may have lifted it.
+            seen.opted_out &= !contact.consent.email_opted_out();
             if seen != flights {
                 tx.watch_as(link.id, &pack_flights(tx, &seen)?)?;
             }
@@ -667,8 +673,8 @@ pub(super) fn settle_now(
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let mut settled = person::settle(base, flights, answered, contact, &ready.mapping);
-    if answered && link.import.is_none() {
-        settled.edited |= person::lists_have_moved(&mut settled.base, flights, contact);
+    if link.import.is_none() {
+        settled.edited |= person::lists_have_moved(&mut settled.base, flights, contact, answered);
     }
     if !answered {
         super::safety::not_landed(tx, (base, flights), contact, ready, now)?;

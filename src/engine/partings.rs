@@ -380,7 +380,10 @@ impl Connection {
             .read(move |tx| {
                 let mut otherwise = false;
                 for side in SideName::BOTH {
-                    otherwise |= tx.are_partings_held_otherwise(side, kind_of(on_delete[side]).as_str())?;
+                    // Where nothing follows any more, nothing is held either.
+                    let action = on_delete[side];
+                    let kind = if action == OnDelete::Keep { "" } else { kind_of(action).as_str() };
+                    otherwise |= tx.are_partings_held_otherwise(side, kind)?;
                 }
                 Ok((tx.next_parting()?, otherwise))
             })
@@ -721,7 +724,9 @@ fn took(tx: &Tx<'_>, link: i64, step: &Step, answer: Option<&Answer>, source: &S
         }
         Step::Brevo(contact, change) => {
             let mut base = base_of(&link)?;
-            let mut shown = contact.clone();
+            // A read may have shown it once more since it was asked for.
+            let known = replaceable(tx, tx.brevo_contact(contact.id))?.0;
+            let mut shown = known.unwrap_or_else(|| (**contact).clone());
             for list in &change.leave_lists {
                 shown.lists.remove(list);
             }

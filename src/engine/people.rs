@@ -274,6 +274,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     added.extend(figures::figures(&conversations, &primary.contact.fields));
 
     let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
+    let (consent, strangers) = carry::heed_strangers(tx, &link, consent)?;
     let ahead = pull::is_ahead_of_brevo(tx, &live)?;
     let brevo = match link.brevo_id {
         Some(brevo) => tx.brevo_contact(brevo)?,
@@ -316,7 +317,8 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         // Or it was to be brought to Brevo, never came there, and was taken back: the next one is another.
         || tx.are_told(id)?;
     // Where nobody has ever said no, nobody was told.
-    let members = if said_no { carry::members_of(tx, link.brevo_id, live.iter().copied())? } else { Vec::new() };
+    let mut members = if said_no { carry::members_of(tx, link.brevo_id, live.iter().copied())? } else { Vec::new() };
+    members.extend(strangers);
     let primary = primary.contact.id.clone();
     let Some(contact) = rows.into_iter().map(|row| row.contact).find(|contact| contact.id == primary) else {
         return Ok(None);
@@ -325,6 +327,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     record.extend(added);
     let (external_id, tells) = (contact.external_id, ready.tells_intercom);
     let waits_for_intercom = if ready.writes_back {
+        base.give_tags_to(&primary, &record, &ready.lists);
         base.spoken_for_by(&primary, &ready.mapping);
         let (to_intercom, awaits_answer) = write_back::flights_to_intercom(tx, id, &primary)?;
         flights.add_to_intercom(to_intercom);
@@ -558,8 +561,8 @@ impl Person {
             && let Some((email, until)) = tx.late_address_of(self.link.id, self.link.email.as_ref(), now)?
         {
             // A row of an import may still make them under the address that they had: that is looked for first.
-            let may_loosen = self.flights.may_loosen;
-            let flights = Flights { email: Some(email), may_loosen, ..Flights::default() };
+            let Flights { may_loosen, brings_sms_no, .. } = self.flights;
+            let flights = Flights { email: Some(email), may_loosen, brings_sms_no, ..Flights::default() };
             tx.put_intent(self.link.id, &super::observe::pack_flights(tx, &flights)?, until)?;
             return Ok(None);
         }

@@ -8,7 +8,7 @@ use self::behind::{begin_anew, make_way};
 pub(super) use self::moving::{
     Knot, adopt, adopt_present_holder, is_deserted, let_go, may_be_theirs, take_from_deserted, take_over, unknot,
 };
-use self::moving::{leave_group, moved, moves_to};
+use self::moving::{deserted_holder, give_away, leave_group, moved, moves_to};
 use super::observe::{base_of, new_opt_out, settle_as, subject_of};
 use super::read_back::before_import;
 use super::unreadable::sparing_each;
@@ -205,14 +205,24 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
         }
     }
     let phone = phone_of(contact, settings);
+    let group = group.map(|link| link.id);
+    let mut by_external_id = match &contact.external_id {
+        // A group's contact has the external id of whoever spoke for it, and stays with the rest.
+        Some(external_id) => {
+            candidate(tx.brevo_contact_by_ext_id(external_id)?)?.filter(|found| left.is_none() || found.link != left)
+        }
+        None => None,
+    };
+    let mut deserted = None;
+    if let Some(found) = by_external_id.as_mut().filter(|found| contact.email.is_some() && found.link != group) {
+        deserted = deserted_holder(tx, found)?;
+        if deserted.is_some() {
+            found.link = None;
+        }
+    }
     let decision = identity::first_link(&Candidates {
-        group: group.map(|link| link.id),
-        by_external_id: match &contact.external_id {
-            // A group's contact has the external id of whoever spoke for it, and stays with the rest.
-            Some(external_id) => candidate(tx.brevo_contact_by_ext_id(external_id)?)?
-                .filter(|found| left.is_none() || found.link != left),
-            None => None,
-        },
+        group,
+        by_external_id,
         by_email: candidate(by_email)?,
         by_phone: match &phone {
             Some(phone) => {
@@ -225,6 +235,9 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
         },
         identifiable: contact.email.is_some() || phone.is_some(),
     });
+    if let (FirstLink::LinkTo(brevo), Some(holder)) = (decision, &deserted) {
+        give_away(tx, holder, brevo)?;
+    }
     if decision == FirstLink::Create
         && let Some(brevo) = super::create_back::made_for(tx, contact.email.as_ref())?
     {
@@ -337,6 +350,7 @@ pub(super) fn link_as(
                 None => format!("Brevo contact {by_external_id} has its external id, but is somebody else's"),
             };
             tx.put_notice("identity_conflict", &format!("contact {}", contact.id), Some(&detail), now)?;
+            mark_whose_address(tx, contact, dirty)?;
         }
         FirstLink::Unidentifiable => {
             let kind = if contact.fields.contains_key("email") { "malformed_email" } else { "without_email" };
@@ -344,6 +358,14 @@ pub(super) fn link_as(
         }
     }
     Ok(true)
+}
+
+/// Somebody who is nobody's shows something new: what they say about consent counts for whoever has their address.
+pub(super) fn mark_whose_address(tx: &Tx<'_>, contact: &IntercomContact, dirty: Dirty) -> Result<()> {
+    let Some(email) = &contact.email else { return Ok(()) };
+    let Some(link) = tx.link_by_email(email)?.filter(|link| link.state == LinkState::Active) else { return Ok(()) };
+    let urgent = link.brevo_id.is_some() && contact.consent.email_opted_out();
+    tx.mark_dirty(link.id, if urgent { Dirty::Consent } else { dirty })
 }
 
 /// Brevo shows an address that the link has left: the rename is on its way, or about to be.
@@ -558,7 +580,19 @@ fn carry_consent(tx: &Tx<'_>, contact: &IntercomContactId, consent: Option<Conse
     if !consent.is_some_and(|consent| consent.brevo_out) {
         return Ok(());
     }
-    let Some(link) = tx.intercom_contact(contact)?.and_then(|row| row.link) else { return Ok(()) };
+    let Some(row) = tx.intercom_contact(contact)? else { return Ok(()) };
+    let Some(link) = row.link else {
+        // They are nobody's, and it is in Brevo alone: it stays with their address, for whoever is made with that.
+        let Some(email) = row.contact.email else { return Ok(()) };
+        return tx.put_brevo_opt_out(&BrevoOptOut {
+            email,
+            contact: None,
+            reason: OptOutReason::Blocklisted,
+            at: row.contact.updated_at,
+            source: "a group that was left".to_owned(),
+            over_at: None,
+        });
+    };
     let Some(link) = tx.link(link)? else { return Ok(()) };
     let mut base = base_of(&link)?;
     if base.consent.is_none() {

@@ -2,7 +2,7 @@
 
 use super::observe::{from_json, to_json};
 use super::{Connection, EngineError, ReadyFirms, Settings, Told};
-use crate::mapping::{About, Defaults, Expression, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
+use crate::mapping::{About, Defaults, Direction, Expression, FieldRule, ListName, ListRule, Mapping, Misfit, nearest};
 use crate::model::{
     Answer, Attribute, AttributeSpec, BrevoListId, Cursor, ErrorKind, Observation, Priority, ReadRequest, Resource,
     Role, Scope, Side, SideError, SideName, Sides, Write,
@@ -283,7 +283,12 @@ impl Connection {
         let fingerprint: String = rules
             .chain(ready.lists.iter().map(|(rule, id)| {
                 let rests = if rule.rests { " (rests)" } else { "" };
-                format!("{}={id}{rests}\n", rule.key)
+                let way = match rule.direction {
+                    Direction::IntercomToBrevo => "",
+                    Direction::BrevoToIntercom => " (the tag follows)",
+                    Direction::Both => " (both follow)",
+                };
+                format!("{}={id}{way}{rests}\n", rule.key)
             }))
             .chain(ready.tells_intercom.then(|| "consent=both\n".to_owned()))
             .chain(SideName::BOTH.into_iter().filter_map(|side| {

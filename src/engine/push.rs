@@ -9,7 +9,7 @@
 use super::answers::{Outcome, accept, needs_lookup, refuse};
 use super::filling::Buckets;
 use super::imports::Sender;
-use super::observe::pack_flights;
+use super::observe::{base_of, pack_base, pack_flights};
 use super::people::{self, Draft, Names, Person, Planned};
 use super::safety::{self, Aside, Gate, Opening, Pass};
 use super::unreadable::OwedOptOut;
@@ -186,13 +186,17 @@ impl Connection {
         pushed: &mut Pushed,
         progress: &dyn super::Progress,
     ) -> Result<Aside, EngineError> {
-        let mut ready = self.require_ready()?;
+        let (settings, mut ready) = self.require_told()?;
         let Backlog { bulk, priority, .. } = *backlog;
         let mut set_aside = Aside::new();
         let mut gathered = sender.beside(self.gather_batch(stretch, Some(0), Arc::clone(&ready))).await?;
         let mut drafts: Vec<Draft> = Vec::new();
         while gathered.is_some() || !drafts.is_empty() {
             self.go_on()?;
+            // After a reload all are marked: planned by the old mapping, they would count as done. The next push plans them.
+            if !Arc::ptr_eq(&settings, &self.settings()) {
+                break;
+            }
             let (people, last) = match gathered {
                 None => (Vec::new(), None),
                 Some(Gathered { people, mut owed, last }) => {
@@ -508,6 +512,7 @@ impl Connection {
             }
         }
         let mut failed: BTreeMap<i64, Box<SideError>> = BTreeMap::new();
+        let mut answered: BTreeMap<i64, Vec<BrevoListId>> = BTreeMap::new();
         let mut unmoved: BTreeMap<i64, Vec<(BrevoListId, bool)>> = BTreeMap::new();
         for ((list, join), people) in calls {
             for part in people.chunks(LIST_CALL) {
@@ -517,6 +522,9 @@ impl Connection {
                 match self.brevo.write(&write, priority).await {
                     Ok(answer) => {
                         pushed.listed += part.len() as u64;
+                        for (link, _) in part {
+                            answered.entry(*link).or_default().push(list);
+                        }
                         if let Answer::ListChanged { failed: named, .. } = answer {
                             for (link, _) in part.iter().filter(|(_, contact)| named.contains(contact)) {
                                 unmoved.entry(*link).or_default().push((list, join));
@@ -529,7 +537,10 @@ impl Connection {
                             error.kind = ErrorKind::Rejected { field: None };
                         }
                         for (link, _) in part {
-                            failed.insert(*link, error.clone());
+                            // One that may have landed is waited for, whatever became of the others.
+                            if failed.get(link).is_none_or(|earlier| !earlier.may_have_landed()) {
+                                failed.insert(*link, error.clone());
+                            }
                         }
                     }
                 }
@@ -547,6 +558,11 @@ impl Connection {
         let (now, verify_after, ready) = (self.now(), self.late_landing(), self.require_ready()?);
         pushed.failed += failed.len() as u64;
         let fatal = failed.values().find(|error| matches!(error.kind, ErrorKind::Auth(_))).cloned();
+        // A part of what was to be done for them has been done: what the rest has come to is looked at like a request
+        // without an answer. As if nothing had left, who is not wanted on a list any more would stay on it.
+        for (_, error) in failed.iter_mut().filter(|(link, _)| answered.contains_key(*link)) {
+            error.kind = ErrorKind::Ambiguous;
+        }
         self.store
             .write(move |tx| {
                 all.iter().try_for_each(|planned| match failed.get(&planned.link) {
@@ -556,7 +572,12 @@ impl Connection {
                         }
                         accept(tx, planned, verify_after, now)
                     }
-                    Some(error) => refuse(tx, planned, error, &ready, now, verify_after),
+                    Some(error) => {
+                        if let Some(lists) = answered.get(&planned.link) {
+                            agree_on(tx, planned, lists)?;
+                        }
+                        refuse(tx, planned, error, &ready, now, verify_after)
+                    }
                 })
             })
             .await?;
@@ -581,6 +602,16 @@ fn leave_alone(tx: &Tx<'_>, link: i64, error: StoreError, now: DateTime<Utc>) ->
         tx.mark_dirty(link, Dirty::Consent)?;
     }
     Ok(opt_out)
+}
+
+/// Of these lists Brevo has answered, whatever became of the others: whoever is taken off one by now is not put on it again.
+fn agree_on(tx: &Tx<'_>, planned: &Planned, lists: &[BrevoListId]) -> Stored<()> {
+    let before = planned.brevo.as_ref().map(|contact| contact.id);
+    let Some(link) = tx.link(planned.link)?.filter(|link| link.brevo_id == before) else { return Ok(()) };
+    let mut base = base_of(&link)?;
+    let agreed = lists.iter().filter_map(|list| Some((*list, *planned.plan.base.lists.get(list)?)));
+    base.lists.extend(agreed);
+    tx.set_base(link.id, &pack_base(tx, &base)?)
 }
 
 /// Nothing but list memberships changes for a contact that exists.

@@ -2,7 +2,7 @@
 
 use super::answers::{hold_apart, rename_if_moved};
 use super::imports::LONGEST_IMPORT;
-use super::observe::{Applied, Source, base_of, flights_of, settle_as, settle_now};
+use super::observe::{Applied, Source, base_of, flights_of, pack_base, settle_as, settle_now};
 use super::place::{No, keep_no};
 use super::unreadable::{sparing, sparing_each};
 use super::{BATCH, Connection, EngineError, Ready};
@@ -279,7 +279,7 @@ fn has_settled(
     ready: &Ready,
     now: DateTime<Utc>,
 ) -> Stored<bool> {
-    let flights = flights_of(link)?;
+    let mut flights = flights_of(link)?;
     let theirs = |shown: &&BrevoContact| match link.brevo_id {
         Some(id) => id == shown.id,
         // The person may have moved to another address since the row was sent.
@@ -327,6 +327,7 @@ fn has_settled(
             // It was there before the row: the import left it alone, and it is first-linked, not overwritten. A no that the
             // person brings goes along.
             keep_no(tx, link.id, No::of(&before_import(tx, link)?, &Consent::default()))?;
+            keep_lists(tx, link, contact)?;
             tx.mark_dirty(link.id, Dirty::Live)?;
         }
         if as_sent && flights.more {
@@ -354,12 +355,29 @@ fn has_settled(
         // Brevo never said that it had the import, and the row agreed on all of it beforehand: what it was to set is
         // planned again, which writes nothing where it has landed.
         base = person::forget_unlanded(&base, &before_import(tx, link)?, &flights);
+    } else if made_by_another_row(tx, link, &flights)? {
+        base = person::made_by_an_earlier_row(&base, contact, &ready.mapping);
+        flights.fields.clear();
+        tx.mark_dirty(link.id, Dirty::Live)?;
     }
     let again = settle_now(tx, link, (&base, &flights), answered, contact, ready, now)?;
     if again {
         tx.mark_dirty(link.id, Dirty::Backfill)?;
     }
     Ok(true)
+}
+
+/// An import leaves alone whoever is there already, but for its lists: on these they are by our rule, and whom that does not
+/// want any more leaves them again. `link`: as it was in the import.
+fn keep_lists(tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact) -> Stored<()> {
+    let mut lists = match base_of(link) {
+        Err(error) if error.unreadable().is_some() => return Ok(()),
+        base => base?.lists,
+    };
+    lists.retain(|list, agreed| agreed.wanted && agreed.member && contact.lists.contains(list));
+    let Some(link) = tx.link(link.id)?.filter(|_| !lists.is_empty()) else { return Ok(()) };
+    let base = Base { lists, ..base_of(&link)? };
+    tx.set_base(link.id, &pack_base(tx, &base)?)
 }
 
 /// What a row has made, and somebody gave another address before it was read back: nobody's contact that is no older than
@@ -381,6 +399,31 @@ fn made_and_renamed(
     let as_sent = !shown.fields.is_empty() || !shown.lists.is_empty();
     let made = as_sent && contact.created_at >= began(import) && tx.link_by_brevo(contact.id)?.is_none();
     Ok(made.then_some(contact))
+}
+
+/// Whether a contact that this row was to make, and that is not as it was to make it, may be what an earlier row of the person's
+/// has made, which landed after it was given up, or was never answered: this one has left it alone then.
+fn made_by_another_row(tx: &Tx<'_>, link: &LinkRow, flights: &person::Flights) -> Stored<bool> {
+    let sent = flights.email.as_ref().filter(|_| link.brevo_id.is_none());
+    Ok(match sent {
+        Some(email) => tx.whose_late_address(email)?.contains(&link.id),
+        None => false,
+    })
+}
+
+/// The person has taken up a contact that a row of theirs has made after all, which was given up or never answered: it is on the
+/// technical list, and nothing but a row puts anybody there. What the row has put into it is nobody's edit.
+pub(super) fn keep_what_a_late_row_put(tx: &Tx<'_>, link: i64, contact: &BrevoContact, ready: &Ready) -> Stored<()> {
+    let Some(email) = contact.email.as_ref().filter(|_| contact.lists.contains(&ready.technical_list)) else {
+        return Ok(());
+    };
+    if !tx.whose_late_address(email)?.contains(&link) {
+        return Ok(());
+    }
+    let Some(row) = tx.link(link)? else { return Ok(()) };
+    let Some(speaks) = tx.members(link)?.into_iter().find(|member| member.is_primary) else { return Ok(()) };
+    let base = person::made_by_a_late_row(&base_of(&row)?, &speaks.contact.fields, contact, &ready.mapping);
+    tx.set_base(link, &pack_base(tx, &base)?)
 }
 
 /// The person's external id.
@@ -422,7 +465,7 @@ pub(super) fn before_import(tx: &Tx<'_>, link: &LinkRow) -> Stored<Base> {
 /// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.
 fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> Stored<()> {
     let (base, flights, before) = (base_of(link)?, flights_of(link)?, before_import(tx, link)?);
-    tx.leave_import(link.id)?;
+    tx.leave_lost_import(link.id)?;
     if link.brevo_id.is_none() {
         super::safety::give_back(tx, Kind::Creates, 1, now)?;
         // Nothing was agreed on; but a no that the person brings is theirs, whatever became of the row.

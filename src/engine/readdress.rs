@@ -80,24 +80,27 @@ fn changed_in_brevo(tx: &Tx<'_>, link: &LinkRow) -> Stored<Option<(Email, Email)
 }
 
 /// A person whose contact is to take an address that they were given in Intercom, and that somebody gives a third one in
-/// Brevo before it has it: both sides have changed it. The link as it is then.
-fn cross(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &Ready) -> Stored<LinkRow> {
-    let (Some(new), Some(brevo)) = (link.rename_to.clone(), link.brevo_id) else { return Ok(link) };
+/// Brevo before it has it: both sides have changed it. The link as it is then, and whether that cannot be told yet.
+fn cross(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &Ready) -> Stored<(LinkRow, bool)> {
+    let (Some(new), Some(brevo)) = (link.rename_to.clone(), link.brevo_id) else { return Ok((link, false)) };
     if is_busy(&link) || link.email.as_ref() != Some(&new) {
-        return Ok(link);
+        return Ok((link, false));
     }
     let base = base_of(&link)?;
-    let Some(contact) = tx.brevo_contact(brevo)? else { return Ok(link) };
-    let (Some(agreed), Some(shown)) = (&base.email, &contact.email) else { return Ok(link) };
+    let Some(contact) = tx.brevo_contact(brevo)? else { return Ok((link, false)) };
+    let (Some(agreed), Some(shown)) = (&base.email, &contact.email) else { return Ok((link, false)) };
     if [agreed, &new].contains(&shown) || base.declined_email.as_ref() == Some(shown) {
-        return Ok(link);
+        return Ok((link, false));
+    }
+    if may_show_ours(&link)? {
+        return Ok((link, true));
     }
     let own: Vec<&IntercomContactId> = live.iter().map(|row| &row.contact.id).collect();
     if weigh(tx, &link, (&new, shown), &own, ready.addresses, contact.modified_at)? == SideName::Brevo {
         tx.set_rename(link.id, None)?;
         take(tx, &link, (&new, shown), live.iter().copied())?;
     }
-    Ok(tx.link(link.id)?.unwrap_or(link))
+    Ok((tx.link(link.id)?.unwrap_or(link), false))
 }
 
 /// Follows an address that was changed in Brevo alone: the link as it is then, and whether somebody or something else comes
@@ -107,20 +110,26 @@ pub(super) fn follow(tx: &Tx<'_>, link: LinkRow, live: &[&IntercomRow], ready: &
         return Ok((link, false));
     }
     if link.rename_to.is_some() {
-        return Ok((cross(tx, link, live, ready)?, false));
+        return cross(tx, link, live, ready);
     }
-    let Some((from, to)) = changed_in_brevo(tx, &link)? else { return Ok((link, false)) };
+    let Some((from, to)) = changed_in_brevo(tx, &link)? else {
+        forget_refusal(tx, &link, live)?;
+        return Ok((link, false));
+    };
     if !live.iter().any(|row| row.contact.email.as_ref() == Some(&from)) {
         return Ok((link, false));
     }
-    if is_busy(&link) || flights_of(&link)?.may_loosen {
-        // It may be a late write of ours that shows.
+    if may_show_ours(&link)? {
         return Ok((link, true));
     }
     match ahead(tx, &link, &to)? {
         Ahead::Nobody => take(tx, &link, (&from, &to), live.iter().copied())?,
-        Ahead::Circle(others) if others.iter().any(is_busy) => return Ok((link, true)),
         Ahead::Circle(others) => {
+            for other in &others {
+                if may_show_ours(other)? {
+                    return Ok((link, true));
+                }
+            }
             // One exchange at a time: each finds another of them the contact that shows their address.
             for other in others {
                 let Some(own) = tx.link(link.id)? else { continue };
@@ -205,6 +214,12 @@ fn is_busy(link: &LinkRow) -> bool {
     link.import.is_some() || (link.flights.is_some() && !link.answered)
 }
 
+/// What its contact shows may be a late write of ours. (That an opt-out may have been lifted is known for longer than that:
+/// until the next plan, which must not wait for itself.)
+fn may_show_ours(link: &LinkRow) -> Stored<bool> {
+    Ok(is_busy(link) || (!link.is_at_rest() && flights_of(link)?.may_loosen))
+}
+
 /// It is listed, and nobody is renamed until that is possible.
 fn refuse(tx: &Tx<'_>, link: LinkRow, agreed: Email, words: &str) -> Stored<LinkRow> {
     let shown = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten();
@@ -216,6 +231,20 @@ fn refuse(tx: &Tx<'_>, link: LinkRow, agreed: Email, words: &str) -> Stored<Link
     }
     tx.set_base(link.id, &pack_base(tx, &Base { agreed_email: Some(agreed), ..base })?)?;
     Ok(tx.link(link.id)?.unwrap_or(link))
+}
+
+/// The contact shows the address again that both had agreed on: what had been made of it is refused no more.
+fn forget_refusal(tx: &Tx<'_>, link: &LinkRow, live: &[&IntercomRow]) -> Stored<()> {
+    let base = base_of(link)?;
+    if base.agreed_email.is_none() || base.agreed_email != link.email {
+        return Ok(());
+    }
+    let shown = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten();
+    if shown.is_none_or(|shown| shown.email != link.email) {
+        return Ok(());
+    }
+    tx.clear_notice("identity_conflict", &subject_of(tx, link)?)?;
+    live.iter().try_for_each(|row| tx.clear_failure(&format!("contact {}", row.contact.id), FIELD))
 }
 
 /// The link has the new address from now on, and its contacts are to take it.
@@ -247,7 +276,7 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow, ready: &Ready) -> Stored<()> {
         let (own, theirs) = (base_of(link)?, base_of(partner)?);
         place::take_over(tx, link, &own, &theirs, partner)?;
         let Some(now) = tx.link(link.id)? else { continue };
-        let mut base = base_of(&now)?;
+        let (mut base, mut flights) = (base_of(&now)?, flights_of(&now)?);
         for rule in ready.mapping.rules.iter().filter(|rule| rule.direction != Direction::IntercomToBrevo) {
             match own.fields.get(&rule.key).filter(|field| field.agreed.intercom.iter().any(Option::is_some)) {
                 Some(field) => {
@@ -258,11 +287,26 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow, ready: &Ready) -> Stored<()> {
                 }
                 None => drop(base.fields.remove(&rule.key)),
             }
+            // It is what Brevo gives, whoever had written it there: a read that settles that would count it as agreed on.
+            flights.fields.remove(&rule.key);
+        }
+        // Where a tag follows its list, that of the new partner's contact is news to whoever has the tag.
+        for (_, list) in ready.lists.iter().filter(|(rule, _)| rule.direction != Direction::IntercomToBrevo) {
+            match own.lists.get(list) {
+                Some(agreed) => drop(base.lists.insert(*list, *agreed)),
+                None => drop(base.lists.remove(list)),
+            }
         }
         // Each shows the address of the one whose it is by now.
         base.email.clone_from(&link.email);
-        let flights = flights_of(&now)?;
-        settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
+        // And a no that it had shown the other address has lifted: that is nobody's yes.
+        flights.may_loosen |= base.consent.is_some_and(|consent| consent.brevo_out);
+        let watched = Some(&flights).filter(|flights| !flights.is_empty());
+        settle_as(tx, link.id, &base, watched)?;
+        if watched.is_some() && now.flights.is_some() {
+            // Until when, as before.
+            tx.watch_like(link.id, &now)?;
+        }
         tx.clear_notice("identity_conflict", &subject_of(tx, link)?)?;
     }
     Ok(())
@@ -284,7 +328,7 @@ pub(super) fn brevo_wins(
     }
     let Some((_, shown)) = changed_in_brevo(tx, link)? else { return Ok(Some(false)) };
     let Some(own) = row.contact.email.clone().filter(|own| *own != shown) else { return Ok(Some(false)) };
-    if is_busy(link) {
+    if may_show_ours(link)? {
         return Ok(None);
     }
     if weigh(tx, link, (&own, &shown), &[&row.contact.id], defaults, now)? == SideName::Intercom {
@@ -345,8 +389,11 @@ fn weigh(
             }
         }
     };
-    let taken =
-        tx.link_by_email(shown)?.is_some() || tx.intercom_ids_by_email(shown)?.iter().any(|id| !contacts.contains(&id));
+    let mut taken = tx.link_by_email(shown)?.is_some();
+    for id in tx.intercom_ids_by_email(shown)?.iter().filter(|id| !contacts.contains(id)) {
+        // Who was merged or is gone keeps nobody from having it.
+        taken |= tx.intercom_contact(id)?.is_some_and(|row| row.state == ContactState::Live);
+    }
     let wins = if taken { SideName::Intercom } else { wins };
     let lost = if wins == SideName::Brevo { (own, shown) } else { (shown, own) };
     put_conflicts(tx, link.id, [&lost_address(lost, wins.other(), rule)], None, now)?;

@@ -33,6 +33,8 @@ use std::collections::BTreeSet;
 const LATER: TimeDelta = TimeDelta::minutes(1);
 /// When a token that may not write is tried again, or what the limits on harm leave no room for.
 const LONG_AFTER: TimeDelta = TimeDelta::minutes(30);
+/// For so long both sides count as just looked at.
+const FRESH: TimeDelta = TimeDelta::seconds(30);
 /// After this it stays where it was given.
 const MOST_WAIT: TimeDelta = TimeDelta::hours(24);
 
@@ -164,12 +166,14 @@ impl Connection {
                 if self.store.write(move |tx| has_to_wait(tx, &again, now)).await? {
                     continue;
                 }
+                let began = self.now();
                 match self.ask_both(row.link, row.side, priority).await {
-                    Ok(true) => {}
-                    // More have the address in Intercom than a search shows: one of the others may have said no.
-                    Ok(false) => {
+                    // They are asked one after the other: who was asked first may have said no while the last was slow.
+                    Ok(true) if self.now() - began <= FRESH => {}
+                    // Or more have the address in Intercom than a search shows: one of the others may have said no.
+                    Ok(_) => {
                         let now = self.now();
-                        self.store.write(move |tx| wait_for_strangers(tx, row, now)).await?;
+                        self.store.write(move |tx| wait_to_ask_again(tx, row, now)).await?;
                         continue;
                     }
                     Err(EngineError::Side(error)) => {
@@ -200,6 +204,10 @@ impl Connection {
                 let lifts = self.lifts(row).await?;
                 self.doors.crash.reach("after_opt_in_intent");
                 for lift in lifts {
+                    if self.now() - began > FRESH {
+                        // One before it took long. Whoever is left is looked at again when that cannot land any more.
+                        break;
+                    }
                     let answer = self.side(lift.row.side).write(&lift.write, priority).await;
                     self.doors.crash.reach("after_opt_in");
                     pushed += self.record_lift(lift, answer).await?;
@@ -328,8 +336,8 @@ fn end(tx: &Tx<'_>, row: &CarriedOptIn) -> Stored<()> {
     tx.end_opt_in(row.link, row.side)
 }
 
-/// Somebody of the address is not known yet: it is put off, or given up.
-fn wait_for_strangers(tx: &Tx<'_>, row: CarriedOptIn, now: DateTime<Utc>) -> Stored<()> {
+/// Not all of the address were just asked, or not all are known yet: it is put off, or given up.
+fn wait_to_ask_again(tx: &Tx<'_>, row: CarriedOptIn, now: DateTime<Utc>) -> Stored<()> {
     if now - row.since > MOST_WAIT {
         return end(tx, &row);
     }

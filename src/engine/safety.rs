@@ -13,7 +13,7 @@ pub(super) use gate::{
 use super::people::Planned;
 use super::{Connection, EngineError, Ready};
 use crate::model::{BrevoContact, BrevoContactId, Fields, Resource, SideError, SideName};
-use crate::reconcile::harm::{self, Kind, Limits};
+use crate::reconcile::harm::{self, Kind, Limits, NewOptOuts};
 use crate::reconcile::person::{Base, Flights};
 use crate::store::harm::HoldState;
 use crate::store::links::Dirty;
@@ -167,19 +167,18 @@ pub(super) fn give_back(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>)
 /// A contact that was to be made in Intercom was not.
 pub(super) fn give_back_newcomer(tx: &Tx<'_>, brevo: BrevoContactId, now: DateTime<Utc>) -> Stored<()> {
     if gate::is_of_the_fill(tx, brevo)? {
-        tx.count_harm(gate::FILL, slot_of(now), -1)
+        tx.uncount_harm(gate::FILL, slot_of(now) - harm::HOUR, 1)
     } else {
         take_off(tx, Kind::Creates, 1, now)
     }
 }
 
 fn take_off(tx: &Tx<'_>, kind: Kind, count: u64, now: DateTime<Utc>) -> Stored<()> {
-    let count = i64::try_from(count).unwrap_or(i64::MAX);
     let approved =
         tx.current_holds(now)?.into_iter().find(|hold| hold.state == HoldState::Approved && hold.kind == kind.as_str());
     match approved {
-        Some(hold) => tx.use_approval(hold.id, -count),
-        None => tx.count_harm(kind.as_str(), slot_of(now), -count),
+        Some(hold) => tx.use_approval(hold.id, -i64::try_from(count).unwrap_or(i64::MAX)),
+        None => tx.uncount_harm(kind.as_str(), slot_of(now) - harm::HOUR, count),
     }
 }
 
@@ -197,7 +196,8 @@ pub(super) fn not_landed(
     ready: &Ready,
     now: DateTime<Utc>,
 ) -> Stored<()> {
-    let opt_out = flights.counted && !contact.consent.email_opted_out();
+    let was_done = base.consent.is_some_and(|consent| consent.brevo_out);
+    let opt_out = flights.counted && !was_done && !contact.consent.email_opted_out();
     let blank = flights.fields.iter().any(|(key, writes)| {
         writes.brevo.as_ref().is_some_and(|write| {
             let clears = write.sent.iter().zip(&write.before).any(|(sent, before)| sent.is_none() && before.is_some());
@@ -316,6 +316,8 @@ impl Connection {
                     tx.set_hold_wanted(hold.id, wanted)?;
                     if wanted == 0 {
                         tx.end_hold(hold.id, now)?;
+                        // Nobody stays held for whom nothing is to be let go any more: who comes back is judged anew.
+                        release(tx, &hold.kind, now)?;
                         over.push(hold);
                     }
                 }
@@ -372,25 +374,37 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether somebody who is in an unfinished import may be opted out beside it. Who may not is planned after it.
-    pub(super) async fn may_opt_out_beside_import(&self, link: i64) -> Result<bool, EngineError> {
+    /// Which of the new opt-outs of somebody who is in an unfinished import may go beside it, and what is counted for
+    /// them. Those that may not are planned after it. `None`: none may.
+    pub(super) async fn may_opt_out_beside_import(
+        &self,
+        link: i64,
+        new: NewOptOuts,
+    ) -> Result<Option<(NewOptOuts, Harm)>, EngineError> {
         let (now, bounds) = (self.now(), self.bounds());
         Ok(self
             .store
             .write(move |tx| {
+                let mut untold = new;
                 for member in tx.members(link)? {
-                    if tx.opt_outs(&member.contact.id)?.iter().any(|fact| fact.over_at.is_none()) {
-                        return Ok(true);
-                    }
+                    gate::leave_untold(tx, &member.contact.id, &mut untold)?;
+                }
+                if !untold.any() {
+                    return Ok(Some((new, Harm::default())));
                 }
                 let mut gate = Gate::open(tx, bounds, Pass::Known(Vec::new()), now)?;
                 let urgent = (tx.count_urgent_in_imports()?).max(1);
-                if gate.room(tx, Kind::OptOuts, urgent)? < urgent {
-                    tx.no_opt_out(link)?;
-                    return Ok(false);
+                if gate.room(tx, Kind::OptOuts, urgent)? >= urgent {
+                    gate.spend(Kind::OptOuts, 1);
+                    gate.close(tx)?;
+                    return Ok(Some((new, Harm { opt_out: true, ..Harm::default() })));
                 }
-                gate.spend(Kind::OptOuts, 1);
-                gate.close(tx).map(|_| true)
+                let told = NewOptOuts { email: new.email && !untold.email, sms: new.sms && !untold.sms };
+                if told.any() {
+                    return Ok(Some((told, Harm::default())));
+                }
+                tx.no_opt_out(link)?;
+                Ok(None)
             })
             .await?)
     }
@@ -487,14 +501,19 @@ pub fn approve_in(tx: &Tx<'_>, id: i64, now: DateTime<Utc>) -> Stored<Approved> 
     let Some(hold) = tx.hold(id)?.filter(|hold| hold.state == HoldState::Open) else { return Ok(Approved::NotHeld) };
     let (may, until) = (harm::approved(hold.wanted), now + APPROVED_FOR);
     tx.approve_hold(id, may, until)?;
-    match Kind::parse(&hold.kind) {
+    release(tx, &hold.kind, now)?;
+    Ok(Approved::Done { id, kind: hold.kind, wanted: hold.wanted, may, until })
+}
+
+/// Nothing of this kind is held any more.
+fn release(tx: &Tx<'_>, kind: &str, now: DateTime<Utc>) -> Stored<()> {
+    match Kind::parse(kind) {
         Some(Kind::Creates) => tx.release_creates(now)?,
         Some(Kind::OptOuts) => tx.release_opt_outs_to_intercom(now)?,
         _ => {}
     }
-    tx.release_held(&hold.kind)?;
-    tx.release_partings(&hold.kind, now, super::missing::INDEX_LAG)?;
-    Ok(Approved::Done { id, kind: hold.kind, wanted: hold.wanted, may, until })
+    tx.release_held(kind)?;
+    tx.release_partings(kind, now, super::missing::INDEX_LAG)
 }
 
 impl Planned {

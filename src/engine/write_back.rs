@@ -17,6 +17,7 @@ use crate::model::{
     Answer, BrevoContactId, ContactKey, ErrorKind, Fetched, Fields, IntercomChange, IntercomContact, IntercomContactId,
     IntercomTagId, Observation, Priority, Resource, Scope, SideError, SideName, Tag, Value, Write,
 };
+use crate::reconcile::harm::Kind;
 use crate::reconcile::newest::Span;
 use crate::reconcile::person::{self, Flights, PersonPlan, ResolvedList};
 use crate::store::contacts::{ContactState, IntercomRow};
@@ -91,7 +92,16 @@ pub(super) fn queue(
     sweep: bool,
     now: DateTime<Utc>,
 ) -> Stored<()> {
-    let known = tx.write_back(link)?.filter(|known| known.contact == *contact);
+    let mut known = tx.write_back(link)?;
+    if let Some(other) = known.take_if(|known| known.contact != *contact)
+        && plan.writes_back()
+        && other.awaits_answer()
+        && let Ok(watched) = watched_of(&other)
+    {
+        // Somebody else speaks for the person by now, and nobody reads any more what became of it: what it may have replaced is
+        // kept.
+        put_conflicts(tx, link, &person::not_logged_yet(&watched, SideName::Intercom), None, now)?;
+    }
     match (known, plan.writes_back()) {
         (None, false) => Ok(()),
         (known, true) => {
@@ -100,7 +110,11 @@ pub(super) fn queue(
         }
         // What a sweep is to restore no later plan asks for.
         (Some(row), false) if row.sweep && row.due.is_some() => Ok(()),
-        (Some(row), false) => tx.put_write_back(&WriteBack { due: None, tries: 0, ..row }),
+        (Some(row), false) => {
+            // What was held of it is to be cleared no more.
+            tx.unmark_held(Kind::Blanked.as_str(), SideName::Intercom, link)?;
+            tx.put_write_back(&WriteBack { due: None, tries: 0, ..row })
+        }
     }
 }
 
@@ -689,7 +703,9 @@ fn record(tx: &Tx<'_>, leaving: &Leaving, answer: &str, now: DateTime<Utc>) -> S
 /// What we hold of a contact's tags, after a tag was given or taken away: the answer does not show the contact.
 pub(super) fn show_tag(tx: &Tx<'_>, contact: &IntercomContactId, tag: &Tag, given: bool) -> Stored<()> {
     tx.put_tag(tag)?;
-    let Some(known) = replaceable(tx, tx.intercom_contact(contact))?.0 else { return Ok(()) };
+    let known = replaceable(tx, tx.intercom_contact(contact))?.0;
+    // Keeping it makes it live: what was found gone since it was written to stays gone.
+    let Some(known) = known.filter(|known| known.state == ContactState::Live) else { return Ok(()) };
     let mut contact = known.contact;
     if given {
         contact.tags.items.insert(tag.id.clone());

@@ -17,9 +17,9 @@ pub enum Effect {
     Read,
     /// Set the same state again: resend (a PUT of values).
     Idempotent,
-    /// The same, of values that were worked out from what both sides showed: resend, but rather give it back than send it
-    /// after a long wait, since somebody may have edited the record meanwhile and neither vendor can write "only if
-    /// unchanged".
+    /// The same, of values that were worked out from what both sides showed (or a deletion): resend, but rather give it back
+    /// than send it after a long wait, since somebody may have edited the record meanwhile (or be back) and neither vendor can
+    /// write "only if unchanged".
     Updates,
     /// The same, of what makes somebody contactable who says no: an opt-in, or a new address. They may have said it since they
     /// were looked at, so that it is resent only where it failed at once.
@@ -29,10 +29,13 @@ pub enum Effect {
     LoosensOnce,
     /// Perhaps a second thing: never resend after an unknown outcome; the engine looks first.
     Creates,
+    /// The same, of somebody: they may have said no since it was looked, or somebody else may have made them, so that it is
+    /// rather given back than sent after a long wait.
+    CreatesPerson,
 }
 
-/// For so long after it was handed over an [`Effect::Updates`] may still be sent: one attempt that times out (30 s), and
-/// another at once.
+/// For so long after it was handed over an [`Effect::Updates`] or [`Effect::CreatesPerson`] may still be sent: of the one, an
+/// attempt that times out (30 s), and another at once.
 const FRESH: Duration = Duration::from_secs(40);
 /// The same of an [`Effect::Loosens`]: no attempt after one that times out.
 const JUST_LOOKED: Duration = Duration::from_secs(5);
@@ -41,7 +44,7 @@ impl Effect {
     /// How long it may wait to be sent.
     fn patience(self) -> Option<Duration> {
         match self {
-            Self::Updates => Some(FRESH),
+            Self::Updates | Self::CreatesPerson => Some(FRESH),
             Self::Loosens | Self::LoosensOnce => Some(JUST_LOOKED),
             Self::Read | Self::Idempotent | Self::Creates => None,
         }
@@ -338,6 +341,8 @@ mod tests {
         for (effect, wait, sent) in [
             (Effect::Updates, &[("retry-after", "17")][..], 2),
             (Effect::Updates, &[("retry-after", "60")][..], 1),
+            (Effect::CreatesPerson, &[("retry-after", "17")][..], 2),
+            (Effect::CreatesPerson, &[("retry-after", "60")][..], 1),
             (Effect::Idempotent, &[("retry-after", "60")][..], 2),
         ] {
             let (transport, caller) = caller([throttled(wait)]);

@@ -78,7 +78,7 @@ pub(super) fn may_resend(error: &SideError, effect: Effect) -> bool {
         ErrorKind::Unavailable | ErrorKind::Throttled => true,
         // Unreadable once is often a proxy's passing page; a write that was answered so has perhaps been done.
         ErrorKind::Malformed => effect == Effect::Read,
-        ErrorKind::Ambiguous => !matches!(effect, Effect::LoosensOnce | Effect::Creates),
+        ErrorKind::Ambiguous => !matches!(effect, Effect::LoosensOnce | Effect::Creates | Effect::CreatesPerson),
         _ => false,
     }
 }

@@ -61,12 +61,12 @@ impl IntercomClient {
             Write::CreateAttribute(spec) => self.create_attribute(spec, priority).await,
             Write::DeleteIntercomContact(id) => {
                 let path = ["contacts", id.as_str()];
-                self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
+                self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Updates, |_, _| Ok(())).await?;
                 Ok(Answer::Done)
             }
             Write::ArchiveIntercomContact(id) => {
                 let path = ["contacts", id.as_str(), "archive"];
-                self.send(Ask::write(Method::POST, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
+                self.send(Ask::write(Method::POST, &path, None, priority), Effect::Updates, |_, _| Ok(())).await?;
                 Ok(Answer::Done)
             }
             Write::CreateContact(_) | Write::UpdateContact(..) | Write::DeleteContact(_) | Write::Import(_) => {
@@ -88,7 +88,7 @@ impl IntercomClient {
         let mut body = body_of(&new.has)?;
         body.insert("role".to_owned(), new.role.as_str().into());
         let ask = Ask::write(Method::POST, &["contacts"], Some(body.into()), priority);
-        self.changed(ask, Effect::Creates).await
+        self.changed(ask, Effect::CreatesPerson).await
     }
 
     async fn update_contact(
@@ -136,7 +136,7 @@ impl IntercomClient {
         }
         let path = ["companies", id.as_str()];
         let ask = Ask::write(Method::PUT, &path, Some(body.into()), priority);
-        self.send(ask, Effect::Idempotent, |json, server_time| {
+        self.send(ask, Effect::Updates, |json, server_time| {
             let company = wire::company(json).map_err(|error| unreadable(&error))?;
             Ok(Answer::IntercomCompany(Box::new(company), server_time))
         })

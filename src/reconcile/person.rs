@@ -7,8 +7,9 @@ mod settle;
 mod tests;
 
 pub use settle::{
-    Settled, forget_unlanded, handed_over, is_in_doubt, landed_as_sent, lists_have_moved, made_by_row, overrun,
-    seen_in_answer, seen_in_brevos_answer, settle, settle_intercom, shows_another, shows_nothing_of,
+    Settled, forget_unlanded, handed_over, is_in_doubt, landed_as_sent, lists_have_moved, made_by_a_late_row,
+    made_by_an_earlier_row, made_by_row, not_logged_yet, overrun, seen_in_answer, seen_in_brevos_answer, settle,
+    settle_intercom, shows_another, shows_nothing_of,
 };
 
 use super::{
@@ -109,6 +110,10 @@ pub struct Flights {
     #[n(8)]
     #[cbor(default)]
     pub counted: bool,
+    /// A no to text messages is brought from another contact: that this one shows none is nobody's yes.
+    #[n(9)]
+    #[cbor(default)]
+    pub brings_sms_no: bool,
 }
 
 impl Flights {
@@ -146,21 +151,6 @@ impl Flights {
             self.fields.entry(key).or_default().intercom = writes.intercom;
         }
         self.tags.extend(others.tags);
-    }
-
-    /// Something that nobody had agreed to is being replaced.
-    pub fn replaces_any(&self) -> bool {
-        let replaces = |write: &Option<InFlight>| write.as_ref().is_some_and(|write| write.replaces.is_some());
-        self.fields.values().any(|writes| replaces(&writes.intercom) || replaces(&writes.brevo))
-    }
-
-    /// The same once an answer has said that all of it was taken: what that replaced is in the conflict log.
-    #[must_use]
-    pub fn with_losses_logged(mut self) -> Self {
-        for write in self.fields.values_mut().flat_map(|writes| [&mut writes.intercom, &mut writes.brevo]).flatten() {
-            write.replaces = None;
-        }
-        self
     }
 
     /// The contact shows an address that it was to be given before the newest: that request has landed late.
@@ -867,9 +857,10 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
         intercom_out: views.consent.sms_opted_out,
         brevo_out: views.brevo.map(|contact| contact.consent.sms_opted_out),
         base: views.base.sms,
-        may_be_our_doing: false,
+        may_be_our_doing: views.flights.brings_sms_no,
         brevo_may_be_old: views.brevo_may_be_old,
     });
+    plan.flights.brings_sms_no = views.flights.brings_sms_no;
     plan.change.sms_opted_out = sms.opt_out_in_brevo;
     plan.alone |= sms.opt_out_in_brevo && views.brevo.is_some();
     if sms.base.intercom_out || sms.base.brevo_out {

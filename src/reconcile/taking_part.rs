@@ -80,6 +80,13 @@ pub fn without_brevo(mut plan: PersonPlan, views: &PersonViews<'_>) -> PersonPla
             lists.insert(*list, *agreed);
         }
     }
+    for (list, agreed) in &plan.base.lists {
+        // Off on both sides is agreed on without a word: else a tag that is given after that would count as one whose list
+        // they were taken off.
+        if !agreed.wanted && !agreed.member && !plan.change.leave_lists.contains(list) {
+            lists.insert(*list, *agreed);
+        }
+    }
     plan.causes.retain(|key, _| plan.back.rules.contains(key));
     plan.lost.retain(|lost| lost.side == SideName::Intercom);
     plan.problems.clear();

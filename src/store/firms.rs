@@ -445,6 +445,28 @@ impl Tx<'_> {
         Ok(())
     }
 
+    /// The request that was to link it was not accepted: it counts as never sent, but that it may land until then (`None`: it
+    /// cannot).
+    pub fn linked_contact_was_not_taken(
+        &self,
+        firm: i64,
+        contact: BrevoContactId,
+        until: Option<DateTime<Utc>>,
+    ) -> Result<()> {
+        let sql = "UPDATE firm_contacts SET sends = max(sends - 1, 0), sent_until = coalesce(?3, sent_until)
+                   WHERE firm = ?1 AND contact = ?2";
+        self.0.prepare_cached(sql)?.execute(params![firm, contact.get(), until.map(millis)])?;
+        Ok(())
+    }
+
+    /// Whatever was to link anybody with it cannot land later than then.
+    pub fn linked_contacts_land_by(&self, firm: i64, until: DateTime<Utc>) -> Result<()> {
+        self.0
+            .prepare_cached("UPDATE firm_contacts SET sent_until = ?2 WHERE firm = ?1 AND sent_until > ?2")?
+            .execute(params![firm, millis(until)])?;
+        Ok(())
+    }
+
     /// A read shows these: what was sent has stuck.
     pub fn linked_contacts_shown(&self, firm: i64, shown: &BTreeSet<BrevoContactId>) -> Result<()> {
         for row in self.linked_contacts(firm)?.into_iter().filter(|row| row.sends > 0 && shown.contains(&row.contact)) {

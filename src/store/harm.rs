@@ -85,7 +85,23 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Counts so many more of a kind, or takes back so many.
+    /// So many of what was counted since this slot came to nothing. The oldest are forgotten: from a later slot they would take
+    /// what has gone there, and what was counted in vain would be forgotten before that.
+    pub fn uncount_harm(&self, kind: &str, since: i64, count: u64) -> Result<()> {
+        let mut left = count;
+        let mut slots = self.harm_counts(kind, since)?;
+        slots.sort_unstable();
+        for (slot, counted) in slots {
+            let taken = left.min(counted);
+            if taken > 0 {
+                self.count_harm(kind, slot, -signed(taken))?;
+            }
+            left -= taken;
+        }
+        Ok(())
+    }
+
+    /// Counts so many more of a kind in a slot, or takes back so many.
     pub fn count_harm(&self, kind: &str, slot: i64, more: i64) -> Result<()> {
         self.0
             .prepare_cached(
@@ -201,11 +217,14 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// For how many people something of this kind is held.
+    /// For how many people something of this kind is held. Nothing is written for those who are gone on a side.
     pub fn count_held(&self, kind: &str) -> Result<u64> {
         let count: i64 = self
             .0
-            .prepare_cached("SELECT count(*) FROM held_links WHERE kind = ?1")?
+            .prepare_cached(
+                "SELECT count(*) FROM held_links h JOIN links l ON l.id = h.link
+                 WHERE h.kind = ?1 AND l.state = 'active'",
+            )?
             .query_row([kind], |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
@@ -323,5 +342,24 @@ impl Tx<'_> {
     pub fn release_opt_outs_to_intercom(&self, now: DateTime<Utc>) -> Result<()> {
         self.0.execute("UPDATE carried SET due = ?1 WHERE due >= ?2", [millis(now), NEVER])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_came_to_nothing_is_taken_off_the_oldest() {
+        let counts = |tx: &super::Tx<'_>| {
+            for (slot, count) in [(0, 4), (2, 1), (4, 2)] {
+                tx.count_harm("creates", slot, count)?;
+            }
+            tx.uncount_harm("creates", 1, 2)?;
+            tx.harm_counts("creates", 0)
+        };
+        let mut counts = Store::in_memory().unwrap().write(counts).await.unwrap();
+        counts.sort_unstable();
+        assert_eq!(counts, [(0, 4), (2, 0), (4, 1)]);
     }
 }

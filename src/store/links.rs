@@ -267,13 +267,19 @@ impl Tx<'_> {
 
     /// Asks for every link to be planned.
     pub fn mark_all(&self, dirty: Dirty) -> Result<usize> {
-        Ok(self.0.execute(
+        // Who is to be planned already may have been, and the write be on its way: that plan is out of date, too.
+        let already = self
+            .0
+            .execute("UPDATE links SET marks = marks + 1 WHERE state = 'active' AND dirty >= ?1", [dirty.as_int()])?;
+        let newly = self.0.execute(
             "UPDATE links SET dirty = ?1, marks = marks + 1 WHERE state = 'active' AND dirty < ?1",
             [dirty.as_int()],
-        )?)
+        )?;
+        Ok(already + newly)
     }
 
-    /// Asks for every link to be planned as in a sweep.
+    /// Asks for every link to be planned as in a sweep. Who is in an import is once that is over: its row was planned before
+    /// this, perhaps by other rules.
     pub fn mark_all_for_sweep(&self) -> Result<usize> {
         // Who could not be linked, or not under the present address, is looked at again: Brevo may have changed since.
         self.0.execute(
@@ -290,7 +296,7 @@ impl Tx<'_> {
             [],
         )?;
         Ok(self.0.execute(
-            "UPDATE links SET dirty = max(dirty, 1), marks = marks + 1, sweep = 1 WHERE state = 'active' AND import IS NULL",
+            "UPDATE links SET dirty = max(dirty, 1), marks = marks + 1, sweep = 1 WHERE state = 'active'",
             [],
         )?)
     }
@@ -367,14 +373,21 @@ impl Tx<'_> {
     }
 
     /// An opt-out went ahead of an earlier write of unknown outcome, and was accepted: consent is agreed on, the earlier
-    /// write stays what it was, and all else about the person waits for the read that verifies it.
-    pub fn accept_opt_out(&self, link: i64, base: &Packed, flights: &Packed, marks: i64) -> Result<()> {
+    /// write stays what it was, and all else about the person waits for the read that verifies it. (If one has meanwhile, this
+    /// is verified for itself.)
+    pub fn accept_opt_out(
+        &self,
+        link: i64,
+        (base, flights): (&Packed, &Packed),
+        verify_after: DateTime<Utc>,
+        marks: i64,
+    ) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE links SET base = ?2, flights = ?3, answered = 0,
-                 dirty = CASE WHEN marks = ?4 THEN min(dirty, 2) ELSE dirty END WHERE id = ?1",
+                "UPDATE links SET base = ?2, flights = ?3, answered = 0, verify_after = coalesce(verify_after, ?4),
+                 dirty = CASE WHEN marks = ?5 THEN min(dirty, 2) ELSE dirty END WHERE id = ?1",
             )?
-            .execute(params![link, base.bytes(), flights.bytes(), marks])?;
+            .execute(params![link, base.bytes(), flights.bytes(), millis(verify_after), marks])?;
         Ok(())
     }
 
@@ -590,12 +603,13 @@ impl Tx<'_> {
         )?)
     }
 
-    /// Files a link under an import: what it will set, and base once it has landed. Until then base stays what it is.
+    /// Files a link under an import: what it will set, and base once it has landed. Until then base stays what it is. How it
+    /// was to be planned is remembered: four more is as in a sweep.
     pub fn put_in_import(&self, link: i64, import: i64, base: &Packed, flights: &Packed) -> Result<()> {
         self.0
             .prepare_cached(
-                "UPDATE links SET import = ?2, pending_base = ?3, flights = ?4, answered = 0, import_dirty = dirty, dirty = 0,
-                 sweep = 0 WHERE id = ?1",
+                "UPDATE links SET import = ?2, pending_base = ?3, flights = ?4, answered = 0,
+                 import_dirty = dirty + 4 * sweep, dirty = 0, sweep = 0 WHERE id = ?1",
             )?
             .execute(params![link, import, base.bytes(), flights.bytes()])?;
         Ok(())
@@ -630,7 +644,8 @@ impl Tx<'_> {
             .0
             .prepare_cached(
                 "UPDATE links SET import = NULL, pending_base = NULL, flights = NULL, answered = 1, verify_after = NULL,
-                 dirty = max(dirty, coalesce(import_dirty, 1)), marks = marks + 1, not_before = ?3, tries = tries + ?4
+                 dirty = max(dirty, coalesce(import_dirty % 4, 1)), sweep = max(sweep, coalesce(import_dirty / 4, 0)),
+                 marks = marks + 1, not_before = ?3, tries = tries + ?4
                  WHERE import = ?1 AND (?2 IS NULL OR id = ?2)",
             )?
             .execute(params![import, link, millis(not_before), failed])?)
@@ -681,6 +696,16 @@ impl Tx<'_> {
         Ok(base.filter(|base| !base.is_empty()).map(|base| self.kept(base)))
     }
 
+    /// Takes a link out of its import, which has not brought what it was to: if that was a sweep's, it still is.
+    pub fn leave_lost_import(&self, link: i64) -> Result<()> {
+        self.0
+            .prepare_cached(
+                "UPDATE links SET import = NULL, sweep = max(sweep, coalesce(import_dirty / 4, 0)) WHERE id = ?1",
+            )?
+            .execute([link])?;
+        Ok(())
+    }
+
     /// Takes a link out of its import.
     pub fn leave_import(&self, link: i64) -> Result<()> {
         self.0.prepare_cached("UPDATE links SET import = NULL WHERE id = ?1")?.execute([link])?;
@@ -690,7 +715,9 @@ impl Tx<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::Dirty;
     use crate::store::Store;
+    use chrono::{DateTime, Utc};
 
     /// How SQLite means to carry out a query, a step a line.
     async fn query_plan(sql: &'static str) -> String {
@@ -708,6 +735,24 @@ mod tests {
         let plan = query_plan(super::DIRTY_LINKS).await;
         assert!(plan.contains("SEARCH links USING INDEX links_dirty (dirty=? AND <expr>=? AND id>?)"), "{plan}");
         assert!(plan.contains("intercom_contacts USING INDEX intercom_contacts_wants"), "{plan}");
+    }
+
+    #[tokio::test]
+    async fn who_is_in_an_import_is_planned_again_after_it() {
+        let in_an_import = |tx: &super::Tx<'_>| {
+            let link = tx.new_link(None, None, Dirty::Backfill)?;
+            let packed = tx.pack("links.base", &0_u8)?;
+            let import = tx.new_import(true, DateTime::<Utc>::default())?;
+            tx.put_in_import(link, import, &packed, &packed)?;
+            let planned = tx.link(link)?.map(|link| (link.dirty, link.sweep, link.marks));
+            tx.mark_all_for_sweep()?;
+            tx.mark_all(Dirty::Backfill)?;
+            let marked = tx.link(link)?.map(|link| (link.dirty, link.sweep, link.marks));
+            Ok((planned, marked))
+        };
+        let (planned, marked) = Store::in_memory().unwrap().write(in_an_import).await.unwrap();
+        assert_eq!(planned, Some((Dirty::No, false, 0)));
+        assert_eq!(marked, Some((Dirty::Backfill, true, 2)));
     }
 
     #[tokio::test]

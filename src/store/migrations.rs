@@ -70,7 +70,7 @@ const STEPS: &[M<'_>] = &[M::up(
         answered INTEGER NOT NULL DEFAULT 0,
         verify_after INTEGER,                      -- our clock, ms: only a read that began later settles the flights
         import INTEGER,                            -- the unfinished import that holds this person
-        import_dirty INTEGER,                      -- how urgent planning was before
+        import_dirty INTEGER,                      -- how urgent planning was before (four more: as in a sweep)
         dirty INTEGER NOT NULL DEFAULT 0,          -- 0 no, 1 backfill, 2 live, 3 consent
         marks INTEGER NOT NULL DEFAULT 0,          -- how often something about the person has changed: an answer to an
                                                    -- older plan does not clear a newer mark

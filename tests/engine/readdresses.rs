@@ -148,6 +148,28 @@ async fn an_exchange_of_addresses_in_brevo_renames_nobody() {
     world.is_quiet().await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_no_that_an_exchange_of_addresses_in_brevo_has_lifted_is_put_back() {
+    let world = World::new(&both(""));
+    for (email, name) in [("ann@example.com", "Ann Lee"), ("bob@example.com", "Bob Ray")] {
+        world.intercom.create_contact(contact(email, name));
+    }
+    in_step(&world).await;
+    assert!(world.brevo.unsubscribe("ann@example.com"));
+    in_step(&world).await;
+    assert!(world.brevo.change_email("ann@example.com", "x@example.com"));
+    assert!(world.brevo.change_email("bob@example.com", "ann@example.com"));
+    assert!(world.brevo.change_email("x@example.com", "bob@example.com"));
+    for _ in 0..2 {
+        in_step(&world).await;
+    }
+    // Whether the address had said it or the contact, nobody knows: it is nobody's yes.
+    for email in ["ann@example.com", "bob@example.com"] {
+        assert!(world.brevo.contact_by_email(email).unwrap().email_blacklisted, "{email}");
+    }
+    world.is_quiet().await;
+}
+
 /// Ann's contact gets Bob's address in Brevo, Bob's gets Carl's, and Carl's gets Ann's.
 fn rotate(world: &World) {
     assert!(world.brevo.change_email("ann@example.com", "x@example.com"));

@@ -206,7 +206,8 @@ impl End<'_> {
         });
         // Of the contact that they had then, which was deleted unseen; another came up since.
         let deleted_unseen = |other: &Card| {
-            other.gone && was_theirs(person, other) && other.told_gone.is_none_or(|at| at > what.at - GAP)
+            let theirs = was_theirs(person, other) || (!then.live && was_theirs(then, other));
+            other.gone && theirs && other.told_gone.is_none_or(|at| at > what.at - GAP)
         };
         let told_of_deleted = told_nobody && self.model.cards.values().any(deleted_unseen);
         Some(told(card.now.id) || told_of_deleted || earlier.any(|other| told(other.now.id)))

@@ -710,7 +710,7 @@ impl Model {
                 // A hand may have given another of our making the address just before, as it may anybody.
                 if person.made_by_us && email.as_ref().is_none_or(|email| person.given.contains(email)) {
                     found.push((true, format!("P6: {id} is the second that we made of {email:?}, after {other}")));
-                } else if person.here_since < now - FOUND {
+                } else if person.here_since.max(person.back_at) < now - FOUND {
                     found.push((true, format!("P6: {id} was made although {other} has had {email:?} for long")));
                 } else {
                     found.push((false, "made while somebody else made one".to_owned()));

@@ -190,12 +190,20 @@ impl Connection {
                             .await?;
                         pushed += self.meet_holder(brevo, archived, priority).await?;
                     }
-                    Err(error) if !is_final(&error) => return self.put_off(brevo, error).await,
+                    Err(error) if !is_final(&error) => {
+                        // Asked again, it is counted again.
+                        if safety::did_nothing(&error) {
+                            self.store.write(move |tx| safety::give_back_newcomer(tx, brevo, now)).await?;
+                        }
+                        return self.put_off(brevo, error).await;
+                    }
                     Err(error) => {
                         pushed.failed += 1;
                         self.store
                             .write(move |tx| {
-                                safety::give_back_newcomer(tx, brevo, now)?;
+                                if safety::did_nothing(&error) {
+                                    safety::give_back_newcomer(tx, brevo, now)?;
+                                }
                                 let Some(row) = tx.newcomer(brevo)? else { return Ok(()) };
                                 let words = format!("contact {archived} in Intercom cannot be brought back");
                                 list(tx, row, "archived_in_intercom", Some(&words), now)?;

@@ -30,7 +30,11 @@ impl Teller<'_> {
             waiting.push(Waiting::new("held: a contact is to be made in Brevo, and `linkspan approve` lets it go"));
         }
         for (kind, side) in tx.held_for(link.id)? {
-            let what = if kind == "opt_outs" { "an opt-out is to be written" } else { "a field is to be cleared" };
+            let what = match kind.as_str() {
+                "opt_outs" => "an opt-out is to be written",
+                "deletes" => "they are to be taken off lists",
+                _ => "a field is to be cleared",
+            };
             let there = if side == "intercom" { "Intercom" } else { "Brevo" };
             waiting.push(Waiting::new(format!("held: {what} in {there}, and `linkspan approve` lets it go")));
         }

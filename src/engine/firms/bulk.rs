@@ -60,7 +60,7 @@ impl Connection {
                     let Some(last) = some.last() else { break };
                     after = last.id;
                     for firm in some.into_iter().filter(|firm| firm.brevo.is_none() && firm.tries == 0) {
-                        let Some(gathered) = gather(tx, firm.clone(), &ready)? else { continue };
+                        let Some(gathered) = gather(tx, firm.clone(), &ready, now)? else { continue };
                         let plan = gathered.plan(&ready);
                         match gathered.to_make(&plan) {
                             Some(new) => {
@@ -174,6 +174,7 @@ impl Connection {
                 }
             };
             import.landed_at = ended.then_some(now);
+            let landed_by = self.late_landing();
             self.store
                 .write(move |tx| {
                     match import.landed_at {
@@ -189,6 +190,7 @@ impl Connection {
                     }
                     if let Some(landed) = import.landed_at {
                         for firm in tx.firms_in_import()?.into_iter().filter(|firm| firm.brevo.is_some()) {
+                            tx.linked_contacts_land_by(firm.id, landed_by)?;
                             tx.put_firm(&Firm { verify_after: Some(landed), ..firm })?;
                         }
                     }
@@ -310,10 +312,11 @@ fn changes(tx: &Tx<'_>, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<Vec<(F
         // What is on its way already is watched by itself.
         let some = some.into_iter().filter(|firm| firm.brevo.is_some() && firm.tries == 0 && firm.watched.is_none());
         for firm in some {
-            let Some(gathered) = gather(tx, firm, ready)? else { continue };
+            let Some(gathered) = gather(tx, firm, ready, now)? else { continue };
             let plan = gathered.plan(ready);
             // What travels both ways is read before it is written, lest somebody's edit be lost. Who belongs to it does not.
-            if ready.two_way && !plan.change.attributes.is_empty() {
+            // (And what is to be written to Intercom no import carries: it would count as on its way, and then as refused.)
+            if ready.two_way && !(plan.change.attributes.is_empty() && plan.intercom.is_empty()) {
                 continue;
             }
             if let Some(change) = gathered.to_import(&plan) {

@@ -53,6 +53,9 @@ pub(in crate::engine) fn brevo_company(source: &Source, tx: &Tx<'_>, seen: &Brev
             let (brevo, due) = (Some(seen.id.clone()), Some(source.now));
             let firm = Firm { brevo, making: None, imported: false, due, verify_after, ..firm };
             tx.put_firm(&firm)?;
+            if made_by_us {
+                tx.linked_contacts_land_by(firm.id, source.read_began)?;
+            }
             firm
         }
     };

@@ -49,6 +49,7 @@ pub(super) struct Gathered {
     linked: Vec<LinkedContact>,
     part: Sides<Part>,
     part_problem: Option<FieldProblem>,
+    now: DateTime<Utc>,
 }
 
 /// One request.
@@ -74,7 +75,7 @@ struct Leaving {
 }
 
 /// `None`: Intercom's company is not known (any more).
-pub(super) fn gather(tx: &Tx<'_>, firm: Firm, ready: &ReadyFirms) -> Stored<Option<Gathered>> {
+pub(super) fn gather(tx: &Tx<'_>, firm: Firm, ready: &ReadyFirms, now: DateTime<Utc>) -> Stored<Option<Gathered>> {
     let Some(company) = replaceable(tx, tx.company(&firm.intercom))?.0 else { return Ok(None) };
     let brevo = firm.brevo.as_ref().map(|id| tx.brevo_company(id)).transpose()?.flatten();
     let (part, part_problem) = takes_part(&company, brevo.as_ref(), ready);
@@ -90,6 +91,7 @@ pub(super) fn gather(tx: &Tx<'_>, firm: Firm, ready: &ReadyFirms) -> Stored<Opti
         wanted: tx.contacts_of_company(&firm.intercom)?,
         linked: tx.linked_contacts(firm.id)?,
         firm,
+        now,
     }))
 }
 
@@ -140,7 +142,25 @@ impl Gathered {
         for row in self.linked.iter().filter(|row| row.does_not_stick()) {
             links.link.remove(&row.contact);
         }
+        // Taken off is whom no request of ours can link any more: else nobody could tell later whether that had landed, or
+        // somebody has linked them again.
+        for (contact, _) in self.may_be_linked_late() {
+            links.unlink.remove(&contact);
+        }
         links
+    }
+
+    /// Whom a request of ours may still link, and until when.
+    fn may_be_linked_late(&self) -> impl Iterator<Item = (BrevoContactId, DateTime<Utc>)> {
+        let now = self.now;
+        self.linked.iter().filter_map(move |row| Some((row.contact, row.sent_until.filter(|until| *until > now)?)))
+    }
+
+    /// When somebody can be taken off who is not to be there.
+    fn taken_off_at(&self) -> Option<DateTime<Utc>> {
+        let shown = self.brevo.as_ref().filter(|_| self.goes_to_brevo()).map(|brevo| &brevo.contacts)?;
+        let leaves = |contact: &BrevoContactId| shown.contains(contact) && !self.wanted.contains(contact);
+        self.may_be_linked_late().filter(|(contact, _)| leaves(contact)).map(|(_, until)| until).min()
     }
 
     /// Contacts that were sent, and that no read shows.
@@ -323,7 +343,7 @@ impl Connection {
         let edited = self.store.read(move |tx| {
             let mut edited = Vec::new();
             for firm in tx.firms_to_look_at_again(now, super::SOME)? {
-                let Some(gathered) = gather(tx, firm, &ready)? else { continue };
+                let Some(gathered) = gather(tx, firm, &ready, now)? else { continue };
                 if company::is_edited(&gathered.flights, &gathered.company, &ready.mapping) {
                     edited.push(gathered.firm);
                 }
@@ -450,7 +470,7 @@ pub(super) fn rehearse(
     let last = some.last().map(|firm| firm.id);
     let mut would = Rehearsal::default();
     for firm in some {
-        let Some(gathered) = gather(tx, firm, ready)? else { continue };
+        let Some(gathered) = gather(tx, firm, ready, now)? else { continue };
         let plan = gathered.plan(ready);
         if gathered.firm.brevo.is_none() {
             would.make += u64::from(gathered.to_make(&plan).is_some());
@@ -471,7 +491,7 @@ fn plan_turn(tx: &Tx<'_>, id: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> St
     if waits || firm.gone.is_some() || firm.imported || firm.making.is_some() || firm.unanswered.is_some() {
         return Ok(None);
     }
-    let Some(gathered) = gather(tx, firm.clone(), ready)? else {
+    let Some(gathered) = gather(tx, firm.clone(), ready, now)? else {
         tx.put_firm(&Firm { due: None, ..firm })?;
         return Ok(None);
     };
@@ -544,7 +564,8 @@ pub(super) fn rest(
     // Of companies without people Intercom shows nothing by itself: what was edited while a write of ours could still land is
     // read once it cannot.
     let edited = company::is_edited(&gathered.flights, &gathered.company, &ready.mapping);
-    let due = gathered.firm.verify_after.filter(|_| edited).map(|at| at.max(now + LATER));
+    let edited = gathered.firm.verify_after.filter(|_| edited).map(|at| at.max(now + LATER));
+    let due = edited.into_iter().chain(gathered.taken_off_at()).min();
     let firm = Firm { due, sweep: false, tries: 0, ..gathered.firm };
     if plan.base == gathered.base || firm.brevo.is_none() {
         return tx.put_firm(&firm);
@@ -633,7 +654,8 @@ fn accepted(
                 tx.put_brevo_company(&shown)?;
             }
             for contact in &new.contacts {
-                tx.linked_contact_may_land(firm.id, *contact, until)?;
+                // It is never sent again after a try without an answer.
+                tx.linked_contact_may_land(firm.id, *contact, now)?;
             }
             let plan = brevo_part();
             tx.put_firm(&Firm {
@@ -745,8 +767,48 @@ fn refused(
     until: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Stored<()> {
-    // As it was before the intent; who was to be linked and is not is found by the next comparison.
-    let before = leaving.gathered.firm.clone();
+    let Some(row) = tx.firm(leaving.gathered.firm.id)? else { return Ok(()) };
+    let linked = match &leaving.request {
+        Request::Make(new) => Some(&new.contacts),
+        Request::Link(_, links) => Some(&links.link),
+        Request::Update(..) | Request::Back(_) => None,
+    };
+    let refusal = matches!(
+        error.kind,
+        ErrorKind::Auth(_)
+            | ErrorKind::NotFound
+            | ErrorKind::Merged { .. }
+            | ErrorKind::Rejected { .. }
+            | ErrorKind::Conflict { .. }
+            | ErrorKind::Unsupported
+    );
+    let sure = (refusal || is_put_off(error)) && !error.may_have_landed();
+    for contact in linked.into_iter().flatten() {
+        // What was not accepted says nothing about whether it sticks.
+        tx.linked_contact_was_not_taken(row.id, *contact, (!sure).then_some(until))?;
+    }
+    if !sure {
+        // It may have been done, or may still be (also where an earlier try was not answered, and this one is refused): a
+        // look tells, once it cannot land any more.
+        let making = row.making.map(|_| until);
+        let due = Some(now + LATER);
+        return tx.put_firm(&Firm { making, verify_after: Some(until), due, ..row });
+    }
+    // As it was before the intent, but for what came meanwhile; who was to be linked and is not is found by the next
+    // comparison.
+    let intended = &leaving.gathered.firm;
+    let before = match &leaving.request {
+        Request::Link(..) => row,
+        Request::Make(_) | Request::Update(..) | Request::Back(_) => Firm {
+            making: intended.making,
+            watched: intended.watched.clone(),
+            unanswered: intended.unanswered,
+            verify_after: intended.verify_after,
+            ours_sent: intended.ours_sent && row.ours_sent,
+            quarantined: intended.quarantined.clone(),
+            ..row
+        },
+    };
     let subject = subject_of(&before.intercom);
     match &error.kind {
         _ if is_put_off(error) => {
@@ -761,14 +823,7 @@ fn refused(
         ErrorKind::NotFound | ErrorKind::Merged { .. } => {
             return tx.put_firm(&Firm { due: Some(now + LATER), ..before });
         }
-        ErrorKind::Rejected { .. } | ErrorKind::Conflict { .. } | ErrorKind::Unsupported => {}
-        // It may have been done, or may still be: a look tells, once it cannot land any more.
-        _ => {
-            let Some(row) = tx.firm(before.id)? else { return Ok(()) };
-            let making = row.making.map(|_| until);
-            let due = Some(now + LATER);
-            return tx.put_firm(&Firm { making, verify_after: Some(until), due, ..row });
-        }
+        _ => {}
     }
     let tries = before.tries + 1;
     let mut quarantined = before.quarantined.clone();

@@ -121,8 +121,8 @@ impl No {
 pub(in crate::engine) fn keep_no(tx: &Tx<'_>, link: i64, no: No) -> Result<()> {
     let kept = |no: bool| no.then_some(ConsentBase { intercom_out: false, brevo_out: true });
     let base = Base { consent: kept(no.email), sms: kept(no.sms), ..Base::default() };
-    let flights = Flights { may_loosen: no.email, ..Flights::default() };
-    settle_as(tx, link, &base, no.email.then_some(&flights))
+    let flights = Flights { may_loosen: no.email, brings_sms_no: no.sms, ..Flights::default() };
+    settle_as(tx, link, &base, Some(&flights).filter(|flights| !flights.is_empty()))
 }
 
 /// A person gets another Brevo contact, and the one that they had is nobody's from now on. If its opt-out was to be put back,

@@ -7,11 +7,11 @@ use super::{
 };
 use crate::engine::Settings;
 use crate::engine::imports::LONGEST_IMPORT;
-use crate::engine::observe::{adopt_returned, base_of, flights_of, settle_as, subject_of};
-use crate::model::{BrevoContactId, Consent, Email};
+use crate::engine::observe::{adopt_returned, base_of, flights_of, put_conflicts, settle_as, subject_of};
+use crate::model::{BrevoContactId, Consent, Email, SideName};
 use crate::reconcile::consent::ConsentBase;
-use crate::reconcile::identity::{self, Holder, Rename};
-use crate::reconcile::person::{Base, handed_over};
+use crate::reconcile::identity::{self, Candidate, Holder, Rename};
+use crate::reconcile::person::{Base, handed_over, not_logged_yet};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
@@ -78,6 +78,11 @@ pub(super) fn moved(
         Rename::Adopt(brevo) => {
             if let Some(sent) = may_be_made(link)? {
                 tx.put_late_address(link.id, &sent, now + LONGEST_IMPORT)?;
+            }
+            if !link.answered && link.brevo_id.is_some() && link.import.is_none() {
+                // Nobody reads any more what became of a write to the contact that they had: what it may have replaced is kept.
+                let lost = not_logged_yet(&flights_of(link)?, SideName::Brevo);
+                put_conflicts(tx, link.id, &lost, None, now)?;
             }
             adopt(tx, link, brevo, new)?;
             reopen(tx, link)?;
@@ -237,12 +242,12 @@ fn is_stuck(tx: &Tx<'_>, next: i64) -> Result<bool> {
 pub(in crate::engine) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email) -> Result<()> {
     // What was agreed on with the old contact says nothing about the new one, but an opt-out does: Brevo's goes along,
     // and Intercom's is news to the new contact.
-    let out = link_consent(link)?.is_some_and(|consent| consent.brevo_out);
-    adopt_as(tx, link, brevo, email, out)
+    let no = No::of(&base_of(link)?, &Consent::default());
+    adopt_as(tx, link, brevo, email, no)
 }
 
-/// `out`: somebody whose contact it was, or the person, had opted out in Brevo.
-fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, out: bool) -> Result<()> {
+/// `no`: what somebody whose contact it was, or the person, had said no to in Brevo.
+fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, no: No) -> Result<()> {
     let left = link.brevo_id.filter(|left| *left != brevo);
     if let Some(left) = left {
         leave_to_nobody(tx, link, left)?;
@@ -250,7 +255,7 @@ fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, o
     tx.set_brevo(link.id, Some(brevo))?;
     tx.set_link_email(link.id, Some(email))?;
     tx.set_rename(link.id, None)?;
-    keep_no(tx, link.id, No { email: out, sms: false })?;
+    keep_no(tx, link.id, no)?;
     // That another had the contact with their address is over.
     tx.clear_notice("identity_conflict", &subject_of(tx, link)?)?;
     left.map_or(Ok(()), |left| offer(tx, left))
@@ -302,11 +307,32 @@ pub(in crate::engine) fn take_from_deserted(
     if !is_deserted(tx, holder)? {
         return Ok(false);
     }
-    let out = |link: &LinkRow| Ok::<_, crate::store::StoreError>(link_consent(link)?.is_some_and(|it| it.brevo_out));
-    let out = out(holder)? || out(link)?;
+    let mut no = No::of(&base_of(link)?, &Consent::default());
+    // Of text messages it shows itself what holds: nobody has looked at its people's yes since they left.
+    no.email |= link_consent(holder)?.is_some_and(|consent| consent.brevo_out);
     without_contact(tx, holder)?;
-    adopt_as(tx, link, brevo, email, out)?;
+    adopt_as(tx, link, brevo, email, no)?;
     Ok(true)
+}
+
+/// The link that has the contact which is called what the customer calls somebody, if everybody has left it for another
+/// address: they may have shared another's meanwhile, and it is theirs again, like any that is nobody's. But who was deleted
+/// is still of the link, and who is known by the address that the contact shows comes first.
+pub(super) fn deserted_holder(tx: &Tx<'_>, found: &Candidate) -> Result<Option<LinkRow>> {
+    let Some(holder) = found.link.map(|link| tx.link(link)).transpose()?.flatten() else { return Ok(None) };
+    if !is_deserted(tx, &holder)? || !tx.members(holder.id)?.is_empty() {
+        return Ok(None);
+    }
+    let shown = tx.brevo_contact(found.contact)?.and_then(|contact| contact.email);
+    let known = shown.map(|email| tx.link_by_email(&email)).transpose()?.flatten();
+    Ok(if known.is_some_and(|known| known.id != holder.id) { None } else { Some(holder) })
+}
+
+/// Nobody is left of the link, and its contact becomes another's. Who comes to the link is made anew.
+pub(super) fn give_away(tx: &Tx<'_>, holder: &LinkRow, brevo: BrevoContactId) -> Result<()> {
+    leave_to_nobody(tx, holder, brevo)?;
+    tx.set_rename(holder.id, None)?;
+    without_contact(tx, holder)
 }
 
 /// The link's Brevo contact is somebody else's from now on, and whoever comes back to the link is made anew. What was agreed
@@ -460,9 +486,10 @@ pub(in crate::engine) fn unknot(tx: &Tx<'_>, id: i64) -> Result<Knot> {
     Ok(Knot::Undone)
 }
 
-/// What is agreed on with a Brevo contact that was another's: its fields are given anew. Consent stays with the
-/// address, and whoever comes brings the opt-out that they had: the stricter of both. Under which address the contact had it
-/// stays known, too: another one by the next plan may have lifted it.
+/// What is agreed on with a Brevo contact that was another's: its fields are given anew, and of its lists stays known on which
+/// our rules had put it, so that whom they do not want there leaves them. Consent stays with the address, and whoever comes
+/// brings the opt-out that they had: the stricter of both. Under which address the contact had it stays known, too: another one
+/// by the next plan may have lifted it.
 ///
 /// What is on its way to the contact, or has not been read back yet, is watched on: what we last saw of the contact is from
 /// before that.
@@ -483,11 +510,16 @@ pub(in crate::engine) fn take_over(
         (Some(_), None) => brings.then_some(ConsentBase { intercom_out: false, brevo_out: true }),
         (None, theirs) => theirs,
     };
+    // The same of text messages: whoever said no to them keeps their phone.
+    let brings_sms_no = own.sms.is_some_and(|sms| sms.brevo_out);
+    let no = ConsentBase { intercom_out: false, brevo_out: true };
+    let sms = if brings_sms_no { Some(no) } else { theirs.sms };
     let mut flights = flights_of(before)?;
     flights.may_loosen |= brings;
+    flights.brings_sms_no |= brings_sms_no;
     // What Brevo alone gives it had given to whoever spoke for the others.
-    let (fields, spoke) = (handed_over(theirs), theirs.spoke.clone());
-    let base = Base { consent, sms: theirs.sms, email: theirs.email.clone(), fields, spoke, ..Base::default() };
+    let (fields, lists, spoke) = (handed_over(theirs), theirs.lists.clone(), theirs.spoke.clone());
+    let base = Base { consent, sms, email: theirs.email.clone(), fields, lists, spoke, ..Base::default() };
     settle_as(tx, link.id, &base, Some(&flights).filter(|flights| !flights.is_empty()))?;
     if before.flights.is_some() { tx.watch_like(link.id, before) } else { Ok(()) }
 }

@@ -2,8 +2,9 @@
 
 use super::{Aside, Begun, Bounds, FILLED, Harm, Pass, slot_of};
 use crate::engine::Ready;
+use crate::engine::missing::INDEX_LAG;
 use crate::engine::people::Person;
-use crate::model::{BrevoContactId, Fields, SideName};
+use crate::model::{BrevoContactId, Fields, IntercomContactId, SideName};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::{self, Counted, Kind, NewOptOuts};
 use crate::reconcile::person::PersonPlan;
@@ -118,11 +119,15 @@ impl Gate {
         plan: &PersonPlan,
         ready: &Ready,
     ) -> Stored<Judged> {
+        let link = person.link.id;
         if person.brevo.is_none() {
+            // What was held for a contact that they had is none of the one that is made.
+            for kind in [Kind::OptOuts, Kind::Blanked, Kind::Deletes] {
+                self.is_held(tx, kind, SideName::Brevo, link, &mut false)?;
+            }
             return Ok(Judged::AsItIs);
         }
-        let mut does = harm_of(tx, person, plan)?;
-        let (link, mut less) = (person.link.id, None);
+        let (mut does, mut less) = (harm_of(tx, person, plan)?, None);
         if self.is_held(tx, Kind::OptOuts, SideName::Brevo, link, &mut does.opt_out)? {
             let new = new_opt_outs(tx, person, plan)?;
             less = Some(harm::without_opt_out(plan.clone(), new, &person.base, &person.flights));
@@ -302,7 +307,10 @@ impl Gate {
     pub(in crate::engine) fn hold_partings_anew(&mut self, tx: &Tx<'_>, side: SideName, kind: Kind) -> Stored<()> {
         tx.hold_partings(side, kind.as_str())?;
         let wanted = super::wanted_of(tx, kind.as_str(), self.now)?;
-        if !self.open.contains_key(&kind) && wanted > 0 {
+        if !self.open.contains_key(&kind) {
+            if wanted == 0 {
+                return tx.release_partings(kind.as_str(), self.now, INDEX_LAG);
+            }
             let room = self.room(tx, kind, wanted)?;
             self.begin(tx, kind, wanted, room)?;
         }
@@ -430,13 +438,19 @@ fn new_opt_outs(tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<NewOp
     };
     if new.any() {
         for id in person.members.iter().map(|member| &member.id).chain([&person.primary]) {
-            for fact in tx.opt_outs(id)?.iter().filter(|fact| fact.over_at.is_none()) {
-                new.email &= fact.channel != Channel::Email;
-                new.sms &= fact.channel != Channel::Sms;
-            }
+            leave_untold(tx, id, &mut new)?;
         }
     }
     Ok(new)
+}
+
+/// Without those that a notice of Intercom's told of this contact: a notice of text messages says nothing of e-mail.
+pub(super) fn leave_untold(tx: &Tx<'_>, contact: &IntercomContactId, new: &mut NewOptOuts) -> Stored<()> {
+    for fact in tx.opt_outs(contact)?.iter().filter(|fact| fact.over_at.is_none()) {
+        new.email &= fact.channel != Channel::Email;
+        new.sms &= fact.channel != Channel::Sms;
+    }
+    Ok(())
 }
 
 /// What a plan would have counted, on both sides.

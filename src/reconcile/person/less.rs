@@ -1,8 +1,46 @@
-//! Parts of a plan.
+//! Parts of a plan, and of what is on its way.
 
-use super::{Base, Flights, PersonPlan, put_or_remove};
-use crate::model::{ContactChange, SideName};
+use super::{Base, Flights, InFlight, PersonPlan, put_or_remove};
+use crate::mapping::{Direction, ListRule};
+use crate::model::{BrevoListId, ContactChange, Fields, IntercomContactId, SideName};
+use crate::reconcile::lists::ListBase;
 use std::collections::BTreeSet;
+
+impl Base {
+    /// Where another speaks for the person than before ([`Self::spoken_for_by`] comes after this), who has not the tag of a
+    /// list that gives it: it had been given to whoever spoke for them, and nobody has taken it away from this one.
+    pub fn give_tags_to(&mut self, primary: &IntercomContactId, record: &Fields, lists: &[(ListRule, BrevoListId)]) {
+        if self.spoke.as_ref().is_none_or(|spoke| spoke == primary) {
+            return;
+        }
+        for (rule, list) in lists {
+            if rule.direction == Direction::BrevoToIntercom
+                && !rule.rests
+                && !rule.holds(record)
+                && let Some(agreed) = self.lists.get_mut(list).filter(|agreed| agreed.wanted)
+            {
+                *agreed = ListBase::default();
+            }
+        }
+    }
+}
+
+impl Flights {
+    /// Something that nobody had agreed to is being replaced.
+    pub fn replaces_any(&self) -> bool {
+        let replaces = |write: &Option<InFlight>| write.as_ref().is_some_and(|write| write.replaces.is_some());
+        self.fields.values().any(|writes| replaces(&writes.intercom) || replaces(&writes.brevo))
+    }
+
+    /// The same once an answer has said that all of it was taken: what that replaced is in the conflict log.
+    #[must_use]
+    pub fn with_losses_logged(mut self) -> Self {
+        for write in self.fields.values_mut().flat_map(|writes| [&mut writes.intercom, &mut writes.brevo]).flatten() {
+            write.replaces = None;
+        }
+        self
+    }
+}
 
 impl PersonPlan {
     /// The plan without what it would change in a Brevo contact that is to be left as it is, but for opt-outs: of the rest,

@@ -2,7 +2,7 @@
 
 use super::{Back, Base, Flights, LostValue, ResolvedList};
 use crate::mapping::{Direction, FieldRule, Mapping};
-use crate::model::{BrevoContact, Fields, SideName, Sides, Value};
+use crate::model::{BrevoContact, BrevoListId, Fields, SideName, Sides, Value};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::fields::{self, Cells, FieldBase};
 use crate::reconcile::lists::ListBase;
@@ -63,9 +63,7 @@ pub fn made_by_row(flights: &Flights, contact: &BrevoContact, mapping: &Mapping)
         let Some(write) = flights.field(SideName::Brevo, &rule.key) else { continue };
         let shown = rule.observed(&contact.attributes);
         if shown.iter().any(Option::is_some) && fields::same_on(SideName::Brevo, &write.sent, &shown) {
-            let (agreed, overrun) = (Sides { intercom: Cells::new(), brevo: shown }, Some(SideName::Brevo));
-            let made = FieldBase { rule: rule.fingerprint.clone(), agreed, overrun, ..FieldBase::default() };
-            base.fields.insert(rule.key.clone(), made);
+            base.fields.insert(rule.key.clone(), put_by_a_row(rule, shown));
         }
     }
     for (list, joined) in &flights.lists {
@@ -74,6 +72,53 @@ pub fn made_by_row(flights: &Flights, contact: &BrevoContact, mapping: &Mapping)
         }
     }
     base
+}
+
+/// Base after a row that was to make a contact has run into one that an earlier row, of which nobody knew what became, may have
+/// made: what stands there in place of what this one was to set is nobody's edit. It counts as unchanged, and what Intercom shows
+/// by now goes over it; should somebody have given it all the same, it is in the conflict log.
+pub fn made_by_an_earlier_row(base: &Base, contact: &BrevoContact, mapping: &Mapping) -> Base {
+    let mut base = base.clone();
+    for rule in mapping.rules.iter().filter(|rule| rule.direction != Direction::BrevoToIntercom) {
+        let shown = rule.observed(&contact.attributes);
+        let Some(field) = base.fields.get_mut(&rule.key).filter(|field| field.rule == rule.fingerprint) else {
+            continue;
+        };
+        let sent = &field.agreed.brevo;
+        if sent.iter().any(Option::is_some) && !fields::same_on(SideName::Brevo, sent, &shown) {
+            *field = put_by_a_row(rule, shown);
+        }
+    }
+    base
+}
+
+/// The same where nothing was to make the contact any more, and all that is known is that an earlier row has: of what is there
+/// of the person in Intercom (`record`).
+pub fn made_by_a_late_row(base: &Base, record: &Fields, contact: &BrevoContact, mapping: &Mapping) -> Base {
+    let mut base = base.clone();
+    for rule in mapping.rules.iter().filter(|rule| rule.direction != Direction::BrevoToIntercom) {
+        let shown = rule.observed(&contact.attributes);
+        if rule.source_value(record).is_some() && shown.iter().any(Option::is_some) {
+            base.fields.insert(rule.key.clone(), put_by_a_row(rule, shown));
+        }
+    }
+    base
+}
+
+/// What stands in Brevo is nobody's but ours, and what it was made of is not known any more.
+fn put_by_a_row(rule: &FieldRule, shown: Cells) -> FieldBase {
+    let (agreed, overrun) = (Sides { intercom: Cells::new(), brevo: shown }, Some(SideName::Brevo));
+    FieldBase { rule: rule.fingerprint.clone(), agreed, overrun, ..FieldBase::default() }
+}
+
+/// What writes to this side replace, or have replaced, although nobody had agreed to it, and no answer has told yet.
+pub fn not_logged_yet(flights: &Flights, side: SideName) -> Vec<LostValue> {
+    let lost = flights.fields.keys().filter_map(|key| {
+        let write = flights.field(side, key)?;
+        let (lost, rule) = write.replaces.clone()?;
+        Some(LostValue { field: key.clone(), side, lost, kept: write.sent.clone(), rule })
+    });
+    lost.collect()
 }
 
 /// What became of our writes, once a read that began after the time in which a late request can still land shows the
@@ -100,6 +145,7 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     let base = &mut settled.base;
     for (list, joined) in &flights.lists {
         let member = contact.lists.contains(list);
+        let answered = answered || is_agreed(base, *list, *joined);
         match base.lists.get_mut(list) {
             // Who has left it since had been put on it.
             Some(agreed) if answered => agreed.member = member || (*joined && contact.lists_left.contains(list)),
@@ -116,18 +162,32 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     let still_loose = (flights.may_loosen || flights.opted_out)
         && base.consent.is_some_and(|consent| consent.brevo_out)
         && !contact.consent.email_opted_out();
+    // The same of one that is to be brought here.
+    let brings_sms_no =
+        flights.brings_sms_no && base.sms.is_some_and(|sms| sms.brevo_out) && !contact.consent.sms_opted_out;
     let Flights { fields, tags, .. } = settled.flights;
-    Settled { flights: Flights { fields, tags, may_loosen: still_loose, ..Flights::default() }, ..settled }
+    Settled {
+        flights: Flights { fields, tags, may_loosen: still_loose, brings_sms_no, ..Flights::default() },
+        ..settled
+    }
+}
+
+/// Whether base holds of a list, or of the tag that goes with it, what a write was to make of it: an answer has said that it
+/// was done, and it is watched along with a later write that has none. (Nobody is put on a list who was wanted there before,
+/// and so on: without its answer, base is another.)
+fn is_agreed(base: &Base, list: BrevoListId, on: bool) -> bool {
+    base.lists.get(&list) == Some(&ListBase { wanted: on, member: on })
 }
 
 /// What became of lists for which a request of the contact's own was answered (a row of an import may have failed for
 /// itself). Brevo refuses none in silence: who is not on one that was joined, or is on one that was left, has been
 /// taken off, or put on, since. Agreed on is what was answered, so that this counts as an edit where a tag follows the
-/// list. `true`: there is any.
-pub fn lists_have_moved(base: &mut Base, flights: &Flights, contact: &BrevoContact) -> bool {
+/// list. `answered`: all of them were; else those of which base, as it was settled, still wants what was answered. `true`:
+/// there is any.
+pub fn lists_have_moved(base: &mut Base, flights: &Flights, contact: &BrevoContact, answered: bool) -> bool {
     let mut moved = false;
-    for (list, joined) in &flights.lists {
-        if let Some(agreed) = base.lists.get_mut(list).filter(|_| contact.lists.contains(list) != *joined) {
+    for (list, joined) in flights.lists.iter().filter(|(list, joined)| contact.lists.contains(*list) != **joined) {
+        if let Some(agreed) = base.lists.get_mut(list).filter(|agreed| answered || agreed.wanted == *joined) {
             agreed.member = *joined;
             moved = true;
         }
@@ -246,7 +306,7 @@ pub fn settle_intercom(
     for (list, given) in &flights.tags {
         let Some(found) = resolved.iter().find(|resolved| resolved.list == *list) else { continue };
         let wanted = found.rule.holds(record);
-        if answered {
+        if answered || is_agreed(base, *list, *given) {
             // Intercom refuses no tag in silence: it has been given or taken away since, and that is an edit.
             settled.edited |= wanted != *given;
         } else {

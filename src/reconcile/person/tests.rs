@@ -454,3 +454,37 @@ fn what_a_row_of_ours_has_made_is_nobodys_value() {
     assert_eq!(plan.change.attributes.get("LASTNAME"), Some(&None));
     assert_eq!(plan.lost.len(), 1);
 }
+
+/// Whoever was put on a list, and that was answered, and was taken off it while a later write had no answer: nobody puts
+/// them on it again.
+#[test]
+fn what_was_answered_is_an_edit_though_a_later_write_has_no_answer() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    let list = BrevoListId::new(1);
+    jane.flights.lists.insert(list, true);
+    // Without its answer, nobody knows whether it landed: it is planned again.
+    let settled = settle(&jane.base, &jane.flights, false, &jane.contact, &jane.mapping);
+    assert_eq!(settled.base.lists[&list], ListBase { wanted: false, member: false });
+    jane.base.lists.insert(list, ListBase { wanted: true, member: true });
+    let mut settled = settle(&jane.base, &jane.flights, false, &jane.contact, &jane.mapping);
+    assert_eq!(settled.base.lists[&list], ListBase { wanted: true, member: false });
+    assert!(lists_have_moved(&mut settled.base, &jane.flights, &jane.contact, false));
+    assert_eq!(settled.base.lists[&list], ListBase { wanted: true, member: true });
+}
+
+#[test]
+fn a_tag_that_was_given_to_whoever_spoke_before_is_given_to_who_speaks_now() {
+    let list = BrevoListId::new(42);
+    let both = mapping("{name: FULLNAME, tags: {VIP: {list: 42, direction: brevo_to_intercom}}}");
+    let lists: Vec<_> = both.lists.iter().map(|rule| (rule.clone(), list)).collect();
+    let (first, second) = (IntercomContactId::new("1"), IntercomContactId::new("2"));
+    let agreed = ListBase { wanted: true, member: true };
+    let base = Base { lists: BTreeMap::from([(list, agreed)]), spoke: Some(first.clone()), ..Base::default() };
+    for (speaks, tags, anew) in
+        [(&first, json!({}), false), (&second, json!({"tags": ["VIP"]}), false), (&second, json!({}), true)]
+    {
+        let mut base = base.clone();
+        base.give_tags_to(speaks, &fields(tags), &lists);
+        assert_eq!(base.lists[&list] == ListBase::default(), anew);
+    }
+}
