@@ -259,10 +259,14 @@ pub(super) fn hold_apart(tx: &Tx<'_>, link: i64, holder: i64, now: DateTime<Utc>
     let brings = No::of(&before_import(tx, &row)?, &Consent::default());
     tx.leave_import(link)?;
     keep_no(tx, link, brings)?;
-    match tx.link(holder)? {
-        Some(holder) if super::place::is_deserted(tx, &holder)? => tx.mark_dirty(link, Dirty::Live),
-        _ => tx.give_up(link),
+    let Some(holder) = tx.link(holder)? else { return tx.give_up(link) };
+    let shown = holder.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
+    // Nor does it hold them up who have gone on to another address meanwhile: they are planned for that one.
+    let gone_on = row.email.is_some() && shown.is_some_and(|shown| shown.email != row.email);
+    if gone_on || super::place::is_deserted(tx, &holder)? {
+        return tx.mark_dirty(link, Dirty::Live);
     }
+    tx.give_up(link)
 }
 
 /// What to read before a refused write is planned again.
@@ -378,6 +382,8 @@ fn was_refused(
     if let Some(new) = &planned.plan.change.email
         && about_email
         && link.tries > 0
+        // Or it is to take another by now, which nobody has refused.
+        && link.rename_to.as_ref() == Some(new)
     {
         // Somebody who is not to be adopted has the new address: everything else about the person goes on.
         tx.hold_rename(link.id, new)?;

@@ -52,8 +52,22 @@ pub(super) fn members_of<'a>(
 
 /// Consent belongs to the address: who has the link's in Intercom, has said no there, and is nobody's (who they are cannot be
 /// told, or is not decided yet) counts like one of its people, whose consent this is. They themselves are told nothing.
-pub(super) fn heed_strangers(tx: &Tx<'_>, link: &LinkRow, mut consent: Consent) -> Stored<(Consent, Vec<Member>)> {
+///
+/// Who is somebody else's, and has come to the address since, is yet to be placed: perhaps its people have left it, too. Until
+/// then nothing is said to a contact that is there; but none is made under the address without that no. Nor without the no of
+/// those of its people (`rows`) who are gone: they may be back, and an opted-out address that comes back comes back opted out.
+pub(super) fn heed_strangers(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    rows: &[IntercomRow],
+    mut consent: Consent,
+) -> Stored<(Consent, Vec<Member>)> {
     let mut strangers = Vec::new();
+    let is_to_be_made = link.brevo_id.is_none();
+    let had_it = |row: &&IntercomRow| row.state != ContactState::Live && row.contact.email == link.email;
+    for row in rows.iter().filter(|row| is_to_be_made && had_it(row)) {
+        consent.email_opt_outs.extend(row.contact.consent.email_opt_outs.iter().copied());
+    }
     // Mostly there is none.
     let email = match &link.email {
         Some(email) if tx.has_strangers(email, link.id)? => email,
@@ -65,7 +79,8 @@ pub(super) fn heed_strangers(tx: &Tx<'_>, link: &LinkRow, mut consent: Consent) 
             Err(error) if error.unreadable().is_some() => None,
             row => row?,
         };
-        let Some(row) = row.filter(|row| row.link.is_none()) else { continue };
+        let counts = |row: &IntercomRow| row.link.is_none() || (is_to_be_made && row.link != Some(link.id));
+        let Some(row) = row.filter(counts) else { continue };
         let is_there = matches!(row.state, ContactState::Live | ContactState::Missing);
         if is_there && row.contact.consent.email_opted_out() {
             consent.email_opt_outs.extend(row.contact.consent.email_opt_outs);

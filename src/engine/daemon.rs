@@ -152,6 +152,31 @@ impl Daemon {
         self.connection.prepare_with(Arc::new(settings)).await?;
         *self.schedule.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(schedule);
         self.connection.bell.notify_one();
+        self.take_up_schedule().await
+    }
+
+    /// What recurs otherwise than before does not wait for the time that the schedule of before has named.
+    async fn take_up_schedule(&self) -> Result<(), EngineError> {
+        let schedule = self.schedule();
+        let jobs = Job::ALL.map(|job| (job.name(), format!("{:?}", job.every(&schedule))));
+        self.connection
+            .store
+            .write(move |tx| {
+                for (name, every) in &jobs {
+                    let key = format!("schedule of {name}");
+                    let before = tx.meta(&key)?;
+                    if before.as_ref() == Some(every) {
+                        continue;
+                    }
+                    tx.set_meta(&key, every)?;
+                    let times = tx.job(name)?;
+                    if before.is_some() && times.last_began.is_some() {
+                        tx.put_job(name, &JobTimes { next_at: None, ..times })?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
         Ok(())
     }
 
@@ -176,6 +201,7 @@ impl Daemon {
             }
         }
         self.connection.recover().await?;
+        self.take_up_schedule().await?;
         self.connection.follow_up(Priority::Live).await
     }
 
@@ -433,13 +459,21 @@ impl Daemon {
                 }
             };
             let work = async {
+                let mut refused = None;
                 for job in &due {
-                    self.run_job(*job).await?;
+                    match self.run_job(*job).await {
+                        // A vendor that does not let us in keeps nothing of the other's from being read.
+                        Err(error @ EngineError::Side(_)) => refused = refused.or(Some(error)),
+                        done => done?,
+                    }
                     if self.connection.has_ordered_run().await? {
                         return Ok(());
                     }
                 }
-                self.push_backlog(!due.is_empty()).await
+                match refused {
+                    Some(error) => Err(error),
+                    None => self.push_backlog(!due.is_empty()).await,
+                }
             };
             let outcome = tokio::select! {
                 biased;

@@ -337,11 +337,12 @@ impl Connection {
 
     /// One company after the other, one request at a time, while there is budget.
     async fn take_turns(&self, kept: &mut Kept, after: &mut i64) -> Result<(), EngineError> {
-        let Some((_, ready)) = self.ready_firms() else { return Ok(()) };
         let (mut from, mut in_a_row) = (*after, 0);
         let mut whole = from == 0;
         loop {
-            let (now, ready) = (self.now(), ready.clone());
+            // As it is told now: a round takes hours, and after a reload who is looked at by the old mapping counts as done.
+            let Some((_, ready)) = self.ready_firms() else { return Ok(()) };
+            let now = self.now();
             // For most, nothing is to be written: that is found out for many at once.
             let (last, due) = self.store.write(move |tx| turn::due(tx, from, &ready, now)).await?;
             let Some(last) = last else {

@@ -368,8 +368,12 @@ fn take_out(tx: &Tx<'_>, webhook: &WaitingWebhook, words: &[String], now: DateTi
 fn unname(tx: &Tx<'_>, who: &Erasure) -> Result<()> {
     let Some(text) = tx.meta(NAMED)? else { return Ok(()) };
     let mut named: Json = from_json("meta", &text)?;
-    if let Some(contacts) = named.get_mut(0).and_then(Json::as_array_mut) {
-        contacts.retain(|id| id.as_str().is_none_or(|id| !who.intercom.contains(&IntercomContactId::new(id))));
+    let stays = |id: &str| !who.intercom.contains(&IntercomContactId::new(id));
+    match named.get_mut(0) {
+        Some(Json::Object(contacts)) => contacts.retain(|id, _| stays(id)),
+        // As earlier versions kept them.
+        Some(Json::Array(contacts)) => contacts.retain(|id| id.as_str().is_none_or(stays)),
+        _ => {}
     }
     tx.set_meta(NAMED, &to_json("meta", &named)?)
 }

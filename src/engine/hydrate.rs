@@ -1,6 +1,7 @@
 //! Reads by id: what pages and webhooks show only in part. Coalesced: however often a record was named, it is read once.
 
 use super::inbox::{is_refusal, unless_refused};
+use super::unreadable::replaceable;
 use super::{Connection, EngineError};
 use crate::model::{
     ContactKey, ConversationId, ErrorKind, Fetched, IntercomCompanyId, IntercomContactId, IntercomTagId, Observation,
@@ -325,6 +326,13 @@ impl Connection {
         let id = id.clone();
         self.store
             .write(move |tx| {
+                if let (Fetched::Found(shown, _), Some(known)) = (&found, replaceable(tx, tx.conversation(&id))?.0)
+                    && let Observation::Conversation(shown) = &**shown
+                    && known.updated_at.timestamp() > shown.updated_at.timestamp()
+                {
+                    // It was on its way when something newer came, and takes the place of that: the next read shows it again.
+                    tx.want_conversation(&id)?;
+                }
                 match found {
                     Fetched::Found(observation, _) => source.apply(tx, &observation)?,
                     Fetched::Gone(_) => source.apply(tx, &Observation::ConversationGone(id.clone()))?,

@@ -602,7 +602,7 @@ fn newly_out(tx: &Tx<'_>, id: i64) -> Stored<Option<NewlyOut>> {
         base => base?,
     };
     let known = |base: Option<ConsentBase>| base.is_some_and(|consent| consent.intercom_out || consent.brevo_out);
-    let (strangers, _) = heed_strangers(tx, &link, Consent::default())?;
+    let (strangers, _) = heed_strangers(tx, &link, &members, Consent::default())?;
     let out = strangers.email_opted_out() || live().any(|row| row.contact.consent.email_opted_out());
     let email_out = out && !known(base.consent);
     let sms_out = live().any(|row| row.contact.consent.sms_opted_out) && !known(base.sms);

@@ -20,7 +20,7 @@ use crate::store::links::Dirty;
 use crate::store::queues::InboxRow;
 use crate::store::{Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// Webhooks handled in one transaction.
 const BATCH: usize = 100;
@@ -37,12 +37,15 @@ pub enum Received {
     Repeat,
 }
 
-/// What is to be read after a batch of webhooks.
+/// What is to be read after a batch of webhooks, each with the last webhook that named it: one that comes while it is being
+/// read keeps it named.
 #[derive(Default)]
 struct Follow {
-    contacts: BTreeSet<IntercomContactId>,
-    companies: BTreeSet<IntercomCompanyId>,
-    conversations: BTreeSet<ConversationId>,
+    /// The webhook that is acted on.
+    seq: i64,
+    contacts: BTreeMap<IntercomContactId, i64>,
+    companies: BTreeMap<IntercomCompanyId, i64>,
+    conversations: BTreeMap<ConversationId, i64>,
 }
 
 impl Connection {
@@ -90,6 +93,7 @@ impl Connection {
                         }
                         let (id, outcome) = match Notification::parse(&row.body) {
                             Ok(notification) => {
+                                follow.seq = row.seq;
                                 let outcome = sparing(tx, source.now, || act(tx, &source, &notification, &mut follow))?;
                                 let outcome =
                                     outcome.unwrap_or_else(|| Ok("the state of it cannot be read".to_owned()));
@@ -104,17 +108,17 @@ impl Connection {
                         finish(tx, row, id, outcome, (log, source.now))?;
                     }
                     // Those that are known are marked, so that a crash before the read forgets nothing.
-                    let mut unknown = BTreeSet::new();
-                    for id in std::mem::take(&mut follow.contacts) {
+                    let mut unknown = BTreeMap::new();
+                    for (id, seq) in std::mem::take(&mut follow.contacts) {
                         if !tx.want_contact(&id)? {
-                            unknown.insert(id);
+                            unknown.insert(id, seq);
                         }
                     }
                     follow.contacts = unknown;
-                    let mut unknown = BTreeSet::new();
-                    for id in std::mem::take(&mut follow.conversations) {
+                    let mut unknown = BTreeMap::new();
+                    for (id, seq) in std::mem::take(&mut follow.conversations) {
                         if !tx.want_conversation(&id)? {
-                            unknown.insert(id);
+                            unknown.insert(id, seq);
                         }
                     }
                     follow.conversations = unknown;
@@ -131,7 +135,8 @@ impl Connection {
     }
 
     /// Reads what webhooks named and the store does not know. What could not be read for now stays named, and holds up
-    /// nothing else; what is refused for good is given up, or it would be asked for for ever.
+    /// nothing else; what is refused for good is given up, or it would be asked for for ever. What is named once more
+    /// meanwhile is read once more: the read may have been answered before that.
     pub(super) async fn read_what_was_named(&self, priority: Priority) -> Result<(), EngineError> {
         let follow = self.store.read(Follow::kept).await?;
         if follow.is_empty() {
@@ -142,9 +147,9 @@ impl Connection {
         self.store
             .write(move |tx| {
                 let mut left = Follow::kept(tx)?;
-                left.contacts.retain(|id| !done.contacts.contains(id));
-                left.companies.retain(|id| !done.companies.contains(id));
-                left.conversations.retain(|id| !done.conversations.contains(id));
+                left.contacts.retain(|id, named| done.contacts.get(id).is_none_or(|read| *read < *named));
+                left.companies.retain(|id, named| done.companies.get(id).is_none_or(|read| *read < *named));
+                left.conversations.retain(|id, named| done.conversations.get(id).is_none_or(|read| *read < *named));
                 left.keep(tx)
             })
             .await?;
@@ -154,34 +159,37 @@ impl Connection {
     async fn read_named(&self, follow: Follow, done: &mut Follow, priority: Priority) -> Result<(), EngineError> {
         let later = self.put_off.at(self.now());
         let mut reads = Reads::default();
-        for id in later.in_turn(follow.contacts.into_iter().collect(), hydrate::contact) {
+        let contacts: Vec<(IntercomContactId, i64)> = follow.contacts.into_iter().collect();
+        for (id, seq) in later.in_turn(contacts, |(id, _)| hydrate::contact(id)) {
             let (key, record) = (ContactKey::Intercom(id.clone()), hydrate::contact(&id));
             if !reads.go_on() {
                 break;
             }
             let read = unless_refused("contact", self.confirm(key, priority).await.map(drop));
             if reads.note(self, record, read)?.is_some() {
-                done.contacts.insert(id);
+                done.contacts.insert(id, seq);
             }
         }
-        for id in later.in_turn(follow.companies.into_iter().collect(), hydrate::company) {
+        let companies: Vec<(IntercomCompanyId, i64)> = follow.companies.into_iter().collect();
+        for (id, seq) in later.in_turn(companies, |(id, _)| hydrate::company(id)) {
             let record = hydrate::company(&id);
             if !reads.go_on() {
                 break;
             }
             let read = unless_refused("company", self.fetch_company(&id, priority).await);
             if reads.note(self, record, read)?.is_some() {
-                done.companies.insert(id);
+                done.companies.insert(id, seq);
             }
         }
-        for id in later.in_turn(follow.conversations.into_iter().collect(), hydrate::conversation) {
+        let conversations: Vec<(ConversationId, i64)> = follow.conversations.into_iter().collect();
+        for (id, seq) in later.in_turn(conversations, |(id, _)| hydrate::conversation(id)) {
             let record = hydrate::conversation(&id);
             if !reads.go_on() {
                 break;
             }
             let read = unless_refused("conversation", self.fetch_conversation(&id, priority).await);
             if reads.note(self, record, read)?.is_some() {
-                done.conversations.insert(id);
+                done.conversations.insert(id, seq);
             }
         }
         reads.end(())
@@ -238,21 +246,27 @@ impl Follow {
     /// What is named and not read yet.
     fn kept(tx: &Tx<'_>) -> Stored<Self> {
         let Some(text) = tx.meta(KEPT)? else { return Ok(Self::default()) };
-        let [contacts, companies, conversations]: [Vec<String>; 3] = from_json("meta", &text)?;
+        let kept: [BTreeMap<String, i64>; 3] = from_json("meta", &text).or_else(|_| {
+            // Earlier versions kept no more than the names.
+            let names: [Vec<String>; 3] = from_json("meta", &text)?;
+            Ok::<_, StoreError>(names.map(|names| names.into_iter().map(|name| (name, 0)).collect()))
+        })?;
+        let [contacts, companies, conversations] = kept;
         Ok(Self {
-            contacts: contacts.into_iter().map(IntercomContactId::new).collect(),
-            companies: companies.into_iter().map(IntercomCompanyId::new).collect(),
-            conversations: conversations.into_iter().map(ConversationId::new).collect(),
+            seq: 0,
+            contacts: contacts.into_iter().map(|(id, seq)| (IntercomContactId::new(id), seq)).collect(),
+            companies: companies.into_iter().map(|(id, seq)| (IntercomCompanyId::new(id), seq)).collect(),
+            conversations: conversations.into_iter().map(|(id, seq)| (ConversationId::new(id), seq)).collect(),
         })
     }
 
     fn keep(&self, tx: &Tx<'_>) -> Stored<()> {
-        let lists: [Vec<String>; 3] = [
-            self.contacts.iter().map(ToString::to_string).collect(),
-            self.companies.iter().map(ToString::to_string).collect(),
-            self.conversations.iter().map(ToString::to_string).collect(),
+        let kept: [BTreeMap<String, i64>; 3] = [
+            self.contacts.iter().map(|(id, seq)| (id.to_string(), *seq)).collect(),
+            self.companies.iter().map(|(id, seq)| (id.to_string(), *seq)).collect(),
+            self.conversations.iter().map(|(id, seq)| (id.to_string(), *seq)).collect(),
         ];
-        tx.set_meta(KEPT, &to_json("meta", &lists)?)
+        tx.set_meta(KEPT, &to_json("meta", &kept)?)
     }
 
     fn is_empty(&self) -> bool {
@@ -333,7 +347,7 @@ fn act(
             }
             Effect::Transition { conversation, .. } => {
                 // Which event it is, and under which key, is told by the conversation itself: as a poll would show it.
-                follow.conversations.insert(conversation);
+                follow.conversations.insert(conversation, follow.seq);
                 reads += 1;
             }
         }
@@ -369,10 +383,17 @@ fn is_effect_off(effect: &Effect, sync: SyncSwitches) -> bool {
 }
 
 fn want(fetch: ToFetch, follow: &mut Follow) {
+    let seq = follow.seq;
     match fetch {
-        ToFetch::Contact(id) => drop(follow.contacts.insert(id)),
-        ToFetch::Company(id) => drop(follow.companies.insert(id)),
-        ToFetch::Conversation(id) => drop(follow.conversations.insert(id)),
+        ToFetch::Contact(id) => {
+            follow.contacts.insert(id, seq);
+        }
+        ToFetch::Company(id) => {
+            follow.companies.insert(id, seq);
+        }
+        ToFetch::Conversation(id) => {
+            follow.conversations.insert(id, seq);
+        }
     }
 }
 
@@ -468,8 +489,11 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
         tx.set_intercom_state(id, row.state, row.merged_into.as_ref())?;
     }
     match row.link {
-        Some(link) => opted_out_on(tx, &row, link, &before),
-        None => super::place::mark_whose_address(tx, &row.contact, Dirty::Live).map(|()| true),
+        Some(link) => {
+            super::place::plan_again_with_their_no(tx, &row.contact, Dirty::Live)?;
+            opted_out_on(tx, &row, link, &before)
+        }
+        None => super::place::mark_whose_address(tx, &row.contact, Some(&before), Dirty::Live).map(|()| true),
     }
 }
 

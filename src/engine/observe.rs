@@ -136,6 +136,10 @@ impl Source {
                 tx.touch_intercom_contact(&seen.id, self.sweep)?;
                 return Ok(false);
             }
+            if known.contact.updated_at.timestamp() > seen.updated_at.timestamp() {
+                // It was on its way when something newer came, and takes the place of that: the next read shows it again.
+                tx.want_contact(&seen.id)?;
+            }
             // Ten are embedded at most. What a fetch has completed holds until the record moves on.
             let unmoved = known.contact.updated_at == seen.updated_at && !self.authoritative;
             if !contact.tags.complete && known.contact.tags.complete && unmoved {
@@ -208,6 +212,7 @@ impl Source {
         }
         if !placed {
             tx.set_unplaced(&contact.id, self.dirty)?;
+            super::place::plan_again_with_their_no(tx, &contact, self.dirty)?;
         }
         if let Some(link) = known.as_ref().and_then(|known| known.link) {
             let before = known.as_ref().map_or(&contact.consent, |known| &known.contact.consent);
@@ -301,7 +306,8 @@ impl Source {
 
     fn brevo_contact(&self, tx: &Tx<'_>, contact: &BrevoContact) -> Result<Applied> {
         let (known, _) = replaceable(tx, tx.brevo_contact(contact.id))?;
-        if known.as_ref().is_some_and(|known| known.modified_at > contact.modified_at) && !self.authoritative {
+        // Also of a read by id, which was on its way when that came: any touch moves Brevo's time of a record.
+        if known.as_ref().is_some_and(|known| known.modified_at > contact.modified_at) {
             tx.touch_brevo_contact(contact.id, self.sweep)?;
             return Ok(Applied { is_new: false, as_shown: false, is_nobodys: false });
         }

@@ -274,7 +274,8 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     added.extend(figures::figures(&conversations, &primary.contact.fields));
 
     let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
-    let (consent, strangers) = carry::heed_strangers(tx, &link, consent)?;
+    let (consent, strangers) = carry::heed_strangers(tx, &link, &rows, consent)?;
+    waits |= !strangers.is_empty() && place::is_made_elsewhere(&link, &live);
     let ahead = pull::is_ahead_of_brevo(tx, &live)?;
     let brevo = match link.brevo_id {
         Some(brevo) => tx.brevo_contact(brevo)?,
@@ -303,7 +304,9 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         // comes opted out, and what a changed address or a write of ours may have lifted is put back.
         let address = if brevo.is_some() { link.rename_to.as_ref() } else { link.email.as_ref() };
         let (email_out, sms_was_out) = forget::opted_out_before(tx, names.forgotten.as_ref(), address)?;
-        if email_out || tx.brevo_opt_outs(link.brevo_id, address)?.iter().any(|fact| fact.over_at.is_none()) {
+        // So does whoever has agreed on nothing yet with a contact that is there.
+        let comes_to = if base.consent.is_none() { link.email.as_ref() } else { address };
+        if email_out || tx.brevo_opt_outs(link.brevo_id, comes_to)?.iter().any(|fact| fact.over_at.is_none()) {
             let none = ConsentBase { intercom_out: false, brevo_out: false };
             base.consent.get_or_insert(none).brevo_out = true;
             flights.may_loosen = true;

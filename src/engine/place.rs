@@ -350,7 +350,7 @@ pub(super) fn link_as(
                 None => format!("Brevo contact {by_external_id} has its external id, but is somebody else's"),
             };
             tx.put_notice("identity_conflict", &format!("contact {}", contact.id), Some(&detail), now)?;
-            mark_whose_address(tx, contact, dirty)?;
+            mark_whose_address(tx, contact, None, dirty)?;
         }
         FirstLink::Unidentifiable => {
             let kind = if contact.fields.contains_key("email") { "malformed_email" } else { "without_email" };
@@ -360,12 +360,41 @@ pub(super) fn link_as(
     Ok(true)
 }
 
-/// Somebody who is nobody's shows something new: what they say about consent counts for whoever has their address.
-pub(super) fn mark_whose_address(tx: &Tx<'_>, contact: &IntercomContact, dirty: Dirty) -> Result<()> {
+/// Somebody who is nobody's shows something new: what they say about consent counts for whoever has their address. `before`:
+/// what they had said until then, where that is another. A no counts when it is made, though another of the address had said
+/// one before.
+pub(super) fn mark_whose_address(
+    tx: &Tx<'_>,
+    contact: &IntercomContact,
+    before: Option<&Consent>,
+    dirty: Dirty,
+) -> Result<()> {
     let Some(email) = &contact.email else { return Ok(()) };
     let Some(link) = tx.link_by_email(email)?.filter(|link| link.state == LinkState::Active) else { return Ok(()) };
+    if let Some(before) = before {
+        // Text messages are their own matter.
+        let now = Consent { sms_opted_out: before.sms_opted_out, ..contact.consent.clone() };
+        new_opt_out(tx, link.id, before, &now)?;
+    }
     let urgent = link.brevo_id.is_some() && contact.consent.email_opted_out();
     tx.mark_dirty(link.id, if urgent { Dirty::Consent } else { dirty })
+}
+
+/// Somebody who has said no comes to an address, and it is to be decided who they are. A contact that is about to be made under
+/// it, and was planned without that no, is planned again.
+pub(super) fn plan_again_with_their_no(tx: &Tx<'_>, contact: &IntercomContact, dirty: Dirty) -> Result<()> {
+    let Some(email) = contact.email.as_ref().filter(|_| contact.consent.email_opted_out()) else { return Ok(()) };
+    match tx.link_by_email(email)?.filter(|link| link.state == LinkState::Active && link.brevo_id.is_none()) {
+        Some(link) => tx.mark_dirty(link.id, dirty),
+        None => Ok(()),
+    }
+}
+
+/// Whoever a contact is to be made for has left the address, and has another: it is made under that, once it is decided
+/// whose that is.
+pub(super) fn is_made_elsewhere(link: &LinkRow, live: &[&IntercomRow]) -> bool {
+    let is_here = |row: &&IntercomRow| row.contact.email == link.email;
+    link.brevo_id.is_none() && !live.iter().any(is_here) && live.iter().any(|row| row.contact.email.is_some())
 }
 
 /// Brevo shows an address that the link has left: the rename is on its way, or about to be.

@@ -2,6 +2,7 @@
 //! the request could still land shows what became of it.
 
 use super::answers::{hold_apart, rename_if_moved};
+use super::cycle::passes;
 use super::inbox::is_refusal;
 use super::observe::{Source, base_of, flights_of, put_conflicts, settle_now};
 use super::place::who_has_its_address;
@@ -24,6 +25,8 @@ use std::sync::Arc;
 const LATELY: TimeDelta = TimeDelta::days(1);
 /// Contacts read in one turn of which no poll has shown anything for long: nobody waits for them.
 const MOST_UNSEEN: usize = 20;
+/// Failed reads in a row after which it is taken for Brevo's trouble, not the contacts'.
+const FAILED_IN_A_ROW: u32 = 3;
 
 impl Connection {
     /// Until when a request that times out now may still land.
@@ -34,18 +37,22 @@ impl Connection {
     /// Reads what writes of unknown outcome have left behind, once they cannot land any more.
     pub(super) async fn verify_unanswered(&self, priority: Priority) -> Result<u64, EngineError> {
         let ready = self.require_ready()?;
-        let mut verified = 0;
+        let (mut verified, mut in_a_row) = (0, 0);
         let mut after = 0;
         loop {
             let now = self.now();
             let ids = self.store.read(move |tx| tx.verifiable(false, now, after, BATCH)).await?;
             let Some(last) = ids.last() else { break };
             after = *last;
-            // A write that is still waiting for its turn is not of unknown outcome yet.
-            let claim = self.claim(ids);
-            for id in claim.claimed.iter().copied() {
+            for id in ids {
+                // A write that is still waiting for its turn is not of unknown outcome yet. One at a time: an opt-out of the
+                // others does not wait for these reads.
+                let claim = self.claim([id]);
+                if claim.claimed.is_empty() {
+                    continue;
+                }
                 match self.verify_one(id, priority, &ready).await {
-                    Ok(()) => verified += 1,
+                    Ok(()) => (verified, in_a_row) = (verified + 1, 0),
                     Err(EngineError::Store(error)) => self.spare::<()>(Err(error.into())).await.map(drop)?,
                     // An address that Brevo will not even look for has not landed.
                     Err(error) if is_refusal(&error) => {
@@ -56,6 +63,11 @@ impl Connection {
                                 tx.mark_dirty(id, Dirty::Live)
                             })
                             .await?;
+                    }
+                    // One that cannot be read for now holds up nobody else: it is tried again with the next look.
+                    Err(error) if passes(&error) && in_a_row + 1 < FAILED_IN_A_ROW => {
+                        in_a_row += 1;
+                        tracing::debug!(link = id, "a write cannot be verified now: {}", error.for_log());
                     }
                     Err(error) => return Err(error),
                 }
@@ -117,7 +129,10 @@ impl Connection {
         let Some((link, key, made_out)) = self
             .store
             .write(move |tx| {
-                let Some(link) = tx.link(id)?.filter(|link| !link.answered) else { return Ok(None) };
+                // Since it was found it may have been settled, and something else have left.
+                let waits = |link: &LinkRow| link.import.is_none() && !link.answered;
+                let due = |link: &LinkRow| waits(link) && link.verify_after.is_some_and(|after| after <= read_began);
+                let Some(link) = tx.link(id)?.filter(due) else { return Ok(None) };
                 let Some(flights) = &link.flights else { return Ok(None) };
                 let flights: Flights =
                     flights.unpack("links.flights").map_err(|error: StoreError| error.of(Record::Link(id)))?;

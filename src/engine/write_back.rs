@@ -246,10 +246,10 @@ impl Connection {
         self.look_at_intercom(priority).await?;
         // Whoever would lose a value waits until it is known how many there are.
         let (mut pass, mut aside) = (Pass::Known(Vec::new()), Aside::new());
-        let mut done = self.write_back_all(priority, &ready, (&mut pass, &mut aside), &mut pushed).await;
+        let mut done = self.write_back_all(priority, (&mut pass, &mut aside), &mut pushed).await;
         if !aside.is_empty() && matches!(done, Ok(true)) {
             pass = Pass::Decided(self.decide_aside(&aside).await?);
-            done = self.write_back_all(priority, &ready, (&mut pass, &mut aside), &mut pushed).await;
+            done = self.write_back_all(priority, (&mut pass, &mut aside), &mut pushed).await;
         }
         if let Pass::Decided(left) = pass {
             self.give_back(left).await?;
@@ -288,12 +288,13 @@ impl Connection {
     async fn write_back_all(
         &self,
         priority: Priority,
-        ready: &Arc<Ready>,
         (pass, aside): (&mut Pass, &mut Aside),
         pushed: &mut Pushed,
     ) -> Result<bool, EngineError> {
         loop {
             self.go_on()?;
+            // As it is told now: after a reload nothing leaves any more that only the old mapping lets travel.
+            let Some(ready) = self.ready().filter(|ready| ready.writes_back) else { return Ok(true) };
             if self.is_held(SideName::Intercom) {
                 return Ok(false);
             }
@@ -311,7 +312,7 @@ impl Connection {
             }
             // Nobody is written to both sides at once: each answer changes what was agreed on.
             let claim = self.claim(due.iter().copied());
-            let leaving = self.leave(&due, claim.claimed.clone(), ready, (pass, aside)).await?;
+            let leaving = self.leave(&due, claim.claimed.clone(), &ready, (pass, aside)).await?;
             if leaving.is_empty() {
                 continue;
             }
@@ -332,7 +333,7 @@ impl Connection {
                 Some(error) if matches!(error.kind, ErrorKind::Auth(_)) => Some(error.clone()),
                 _ => None,
             });
-            *pushed += self.record_written_back(done, began, ready).await?;
+            *pushed += self.record_written_back(done, began, &ready).await?;
             drop(claim);
             if let Some(error) = fatal {
                 let error = EngineError::Side(error);

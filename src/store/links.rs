@@ -625,6 +625,9 @@ impl Tx<'_> {
 
     /// An import (or one link of it) that was never sent, or was refused as a whole: all is as before, and planned
     /// again, not before `not_before`. `failed`: counts as a try of each.
+    ///
+    /// Where it never left, what a link has been given to watch since it was filed (it has another contact by now, say) is
+    /// none of its row's, and stays.
     pub fn release_import(
         &self,
         import: i64,
@@ -640,15 +643,19 @@ impl Tx<'_> {
                 ))?
                 .execute(params![import, link])?;
         }
+        let never_left = self.filling_imports()?.contains(&import);
         Ok(self
             .0
             .prepare_cached(
-                "UPDATE links SET import = NULL, pending_base = NULL, flights = NULL, answered = 1, verify_after = NULL,
+                "UPDATE links SET import = NULL, pending_base = NULL,
+                 flights = iif(?5 AND pending_base IS NULL, flights, NULL),
+                 answered = iif(?5 AND pending_base IS NULL, answered, 1),
+                 verify_after = iif(?5 AND pending_base IS NULL, verify_after, NULL),
                  dirty = max(dirty, coalesce(import_dirty % 4, 1)), sweep = max(sweep, coalesce(import_dirty / 4, 0)),
                  marks = marks + 1, not_before = ?3, tries = tries + ?4
                  WHERE import = ?1 AND (?2 IS NULL OR id = ?2)",
             )?
-            .execute(params![import, link, millis(not_before), failed])?)
+            .execute(params![import, link, millis(not_before), failed, never_left])?)
     }
 
     /// Links in unfinished imports whose person may have opted out since, after `after`.
@@ -753,6 +760,27 @@ mod tests {
         let (planned, marked) = Store::in_memory().unwrap().write(in_an_import).await.unwrap();
         assert_eq!(planned, Some((Dirty::No, false, 0)));
         assert_eq!(marked, Some((Dirty::Backfill, true, 2)));
+    }
+
+    #[tokio::test]
+    async fn what_is_watched_since_a_row_was_filed_outlives_it_if_it_never_left() {
+        for leaves in [false, true] {
+            let released = move |tx: &super::Tx<'_>| {
+                let now = DateTime::<Utc>::default();
+                let link = tx.new_link(None, None, Dirty::Backfill)?;
+                let packed = tx.pack("links.base", &0_u8)?;
+                let import = tx.new_import(true, now)?;
+                tx.put_in_import(link, import, &packed, &packed)?;
+                tx.settle(link, &packed, Some(&packed))?;
+                if leaves {
+                    tx.import_leaves(import, 1, now)?;
+                }
+                tx.release_import(import, Some(link), now, false)?;
+                Ok(tx.link(link)?.map(|link| (link.import, link.flights.is_some())))
+            };
+            let left = Store::in_memory().unwrap().write(released).await.unwrap();
+            assert_eq!(left, Some((None, !leaves)));
+        }
     }
 
     #[tokio::test]

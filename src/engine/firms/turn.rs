@@ -218,9 +218,9 @@ impl Gathered {
 
 impl Connection {
     pub(super) async fn take_turn(&self, id: i64, kept: &mut Kept) -> Result<Went, EngineError> {
-        let Some((_, ready)) = self.ready_firms() else { return Ok(Went::Done) };
         let mut fresh: BTreeSet<SideName> = BTreeSet::new();
         let leaving = loop {
+            let Some((_, ready)) = self.ready_firms() else { return Ok(Went::Done) };
             let (ready_now, now) = (ready.clone(), self.now());
             let planned = self.store.write(move |tx| plan_turn(tx, id, &ready_now, now)).await?;
             let Some(leaving) = planned else { return Ok(Went::Done) };

@@ -2,8 +2,8 @@
 
 use super::behind::{No, keep_no, leave_to_nobody, make_way};
 use super::{
-    carry_consent, carry_opt_out, elect, first_link, hand_on_gone, is_gone_elsewhere, is_moving, join, link_consent,
-    reopen, take_up_left_behind,
+    before_import, carry_consent, carry_opt_out, elect, first_link, hand_on_gone, is_gone_elsewhere, is_moving, join,
+    link_consent, reopen, take_up_left_behind,
 };
 use crate::engine::Settings;
 use crate::engine::imports::LONGEST_IMPORT;
@@ -99,7 +99,7 @@ pub(super) fn moved(
             elect(tx, link.id)?;
         }
         Rename::Join(other) => {
-            let consent = link_consent(link)?;
+            let consent = consent_to_take_along(tx, link)?;
             tx.set_member(&row.contact.id, None, false)?;
             if elect(tx, link.id)? {
                 hand_on_gone(tx, link, &row.contact.id)?;
@@ -150,7 +150,7 @@ pub(super) fn leave_group(
     elect(tx, link.id)?;
     hand_on_gone(tx, link, &row.contact.id)?;
     tx.mark_dirty(link.id, dirty)?;
-    let consent = link_consent(link)?;
+    let consent = consent_to_take_along(tx, link)?;
     if !first_link(tx, &row.contact, settings, dirty, Some(link.id), now)? {
         // It waits: until then it stays where it is, and its consent with it.
         tx.set_member(&row.contact.id, Some(link.id), false)?;
@@ -164,6 +164,17 @@ pub(super) fn leave_group(
         carry_opt_out(tx, &row.contact, consent)?;
     }
     Ok(true)
+}
+
+/// What was agreed on with the Brevo contact of those whom somebody leaves, and a no that it shows and no plan has seen yet.
+fn consent_to_take_along(tx: &Tx<'_>, link: &LinkRow) -> Result<Option<ConsentBase>> {
+    let agreed = link_consent(link)?;
+    let shown = link.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
+    if !shown.is_some_and(|contact| contact.consent.email_opted_out()) {
+        return Ok(agreed);
+    }
+    let none = ConsentBase { intercom_out: false, brevo_out: false };
+    Ok(Some(ConsentBase { brevo_out: true, ..agreed.unwrap_or(none) }))
 }
 
 fn holder(tx: &Tx<'_>, email: &Email, own: &LinkRow) -> Result<Holder> {
@@ -401,6 +412,11 @@ pub(in crate::engine) fn may_be_theirs(tx: &Tx<'_>, theirs: LinkRow, dirty: Dirt
 /// Two people exchanged addresses: the links are re-pointed and nobody is renamed. Each side's fields go to the new
 /// partner, whose values count as unchanged.
 fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
+    let held_up = |link: &LinkRow| -> Result<Option<Email>> {
+        let held = tx.link_waits(link.id)?.and_then(|waits| waits.rename_held);
+        Ok(held.filter(|held| link.email.as_ref() == Some(held)))
+    };
+    let (held_of_a, held_of_b) = (held_up(a)?, held_up(b)?);
     tx.set_link_email(a.id, None)?;
     tx.set_link_email(b.id, a.email.as_ref())?;
     tx.set_link_email(a.id, b.email.as_ref())?;
@@ -408,14 +424,29 @@ fn swap(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<()> {
     // A row that is on its way lands on the Brevo contact, whoever that is by now: nothing else is written there before.
     // (One that has not left yet is overtaken, and stays behind.)
     let filling = tx.filling_imports()?;
-    if [a, b].iter().all(|link| link.import.is_none_or(|import| !filling.contains(&import))) {
+    let stays_behind = |link: &LinkRow| link.import.is_some_and(|import| filling.contains(&import));
+    let go_along = !stays_behind(a) && !stays_behind(b);
+    if go_along {
         tx.swap_imports(a, b)?;
     }
-    for (link, partner) in [(a, b), (b, a)] {
-        let (own, theirs) = (base_of(link)?, base_of(partner)?);
-        take_over(tx, link, &own, &theirs, partner)?;
-        // A contact that was still to be given the address goes on to be given it: it shows neither of the two.
-        tx.set_rename(link.id, partner.rename_to.as_ref())?;
+    // What an import was to set is watched with that alone: without it, nobody would ever see it landed. And of a row that
+    // stays behind nothing has been agreed on.
+    let as_it_is = |link: &LinkRow| -> Result<(LinkRow, Base)> {
+        let base = if stays_behind(link) { before_import(tx, link)? } else { base_of(link)? };
+        let mut was = link.clone();
+        if link.import.is_some() && !go_along {
+            (was.flights, was.answered, was.verify_after) = (None, true, None);
+        }
+        Ok((was, base))
+    };
+    let ((was_a, base_a), (was_b, base_b)) = (as_it_is(a)?, as_it_is(b)?);
+    for (link, own, (partner, theirs), held) in
+        [(a, &base_a, (&was_b, &base_b), held_of_b), (b, &base_b, (&was_a, &base_a), held_of_a)]
+    {
+        take_over(tx, link, own, theirs, partner)?;
+        // A contact that was still to be given the address goes on to be given it, also if another one shows that and holds it
+        // up: it shows neither of the two.
+        tx.set_rename(link.id, partner.rename_to.as_ref().or(held.as_ref()))?;
         if is_gone_elsewhere(partner) {
             // Whom that was of has the other contact now, and this one's person was never deleted.
             if let Some(link) = tx.link(link.id)? {
@@ -508,7 +539,8 @@ pub(in crate::engine) fn take_over(
         }),
         // With the contact nothing has been agreed on: an opt-out in Intercom is news to it.
         (Some(_), None) => brings.then_some(ConsentBase { intercom_out: false, brevo_out: true }),
-        (None, theirs) => theirs,
+        // And so it is where the one who comes had agreed on nothing yet.
+        (None, theirs) => theirs.map(|theirs| ConsentBase { intercom_out: false, ..theirs }),
     };
     // The same of text messages: whoever said no to them keeps their phone.
     let brings_sms_no = own.sms.is_some_and(|sms| sms.brevo_out);

@@ -360,7 +360,14 @@ fn settle_fields(
     });
     for (key, writes) in &flights.fields {
         let Some(write) = &writes[side] else { continue };
-        let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else { continue };
+        let Some(rule) = mapping.rules.iter().find(|rule| rule.key == *key) else {
+            // The rule is gone since it left, and nothing tells what became of it: what it may have replaced is kept.
+            if let (false, Some((lost, rule))) = (answered, &write.replaces) {
+                let (field, kept) = (key.clone(), write.sent.clone());
+                settled.lost.push(LostValue { field, side, lost: lost.clone(), kept, rule: rule.clone() });
+            }
+            continue;
+        };
         let observed = observed(rule);
         let verdict = fields::judge(side, write, &observed);
         // Also where somebody has edited it since, or an earlier write of ours stands there: whether this one had
