@@ -89,8 +89,9 @@ impl BrevoClient {
         let body = self.with_kinds(|kinds| body(&batch.rows, &envelope, kinds)).map_err(|error| {
             SideError::new(SideName::Brevo, ErrorKind::Unsupported, format!("cannot write the rows as JSON: {error}"))
         })?;
-        // Rows of contacts that exist may lift a blocklisting: they are not to wait long after it was read who has none.
-        let effect = if batch.update_existing { Effect::LoosensOnce } else { Effect::Creates };
+        // Rows of contacts that exist may lift a blocklisting: they are not to wait long after it was read who has none. Whom
+        // others make may say no meanwhile.
+        let effect = if batch.update_existing { Effect::LoosensOnce } else { Effect::CreatesPerson };
         let ask = Ask::write(Method::POST, "/contacts/import", client::Json(body), effect, priority);
         let answer = self.send(ask).await?;
         let process = ProcessId::new(write::made(&answer, "processId")?);

@@ -153,7 +153,8 @@ impl BrevoClient {
         let (mut done, mut failed) = (Vec::new(), Vec::new());
         for contacts in contacts.chunks(MEMBERS_A_CALL) {
             let target = format!("/contacts/lists/{list}/contacts/{verb}");
-            let ask = Ask::write(Method::POST, target, json!({ "ids": contacts }), Effect::Idempotent, priority);
+            // Who has left the list, or was taken off it, while this waited is not put on it again.
+            let ask = Ask::write(Method::POST, target, json!({ "ids": contacts }), Effect::Updates, priority);
             match self.send(ask).await {
                 Ok(answer) => {
                     let refused = refused(&answer);

@@ -33,6 +33,8 @@ pub(super) const LONGEST_IMPORT: TimeDelta = TimeDelta::minutes(30);
 const FRESH: TimeDelta = TimeDelta::seconds(30);
 /// After this an import is looked at first, then after twice as long each time.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
+/// How long Brevo takes at most, as far as we wait for it, to land an import of which nobody knows whether it has it.
+const QUEUED: TimeDelta = TimeDelta::seconds(150);
 /// How long an import that is over waits for the others, to be read back with them.
 const PATIENCE: TimeDelta = TimeDelta::seconds(60);
 
@@ -231,8 +233,10 @@ impl Connection {
                     tracing::warn!(rows = count, "an import was refused: {}", error.for_log());
                 }
                 pushed.failed = count as u64;
+                // Given back when Brevo held us back: they go on when it lets us, and as they are by then.
+                let wait = other.as_ref().err().and_then(|error| TimeDelta::from_std(error.retry_after?).ok());
                 // Refused as a whole: one by one from now on, so that one bad row cannot hold up the rest.
-                let not_before = if transient { now + TimeDelta::seconds(60) } else { now };
+                let not_before = if transient { now + wait.unwrap_or(TimeDelta::seconds(60)) } else { now };
                 self.store
                     .write(move |tx| {
                         let rows = tx.release_import(import, None, not_before, !transient)?;
@@ -575,9 +579,10 @@ fn landed_by(import: &ImportRowState) -> DateTime<Utc> {
     import.landed_by.unwrap_or_else(|| lands_by(import.sent_at))
 }
 
-/// Until when an import may land whose request was on its way at this time: Brevo queues it behind others.
+/// Until when an import may land whose request was on its way at this time: that may arrive late, and then Brevo queues it
+/// behind others.
 pub(super) fn lands_by(on_its_way_at: DateTime<Utc>) -> DateTime<Utc> {
-    on_its_way_at + TimeDelta::from_std(super::LATE_LANDING * 2).unwrap_or_default()
+    on_its_way_at + TimeDelta::from_std(super::LATE_LANDING).unwrap_or_default() + QUEUED
 }
 
 /// No link has ever been marked so often.

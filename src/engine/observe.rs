@@ -330,6 +330,7 @@ impl Source {
         if changed || self.sweep > 0 {
             tx.put_brevo_contact(contact, self.sweep, false)?;
         }
+        super::read_back::note_lists(tx, known.as_ref(), contact, &self.ready)?;
         let address_before = known.as_ref().and_then(|known| known.email.as_ref());
         if contact.email.as_ref() != address_before {
             if let Some(left) = address_before {

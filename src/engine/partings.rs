@@ -43,6 +43,8 @@ use std::collections::BTreeSet;
 const MOST_WAIT: TimeDelta = TimeDelta::hours(1);
 /// When it is looked again meanwhile, or when somebody cannot be written for now.
 const LATER: TimeDelta = TimeDelta::minutes(1);
+/// For so long whoever was asked for counts as just asked.
+const FRESH: TimeDelta = TimeDelta::seconds(30);
 /// When a key or token that may not write is tried again.
 const NOT_LET_IN: TimeDelta = TimeDelta::minutes(5);
 /// When it is tried again after it has been refused a few times, or could not be asked about.
@@ -311,14 +313,15 @@ impl Connection {
                 return Ok(pushed);
             }
             let mut asked = futures_util::stream::iter(due.into_iter().map(|row| async move {
+                let began = self.now();
                 let known = self.ask_for_gone(&row, priority).await;
-                (row, known)
+                (row, began, known)
             }))
             .buffer_unordered(AT_ONCE);
             let (mut known, mut fatal) = (Vec::new(), None);
-            while let Some((row, answer)) = asked.next().await {
+            while let Some((row, began, answer)) = asked.next().await {
                 match answer {
-                    Ok(true) => known.push(row),
+                    Ok(true) => known.push((row, began)),
                     Ok(false) => self.cannot_tell(row, None).await?,
                     Err(error @ EngineError::Side(_)) => {
                         let refused = is_refusal(&error);
@@ -340,10 +343,13 @@ impl Connection {
                 self.note_refusal(&error).await;
                 return Ok(pushed);
             }
-            let claim = self.claim(known.iter().map(|row| row.link));
+            // They wait for one another: who was asked for first may be back while the last was slow.
+            let now = self.now();
+            let (known, stale): (Vec<_>, Vec<_>) = known.into_iter().partition(|(_, began)| now - *began <= FRESH);
+            let claim = self.claim(known.iter().map(|(row, _)| row.link));
             let (claimed, busy): (Vec<_>, Vec<_>) =
-                known.into_iter().partition(|row| claim.claimed.contains(&row.link));
-            for row in busy {
+                known.into_iter().map(|(row, _)| row).partition(|row| claim.claimed.contains(&row.link));
+            for row in busy.into_iter().chain(stale.into_iter().map(|(row, _)| row)) {
                 self.put_parting_off(row, LATER).await?;
             }
             let going = self.leave_by(claimed).await?;

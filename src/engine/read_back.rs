@@ -2,12 +2,16 @@
 
 use super::answers::{hold_apart, rename_if_moved};
 use super::imports::LONGEST_IMPORT;
-use super::observe::{Applied, Source, base_of, flights_of, pack_base, settle_as, settle_now};
+use super::observe::{Applied, Source, base_of, flights_of, pack_base, pack_flights, settle_as, settle_now};
 use super::place::{No, keep_no};
 use super::unreadable::{sparing, sparing_each};
 use super::{BATCH, Connection, EngineError, Ready};
-use crate::model::{BrevoContact, Consent, ContactKey, Email, ErrorKind, Observation, Priority, ProcessId};
+use crate::mapping::{Direction, ListRule};
+use crate::model::{
+    BrevoContact, BrevoListId, Consent, ContactKey, Email, ErrorKind, Observation, Priority, ProcessId,
+};
 use crate::reconcile::harm::Kind;
+use crate::reconcile::lists::ListBase;
 use crate::reconcile::person::{self, Base};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::queues::{ImportRowState, ImportStage};
@@ -422,8 +426,65 @@ pub(super) fn keep_what_a_late_row_put(tx: &Tx<'_>, link: i64, contact: &BrevoCo
     }
     let Some(row) = tx.link(link)? else { return Ok(()) };
     let Some(speaks) = tx.members(link)?.into_iter().find(|member| member.is_primary) else { return Ok(()) };
-    let base = person::made_by_a_late_row(&base_of(&row)?, &speaks.contact.fields, contact, &ready.mapping);
+    let mut base = person::made_by_a_late_row(&base_of(&row)?, &speaks.contact.fields, contact, &ready.mapping);
+    base.lists.extend(by_our_rules(&contact.lists, ready));
     tx.set_base(link, &pack_base(tx, &base)?)
+}
+
+/// A look shows another membership of lists than the one before it. Whom a row on its way had put on a list, and somebody has
+/// taken off it, is meant to be off, though what became of the import is known only later. And on the technical list
+/// nothing but a row puts anybody: one of the person's has landed after it was given up, or was never answered. It has left the
+/// contact alone, but for its lists: there it is by our rule.
+pub(super) fn note_lists(
+    tx: &Tx<'_>,
+    known: Option<&BrevoContact>,
+    contact: &BrevoContact,
+    ready: &Ready,
+) -> Stored<()> {
+    let Some(known) = known.filter(|known| known.lists != contact.lists) else { return Ok(()) };
+    let joined: BTreeSet<BrevoListId> = contact.lists.difference(&known.lists).copied().collect();
+    let left: BTreeSet<BrevoListId> = known.lists.difference(&contact.lists).copied().collect();
+    let by_a_row = joined.contains(&ready.technical_list);
+    if left.is_empty() && !by_a_row {
+        return Ok(());
+    }
+    let link = match (tx.link_by_brevo(contact.id)?, &contact.email) {
+        (None, Some(email)) => tx.link_by_email(email)?.filter(|link| link.brevo_id.is_none()),
+        (link, _) => link,
+    };
+    let Some(link) = link else { return Ok(()) };
+    if link.import.is_some() {
+        let mut flights = match flights_of(&link) {
+            Err(error) if error.unreadable().is_some() => return Ok(()),
+            flights => flights?,
+        };
+        if link.brevo_id.is_none() && flights.email != contact.email {
+            return Ok(());
+        }
+        let before = flights.lists.len();
+        flights.lists.retain(|list, joined| !(*joined && left.contains(list)));
+        if flights.lists.len() < before {
+            tx.watch_as(link.id, &pack_flights(tx, &flights)?)?;
+        }
+        return Ok(());
+    }
+    let Some(email) = contact.email.as_ref().filter(|_| by_a_row && link.brevo_id.is_some()) else { return Ok(()) };
+    if !tx.whose_late_address(email)?.contains(&link.id) {
+        return Ok(());
+    }
+    let mut base = match base_of(&link) {
+        Err(error) if error.unreadable().is_some() => return Ok(()),
+        base => base?,
+    };
+    base.lists.extend(by_our_rules(&joined, ready));
+    tx.set_base(link.id, &pack_base(tx, &base)?)
+}
+
+/// Those of these lists on which a rule of ours puts people, as agreed on with whoever is on them by it.
+fn by_our_rules(lists: &BTreeSet<BrevoListId>, ready: &Ready) -> BTreeMap<BrevoListId, ListBase> {
+    let puts = |rule: &ListRule| rule.direction != Direction::BrevoToIntercom;
+    let ours = ready.lists.iter().filter(|(rule, list)| puts(rule) && lists.contains(list));
+    ours.map(|(_, list)| (*list, ListBase { wanted: true, member: true })).collect()
 }
 
 /// The person's external id.
@@ -471,7 +532,16 @@ fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> S
         // Nothing was agreed on; but a no that the person brings is theirs, whatever became of the row.
         keep_no(tx, link.id, No::of(&before, &Consent::default()))?;
     } else {
-        settle_as(tx, link.id, &person::forget_unlanded(&base, &before, &flights), None)?;
+        // A no of theirs that went beside the row (`opt_out_in_import`) stands: looks that began before it show them as
+        // subscribed, and that is nobody's opt-in.
+        let went = flights.opted_out && flights.email.is_none();
+        let no = person::Flights { opted_out: went, ..person::Flights::default() };
+        let base = person::forget_unlanded(&base, &before, &flights);
+        settle_as(tx, link.id, &base, Some(&no).filter(|no| !no.is_empty()))?;
+        if no.opted_out {
+            let verify_after = Some(now + TimeDelta::from_std(super::LATE_LANDING).unwrap_or_default());
+            tx.watch_like(link.id, &LinkRow { answered: true, verify_after, ..link.clone() })?;
+        }
     }
     tx.mark_dirty(link.id, Dirty::Backfill)?;
     // The single request that follows names the field at fault; an import that never arrived says nothing about it.

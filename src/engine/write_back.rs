@@ -103,17 +103,16 @@ pub(super) fn queue(
         put_conflicts(tx, link, &person::not_logged_yet(&watched, SideName::Intercom), None, now)?;
     }
     match (known, plan.writes_back()) {
-        (None, false) => Ok(()),
         (known, true) => {
             let row = known.unwrap_or_else(|| WriteBack::new(link, contact.clone()));
             tx.put_write_back(&WriteBack { due: Some(now), sweep: sweep || row.sweep, ..row })
         }
         // What a sweep is to restore no later plan asks for.
         (Some(row), false) if row.sweep && row.due.is_some() => Ok(()),
-        (Some(row), false) => {
-            // What was held of it is to be cleared no more.
+        (known, false) => {
+            // What was held of it is to be cleared no more: while it is, nothing waits for its turn.
             tx.unmark_held(Kind::Blanked.as_str(), SideName::Intercom, link)?;
-            tx.put_write_back(&WriteBack { due: None, tries: 0, ..row })
+            known.map_or(Ok(()), |row| tx.put_write_back(&WriteBack { due: None, tries: 0, ..row }))
         }
     }
 }
@@ -243,7 +242,6 @@ impl Connection {
         // Whoever is at it goes on until nothing is due.
         let Ok(_writing) = self.writing_back.try_lock() else { return Ok(pushed) };
         self.verify_write_backs(priority, &ready).await?;
-        self.look_at_intercom(priority).await?;
         // Whoever would lose a value waits until it is known how many there are.
         let (mut pass, mut aside) = (Pass::Known(Vec::new()), Aside::new());
         let mut done = self.write_back_all(priority, (&mut pass, &mut aside), &mut pushed).await;
@@ -259,7 +257,7 @@ impl Connection {
     }
 
     /// Before anything is written to Intercom it is read what has changed there: an edit that neither a poll nor a webhook
-    /// has shown would be written over. One read for all that are due, if the last is not a fresh one.
+    /// has shown would be written over. One read for all that leave now, if the last is not a fresh one.
     async fn look_at_intercom(&self, priority: Priority) -> Result<(), EngineError> {
         let now = self.now();
         let read_at = *self.intercom_read_at.lock().unwrap_or_else(PoisonError::into_inner);
@@ -298,11 +296,14 @@ impl Connection {
             if self.is_held(SideName::Intercom) {
                 return Ok(false);
             }
+            Box::pin(self.look_at_intercom(priority)).await?;
             let now = self.now();
+            // What is planned leaves at once: somebody may edit it while it waits for others.
+            let in_hand = if priority == Priority::Live { AT_ONCE } else { CHUNK };
             let due = match pass {
-                Pass::Known(_) => self.store.read(move |tx| tx.write_backs_due(now, CHUNK)).await?,
+                Pass::Known(_) => self.store.read(move |tx| tx.write_backs_due(now, in_hand)).await?,
                 Pass::Decided(_) => {
-                    let some: Vec<i64> = aside.keys().take(CHUNK).copied().collect();
+                    let some: Vec<i64> = aside.keys().take(in_hand).copied().collect();
                     aside.retain(|link, _| !some.contains(link));
                     some
                 }
@@ -473,13 +474,18 @@ impl Connection {
                     pushed.requests += made.requests;
                     if let Some(contact) = &made.shown {
                         let known = replaceable(tx, tx.intercom_contact(&contact.id))?.0;
+                        // What somebody has given since stands: the answer is older than that.
+                        let known = known.filter(|known| known.contact.updated_at <= contact.updated_at);
                         note_overrun(tx, known.as_ref(), contact, &source)?;
                     }
                     if let Some(error) = &made.failed {
                         if safety::did_nothing(error) {
                             leaving.harm.take_back(tx, now)?;
                         }
-                        pushed.failed += u64::from(refused(tx, leaving, error, &ready, now, verify_after)?);
+                        // After a reload by which nothing travels there any more, nothing waits for its turn again.
+                        if source.ready.writes_back {
+                            pushed.failed += u64::from(refused(tx, leaving, error, &ready, now, verify_after)?);
+                        }
                     } else {
                         pushed.written_back += 1;
                         accepted(tx, leaving, made.shown.as_deref(), &ready, verify_after, now)?;
@@ -648,7 +654,12 @@ fn accepted(
         // Identity may have given the person another contact in Brevo meanwhile: with that one nothing of this is agreed on, and
         // what Intercom has taken counts as given there.
         if link.brevo_id == leaving.brevo {
-            let base = plan.base_with_intercom(&base_of(&link)?);
+            let known = base_of(&link)?;
+            let mut base = plan.base_with_intercom(&known);
+            if !speaks_for(tx, *id, &leaving.contact)? {
+                // Another contact speaks for the person by now: what this one has taken says nothing about its fields.
+                base.fields = known.fields;
+            }
             tx.set_base(*id, &pack_base(tx, &base)?)?;
         }
         // What was refused before and is taken now.
@@ -671,6 +682,14 @@ fn accepted(
         tx.put_write_back(&WriteBack { answered: true, verify_after: Some(verify_after), tries: 0, due, ..row })?;
     }
     record(tx, leaving, "accepted", now)
+}
+
+/// Whether this contact is the one whose fields are the person's.
+fn speaks_for(tx: &Tx<'_>, link: i64, contact: &IntercomContactId) -> Stored<bool> {
+    let members = tx.members(link)?;
+    let live = || members.iter().filter(|member| member.state == ContactState::Live);
+    let primary = live().find(|member| member.is_primary).or(live().next());
+    Ok(primary.is_some_and(|primary| primary.contact.id == *contact))
 }
 
 /// The history and the conflict log of what was written to Intercom.
@@ -730,6 +749,13 @@ fn refused(
     // What was being watched before is watched as it was.
     let again = |due: Option<DateTime<Utc>>, tries: u32| tx.put_write_back(&WriteBack { due, tries, ..before.clone() });
     let Some(link) = tx.link(leaving.link)? else { return Ok(false) };
+    let waits = tx.write_back(link.id)?;
+    if waits.as_ref().is_some_and(|row| row.contact != leaving.contact)
+        || tx.write_back_of(&leaving.contact)?.is_some_and(|row| row.link != link.id)
+    {
+        // Another contact speaks for the person by now, or this one is another's: what waits for those is not replaced.
+        return Ok(false);
+    }
     let subject = subject_of(tx, &link)?;
     let (partly, sure) = (leaving.tags.len() > 1, !error.may_have_landed());
     match &error.kind {
@@ -751,11 +777,13 @@ fn refused(
         }
         ErrorKind::Rejected { .. } | ErrorKind::Conflict { .. } if sure => {}
         ErrorKind::NotFound | ErrorKind::Merged { .. } => {}
-        // It may have landed, or part of it, or still may: nothing more is decided about it until a read shows that.
+        // It may have landed, or part of it, or still may: nothing more is decided about it until a read shows that. (One that
+        // came while it was being sent once more may have settled it, and the last try may land all the same.)
         _ => {
-            if let Some(row) = tx.write_back(leaving.link)? {
-                tx.put_write_back(&WriteBack { verify_after: Some(verify_after), tries, ..row })?;
-            }
+            let row = waits.unwrap_or_else(|| WriteBack::new(leaving.link, leaving.contact.clone()));
+            let watched = Some(pack(tx, &leaving.plan.flights.to_intercom())?);
+            let verify_after = Some(verify_after);
+            tx.put_write_back(&WriteBack { watched, answered: false, verify_after, tries, ..row })?;
             return Ok(false);
         }
     }

@@ -160,7 +160,7 @@ impl IntercomClient {
     ) -> Result<Answer, Box<SideError>> {
         let path = ["contacts", contact.as_str(), "tags"];
         let ask = Ask::write(Method::POST, &path, Some(json!({ "id": tag.as_str() })), priority);
-        self.send(ask, Effect::Idempotent, |_, _| Ok(())).await?;
+        self.send(ask, Effect::Updates, |_, _| Ok(())).await?;
         Ok(Answer::Done)
     }
 
@@ -171,7 +171,7 @@ impl IntercomClient {
         priority: Priority,
     ) -> Result<Answer, Box<SideError>> {
         let path = ["contacts", contact.as_str(), "tags", tag.as_str()];
-        self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Idempotent, |_, _| Ok(())).await?;
+        self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Updates, |_, _| Ok(())).await?;
         Ok(Answer::Done)
     }
 

@@ -679,7 +679,8 @@ pub fn quarantine_key(cells: &Cells) -> String {
 }
 
 /// Whether a value that a side refused would still be sent. What the mapping makes of another value may be tried, and the same
-/// value may come from the other side later. `brevo`: the attributes of the record there, if it has one.
+/// value may come from the other side later; but what both sides hold by now is sent to neither. `brevo`: the attributes of the
+/// record there, if it has one.
 pub fn is_still_refused(rule: &FieldRule, refused: &str, record: &Fields, brevo: Option<&Fields>) -> bool {
     let same = |made: &Projection| match made {
         Projection::Cells(cells) => quarantine_key(cells) == refused,
@@ -687,7 +688,13 @@ pub fn is_still_refused(rule: &FieldRule, refused: &str, record: &Fields, brevo:
     };
     let made = rule.project(record);
     let goes_back = rule.direction != Direction::IntercomToBrevo;
-    let shown = brevo.filter(|_| goes_back).map(|attributes| rule.observed(attributes));
+    let shown = brevo.map(|attributes| rule.observed(attributes));
+    if let (Projection::Cells(made), Some(shown)) = (&made, &shown)
+        && fields::same_cells(made, shown)
+    {
+        return false;
+    }
+    let shown = shown.filter(|_| goes_back);
     let undecided = !goes_back && !matches!(made, Projection::Cells(_));
     undecided || same(&made) || shown.is_some_and(|shown| same(&rule.restore(&shown, record)))
 }

@@ -666,6 +666,31 @@ async fn who_is_taken_off_a_list_before_an_import_without_an_answer_is_read_back
     assert_eq!(world.attribute("jane@example.com", "LASTNAME"), Some(json!("Doe")));
 }
 
+/// The same where nothing but a read has shown that the row had put them there.
+#[tokio::test(start_paused = true)]
+async fn who_is_taken_off_a_list_that_a_read_has_shown_before_an_import_without_an_answer_is_read_back_stays_off() {
+    let world = World::new(&format!("{CONFIG}limits:\n  brevo:\n    import_threshold: 1\n"));
+    world.sync().await;
+    world.intercom.create_contact(user("jane@example.com", "Jane Doe"));
+    minutes(10).await;
+    world.brevo.fail("/contacts/import", Fault::Truncated);
+    // The power goes while it is waited for.
+    assert!(tokio::time::timeout(Duration::from_secs(30), world.sync()).await.is_err());
+    let users = world.brevo.list_id("Users").unwrap();
+    assert_eq!(world.brevo.list_members(users).len(), 1);
+    minutes(1).await;
+    let taken_off = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert!(world.brevo.remove_from_list("jane@example.com", users));
+    };
+    tokio::join!(world.sync(), taken_off);
+    for _ in 0..2 {
+        minutes(10).await;
+        world.full().await;
+    }
+    assert_eq!(world.brevo.list_members(users).len(), 0);
+}
+
 /// Ann's contact was deleted in Brevo, and she has another address since. Then she is deleted in Intercom, too, and somebody
 /// else has that address.
 #[tokio::test(start_paused = true)]

@@ -179,6 +179,11 @@ fn is_blank(cells: &Cells) -> bool {
     cells.iter().all(Option::is_none)
 }
 
+/// Whether all that stood there stands there still, and more beside it.
+fn is_filled_up(before: &Cells, now: &Cells) -> bool {
+    before.len() == now.len() && before.iter().zip(now).all(|(before, now)| before.is_none() || before == now)
+}
+
 /// What Intercom shows, without what does not matter.
 fn held(source: Source, value: &Value) -> Cells {
     vec![match source {
@@ -321,7 +326,11 @@ impl Between {
                     if pair.brevo.stands.is_empty() && is_blank(&theirs) {
                         pair.brevo.stands.clone_from(&theirs);
                     }
-                    if let Some((lost, alone)) = pair.brevo.stands(theirs, by_hand, left_at, now) {
+                    // Nobody loses the part of a name that a first link leaves as it is, and puts the other part beside.
+                    let first = card.ours_since == Some(now);
+                    if let Some((lost, alone)) = pair.brevo.stands(theirs, by_hand, left_at, now)
+                        && !(first && is_filled_up(&lost, &pair.brevo.stands))
+                    {
                         pair.replaced.push((SideName::Brevo, lost, alone));
                     }
                     let (mine, theirs) = (is_blank(&pair.intercom.stands), is_blank(&pair.brevo.stands));

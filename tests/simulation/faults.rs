@@ -134,7 +134,7 @@ impl Shared {
             intercom: sides.0,
             brevo: sides.1,
             story: Mutex::new(Story::new(keep)),
-            model: Mutex::new(Model::knowing(plan.setting.by_phone, plan.setting.limits)),
+            model: Mutex::new(Model::knowing(plan.setting.by_phone, plan.setting.limits, plan.setting.import_delay)),
             dice: Mutex::new(Dice::new(plan.seed, "network")),
             rates: Mutex::new(plan.rates),
             latency: plan.setting.latency,
@@ -420,7 +420,12 @@ impl Network {
             shared.model().over_limit.push(now);
         }
         if is_brevo || writes(&what) {
-            let cause = Cause::Ours { left_at, what, body, status, faulty: fault.is_some() };
+            let done = match fault {
+                None => parts.status.is_success(),
+                Some(ServerFault::ErrorAfter(_) | ServerFault::Truncated) => status != 429,
+                Some(_) => false,
+            };
+            let cause = Cause::Ours { left_at, what, body, status, done };
             shared.look(&cause);
         }
         shared.pump();

@@ -270,8 +270,8 @@ impl Ledger {
         let Some(firms) = self.firms.clone() else { return found };
         let (by_hand, left_at) = match cause {
             Cause::Hand(_) => (true, now),
-            Cause::Ours { left_at, what, .. } => {
-                if what.ends_with("/companies/import") {
+            Cause::Ours { left_at, what, done, .. } => {
+                if *done && what.ends_with("/companies/import") {
                     self.import_left = *left_at;
                 }
                 (false, *left_at)

@@ -26,8 +26,8 @@ pub struct Listed {
 pub enum Cause {
     /// A person.
     Hand(Meaning),
-    /// One request of the engine's, which left it at this time.
-    Ours { left_at: i64, what: String, body: Bytes, status: u16, faulty: bool },
+    /// One request of the engine's, which left it at this time. `done`: it was carried out, whatever its answer says.
+    Ours { left_at: i64, what: String, body: Bytes, status: u16, done: bool },
     /// Nobody just now: an import landed.
     Landing,
 }
@@ -103,6 +103,18 @@ pub struct Person {
     pub changed_at: i64,
     /// The latest change that a notification told of which was answered with 2xx.
     pub told_until: i64,
+}
+
+/// An import that Brevo took.
+#[derive(Debug)]
+struct Import {
+    left_at: i64,
+    /// When its rows land.
+    lands_at: i64,
+    /// They had when Brevo was looked at last.
+    landed: bool,
+    /// The addresses in it.
+    rows: BTreeSet<String>,
 }
 
 /// What somebody wrote into a Brevo contact, as long as it stands there.
@@ -228,8 +240,10 @@ pub struct Model {
     pub reloaded: bool,
     /// Who has no address is known by their phone.
     pub by_phone: bool,
-    /// Imports, by when they left, with the addresses in them.
-    imports: Vec<(i64, BTreeSet<String>)>,
+    /// The imports that Brevo took.
+    imports: Vec<Import>,
+    /// How long it takes to land one.
+    import_delay: i64,
     /// When requests were over the vendors' limits.
     pub over_limit: Vec<i64>,
     acknowledged: u64,
@@ -266,6 +280,13 @@ const SURE: i64 = 600_000;
 fn phone_of(contact: &Contact) -> Option<String> {
     let phone = contact.attributes.get("SMS").filter(|phone| !phone.is_null())?.to_string();
     Some(phone.chars().filter(char::is_ascii_digit).collect()).filter(|digits: &String| !digits.is_empty())
+}
+
+impl Import {
+    /// It has landed since Brevo was looked at last.
+    fn lands_now(&self, now: i64) -> bool {
+        !self.landed && self.lands_at <= now
+    }
 }
 
 impl Card {
@@ -339,9 +360,10 @@ impl Card {
 }
 
 impl Model {
-    /// `by_phone`: who has no address is known by their phone.
-    pub fn knowing(by_phone: bool, limits: Option<Limits>) -> Self {
-        Self { by_phone, harm: Harm::within(limits), ..Self::default() }
+    /// `by_phone`: who has no address is known by their phone. `import_delay`: for so many seconds Brevo queues an import.
+    pub fn knowing(by_phone: bool, limits: Option<Limits>, import_delay: u64) -> Self {
+        let import_delay = i64::try_from(import_delay).unwrap_or_default() * 1_000;
+        Self { by_phone, harm: Harm::within(limits), import_delay, ..Self::default() }
     }
 
     pub fn intercom_ids(&self) -> Vec<String> {
@@ -551,15 +573,23 @@ impl Model {
         let (by_hand, left_at) = match cause {
             Cause::Hand(_) => (true, now),
             Cause::Ours { left_at, .. } => (false, *left_at),
-            Cause::Landing => (false, self.imports.iter().map(|(left_at, _)| *left_at).max().unwrap_or(now)),
+            Cause::Landing => {
+                let landing = self.imports.iter().filter(|import| import.lands_now(now));
+                (false, landing.map(|import| import.left_at).min().unwrap_or(now))
+            }
         };
         self.between.look(&self.people, &self.cards, by_hand, left_at, now);
-        if let Cause::Ours { left_at, what, body, .. } = cause
+        for import in &mut self.imports {
+            import.landed |= import.lands_at <= now;
+        }
+        if let Cause::Ours { left_at, what, body, done: true, .. } = cause
             && what.ends_with("/contacts/import")
         {
             let body: Value = serde_json::from_slice(body).unwrap_or_default();
             let rows = body["jsonBody"].as_array().cloned().unwrap_or_default();
-            self.imports.push((*left_at, rows.iter().filter_map(|row| row["email"].as_str().map(normal)).collect()));
+            let rows = rows.iter().filter_map(|row| row["email"].as_str().map(normal)).collect();
+            let (left_at, lands_at) = (*left_at, now + self.import_delay);
+            self.imports.push(Import { left_at, lands_at, landed: false, rows });
         }
         found
     }
@@ -813,11 +843,12 @@ impl Model {
         }
     }
 
-    /// When the import that lands now left us. Its landing is seen when Brevo is looked at next.
-    fn import_left(imports: &[(i64, BTreeSet<String>)], email: Option<&str>, now: i64) -> i64 {
+    /// When the import that lands now left us. Its landing is seen when Brevo is looked at next; should several have landed
+    /// since the last look, it was the first of them.
+    fn import_left(imports: &[Import], email: Option<&str>, now: i64) -> i64 {
         let email = email.map(normal).unwrap_or_default();
-        let of = imports.iter().filter(|(left_at, rows)| *left_at > now - 3_600_000 && rows.contains(&email));
-        of.map(|(left_at, _)| *left_at).min().unwrap_or(now)
+        let of = imports.iter().filter(|import| import.lands_now(now) && import.rows.contains(&email));
+        of.map(|import| import.left_at).min().unwrap_or(now)
     }
 
     fn appeared(&mut self, contact: Contact, cause: &Cause, now: i64, found: &mut Found) {

@@ -30,7 +30,8 @@ pub fn forget_unlanded(base: &Base, before: &Base, flights: &Flights) -> Base {
     for list in flights.lists.keys() {
         base.lists.remove(list);
     }
-    if flights.opted_out {
+    // A row says no for nobody but whom it makes: the no of somebody who was there was answered for itself.
+    if flights.opted_out && flights.email.is_some() {
         base.consent = None;
     }
     base
