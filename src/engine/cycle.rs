@@ -141,7 +141,7 @@ impl Summary {
 type WholeRead = (SideName, Resource, DateTime<Utc>);
 
 /// How long a request may take from being handed over to landing: it waits for its turn as often as it is tried, each
-/// time ten minutes at most, and lands within three.
+/// time ten minutes at most, and lands within four.
 const LONGEST_WAY: chrono::TimeDelta = chrono::TimeDelta::minutes(45);
 /// Rounds of planning and pushing in one run; a person that needs more waits for the next.
 const MOST_ROUNDS: usize = 12;

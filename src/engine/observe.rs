@@ -30,7 +30,7 @@ pub(super) struct Source {
     pub(super) ready: Arc<Ready>,
     /// The full sweep that shows it, or 0.
     pub(super) sweep: i64,
-    /// A read by id decides, whatever its record time.
+    /// A read by id decides: of Intercom's, whatever its record time.
     pub(super) authoritative: bool,
     /// Our clock when the read began: only what began late enough settles our writes.
     pub(super) read_began: DateTime<Utc>,

@@ -174,7 +174,7 @@ pub struct PersonViews<'a> {
     pub email: Option<&'a Email>,
     /// The customer's own id.
     pub external_id: Option<&'a str>,
-    /// The strictest of the group.
+    /// The strictest of the group, with that of whoever has the address and is nobody's.
     pub consent: &'a Consent,
     /// Each Intercom contact of the address, as far as consent is concerned.
     pub members: &'a [Member],

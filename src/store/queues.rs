@@ -83,7 +83,7 @@ pub struct ImportRowState {
     pub checked_at: Option<DateTime<Utc>>,
     /// Brevo's report files by reason.
     pub reports: BTreeMap<String, String>,
-    /// Our clock: until when a request without an answer may land; `None`: three minutes after it left.
+    /// Our clock: until when a request without an answer may land; `None`: four minutes after it left.
     pub landed_by: Option<DateTime<Utc>>,
 }
 
