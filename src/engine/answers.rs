@@ -260,7 +260,11 @@ pub(super) fn hold_apart(tx: &Tx<'_>, link: i64, holder: i64, now: DateTime<Utc>
     tx.leave_import(link)?;
     keep_no(tx, link, brings)?;
     let Some(holder) = tx.link(holder)? else { return tx.give_up(link) };
-    let shown = holder.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose()?.flatten();
+    let shown = match holder.brevo_id.map(|brevo| tx.brevo_contact(brevo)).transpose() {
+        // It is read anew, which tells. Meanwhile the other answers are recorded all the same.
+        Err(error) if error.unreadable().is_some() => None,
+        shown => shown?.flatten(),
+    };
     // Nor does it hold them up who have gone on to another address meanwhile: they are planned for that one.
     let gone_on = row.email.is_some() && shown.is_some_and(|shown| shown.email != row.email);
     if gone_on || super::place::is_deserted(tx, &holder)? {

@@ -226,7 +226,7 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
             LinkState::Active | LinkState::BrevoGone => Turn::Wait(LATER),
         });
     }
-    if is_being_made(tx, row.brevo, email)? {
+    if is_being_made(tx, row, email)? {
         return Ok(Turn::Wait(SOON));
     }
     if let Some(id) = known_as(tx, email, ContactState::Live)? {
@@ -247,9 +247,8 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
 
 /// Whether a request of which no answer is known was to make somebody with this address: in Brevo, for somebody who has another
 /// by now (what it made is theirs), or in Intercom, for a Brevo contact that has (what it made may not be found yet).
-fn is_being_made(tx: &Tx<'_>, brevo: BrevoContactId, email: &Email) -> Stored<bool> {
-    let sent = tx.newcomer_sent_with(email)?.filter(|other| other.brevo != brevo);
-    if sent.is_some_and(|other| matches!(other.stage, Stage::Sent | Stage::Unsure)) {
+fn is_being_made(tx: &Tx<'_>, row: &Newcomer, email: &Email) -> Stored<bool> {
+    if waits_for_another(tx, row, email)? {
         return Ok(true);
     }
     for id in tx.verifiable(false, held_until(), 0, BATCH)? {
@@ -263,6 +262,27 @@ fn is_being_made(tx: &Tx<'_>, brevo: BrevoContactId, email: &Email) -> Stored<bo
         }
     }
     Ok(false)
+}
+
+/// Whether another Brevo contact, which has another address by now, may have been made in Intercom with this one. Those who have
+/// exchanged their addresses meanwhile, two or more, do not wait for one another: nobody would be looked for any more.
+fn waits_for_another(tx: &Tx<'_>, row: &Newcomer, email: &Email) -> Stored<bool> {
+    const LONGEST: usize = 100;
+    let sent_with = |email: &Email| -> Stored<Option<Newcomer>> {
+        let sent = tx.newcomer_sent_with(email)?;
+        Ok(sent.filter(|other| matches!(other.stage, Stage::Sent | Stage::Unsure)))
+    };
+    let Some(mut other) = sent_with(email)?.filter(|other| other.brevo != row.brevo) else { return Ok(false) };
+    for _ in 0..LONGEST {
+        // Whoever has none, or one that nobody was made with, goes first.
+        let Some(has) = tx.brevo_contact(other.brevo)?.and_then(|contact| contact.email) else { return Ok(true) };
+        match sent_with(&has)? {
+            Some(next) if next.brevo == row.brevo => return Ok(false),
+            Some(next) if next.brevo != other.brevo => other = next,
+            _ => return Ok(true),
+        }
+    }
+    Ok(true)
 }
 
 /// A contact with the external id of somebody who is gone in Intercom is theirs, whatever address it has been given: they are

@@ -158,7 +158,10 @@ impl Daemon {
     /// What recurs otherwise than before does not wait for the time that the schedule of before has named.
     async fn take_up_schedule(&self) -> Result<(), EngineError> {
         let schedule = self.schedule();
-        let jobs = Job::ALL.map(|job| (job.name(), format!("{:?}", job.every(&schedule))));
+        let firms = &schedule.brevo_companies;
+        let jobs = Job::ALL.iter().map(|job| (job.name(), job.every(&schedule)));
+        let jobs = jobs.chain([(super::firms::job(true), &firms.full), (super::firms::job(false), &firms.incremental)]);
+        let jobs: Vec<(String, String)> = jobs.map(|(name, every)| (name, format!("{every:?}"))).collect();
         self.connection
             .store
             .write(move |tx| {

@@ -143,7 +143,7 @@ pub(super) fn no_budget() -> Box<SideError> {
 }
 
 /// The name under which the schedule knows the reads of Brevo's companies.
-fn job(full: bool) -> String {
+pub(super) fn job(full: bool) -> String {
     format!("brevo companies {}", if full { "full" } else { "incremental" })
 }
 

@@ -598,8 +598,8 @@ fn lifted_from(base: &Base, known: Option<&BrevoContact>, contact: &BrevoContact
     reason.or(stood).filter(|_| moved)
 }
 
-/// What a read shows as subscribed although a webhook told of an opt-out that counts: the contact as it is to be taken.
-/// (One that shows the opt-out, and one that is as we know it, tell nothing new.)
+/// What a read shows as subscribed although a webhook told of an opt-out that counts: the contact as it is to be taken. (One
+/// that shows it, or is as we know it, tells nothing new.)
 fn heed_brevo_opt_outs(
     tx: &Tx<'_>,
     contact: &BrevoContact,
@@ -626,10 +626,10 @@ pub(super) fn brevo_opt_out_counts(tx: &Tx<'_>, contact: &mut BrevoContact, link
             continue;
         }
         let (said, shown) = (fact.at.timestamp(), contact.modified_at.timestamp());
-        // Only what is known to be of this contact does the plan find, too.
+        // Only what is known to be of this contact does the plan find, too. What somebody brought has never stood here.
         let is_theirs = fact.contact == Some(contact.id);
         if said > shown || (said == shown && !(is_theirs && may_be_lifted(tx, &fact, contact, link)?)) {
-            contact.consent.email_opt_outs.insert(fact.reason);
+            contact.consent.email_opt_outs.extend(Some(fact.reason).filter(|_| !fact.was_brought()));
         } else if said < shown && !may_be_lifted(tx, &fact, contact, link)? {
             tx.brevo_opt_out_is_over(&fact.email, contact.modified_at)?;
         }

@@ -21,7 +21,7 @@ use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Member};
 use crate::reconcile::person::Flights;
 use crate::store::contacts::{ContactState, IntercomRow};
-use crate::store::hints::BrevoOptOut;
+use crate::store::hints::{BrevoOptOut, FROM_A_GROUP, FROM_A_MERGE};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
 use chrono::{DateTime, Utc};
@@ -579,7 +579,7 @@ fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Resu
             contact: None,
             reason: OptOutReason::Blocklisted,
             at: survivor.contact.updated_at,
-            source: "a merge".to_owned(),
+            source: FROM_A_MERGE.to_owned(),
             over_at: None,
         })?;
     }
@@ -611,14 +611,21 @@ fn carry_consent(tx: &Tx<'_>, contact: &IntercomContactId, consent: Option<Conse
     }
     let Some(row) = tx.intercom_contact(contact)? else { return Ok(()) };
     let Some(link) = row.link else {
-        // They are nobody's, and it is in Brevo alone: it stays with their address, for whoever is made with that.
+        // They are nobody's, and it is in Brevo alone: it stays with their address, for whoever is made with that. But of those
+        // who have agreed on something with a contact under it, it says nothing: as if they were joined.
         let Some(email) = row.contact.email else { return Ok(()) };
+        let theirs = tx.link_by_email(&email)?;
+        if let Some(theirs) = theirs.filter(|link| link.state == LinkState::Active && link.brevo_id.is_some())
+            && link_consent(&theirs)?.is_some()
+        {
+            return Ok(());
+        }
         return tx.put_brevo_opt_out(&BrevoOptOut {
             email,
             contact: None,
             reason: OptOutReason::Blocklisted,
             at: row.contact.updated_at,
-            source: "a group that was left".to_owned(),
+            source: FROM_A_GROUP.to_owned(),
             over_at: None,
         });
     };

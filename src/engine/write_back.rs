@@ -29,6 +29,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::StreamExt as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError};
+use tokio::time::Instant;
 
 /// For so long a read of Intercom counts as fresh for what is written there.
 const FRESH: TimeDelta = TimeDelta::seconds(30);
@@ -257,26 +258,26 @@ impl Connection {
     }
 
     /// Before anything is written to Intercom it is read what has changed there: an edit that neither a poll nor a webhook
-    /// has shown would be written over. One read for all that leave now, if the last is not a fresh one.
-    async fn look_at_intercom(&self, priority: Priority) -> Result<(), EngineError> {
+    /// has shown would be written over. One read for all that leave now, if the last is not a fresh one. `true`: it was read.
+    async fn look_at_intercom(&self, priority: Priority) -> Result<bool, EngineError> {
         let now = self.now();
         let read_at = *self.intercom_read_at.lock().unwrap_or_else(PoisonError::into_inner);
         if read_at.is_some_and(|read_at| now - read_at < FRESH)
             || self.is_held(SideName::Intercom)
             || self.store.read(move |tx| tx.write_backs_due(now, 1)).await?.is_empty()
         {
-            return Ok(());
+            return Ok(false);
         }
         let scope = self.next_scope(SideName::Intercom, Resource::Contacts, false).await?;
         if !matches!(scope, Scope::Since(_)) {
-            return Ok(());
+            return Ok(false);
         }
         match self.sweep_afresh(SideName::Intercom, Resource::Contacts, scope, priority).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             // What cannot be read now can hardly be written now: that tells what is wrong.
             Err(error @ (EngineError::Side(_) | EngineError::Sweep { .. })) => {
                 tracing::debug!("Intercom cannot be read before it is written: {}", error.for_log());
-                Ok(())
+                Ok(false)
             }
             Err(error) => Err(error),
         }
@@ -289,6 +290,7 @@ impl Connection {
         (pass, aside): (&mut Pass, &mut Aside),
         pushed: &mut Pushed,
     ) -> Result<bool, EngineError> {
+        let mut rest_until: Option<Instant> = None;
         loop {
             self.go_on()?;
             // As it is told now: after a reload nothing leaves any more that only the old mapping lets travel.
@@ -296,7 +298,12 @@ impl Connection {
             if self.is_held(SideName::Intercom) {
                 return Ok(false);
             }
-            Box::pin(self.look_at_intercom(priority)).await?;
+            // Where much has changed (by our own writes, above all) a look takes longer than it is fresh: half of the time
+            // is for writing.
+            let began = Instant::now();
+            if rest_until.is_none_or(|until| until <= began) && Box::pin(self.look_at_intercom(priority)).await? {
+                rest_until = Some(Instant::now() + began.elapsed());
+            }
             let now = self.now();
             // What is planned leaves at once: somebody may edit it while it waits for others.
             let in_hand = if priority == Priority::Live { AT_ONCE } else { CHUNK };

@@ -44,6 +44,12 @@ pub struct BrevoHint {
 
 /// The source of an opt-out that a changed address has lifted from a contact that was nobody's, or is by now.
 const LIFTED: &str = "a changed address";
+/// The sources of opt-outs that somebody brings to an address which no contact has shown with them.
+pub const FROM_A_MERGE: &str = "a merge";
+/// The same of a contact that was never given the address.
+pub const FROM_ONE_LEFT_BEHIND: &str = "a contact that was left behind";
+/// The same of the contact of others, whom they have left.
+pub const FROM_A_GROUP: &str = "a group that was left";
 
 /// An opt-out that a webhook of Brevo's carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +80,12 @@ impl BrevoOptOut {
     /// A changed address has lifted it. The contact has been subscribed ever since: a record that shows it so is no opt-in.
     pub fn was_lifted(&self) -> bool {
         self.source == LIFTED
+    }
+
+    /// Somebody has brought it to the address: no contact there has ever been opted out for it, so that none counts as if it
+    /// were. It is put to whoever is made or found there for them.
+    pub fn was_brought(&self) -> bool {
+        [FROM_A_MERGE, FROM_ONE_LEFT_BEHIND, FROM_A_GROUP].contains(&self.source.as_str())
     }
 }
 
@@ -190,7 +202,8 @@ impl Tx<'_> {
     }
 
     /// Keeps an opt-out that a webhook carried; the latest of an address counts. A bounce or a complaint stays one until the
-    /// person is shown as subscribed again.
+    /// person is shown as subscribed again. One that was brought takes the place of none that stands, and stands for none that
+    /// a webhook tells of.
     pub fn put_brevo_opt_out(&self, fact: &BrevoOptOut) -> Result<()> {
         self.fills(Rare::BrevoOptOuts);
         self.0
@@ -199,7 +212,8 @@ impl Tx<'_> {
                  ON CONFLICT (email) DO UPDATE SET contact = coalesce(excluded.contact, contact),
                      reason = CASE WHEN over_at IS NULL AND reason IN ('spam', 'hard_bounced') THEN reason
                          ELSE excluded.reason END, at = excluded.at, source = excluded.source, over_at = excluded.over_at
-                     WHERE excluded.at > at",
+                     WHERE iif(?7, over_at IS NOT NULL AND excluded.at > at,
+                         excluded.at > at OR (over_at IS NULL AND source IN (?8, ?9, ?10)))",
             )?
             .execute(params![
                 fact.email.as_str(),
@@ -208,6 +222,10 @@ impl Tx<'_> {
                 millis(fact.at),
                 fact.source,
                 fact.over_at.map(millis),
+                fact.was_brought(),
+                FROM_A_MERGE,
+                FROM_ONE_LEFT_BEHIND,
+                FROM_A_GROUP,
             ])?;
         Ok(())
     }
@@ -230,5 +248,33 @@ impl Tx<'_> {
             .prepare_cached("UPDATE brevo_optouts SET over_at = ?2 WHERE email = ?1 AND over_at IS NULL")?
             .execute(params![email.as_str(), millis(at)])?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+
+    #[tokio::test]
+    async fn what_is_brought_takes_the_place_of_no_word_of_brevos() {
+        let put = |tx: &Tx<'_>| {
+            let email = Email::parse("jane@example.com").unwrap();
+            let mut kept = Vec::new();
+            for (source, at) in [(FROM_A_MERGE, 110), ("unsubscribe", 50), (FROM_A_GROUP, 120)] {
+                tx.put_brevo_opt_out(&BrevoOptOut {
+                    email: email.clone(),
+                    contact: None,
+                    reason: OptOutReason::Blocklisted,
+                    at: instant(at),
+                    source: source.to_owned(),
+                    over_at: None,
+                })?;
+                kept.extend(tx.brevo_opt_outs(None, Some(&email))?.into_iter().map(|fact| fact.source));
+            }
+            Ok(kept)
+        };
+        let kept = Store::in_memory().unwrap().write(put).await.unwrap();
+        assert_eq!(kept, [FROM_A_MERGE, "unsubscribe", "unsubscribe"]);
     }
 }

@@ -635,26 +635,28 @@ impl Tx<'_> {
         not_before: DateTime<Utc>,
         failed: bool,
     ) -> Result<usize> {
+        // One of them is found by its id: after a reload all of a full import stay behind, one by one.
+        let which = if link.is_some() { "id = ?2" } else { "?2 IS NULL" };
         for table in ["changes", "conflicts"] {
             self.0
                 .prepare_cached(&format!(
                     "DELETE FROM {table} WHERE import = ?1
-                       AND link IN (SELECT id FROM links WHERE import = ?1 AND (?2 IS NULL OR id = ?2))"
+                       AND link IN (SELECT id FROM links WHERE import = ?1 AND {which})"
                 ))?
                 .execute(params![import, link])?;
         }
         let never_left = self.filling_imports()?.contains(&import);
         Ok(self
             .0
-            .prepare_cached(
+            .prepare_cached(&format!(
                 "UPDATE links SET import = NULL, pending_base = NULL,
                  flights = iif(?5 AND pending_base IS NULL, flights, NULL),
                  answered = iif(?5 AND pending_base IS NULL, answered, 1),
                  verify_after = iif(?5 AND pending_base IS NULL, verify_after, NULL),
                  dirty = max(dirty, coalesce(import_dirty % 4, 1)), sweep = max(sweep, coalesce(import_dirty / 4, 0)),
                  marks = marks + 1, not_before = ?3, tries = tries + ?4
-                 WHERE import = ?1 AND (?2 IS NULL OR id = ?2)",
-            )?
+                 WHERE import = ?1 AND {which}"
+            ))?
             .execute(params![import, link, millis(not_before), failed, never_left])?)
     }
 

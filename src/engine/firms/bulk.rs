@@ -132,7 +132,7 @@ impl Connection {
                 *failed += 1;
                 let now = self.now();
                 let refused = matches!(error.kind, ErrorKind::Rejected { .. });
-                let again = now + ASK;
+                let (again, landed_by) = (now + ASK, self.late_landing());
                 let listed = error.clone();
                 self.store
                     .write(move |tx| {
@@ -140,6 +140,12 @@ impl Connection {
                             tx.put_failure(&NewFailure::refused(None, SUBJECT, "", &listed), now)?;
                         }
                         for firm in tx.firms_in_import()? {
+                            // What was not accepted says nothing about whether it sticks, nor can it land any more.
+                            for row in tx.linked_contacts(firm.id)? {
+                                if row.sent_until.is_some_and(|until| until > landed_by) {
+                                    tx.linked_contact_was_not_taken(firm.id, row.contact, Some(landed_by))?;
+                                }
+                            }
                             // One row may be at fault for all: they go alone.
                             let tries = firm.tries.max(u32::from(refused));
                             let due = Some(if refused { now } else { again });

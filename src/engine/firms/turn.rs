@@ -791,8 +791,10 @@ fn refused(
         // It may have been done, or may still be (also where an earlier try was not answered, and this one is refused): a
         // look tells, once it cannot land any more.
         let making = row.making.map(|_| until);
-        let due = Some(now + LATER);
-        return tx.put_firm(&Firm { making, verify_after: Some(until), due, ..row });
+        // Of contacts that were to be linked nothing else counts how often: ever more rarely.
+        let tries = row.tries + u32::from(matches!(leaving.request, Request::Link(..)));
+        let due = Some(now + LATER * i32::try_from(1_u32 << tries.saturating_sub(1).min(6)).unwrap_or(64));
+        return tx.put_firm(&Firm { making, verify_after: Some(until), due, tries, ..row });
     }
     // As it was before the intent, but for what came meanwhile; who was to be linked and is not is found by the next
     // comparison.
@@ -819,8 +821,8 @@ fn refused(
             tx.put_failure(&NewFailure::refused(None, &subject, "", error), now)?;
             return tx.put_firm(&Firm { due: Some(now + LATER * 5), ..before });
         }
-        // A look by id tells whether it is gone.
-        ErrorKind::NotFound | ErrorKind::Merged { .. } => {
+        // A look by id tells whether it is gone. (Of contacts it may be one of them: that is a refusal like any.)
+        ErrorKind::NotFound | ErrorKind::Merged { .. } if !matches!(leaving.request, Request::Link(..)) => {
             return tx.put_firm(&Firm { due: Some(now + LATER), ..before });
         }
         _ => {}

@@ -6,7 +6,7 @@ use crate::model::{BrevoContact, BrevoContactId, Consent, IntercomContact, Inter
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::{Base, Flights};
 use crate::store::contacts::{ContactState, IntercomRow};
-use crate::store::hints::BrevoOptOut;
+use crate::store::hints::{BrevoOptOut, FROM_ONE_LEFT_BEHIND};
 use crate::store::links::{LinkRow, LinkState};
 use crate::store::{Result, Tx};
 
@@ -58,7 +58,7 @@ pub(super) fn make_way(tx: &Tx<'_>, held: &LinkRow, comes: &IntercomContact) -> 
             contact: None,
             reason,
             at: left.modified_at,
-            source: "a contact that was left behind".to_owned(),
+            source: FROM_ONE_LEFT_BEHIND.to_owned(),
             over_at: None,
         })?;
     }

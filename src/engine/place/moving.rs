@@ -52,6 +52,9 @@ pub(super) fn moved(
         Rename::WaitFor(other) if !others_stay && is_circle(tx, link, other)? => {
             // Three or more exchange their addresses in a circle: it is undone one exchange at a time.
             let Some(other) = tx.link(other)? else { return Ok(true) };
+            if rows_cross(tx, link, &other)? {
+                return Ok(false);
+            }
             swap(tx, link, &other)?;
             tx.mark_dirty(other.id, dirty)?;
         }
@@ -119,6 +122,9 @@ pub(super) fn moved(
         }
         Rename::Swap(other) => {
             let Some(other) = tx.link(other)? else { return Ok(true) };
+            if rows_cross(tx, link, &other)? {
+                return Ok(false);
+            }
             swap(tx, link, &other)?;
             reopen(tx, link)?;
             tx.mark_dirty(other.id, dirty)?;
@@ -407,6 +413,14 @@ pub(in crate::engine) fn may_be_theirs(tx: &Tx<'_>, theirs: LinkRow, dirty: Dirt
         return Ok(theirs.brevo_id);
     }
     Ok(adopt_present_holder(tx, theirs)?.brevo_id)
+}
+
+/// A row of the one has left, and one of the other has not. What is on its way to the one's contact goes along with that only
+/// once the other's has left, too, or stays behind: unwatched, it would pass for an edit when it lands. Both come soon.
+fn rows_cross(tx: &Tx<'_>, a: &LinkRow, b: &LinkRow) -> Result<bool> {
+    let (Some(of_a), Some(of_b)) = (a.import, b.import) else { return Ok(false) };
+    let filling = tx.filling_imports()?;
+    Ok(filling.contains(&of_a) != filling.contains(&of_b))
 }
 
 /// Two people exchanged addresses: the links are re-pointed and nobody is renamed. Each side's fields go to the new
