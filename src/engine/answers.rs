@@ -115,8 +115,17 @@ impl Connection {
                     Ok(true)
                 }
                 Fetched::Gone(_) => {
-                    if let ContactKey::Brevo(id) = key {
-                        source.apply(tx, &Observation::BrevoContactGone(id))?;
+                    match &key {
+                        ContactKey::Brevo(id) => {
+                            source.apply(tx, &Observation::BrevoContactGone(*id))?;
+                        }
+                        // Whoever showed the address has another by now, or is gone: it is asked for by id which of them.
+                        ContactKey::BrevoEmail(email) => {
+                            for shown in tx.brevo_ids_by_email(email)? {
+                                tx.ask_for(&ContactKey::Brevo(shown))?;
+                            }
+                        }
+                        _ => {}
                     }
                     Ok(false)
                 }

@@ -192,7 +192,8 @@ impl Daemon {
         loop {
             match self.connection.prepare(false).await {
                 Ok(_) => break,
-                Err(EngineError::Side(error)) if error.is_transient() => {
+                // A refusal of what an earlier attempt may have done (made an attribute, say) may be but its echo.
+                Err(EngineError::Side(error)) if error.is_transient() || error.earlier_may_land => {
                     tracing::warn!("not ready yet, trying again in {} s: {error}", AFTER_FAILURE.as_secs());
                     tokio::select! {
                         biased;

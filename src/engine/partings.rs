@@ -219,8 +219,8 @@ pub(super) fn made_late(
     Ok(true)
 }
 
-/// A person's contact in Brevo was deleted there, or was by us. `true`: by us, so that it is no news. `shown`: what it was
-/// like.
+/// A person's contact in Brevo was deleted there, or was by us. `true`: by us, or they have another, so that it is no news.
+/// `shown`: what it was like.
 pub(super) fn left_brevo(
     tx: &Tx<'_>,
     link: &LinkRow,
@@ -230,6 +230,9 @@ pub(super) fn left_brevo(
 ) -> Stored<bool> {
     if tx.parting(link.id, SideName::Brevo)?.is_some_and(|row| has_sent(&row, &[OnDelete::Delete])) {
         deleted_in_brevo(tx, link)?;
+        return Ok(true);
+    }
+    if super::place::take_what_a_row_made(tx, link, shown, ready, now)? {
         return Ok(true);
     }
     let follows = settings.on_delete.intercom != OnDelete::Keep && link.state == LinkState::Active;

@@ -526,6 +526,9 @@ impl Person {
         // A contact that does not exist yet is made even if it has nothing but its address.
         if plan.writes_nothing() && self.brevo.is_some() {
             tx.keep_base(self.link.id, &pack_base(tx, &plan.base)?)?;
+            if let Some(watched) = person::as_met(&flights_of(&self.link)?, &plan) {
+                tx.watch_as(self.link.id, &super::observe::pack_flights(tx, &watched)?)?;
+            }
             tx.clear_failures(self.link.id, &still_failing(&plan, &quarantined))?;
             if self.link.flights.is_some()
                 && !self.flights.is_empty()
@@ -795,11 +798,12 @@ impl Person {
         if !first || *alone || self.link.email.is_none() || change.sms_opted_out {
             return false;
         }
+        let says_no = |consent: &Consent| consent.email_opted_out() || consent.sms_opted_out;
         self.brevo.as_ref().is_none_or(|contact| {
-            !contact.consent.email_opted_out()
-                && !contact.consent.sms_opted_out
-                // An import finds its rows by address: under one that is no longer the contact's it makes a second one,
-                // or reaches another, who may have opted out.
+            // An import finds its rows by address: under one that is no longer the contact's it makes a second one, which
+            // knows nothing of a no that waits, or reaches another, who may have opted out.
+            !says_no(&contact.consent)
+                && !says_no(&self.consent)
                 && contact.email == self.link.email
                 && !self.address_wandered
                 && change.leave_lists.is_empty()

@@ -6,10 +6,11 @@ mod moving;
 pub(super) use self::behind::{No, keep_no, never_given};
 use self::behind::{begin_anew, make_way};
 pub(super) use self::moving::{
-    Knot, adopt, adopt_present_holder, is_deserted, let_go, may_be_theirs, take_from_deserted, take_over, unknot,
+    Knot, adopt, adopt_present_holder, is_deserted, let_go, may_be_theirs, take_from_deserted, take_over,
+    take_what_a_row_made, unknot,
 };
 use self::moving::{deserted_holder, give_away, leave_group, moved, moves_to};
-use super::observe::{base_of, new_opt_out, settle_as, subject_of};
+use super::observe::{base_of, new_opt_out, pack_base, settle_as, subject_of};
 use super::read_back::before_import;
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings, partings};
@@ -19,13 +20,13 @@ use crate::model::{
 };
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Candidates, FirstLink, Member};
-use crate::reconcile::person::Flights;
+use crate::reconcile::person::{Base, Flights};
 use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::hints::{BrevoOptOut, FROM_A_GROUP, FROM_A_MERGE};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
 use chrono::{DateTime, Utc};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Contacts per transaction.
@@ -206,6 +207,7 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
     }
     let phone = phone_of(contact, settings);
     let group = group.map(|link| link.id);
+    let shows_it = by_email.as_ref().map(|shown| shown.id);
     let mut by_external_id = match &contact.external_id {
         // A group's contact has the external id of whoever spoke for it, and stays with the rest.
         Some(external_id) => {
@@ -238,6 +240,13 @@ fn who_is(tx: &Tx<'_>, contact: &IntercomContact, settings: &Settings, left: Opt
     if let (FirstLink::LinkTo(brevo), Some(holder)) = (decision, &deserted) {
         give_away(tx, holder, brevo)?;
     }
+    if let (FirstLink::Conflict { other: None, .. } | FirstLink::Wait, None, Some(shown)) = (decision, group, shows_it)
+        && let Some(email) = &contact.email
+        && let Some(link) = found_by_number(tx, shown, settings)?
+    {
+        give_address(tx, &link, email)?;
+        return Ok(FirstLink::JoinGroup(link.id));
+    }
     if decision == FirstLink::Create
         && let Some(brevo) = super::create_back::made_for(tx, contact.email.as_ref())?
     {
@@ -254,6 +263,33 @@ pub(super) fn who_has_its_address(tx: &Tx<'_>, shown: &BrevoContact) -> Result<O
     let Some(link) = tx.link_by_email(email)?.filter(|link| link.state == LinkState::Active) else { return Ok(None) };
     let is_here = |row: &IntercomRow| row.state == ContactState::Live && row.contact.email.as_ref() == Some(email);
     Ok(if tx.members(link.id)?.iter().any(is_here) { Some(link) } else { None })
+}
+
+/// The link of people without an address who have the contact for nothing but its number, if nothing is on its way to
+/// it. It is also of whoever comes with the address that it shows: an address says more than a number, and had they come
+/// first, the others would have found them by that number. Whoever's external id it shows has it for more than that.
+fn found_by_number(tx: &Tx<'_>, shown: BrevoContactId, settings: &Settings) -> Result<Option<LinkRow>> {
+    let is_theirs = |link: &LinkRow| link.state == LinkState::Active && link.email.is_none() && link.is_at_rest();
+    let Some(link) = tx.link_by_brevo(shown)?.filter(is_theirs) else { return Ok(None) };
+    let Some(shown) = tx.brevo_contact(shown)? else { return Ok(None) };
+    let Some(number) = shown.attributes.get("SMS").map(|number| phone_digits(&number.to_string())) else {
+        return Ok(None);
+    };
+    let members = tx.members(link.id)?;
+    let mut live = members.iter().filter(|row| row.state == ContactState::Live).peekable();
+    let by_number = |row: &IntercomRow| {
+        let is_called_so = row.contact.external_id.is_some() && row.contact.external_id == shown.ext_id;
+        !is_called_so && phone_of(&row.contact, settings).as_ref() == Some(&number)
+    };
+    Ok(if live.peek().is_some() && live.all(by_number) { Some(link) } else { None })
+}
+
+/// Somebody comes with the address that the link's contact shows: it is the link's from now on. For their fields that is
+/// a first link: nothing is blanked, and what is replaced is logged. What was agreed on about lists and consent stays.
+fn give_address(tx: &Tx<'_>, link: &LinkRow, email: &Email) -> Result<()> {
+    let base = Base { fields: BTreeMap::new(), ..base_of(link)? };
+    tx.set_link_email(link.id, Some(email))?;
+    tx.set_base(link.id, &pack_base(tx, &base)?)
 }
 
 /// The number that somebody without an address is known by.
@@ -347,7 +383,9 @@ pub(super) fn link_as(
                 Some(other) => format!(
                     "its external id is that of Brevo contact {by_external_id}, its e-mail that of {other}: neither is linked"
                 ),
-                None => format!("Brevo contact {by_external_id} has its external id, but is somebody else's"),
+                None => {
+                    format!("Brevo contact {by_external_id} has its external id or its e-mail, but is somebody else's")
+                }
             };
             tx.put_notice("identity_conflict", &format!("contact {}", contact.id), Some(&detail), now)?;
             mark_whose_address(tx, contact, None, dirty)?;
@@ -429,8 +467,7 @@ fn is_gone_elsewhere(link: &LinkRow) -> bool {
 
 fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty, now: DateTime<Utc>) -> Result<()> {
     begin_anew(tx, link, contact)?;
-    let deserted = tx.members(link)?.is_empty();
-    let tombstone = tx.link(link)?.filter(|link| deserted && link.state == LinkState::BrevoGone);
+    let tombstone = tx.link(link)?.filter(|link| link.state == LinkState::BrevoGone);
     let listed_as = tombstone.as_ref().map(|link| subject_of(tx, link)).transpose()?;
     tx.set_member(contact, Some(link), false)?;
     if let Some(link) = tx.link(link)? {
@@ -449,7 +486,7 @@ fn join(tx: &Tx<'_>, contact: &IntercomContactId, link: i64, dirty: Dirty, now: 
     }
     elect(tx, link)?;
     if let (Some(tombstone), Some(listed_as)) = (tombstone, listed_as) {
-        // Everybody had left the address when its contact was found gone: it is this one's now.
+        // Everybody had left the address, or is gone from Intercom, or has lost it just now: it is this one's.
         let subject = subject_of(tx, &tombstone)?;
         if subject != listed_as {
             tx.clear_notice("brevo_contact_gone", &listed_as)?;
@@ -464,6 +501,8 @@ fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
     let rows = tx.members(link)?;
     // Chosen once: but while nothing has been agreed on yet, members that the first read shows later still count.
     let known = tx.link(link)?;
+    let gone = known.as_ref().filter(|link| link.state == LinkState::BrevoGone);
+    let listed_as = gone.map(|link| subject_of(tx, link)).transpose()?;
     let fresh = known.as_ref().is_some_and(|link| link.base.is_empty() && link.flights.is_none());
     // Who has left the address and cannot go elsewhere yet does not speak for those who have it.
     let here = |row: &IntercomRow| {
@@ -490,6 +529,9 @@ fn elect(tx: &Tx<'_>, link: i64) -> Result<bool> {
                 tx.refile_failures(link, &format!("contact {}", row.contact.id))?;
             }
         }
+    }
+    if let (Some(gone), Some(listed_as)) = (gone, listed_as) {
+        tx.refile_notice("brevo_contact_gone", &listed_as, &subject_of(tx, gone)?)?;
     }
     Ok(chosen.is_some())
 }

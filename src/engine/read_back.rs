@@ -319,7 +319,9 @@ fn has_settled(
         } else {
             tx.leave_import_for(link.id, contact.id)?;
         }
-        if base_of(link).map_or(true, |base| person::shows_another(&base, contact, &ready.mapping)) {
+        // The address that somebody gave it is news, and so is what Brevo lifted with the old one.
+        let another = base_of(link).map_or(true, |base| person::shows_another(&base, contact, &ready.mapping));
+        if another || renamed.is_some() {
             tx.mark_dirty(link.id, Dirty::Live)?;
         }
         // What somebody else gave it is an edit in Brevo, and nobody has moved in Intercom.

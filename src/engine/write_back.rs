@@ -103,6 +103,13 @@ pub(super) fn queue(
         // kept.
         put_conflicts(tx, link, &person::not_logged_yet(&watched, SideName::Intercom), None, now)?;
     }
+    if let Some(row) = known.as_mut().filter(|row| !row.awaits_answer())
+        && let Ok(watched) = watched_of(row)
+        && let Some(met) = person::as_met(&watched, plan)
+    {
+        row.watched = Some(pack(tx, &met)?);
+        tx.put_write_back(row)?;
+    }
     match (known, plan.writes_back()) {
         (known, true) => {
             let row = known.unwrap_or_else(|| WriteBack::new(link, contact.clone()));

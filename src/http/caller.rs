@@ -22,7 +22,7 @@ pub enum Effect {
     /// write "only if unchanged".
     Updates,
     /// The same, of what makes somebody contactable who says no: an opt-in, or a new address. They may have said it since they
-    /// were looked at, so that it is resent only where it failed at once.
+    /// were looked at, so that it is resent only where it failed at once, and given back where the vendor holds us back.
     Loosens,
     /// It may make somebody contactable, too, and be done a second time: never resend after an unknown outcome, and else
     /// only where it failed at once.
@@ -48,6 +48,11 @@ impl Effect {
             Self::Loosens | Self::LoosensOnce => Some(JUST_LOOKED),
             Self::Read | Self::Idempotent | Self::Creates => None,
         }
+    }
+
+    /// It may make somebody contactable.
+    fn loosens(self) -> bool {
+        matches!(self, Self::Loosens | Self::LoosensOnce)
     }
 }
 
@@ -108,6 +113,10 @@ impl Caller {
                 Some(last) => Box::new(SideError { attempts, retry_after: error.retry_after, ..(**last).clone() }),
                 None => Box::new(SideError { attempts, ..*error }),
             };
+            // Somebody whom it makes contactable may say no until then: they are looked at anew.
+            if let Some(wait) = self.governor.held_back(call.family).filter(|_| call.effect.loosens()) {
+                return Err(give_up(self.no_budget(call.family, wait)));
+            }
             let leave = match self.guard.leave() {
                 Ok(leave) => leave,
                 Err(wait) => return Err(give_up(self.left_alone(wait))),
@@ -327,11 +336,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_loosens_is_resent_only_at_once() {
-        let throttled = |wait| Ok((429, wait));
-        for (wait, sent) in [(&[("retry-after", "2")][..], 2), (&[("retry-after", "17")][..], 1)] {
-            let (transport, caller) = caller([throttled(wait)]);
-            let answer = caller.call(call(Effect::Loosens), &classify).await;
-            assert_eq!((transport.asked.lock().unwrap().len(), answer.is_ok()), (sent, sent == 2));
+        for effect in [Effect::Loosens, Effect::LoosensOnce] {
+            let (transport, caller) = caller([Ok((503, &[][..])), Ok((429, &[("retry-after", "2")][..]))]);
+            // It failed at once, and is sent once more; then the vendor holds us back, from this and from the next.
+            for _ in 0..2 {
+                let error = caller.call(call(effect), &classify).await.unwrap_err();
+                assert_eq!(transport.asked.lock().unwrap().len(), 2, "{effect:?}");
+                assert!(error.retry_after.is_some_and(|left| left <= Duration::from_secs(2)), "{error:?}");
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            caller.call(call(effect), &classify).await.unwrap();
         }
     }
 

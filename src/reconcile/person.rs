@@ -2,10 +2,12 @@
 //! contact, with the base that holds once it is accepted.
 
 mod less;
+mod meeting;
 mod settle;
 #[cfg(test)]
 mod tests;
 
+pub use meeting::as_met;
 pub use settle::{
     Settled, forget_unlanded, handed_over, is_in_doubt, landed_as_sent, lists_have_moved, made_by_a_late_row,
     made_by_an_earlier_row, made_by_row, not_logged_yet, overrun, seen_in_answer, seen_in_brevos_answer, settle,
@@ -483,11 +485,12 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
 
 fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) {
     let base = views.base.fields.get(&rule.key);
-    let in_flight = Sides::from_fn(|side| views.flights.field(side, &rule.key));
-    if views.waits_for_intercom && in_flight.intercom.is_some() {
+    if views.waits_for_intercom && views.flights.field(SideName::Intercom, &rule.key).is_some() {
         // Taken for landed, it would become what both agreed on, and if it was lost, the old value a person's edit.
         return keep_as_is(plan, views, rule);
     }
+    let met = meeting::met(views, rule);
+    let in_flight = Sides::from_fn(|side| met[side].as_ref().or_else(|| views.flights.field(side, &rule.key)));
     let blank = || vec![None; rule.targets.len()];
     // What is on its way counts as having landed, also for what is made of it.
     let mut record = Cow::Borrowed(views.record);
@@ -570,7 +573,10 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         sweep: views.sweep,
     };
     match fields::decide(&compared) {
-        FieldStep::Nothing => keep(plan),
+        FieldStep::Nothing => {
+            keep(plan);
+            meeting::put(plan, rule, met);
+        }
         FieldStep::Unmapped(from) => {
             if let Some(problem) = problems[from.other()].take() {
                 plan.problems.insert(rule.key.clone(), problem);
@@ -580,6 +586,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         FieldStep::Remember(agreed) => {
             keep(plan);
             plan.base.fields.insert(rule.key.clone(), agreed);
+            meeting::put(plan, rule, met);
         }
         FieldStep::Write { to, cells, base: agreed, replaces, cause } => {
             let (shown, in_flight) = (&compared.shown[to], in_flight[to]);

@@ -588,6 +588,35 @@ async fn who_comes_to_a_deleted_address_that_all_have_left_is_listed() {
     assert_eq!(gone, [("brevo_contact_gone".to_owned(), format!("contact {bob}"), None)]);
 }
 
+/// Ann is gone on both sides when Bob comes to her address, and goes on to another.
+#[tokio::test(start_paused = true)]
+async fn who_comes_to_the_address_of_somebody_gone_on_both_sides_is_listed_wherever_they_go() {
+    let world = World::new(CONFIG);
+    let ann = world.intercom.create_contact(user("ann@example.com", "Ann Lee"));
+    minutes(10).await;
+    world.sync().await;
+    world.intercom.delete(&ann).unwrap();
+    for _ in 0..2 {
+        minutes(30).await;
+        world.full().await;
+    }
+    assert!(world.brevo.delete("ann@example.com"));
+    minutes(10).await;
+    world.full().await;
+    let bob = world.intercom.create_contact(user("ann@example.com", "Bob Roe"));
+    for moves_on in [false, true] {
+        if moves_on {
+            world.intercom.set_email(&bob, Some("bob@example.com")).unwrap();
+        }
+        for _ in 0..2 {
+            minutes(10).await;
+            world.full().await;
+        }
+        let gone = world.store.read(|tx| tx.notices(Some("brevo_contact_gone"), 10)).await.unwrap();
+        assert_eq!(gone, [("brevo_contact_gone".to_owned(), format!("contact {bob}"), None)], "{moves_on}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_phone_that_is_left_out_is_listed_under_whoever_has_it_now() {
     let world = World::new(&CONFIG.replace("  tags: INTERCOM_TAGS", "  phone: SMS\nphone:\n  default_region: US"));

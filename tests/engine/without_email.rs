@@ -186,3 +186,37 @@ async fn who_loses_the_address_that_others_keep_takes_its_opt_out_along() {
     assert_eq!((theirs.attributes["FULLNAME"].as_str(), theirs.email_blacklisted), (Some("Bob Ray"), true));
     world.is_quiet().await;
 }
+
+/// Ann was found by her number before anybody with the address of that contact was there.
+#[tokio::test(start_paused = true)]
+async fn who_comes_with_the_address_of_a_contact_found_by_its_number_is_one_person_with_it() {
+    let world = World::new(&format!("{SKIP}contacts: {{without_email: by_phone}}\n"));
+    let held = BrevoSeed { email: Some("ann@shop.example".to_owned()), ..BrevoSeed::default() };
+    let held = BrevoSeed { phone: Some("12025550123".to_owned()), ..held };
+    let held = world.brevo.create_contact(held).unwrap();
+    world.intercom.create_contact(caller("Ann Lee", Some("(202) 555-0123")));
+    minutes(10).await;
+    world.sync().await;
+    assert_eq!(world.brevo.contact(held).unwrap().attributes["FULLNAME"], "Ann Lee");
+    let comes = ContactSeed { email: Some("ann@shop.example".to_owned()), ..caller("Ann Roe", None) };
+    let comes = world.intercom.create_contact(comes);
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(world.store.read(|tx| tx.notices(Some("identity_conflict"), 10)).await.unwrap(), []);
+    let contact = world.brevo.contact(held).unwrap();
+    assert_eq!(
+        (&contact.attributes["FULLNAME"], &contact.attributes["SMS"]),
+        (&json!("Ann Roe"), &json!("12025550123"))
+    );
+    // Consent is the address's.
+    world.intercom.unsubscribe(&comes).unwrap();
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert!(world.brevo.contact(held).unwrap().email_blacklisted);
+    assert_eq!(world.brevo.contact_count(), 1);
+    world.is_quiet().await;
+}

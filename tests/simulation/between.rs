@@ -124,6 +124,18 @@ impl Half {
         false
     }
 
+    /// What the engine was last shown of what has been given, where somebody has given something else since.
+    fn known(&mut self) -> Option<&mut Gave> {
+        let mut gave = self.gave.as_mut().filter(|gave| gave.told.is_none())?.earlier.as_deref_mut();
+        while let Some(earlier) = gave {
+            if earlier.told.is_some() {
+                return Some(earlier);
+            }
+            gave = earlier.earlier.as_deref_mut();
+        }
+        None
+    }
+
     /// `of`: what is shown is of that time.
     fn shown(&mut self, cells: &Cells, of: i64, now: i64) {
         if let Some(gave) = self.gave.as_mut().filter(|gave| gave.cells == *cells && gave.at <= of) {
@@ -372,7 +384,15 @@ impl Between {
         let Some(id) = shown["id"].as_str() else { return };
         for source in SOURCES {
             if let Some(pair) = self.pairs.get_mut(&(id.to_owned(), source)) {
-                pair.intercom.shown(&held(source, field_of(source, shown)), of, now);
+                let mine = held(source, field_of(source, shown));
+                pair.intercom.shown(&mine, of, now);
+                // Both agree, for all that the engine can know. Should somebody go back to that before it is shown what came
+                // in between, nobody has given it anew.
+                if pair.intercom.stands == mine
+                    && let Some(theirs) = pair.brevo.known().filter(|theirs| agree(source, &mine, &theirs.cells))
+                {
+                    theirs.crossed.get_or_insert(now);
+                }
                 pair.shown = Some(field_of(source, shown).clone());
             }
         }
@@ -383,6 +403,11 @@ impl Between {
         for ((_, source), pair) in self.pairs.iter_mut().filter(|(_, pair)| pair.card == Some(id)) {
             let cells = shown_by(*source, |name| shown["attributes"].get(name));
             pair.brevo.shown(&cells, now, now);
+            if pair.brevo.stands == cells
+                && let Some(mine) = pair.intercom.known().filter(|mine| agree(*source, &mine.cells, &cells))
+            {
+                mine.crossed.get_or_insert(now);
+            }
         }
     }
 

@@ -170,6 +170,8 @@ pub struct Card {
     pub ever_out: bool,
     /// Since when a person's no stands here, as far as the engine could tell it from an earlier one.
     pub no_since: Option<i64>,
+    /// When a no of ours left that fell on that one, before anybody could be expected to have looked.
+    pub covered: Option<i64>,
     /// The engine was shown the yes after the last no.
     pub yes_shown: bool,
     /// When we first wrote it: from then on it is linked for sure.
@@ -522,6 +524,9 @@ impl Model {
             }
             Cause::Ours { .. } | Cause::Landing => {}
         }
+        if let Cause::Ours { left_at, what, body, done: true, .. } = cause {
+            self.covers_a_no(what, body, *left_at);
+        }
         let shown = brevo.contacts();
         let mut seen = BTreeSet::new();
         for contact in shown {
@@ -807,7 +812,7 @@ impl Model {
         if contact.email_blacklisted && !before.email_blacklisted {
             // Where it was we who said no, an opt-in must show after that, or the person's own no is the one we know of.
             if card.yes_shown && matches!(cause, Cause::Hand(Meaning::Consent)) {
-                card.no_since = Some(now);
+                (card.no_since, card.covered) = (Some(now), None);
             }
             card.yes_shown = false;
         }
@@ -899,6 +904,7 @@ impl Model {
             acknowledged_out: false,
             ever_out: contact.email_blacklisted,
             no_since: (by_hand && contact.email_blacklisted).then_some(now),
+            covered: None,
             yes_shown: !contact.email_blacklisted,
             ours_since: (!by_hand).then_some(now),
             told_here: (!by_hand).then_some(now),

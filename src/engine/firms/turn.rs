@@ -502,8 +502,10 @@ fn plan_turn(tx: &Tx<'_>, id: i64, ready: &ReadyFirms, now: DateTime<Utc>) -> St
         let mut agreed = gathered.base.clone();
         let others = plan.base.fields.iter().filter(|(rule, _)| !plan.causes.contains_key(*rule));
         agreed.fields.extend(others.map(|(rule, field)| (rule.clone(), field.clone())));
-        if gathered.firm.brevo.is_some() && agreed != gathered.base {
-            tx.put_firm(&Firm { base: Some(pack_base(tx, &agreed)?), ..firm })?;
+        let met = person::as_met(&gathered.flights, &plan);
+        if gathered.firm.brevo.is_some() && (agreed != gathered.base || met.is_some()) {
+            let watched = met.map_or_else(|| Ok(firm.watched.clone()), |met| pack_flights(tx, &met))?;
+            tx.put_firm(&Firm { base: Some(pack_base(tx, &agreed)?), watched, ..firm })?;
             return plan_turn(tx, id, ready, now);
         }
         return Ok(Some(Leaving { gathered, plan, request }));
@@ -566,7 +568,10 @@ pub(super) fn rest(
     let edited = company::is_edited(&gathered.flights, &gathered.company, &ready.mapping);
     let edited = gathered.firm.verify_after.filter(|_| edited).map(|at| at.max(now + LATER));
     let due = edited.into_iter().chain(gathered.taken_off_at()).min();
-    let firm = Firm { due, sweep: false, tries: 0, ..gathered.firm };
+    let mut firm = Firm { due, sweep: false, tries: 0, ..gathered.firm };
+    if let Some(met) = person::as_met(&gathered.flights, plan) {
+        firm.watched = pack_flights(tx, &met)?;
+    }
     if plan.base == gathered.base || firm.brevo.is_none() {
         return tx.put_firm(&firm);
     }

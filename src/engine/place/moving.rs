@@ -5,10 +5,11 @@ use super::{
     before_import, carry_consent, carry_opt_out, elect, first_link, hand_on_gone, is_gone_elsewhere, is_moving, join,
     link_consent, reopen, take_up_left_behind,
 };
-use crate::engine::Settings;
 use crate::engine::imports::LONGEST_IMPORT;
 use crate::engine::observe::{adopt_returned, base_of, flights_of, put_conflicts, settle_as, subject_of};
-use crate::model::{BrevoContactId, Consent, Email, SideName};
+use crate::engine::read_back::keep_what_a_late_row_put;
+use crate::engine::{Ready, Settings};
+use crate::model::{BrevoContact, BrevoContactId, Consent, Email, SideName};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::{self, Candidate, Holder, Rename};
 use crate::reconcile::person::{Base, handed_over, not_logged_yet};
@@ -329,6 +330,38 @@ pub(in crate::engine) fn take_from_deserted(
     no.email |= link_consent(holder)?.is_some_and(|consent| consent.brevo_out);
     without_contact(tx, holder)?;
     adopt_as(tx, link, brevo, email, no)?;
+    Ok(true)
+}
+
+/// The contact that a person took up where they came to its address is gone: perhaps it was gone by then, and never theirs. But
+/// a row of theirs, which was on its way when they came, has made one under the address that they had, and nobody else has that:
+/// it is theirs, and is given the address that they have. (Left alone, it would be one too many as soon as they had another.)
+/// `shown`: what the one that is gone was like. `false`: it is not so.
+pub(in crate::engine) fn take_what_a_row_made(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    shown: Option<&BrevoContact>,
+    ready: &Ready,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let waits_for_nothing = link.state == LinkState::Active && link.import.is_none();
+    let Some(email) = link.email.as_ref().filter(|_| waits_for_nothing) else { return Ok(false) };
+    let Some((sent, _)) = tx.late_address_of(link.id, Some(email), now)? else { return Ok(false) };
+    let Some(made) = tx.brevo_contact_by_email(&sent)? else { return Ok(false) };
+    // Nothing but a row puts anybody on the technical list.
+    let of_a_row = made.lists.contains(&ready.technical_list);
+    if !of_a_row || tx.link_by_brevo(made.id)?.is_some() || tx.link_by_email(&sent)?.is_some() {
+        return Ok(false);
+    }
+    let base = match base_of(link) {
+        Err(error) if error.unreadable().is_some() => return Ok(false),
+        base => base?,
+    };
+    let no = No::of(&base, &shown.map(|gone| gone.consent.clone()).unwrap_or_default());
+    adopt_as(tx, link, made.id, email, no)?;
+    tx.set_rename(link.id, Some(email))?;
+    keep_what_a_late_row_put(tx, link.id, &made, ready)?;
+    tx.mark_dirty(link.id, Dirty::Consent)?;
     Ok(true)
 }
 

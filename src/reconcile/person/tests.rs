@@ -391,6 +391,31 @@ fn an_earlier_address_that_lands_late_is_nobodys_edit() {
 }
 
 #[test]
+fn what_both_are_edited_to_while_a_write_may_land_late_is_agreed_on() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    jane.record = fields(json!({"name": "Ann"}));
+    jane.send();
+    let watched = jane.flights.clone();
+    (jane.record, jane.contact) = (fields(json!({"name": "Zoe"})), contact(json!({"FULLNAME": "Zoe"})));
+    let plan = jane.send();
+    assert!(plan.writes_nothing());
+    assert_eq!(as_met(&watched, &plan).as_ref(), Some(&jane.flights));
+    assert_eq!(as_met(&jane.flights, &jane.plan()), None);
+    // Who goes back in Intercom to what we had sent has edited it.
+    jane.record = fields(json!({"name": "Ann"}));
+    let plan = jane.plan();
+    assert_eq!(plan.change.attributes, BTreeMap::from([("FULLNAME".to_owned(), Value::text("Ann"))]));
+    assert!(plan.lost.is_empty());
+    // What lands late in Brevo is nobody's edit.
+    (jane.record, jane.contact) = (fields(json!({"name": "Zoe"})), contact(json!({"FULLNAME": "Ann"})));
+    let settled = settle(&jane.base, &jane.flights, true, &jane.contact, &jane.mapping);
+    (jane.base, jane.flights) = (settled.base, settled.flights);
+    let plan = jane.plan();
+    assert_eq!(plan.change.attributes, BTreeMap::from([("FULLNAME".to_owned(), Value::text("Zoe"))]));
+    assert_eq!((plan.lost.len(), plan.lost[0].side), (1, SideName::Brevo));
+}
+
+#[test]
 fn who_goes_back_after_a_read_has_shown_what_we_wrote_has_edited_it() {
     let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
     jane.record = fields(json!({"name": "Ann"}));
