@@ -6,14 +6,15 @@
 
 use super::answers::{MOST_TRIES, wait_after};
 use super::cycle::stops_everything;
+use super::forget::{self, Tombstones};
 use super::observe::flights_of;
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Gate, Pass};
 use super::unreadable::replaceable;
 use super::{BATCH, Connection, EngineError};
 use crate::model::{
-    Answer, BrevoContactId, Consent, ContactKey, ErrorKind, Fetched, IntercomChange, IntercomContactId, Observation,
-    OptOutReason, Priority, SideError, SideName, Write,
+    Answer, BrevoContact, BrevoContactId, Consent, ContactKey, ErrorKind, Fetched, IntercomChange, IntercomContactId,
+    Observation, OptOutReason, Priority, SideError, SideName, Write,
 };
 use crate::reconcile::consent::{self, ConsentBase, MemberStep, MemberViews};
 use crate::reconcile::harm::Kind;
@@ -56,22 +57,26 @@ pub(super) fn members_of<'a>(
 /// Who is somebody else's, and has come to the address since, is yet to be placed: perhaps its people have left it, too. Until
 /// then nothing is said to a contact that is there; but none is made under the address without that no. Nor without the no of
 /// those of its people (`rows`) who are gone: they may be back, and an opted-out address that comes back comes back opted out.
+/// `true`: a contact is there, and one that was made would have such a no.
 pub(super) fn heed_strangers(
     tx: &Tx<'_>,
     link: &LinkRow,
     rows: &[IntercomRow],
     mut consent: Consent,
-) -> Stored<(Consent, Vec<Member>)> {
-    let mut strangers = Vec::new();
+) -> Stored<(Consent, Vec<Member>, bool)> {
+    let (mut strangers, mut unheard) = (Vec::new(), false);
     let is_to_be_made = link.brevo_id.is_none();
     let had_it = |row: &&IntercomRow| row.state != ContactState::Live && row.contact.email == link.email;
-    for row in rows.iter().filter(|row| is_to_be_made && had_it(row)) {
-        consent.email_opt_outs.extend(row.contact.consent.email_opt_outs.iter().copied());
+    for row in rows.iter().filter(had_it) {
+        if is_to_be_made {
+            consent.email_opt_outs.extend(row.contact.consent.email_opt_outs.iter().copied());
+        }
+        unheard |= !is_to_be_made && row.contact.consent.email_opted_out();
     }
     // Mostly there is none.
     let email = match &link.email {
         Some(email) if tx.has_strangers(email, link.id)? => email,
-        _ => return Ok((consent, strangers)),
+        _ => return Ok((consent, strangers, unheard)),
     };
     for id in tx.intercom_ids_by_email(email)? {
         let row = match tx.intercom_contact(&id) {
@@ -79,15 +84,37 @@ pub(super) fn heed_strangers(
             Err(error) if error.unreadable().is_some() => None,
             row => row?,
         };
-        let counts = |row: &IntercomRow| row.link.is_none() || (is_to_be_made && row.link != Some(link.id));
-        let Some(row) = row.filter(counts) else { continue };
+        let Some(row) = row.filter(|row| row.link != Some(link.id)) else { continue };
         let is_there = matches!(row.state, ContactState::Live | ContactState::Missing);
-        if is_there && row.contact.consent.email_opted_out() {
+        if !is_there || !row.contact.consent.email_opted_out() {
+            continue;
+        }
+        if is_to_be_made || row.link.is_none() {
             consent.email_opt_outs.extend(row.contact.consent.email_opt_outs);
             strangers.push(Member { id, views: MemberViews { out: true, shown: true, ours: false, told: true } });
+        } else {
+            unheard = true;
         }
     }
-    Ok((consent, strangers))
+    Ok((consent, strangers, unheard))
+}
+
+/// Whether no row of an import may carry what is planned for the contact that is there. A row finds it by its address: if
+/// another shows that, theirs is gone, or has another. And where it finds none, it makes one, that knows nothing of a no that
+/// counts for whoever is made under the address.
+pub(super) fn takes_no_row(
+    tx: &Tx<'_>,
+    contact: Option<&BrevoContact>,
+    tombstones: Option<&Tombstones>,
+    unheard: bool,
+) -> Stored<bool> {
+    let Some((own, email)) = contact.and_then(|contact| Some((contact.id, contact.email.as_ref()?))) else {
+        return Ok(false);
+    };
+    Ok(unheard
+        || tx.brevo_ids_by_email(email)?.iter().any(|id| *id != own)
+        || tx.brevo_opt_outs(None, Some(email))?.iter().any(|fact| fact.over_at.is_none())
+        || forget::opted_out_before(tx, tombstones, Some(email))?.0)
 }
 
 /// Keeps what is to be told.

@@ -375,7 +375,16 @@ impl Connection {
                 // Sent again, it is counted again.
                 if super::safety::did_nothing(&error) {
                     let now = self.now();
-                    self.store.write(move |tx| harm.take_back(tx, now)).await?;
+                    let is_gone = error.kind == ErrorKind::NotFound;
+                    self.store
+                        .write(move |tx| {
+                            if is_gone {
+                                // A read by id decides whether it is: no further row is to look for it by its address.
+                                tx.ask_for(&ContactKey::Brevo(contact))?;
+                            }
+                            harm.take_back(tx, now)
+                        })
+                        .await?;
                 }
                 if matches!(error.kind, ErrorKind::Auth(_)) {
                     return Err(error.into());
@@ -607,7 +616,7 @@ fn newly_out(tx: &Tx<'_>, id: i64) -> Stored<Option<NewlyOut>> {
         base => base?,
     };
     let known = |base: Option<ConsentBase>| base.is_some_and(|consent| consent.intercom_out || consent.brevo_out);
-    let (strangers, _) = heed_strangers(tx, &link, &members, Consent::default())?;
+    let (strangers, ..) = heed_strangers(tx, &link, &members, Consent::default())?;
     let out = strangers.email_opted_out() || live().any(|row| row.contact.consent.email_opted_out());
     let email_out = out && !known(base.consent);
     let sms_out = live().any(|row| row.contact.consent.sms_opted_out) && !known(base.sms);

@@ -44,8 +44,8 @@ pub(super) struct Person {
     waits_for_intercom: bool,
     /// Somebody or something comes first before their address can be followed: only an opt-out goes ahead of that.
     pub(super) waits: bool,
-    /// Another Brevo contact shows the address that theirs was known by: theirs is gone, or has another.
-    address_wandered: bool,
+    /// A row of an import could make or reach another Brevo contact, or make one that misses a no.
+    takes_no_row: bool,
     changed: Sides<Option<Span>>,
     brevo_may_be_old: bool,
     part: Sides<Part>,
@@ -274,7 +274,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     added.extend(figures::figures(&conversations, &primary.contact.fields));
 
     let consent = live.iter().fold(Consent::default(), |all, row| all.stricter(&row.contact.consent));
-    let (consent, strangers) = carry::heed_strangers(tx, &link, &rows, consent)?;
+    let (consent, strangers, unheard) = carry::heed_strangers(tx, &link, &rows, consent)?;
     waits |= !strangers.is_empty() && place::is_made_elsewhere(&link, &live);
     let ahead = pull::is_ahead_of_brevo(tx, &live)?;
     let brevo = match link.brevo_id {
@@ -338,10 +338,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     } else {
         false
     };
-    let address_wandered = match brevo.as_ref().and_then(|contact| Some((contact.id, contact.email.as_ref()?))) {
-        Some((own, email)) => tx.brevo_ids_by_email(email)?.iter().any(|id| *id != own),
-        None => false,
-    };
+    let takes_no_row = carry::takes_no_row(tx, brevo.as_ref(), names.forgotten.as_ref(), unheard)?;
     let (mut part, mut part_problem) = takes_part(&record, brevo.as_ref(), ready);
     if let Some(problem) = names.at_rest.as_ref().and_then(|at_rest| at_rest.hides_from(ready)) {
         (part.brevo, part_problem) = (Part::Rests, Some(problem));
@@ -361,7 +358,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         tells,
         waits_for_intercom,
         waits,
-        address_wandered,
+        takes_no_row,
         changed,
         brevo_may_be_old,
         part,
@@ -805,7 +802,7 @@ impl Person {
             !says_no(&contact.consent)
                 && !says_no(&self.consent)
                 && contact.email == self.link.email
-                && !self.address_wandered
+                && !self.takes_no_row
                 && change.leave_lists.is_empty()
                 && !base.consent.is_some_and(|consent| consent.brevo_out)
         })

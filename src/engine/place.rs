@@ -419,10 +419,11 @@ pub(super) fn mark_whose_address(
 }
 
 /// Somebody who has said no comes to an address, and it is to be decided who they are. A contact that is about to be made under
-/// it, and was planned without that no, is planned again.
+/// it, or that a row of an import might make, and was planned without that no, is planned again.
 pub(super) fn plan_again_with_their_no(tx: &Tx<'_>, contact: &IntercomContact, dirty: Dirty) -> Result<()> {
     let Some(email) = contact.email.as_ref().filter(|_| contact.consent.email_opted_out()) else { return Ok(()) };
-    match tx.link_by_email(email)?.filter(|link| link.state == LinkState::Active && link.brevo_id.is_none()) {
+    let may_be_made = |link: &LinkRow| link.brevo_id.is_none() || link.import.is_some();
+    match tx.link_by_email(email)?.filter(|link| link.state == LinkState::Active && may_be_made(link)) {
         Some(link) => tx.mark_dirty(link.id, dirty),
         None => Ok(()),
     }
