@@ -617,14 +617,8 @@ fn inherit(tx: &Tx<'_>, survivor: &IntercomRow, link: i64, dirty: Dirty) -> Resu
         && brings.is_some_and(|brings| brings.brevo_out)
     {
         // A no that they had said in Brevo, and that no contact there has got yet, stays with their address.
-        tx.put_brevo_opt_out(&BrevoOptOut {
-            email,
-            contact: None,
-            reason: OptOutReason::Blocklisted,
-            at: survivor.contact.updated_at,
-            source: FROM_A_MERGE.to_owned(),
-            over_at: None,
-        })?;
+        let (reason, at) = (OptOutReason::Blocklisted, survivor.contact.updated_at);
+        tx.put_brevo_opt_out(&BrevoOptOut::brought(email, reason, at, FROM_A_MERGE))?;
     }
     tx.mark_dirty(link, dirty)
 }
@@ -663,14 +657,8 @@ fn carry_consent(tx: &Tx<'_>, contact: &IntercomContactId, consent: Option<Conse
         {
             return Ok(());
         }
-        return tx.put_brevo_opt_out(&BrevoOptOut {
-            email,
-            contact: None,
-            reason: OptOutReason::Blocklisted,
-            at: row.contact.updated_at,
-            source: FROM_A_GROUP.to_owned(),
-            over_at: None,
-        });
+        let (reason, at) = (OptOutReason::Blocklisted, row.contact.updated_at);
+        return tx.put_brevo_opt_out(&BrevoOptOut::brought(email, reason, at, FROM_A_GROUP));
     };
     let Some(link) = tx.link(link)? else { return Ok(()) };
     let mut base = base_of(&link)?;

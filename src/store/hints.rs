@@ -77,6 +77,12 @@ impl BrevoOptOut {
         Self { email, contact: Some(contact), reason, at, source: LIFTED.to_owned(), over_at: None }
     }
 
+    /// No webhook carried it, and no contact of the address was opted out for it: somebody brings it there. `from`: one of the
+    /// `FROM_` constants.
+    pub fn brought(email: Email, reason: OptOutReason, at: DateTime<Utc>, from: &str) -> Self {
+        Self { email, contact: None, reason, at, source: from.to_owned(), over_at: None }
+    }
+
     /// A changed address has lifted it. The contact has been subscribed ever since: a record that shows it so is no opt-in.
     pub fn was_lifted(&self) -> bool {
         self.source == LIFTED

@@ -53,14 +53,7 @@ pub(super) fn make_way(tx: &Tx<'_>, held: &LinkRow, comes: &IntercomContact) -> 
     }
     if left.consent.email_opted_out() || link_consent(held)?.is_some_and(|consent| consent.brevo_out) {
         let reason = left.consent.email_opt_outs.first().copied().unwrap_or(OptOutReason::Blocklisted);
-        tx.put_brevo_opt_out(&BrevoOptOut {
-            email: email.clone(),
-            contact: None,
-            reason,
-            at: left.modified_at,
-            source: FROM_ONE_LEFT_BEHIND.to_owned(),
-            over_at: None,
-        })?;
+        tx.put_brevo_opt_out(&BrevoOptOut::brought(email.clone(), reason, left.modified_at, FROM_ONE_LEFT_BEHIND))?;
     }
     let mut back = None;
     if tx.brevo_contact(brevo)?.is_some()
