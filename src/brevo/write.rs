@@ -3,8 +3,8 @@
 use super::client::{Ask, BrevoClient, CONTACTS, EVENTS, OTHER};
 use super::read::LISTS_A_PAGE;
 use super::{errors, read, schema, wire};
-use crate::http::Effect;
 use crate::http::lean::{self, Tree};
+use crate::http::{Effect, earlier_may_land};
 use crate::model::{
     Answer, BrevoContactId, BrevoListId, ContactChange, ErrorKind, NewContact, OutgoingEvent, Priority, SideError,
     SideName, Write,
@@ -139,8 +139,9 @@ impl BrevoClient {
         let loosens = !change.email_opted_out && (change.email.is_some() || change.email_opted_in.is_some());
         let effect = if loosens { Effect::Loosens } else { Effect::Updates };
         let target = format!("/contacts/{id}?identifierType=contact_id");
-        self.send(Ask::write(Method::PUT, target, body, effect, priority)).await?;
-        Ok(Answer::Done)
+        let answer = self.send(Ask::write(Method::PUT, target, body, effect, priority)).await?;
+        let lists = !change.join_lists.is_empty() || !change.leave_lists.is_empty();
+        Ok(Answer::Done.after_another(lists && earlier_may_land(&answer)))
     }
 
     async fn change_list(
@@ -150,13 +151,14 @@ impl BrevoClient {
         contacts: &[BrevoContactId],
         priority: Priority,
     ) -> Result<Answer, Box<SideError>> {
-        let (mut done, mut failed) = (Vec::new(), Vec::new());
+        let (mut done, mut failed, mut again) = (Vec::new(), Vec::new(), false);
         for contacts in contacts.chunks(MEMBERS_A_CALL) {
             let target = format!("/contacts/lists/{list}/contacts/{verb}");
             // Who has left the list, or was taken off it, while this waited is not put on it again.
             let ask = Ask::write(Method::POST, target, json!({ "ids": contacts }), Effect::Updates, priority);
             match self.send(ask).await {
                 Ok(answer) => {
+                    again |= earlier_may_land(&answer);
                     let refused = refused(&answer);
                     let (bad, good): (Vec<_>, Vec<_>) = contacts.iter().copied().partition(|id| refused.contains(id));
                     done.extend(good);
@@ -165,12 +167,13 @@ impl BrevoClient {
                 // "Contact already in list and/or does not exist": membership is as wanted. Which contacts do not exist
                 // shows in the next read.
                 Err(error) if error.status == Some(400) && error.message.to_lowercase().contains("already") => {
+                    again |= error.earlier_may_land;
                     done.extend_from_slice(contacts);
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(Answer::ListChanged { done, failed })
+        Ok(Answer::ListChanged { done, failed }.after_another(again))
     }
 
     async fn create_list(&self, name: &str, priority: Priority) -> Result<Answer, Box<SideError>> {

@@ -196,6 +196,9 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
         if let Some(turn) = turn_of_gone(tx, &contact)? {
             return Ok(turn);
         }
+        if is_being_made(tx, row, &contact)? {
+            return Ok(Turn::Wait(SOON));
+        }
         let none = "it has neither an e-mail address nor an external id by which Intercom could know it";
         let made = contact.ext_id.is_some();
         return Ok(if made { Turn::Make(Box::new(contact)) } else { Turn::List("without_email", none.to_owned()) });
@@ -226,7 +229,7 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
             LinkState::Active | LinkState::BrevoGone => Turn::Wait(LATER),
         });
     }
-    if is_being_made(tx, row, email)? {
+    if is_being_made(tx, row, &contact)? {
         return Ok(Turn::Wait(SOON));
     }
     if let Some(id) = known_as(tx, email, ContactState::Live)? {
@@ -246,9 +249,12 @@ fn turn_by_state(tx: &Tx<'_>, row: &Newcomer, settings: &Settings) -> Stored<Tur
 }
 
 /// Whether a request of which no answer is known was to make somebody with this address: in Brevo, for somebody who has another
-/// by now (what it made is theirs), or in Intercom, for a Brevo contact that has (what it made may not be found yet).
-fn is_being_made(tx: &Tx<'_>, row: &Newcomer, email: &Email) -> Stored<bool> {
-    if waits_for_another(tx, row, email)? {
+/// by now (what it made is theirs), or in Intercom, for a Brevo contact that has (what it made may not be found yet). Or it was to
+/// make this very contact, with their external id, and somebody has given it another address since.
+fn is_being_made(tx: &Tx<'_>, row: &Newcomer, contact: &BrevoContact) -> Stored<bool> {
+    if let Some(email) = &contact.email
+        && waits_for_another(tx, row, email)?
+    {
         return Ok(true);
     }
     for id in tx.verifiable(false, held_until(), 0, BATCH)? {
@@ -257,7 +263,8 @@ fn is_being_made(tx: &Tx<'_>, row: &Newcomer, email: &Email) -> Stored<bool> {
             Err(error) if error.unreadable().is_some() => continue,
             flights => flights?.email,
         };
-        if sent.as_ref() == Some(email) {
+        let of_its_address = sent.is_some() && sent == contact.email;
+        if of_its_address || (contact.ext_id.is_some() && super::verify::may_be_of(tx, contact, &link, true)?) {
             return Ok(true);
         }
     }

@@ -8,6 +8,7 @@ use super::unreadable::replaceable;
 use super::{Connection, EngineError};
 use crate::brevo::webhook::{self, Delivery, Event, Hint};
 use crate::model::{BrevoContact, ContactKey, Email, OptOutReason, Priority};
+use crate::reconcile::consent::ConsentBase;
 use crate::store::hints::{BrevoHint, BrevoName, BrevoOptOut};
 use crate::store::links::Dirty;
 use crate::store::queues::InboxRow;
@@ -236,7 +237,8 @@ fn opted_out(
             base => Some(base?),
         };
         if source.settings.tells_intercom {
-            let before = base.as_ref().and_then(|base| base.consent);
+            // It showed none: this is news, even if nothing has been agreed on yet.
+            let before = base.as_ref().map(|base| base.consent.unwrap_or(ConsentBase::NEITHER));
             super::carry::carry_at_once(tx, &link, id, before, source.now)?;
         }
         // What a write of ours that is on its way lifts after this is put back.

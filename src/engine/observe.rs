@@ -11,10 +11,11 @@ use crate::model::{
     BrevoContact, Company, ContactKey, Conversation, Email, Gone, IntercomContact, IntercomContactId, Observation,
     SideName,
 };
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::identity::FirstLink;
 use crate::reconcile::person::{self, Base, Flights, LostValue};
 use crate::reconcile::transitions::{self, Transition};
-use crate::store::contacts::ContactState;
+use crate::store::contacts::{ContactState, IntercomRow};
 use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::listings::{Conflict, NewFailure};
 use crate::store::{Packed, Record, Result, StoreError, Tx};
@@ -106,6 +107,7 @@ impl Source {
                     let told = (&*self.settings, &*self.ready);
                     if !partings::left_brevo(tx, &link, left.as_ref(), told, self.now)? {
                         mark_brevo_gone(tx, &link, self.now)?;
+                        self.follow_what_came(tx, link.id)?;
                     }
                 }
                 Ok(true)
@@ -344,7 +346,7 @@ impl Source {
                 }
             }
         }
-        let Some(link) = tx.link_by_brevo(contact.id)? else {
+        let Some(mut link) = tx.link_by_brevo(contact.id)? else {
             note_lifted(tx, known.as_ref(), contact)?;
             if known.is_none() {
                 super::verify::note_lifted_unseen(tx, contact, self)?;
@@ -354,6 +356,7 @@ impl Source {
             if let Some(email) = contact.email.as_ref().filter(|_| changed)
                 && let Some(link) = tx.link_by_email(email)?
             {
+                let told = (&*self.settings, &*self.ready);
                 let comes = link.brevo_id.is_none() && link.state == LinkState::Active;
                 if comes && link.is_at_rest() {
                     // Perhaps nobody makes them one: a filter leaves them out, a limit holds them, or Brevo has refused it.
@@ -367,11 +370,13 @@ impl Source {
                         taken = true;
                     } else if adopt_returned(tx, &link)? {
                         taken = tx.link_by_brevo(contact.id)?.is_some();
+                        self.follow_what_came(tx, link.id)?;
+                    } else if partings::made_late(tx, &link, contact, told, self.now)? {
+                        taken = true;
                     } else {
                         tx.mark_dirty(link.id, self.dirty)?;
                     }
                 } else {
-                    let told = (&*self.settings, &*self.ready);
                     taken = partings::made_late(tx, &link, contact, told, self.now)?;
                 }
             }
@@ -386,9 +391,15 @@ impl Source {
         }
         if link.state == LinkState::BrevoGone {
             // It was not gone after all.
-            tx.set_link_state(link.id, LinkState::Active)?;
+            let state = state_in_intercom(tx, link.id)?;
+            tx.set_link_state(link.id, state)?;
             tx.clear_notice("brevo_contact_gone", &subject_of(tx, &link)?)?;
             tx.mark_dirty(link.id, self.dirty)?;
+            if state == LinkState::Left {
+                // But they are, and it follows them as it would have.
+                link.state = state;
+                partings::left_intercom(tx, link.id, &self.settings, self.now)?;
+            }
         }
         let id = link.id;
         if changed && known.is_some() {
@@ -411,7 +422,12 @@ impl Source {
         }
         if self.settings.tells_intercom && contact.consent.email_opted_out() {
             match base_of(&link) {
-                Ok(base) => carry::carry_at_once(tx, &link, contact.id, base.consent, self.now)?,
+                Ok(base) => {
+                    // A no is news after a look that showed none, even if nothing has been agreed on yet.
+                    let showed_none = known.as_ref().is_some_and(|known| !known.consent.email_opted_out());
+                    let before = base.consent.or(showed_none.then_some(ConsentBase::NEITHER));
+                    carry::carry_at_once(tx, &link, contact.id, before, self.now)?;
+                }
                 Err(error) => unreadable::note(tx, error, self.now)?,
             }
         }
@@ -453,14 +469,24 @@ impl Source {
             super::place::adopt(tx, link, contact.id, email)?;
             tx.mark_dirty(link.id, self.dirty)?;
         }
+        let Some(link) = tx.link(link.id)?.filter(|link| link.brevo_id == Some(contact.id)) else { return Ok(true) };
         if link.state == LinkState::Left {
             // Nobody is left of whoever it was made for.
             partings::left_intercom(tx, link.id, &self.settings, self.now)?;
         }
-        let Some(link) = tx.link(link.id)?.filter(|link| link.brevo_id == Some(contact.id)) else { return Ok(true) };
         let base = Base { fields: made.fields, lists: made.lists, ..base_of(&link)? };
         tx.set_base(link.id, &pack_base(tx, &base)?)?;
         Ok(true)
+    }
+
+    /// The link has come by another contact in the place of one that is gone. If nobody is left of it, that follows them
+    /// where a row of theirs has made it: what somebody made by hand does not.
+    fn follow_what_came(&self, tx: &Tx<'_>, link: i64) -> Result<()> {
+        let Some(link) = tx.link(link)?.filter(|link| link.state == LinkState::Left) else { return Ok(()) };
+        if let Some(there) = link.brevo_id.map(|id| tx.brevo_contact(id)).transpose()?.flatten() {
+            partings::made_late(tx, &link, &there, (&*self.settings, &*self.ready), self.now)?;
+        }
+        Ok(())
     }
 
     /// Nobody is left of the link, and its contact shows an address by which somebody else is known, since somebody changed
@@ -661,9 +687,21 @@ pub(super) fn adopt_returned(tx: &Tx<'_>, link: &LinkRow) -> Result<bool> {
         Some(_) => return Ok(false),
     }
     tx.clear_notice("brevo_contact_gone", &subject_of(tx, link)?)?;
-    tx.set_link_state(link.id, LinkState::Active)?;
+    let state = state_in_intercom(tx, link.id)?;
+    tx.set_link_state(link.id, state)?;
+    if state == LinkState::Left {
+        // What was to follow them was the one that is gone. Whether this one does is decided by how it came about.
+        tx.end_parting(link.id, SideName::Brevo)?;
+    }
     tx.mark_dirty(link.id, Dirty::Consent)?;
     Ok(true)
+}
+
+/// How a link is doing that has a contact in Brevo again. They may have gone in Intercom before that one did, or since: then
+/// nobody is there who would be planned for, and what follows from that goes by the state. Who is merely missing is waited for.
+fn state_in_intercom(tx: &Tx<'_>, link: i64) -> Result<LinkState> {
+    let is_here = |row: &IntercomRow| matches!(row.state, ContactState::Live | ContactState::Missing);
+    Ok(if tx.members(link)?.iter().any(is_here) { LinkState::Active } else { LinkState::Left })
 }
 
 /// Values that are replaced although nobody had agreed to that.

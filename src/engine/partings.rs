@@ -193,8 +193,8 @@ fn follow_to_brevo(tx: &Tx<'_>, link: &LinkRow, anew: bool, settings: &Settings,
 }
 
 /// A row of which nobody knew what became has made a contact after all, and everybody whom it was sent for is gone: it is
-/// theirs, and follows them. It is known by the technical list, on which rows alone put anybody, and by the customer's own id.
-/// `false`: it is not so.
+/// theirs, also where it comes in the place of one that was deleted, and follows them. It is known by the technical list, on which
+/// rows alone put anybody, and by the customer's own id. `false`: it is not so.
 pub(super) fn made_late(
     tx: &Tx<'_>,
     link: &LinkRow,
@@ -204,17 +204,30 @@ pub(super) fn made_late(
 ) -> Stored<bool> {
     let follows = settings.on_delete.brevo != OnDelete::Keep && link.state == LinkState::Left;
     let on_its_way = link.import.is_some() || (link.flights.is_some() && !link.answered);
-    let idle = link.brevo_id.is_none() && !on_its_way;
-    let (Some(email), true) = (&contact.email, follows && idle) else { return Ok(false) };
+    let (Some(email), true) = (&contact.email, follows && !on_its_way) else { return Ok(false) };
+    // They may have taken this one up already.
+    let another = link.brevo_id.filter(|own| *own != contact.id);
+    if let Some(another) = another
+        && tx.brevo_contact(another)?.is_some()
+    {
+        return Ok(false);
+    }
     let of_a_row = contact.lists.contains(&ready.technical_list) && tx.whose_late_address(email)?.contains(&link.id);
     if !of_a_row {
         return Ok(false);
     }
     let members = tx.members(link.id)?;
-    if !all_are_gone(tx, &members)? || !members.iter().any(|row| row.contact.external_id == contact.ext_id) {
+    // A row for somebody who had a contact says nothing of the id.
+    let unsaid = link.brevo_id.is_some() && contact.ext_id.is_none();
+    let called_so = unsaid || members.iter().any(|row| row.contact.external_id == contact.ext_id);
+    if !all_are_gone(tx, &members)? || !called_so {
         return Ok(false);
     }
-    tx.set_brevo(link.id, Some(contact.id))?;
+    if another.is_some() {
+        super::place::adopt(tx, link, contact.id, email)?;
+    } else {
+        tx.set_brevo(link.id, Some(contact.id))?;
+    }
     left_intercom(tx, link.id, settings, now)?;
     Ok(true)
 }

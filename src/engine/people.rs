@@ -238,10 +238,11 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         link = place::adopt_present_holder(tx, link)?;
         (link, waits) = readdress::follow(tx, link, &live, ready)?;
     }
+    let present = place::present(tx, &link, &live)?;
     let mut added = Fields::new();
 
     if ready.uses_tags {
-        let tags: BTreeSet<&IntercomTagId> = live.iter().flat_map(|row| &row.contact.tags.items).collect();
+        let tags: BTreeSet<&IntercomTagId> = present.iter().flat_map(|row| &row.contact.tags.items).collect();
         let tags = tags.into_iter().filter_map(|tag| names.tags.get(tag).cloned());
         if let Some(tags) = Value::list(tags) {
             added.insert("tags".to_owned(), tags);
@@ -264,7 +265,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
     }
     let mut conversations = Vec::new();
     let mut seen = BTreeSet::new();
-    for row in &live {
+    for row in &present {
         for conversation in tx.conversations_of(&row.contact.id)? {
             if seen.insert(conversation.id.clone()) && counts(tx, &conversation, ready.conversation_filter.as_ref())? {
                 conversations.push(conversation);

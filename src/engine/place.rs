@@ -436,6 +436,24 @@ pub(super) fn is_made_elsewhere(link: &LinkRow, live: &[&IntercomRow]) -> bool {
     link.brevo_id.is_none() && !live.iter().any(is_here) && live.iter().any(|row| row.contact.email.is_some())
 }
 
+/// Whose tags and conversations are the person's: while somebody has the address, not those of whoever has left it and cannot
+/// go elsewhere yet. But who is still to take it, since their Brevo contact was given it, has not left it; who has none is
+/// one of them by their phone; and whoever speaks for them does that with all that they have.
+pub(super) fn present<'a>(tx: &Tx<'_>, link: &LinkRow, live: &[&'a IntercomRow]) -> Result<Vec<&'a IntercomRow>> {
+    let is_here = |row: &IntercomRow| row.contact.email == link.email;
+    if !live.iter().copied().any(is_here) {
+        return Ok(live.to_vec());
+    }
+    let mut present = Vec::new();
+    for &row in live {
+        let is_theirs = is_here(row) || row.is_primary || row.contact.email.is_none();
+        if is_theirs || tx.readdress(&row.contact.id)?.is_some_and(|to_take| to_take.link == link.id) {
+            present.push(row);
+        }
+    }
+    Ok(present)
+}
+
 /// Brevo shows an address that the link has left: the rename is on its way, or about to be.
 fn is_moving(link: &LinkRow, shown: Option<&Email>) -> bool {
     link.email.as_ref() != shown && (link.rename_to.is_some() || link.flights.is_some())

@@ -421,14 +421,19 @@ impl Connection {
             }
             let chunk = self.put_intents(chunk).await?;
             self.doors.crash.reach("after_intent");
-            let mut answers = futures_util::stream::iter(chunk.into_iter().map(|planned| async move {
+            let mut answers = futures_util::stream::iter(chunk.into_iter().map(|mut planned| async move {
                 let write = match &planned.brevo {
                     None => Write::CreateContact(planned.plan.as_new_contact(planned.email.clone())),
                     Some(contact) => Write::UpdateContact(contact.id, planned.plan.change.clone()),
                 };
-                let outcome = match self.brevo.write(&write, priority).await {
-                    Ok(Answer::ContactCreated(id)) => Outcome::Created(id),
-                    Ok(_) => Outcome::Updated,
+                let outcome = match self.brevo.write(&write, priority).await.map(Answer::and_again) {
+                    Ok((Answer::ContactCreated(id), _)) => Outcome::Created(id),
+                    Ok((_, again)) => {
+                        if again {
+                            planned.plan.may_move_lists_again();
+                        }
+                        Outcome::Updated
+                    }
                     Err(error) => Outcome::Failed(error),
                 };
                 (planned, outcome)
@@ -514,6 +519,7 @@ impl Connection {
         let mut failed: BTreeMap<i64, Box<SideError>> = BTreeMap::new();
         let mut answered: BTreeMap<i64, Vec<BrevoListId>> = BTreeMap::new();
         let mut unmoved: BTreeMap<i64, Vec<(BrevoListId, bool)>> = BTreeMap::new();
+        let mut repeated: BTreeMap<i64, Vec<(BrevoListId, bool)>> = BTreeMap::new();
         for ((list, join), people) in calls {
             for part in people.chunks(LIST_CALL) {
                 let ids: Vec<BrevoContactId> = part.iter().map(|(_, contact)| *contact).collect();
@@ -521,9 +527,13 @@ impl Connection {
                 pushed.requests += 1;
                 match self.brevo.write(&write, priority).await {
                     Ok(answer) => {
+                        let (answer, again) = answer.and_again();
                         pushed.listed += part.len() as u64;
                         for (link, _) in part {
                             answered.entry(*link).or_default().push(list);
+                            if again {
+                                repeated.entry(*link).or_default().push((list, join));
+                            }
                         }
                         if let Answer::ListChanged { failed: named, .. } = answer {
                             for (link, _) in part.iter().filter(|(_, contact)| named.contains(contact)) {
@@ -548,6 +558,7 @@ impl Connection {
         }
         // Who is named as not moved was there already, or cannot be: nothing is on its way, and a look tells which.
         for planned in &mut all {
+            planned.plan.flights.repeated.extend(repeated.remove(&planned.link).into_iter().flatten());
             for (list, join) in unmoved.get(&planned.link).into_iter().flatten() {
                 planned.plan.flights.lists.remove(list);
                 if let Some(agreed) = planned.plan.base.lists.get_mut(list) {

@@ -142,7 +142,7 @@ impl Connection {
                             if state.process.is_none() || given_up {
                                 may_make_another(tx, &row, now)?;
                             }
-                            lose_row(tx, &row, arrived, now)?;
+                            lose_row(tx, &row, arrived, &ready, now)?;
                             if let Some(contact) = row.brevo_id.filter(|_| given_up && !state.creates) {
                                 tx.put_late_row(contact, now + LANDS_LATE)?;
                             }
@@ -526,7 +526,7 @@ pub(super) fn before_import(tx: &Tx<'_>, link: &LinkRow) -> Stored<Base> {
 }
 
 /// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.
-fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> Stored<()> {
+fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, ready: &Ready, now: DateTime<Utc>) -> Stored<()> {
     let (base, flights, before) = (base_of(link)?, flights_of(link)?, before_import(tx, link)?);
     tx.leave_lost_import(link.id)?;
     if link.brevo_id.is_none() {
@@ -538,7 +538,15 @@ fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, now: DateTime<Utc>) -> S
         // subscribed, and that is nobody's opt-in.
         let went = flights.opted_out && flights.email.is_none();
         let no = person::Flights { opted_out: went, ..person::Flights::default() };
-        let base = person::forget_unlanded(&base, &before, &flights);
+        let mut base = person::forget_unlanded(&base, &before, &flights);
+        let shown = match link.brevo_id.map(|contact| tx.brevo_contact(contact)).transpose() {
+            Err(error) if error.unreadable().is_some() => None,
+            shown => shown?.flatten(),
+        };
+        if let Some(shown) = shown {
+            // It may have landed all the same, and somebody have taken back the yes that it brought.
+            person::keep_new_nos(&mut base, &flights, &shown, &ready.mapping);
+        }
         settle_as(tx, link.id, &base, Some(&no).filter(|no| !no.is_empty()))?;
         if no.opted_out {
             let verify_after = Some(now + TimeDelta::from_std(super::LATE_LANDING).unwrap_or_default());

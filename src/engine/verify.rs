@@ -6,16 +6,20 @@ use super::cycle::passes;
 use super::inbox::is_refusal;
 use super::observe::{Source, base_of, flights_of, put_conflicts, settle_now};
 use super::place::who_has_its_address;
+use super::read_back::{began, sent_address};
 use super::safety::give_back;
 use super::{BATCH, Connection, EngineError, LATE_LANDING, Ready};
 use crate::model::{
-    BrevoContact, BrevoContactId, ContactKey, Fetched, Observation, OptOutReason, Priority, Resource, Scope, SideName,
-    phone_digits,
+    BrevoContact, BrevoContactId, ContactKey, Email, Fetched, Observation, OptOutReason, Priority, Resource, Scope,
+    SideName, Value, phone_digits,
 };
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::harm::Kind;
-use crate::reconcile::person::{self, Flights};
+use crate::reconcile::person::{self, Base, Flights};
 use crate::store::hints::BrevoOptOut;
 use crate::store::links::{Dirty, LinkRow};
+use crate::store::newcomers::Stage;
+use crate::store::queues::ImportRowState;
 use crate::store::write_backs::{LONG_UNSEEN, SETTLES_NOW};
 use crate::store::{Record, Result as Stored, StoreError, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -126,7 +130,7 @@ impl Connection {
 
     async fn verify_one(&self, id: i64, priority: Priority, ready: &Arc<Ready>) -> Result<(), EngineError> {
         let read_began = self.now();
-        let Some((link, key, made_out)) = self
+        let Some((link, key, made_out, given)) = self
             .store
             .write(move |tx| {
                 // Since it was found it may have been settled, and something else have left.
@@ -149,13 +153,15 @@ impl Connection {
                     }
                 };
                 let made_out = link.brevo_id.is_none() && flights.opted_out;
-                Ok(Some((link, key, made_out)))
+                let by_address = link.brevo_id.is_none() && flights.email.is_some();
+                let given = if by_address { id_to_give(tx, &link)? } else { None };
+                Ok(Some((link, key, made_out, given)))
             })
             .await?
         else {
             return Ok(());
         };
-        let found = self.brevo.fetch(&key, priority).await?;
+        let mut found = self.brevo.fetch(&key, priority).await?;
         if made_out
             && matches!(found, Fetched::Gone(_))
             && let scope @ Scope::Since(_) = self.next_scope(SideName::Brevo, Resource::Contacts, false).await?
@@ -163,6 +169,12 @@ impl Connection {
             // It may have been made all the same, and been given another address since, which has lifted the opt-out: that is
             // looked for as long as it is known what the request was to set (`note_lifted_unseen`).
             Box::pin(self.sweep_afresh(SideName::Brevo, Resource::Contacts, scope, priority)).await?;
+        }
+        let given = given.filter(|_| matches!(found, Fetched::Gone(_)));
+        if let Some(ext_id) = given
+            && let Some(made) = self.made_and_readdressed(id, ext_id, priority, ready).await?
+        {
+            found = made;
         }
         let (source, ready) = (self.source(0, true, read_began, Dirty::Live)?, Arc::clone(ready));
         self.store
@@ -194,20 +206,21 @@ impl Connection {
                             }
                             // Our create did land: it is the person's contact, and what it shows is judged.
                             tx.set_brevo(link.id, Some(contact.id))?;
-                            rename_if_moved(tx, link.id, contact.email.as_ref())?;
+                            // What somebody else gave it is an edit in Brevo, and nobody has moved in Intercom.
+                            let made_with = flights_of(&link)?.email.or_else(|| contact.email.clone());
+                            if link.email != contact.email {
+                                rename_if_moved(tx, link.id, made_with.as_ref())?;
+                            }
                             if let Some(link) = tx.link(link.id)?
                                 && let Some(flights) = &link.flights
                             {
-                                let flights = flights.unpack("links.flights")?;
-                                settle_now(
-                                    tx,
-                                    &link,
-                                    (&base_of(&link)?, &flights),
-                                    false,
-                                    contact,
-                                    &ready,
-                                    source.now,
-                                )?;
+                                let flights: Flights = flights.unpack("links.flights")?;
+                                let mut base = agreed_by_making(tx, base_of(&link)?, &flights, contact, &ready)?;
+                                if made_with != contact.email {
+                                    // So is what Brevo has lifted with the one that it was made with.
+                                    base.email = made_with;
+                                }
+                                settle_now(tx, &link, (&base, &flights), false, contact, &ready, source.now)?;
                             }
                         }
                     }
@@ -226,6 +239,93 @@ impl Connection {
             .await?;
         Ok(())
     }
+
+    /// What a request without an answer has made, if nobody has the address with which it left: somebody may have given the
+    /// contact another since, and by the person's external id it is found all the same. `None`: there is none.
+    async fn made_and_readdressed(
+        &self,
+        link: i64,
+        ext_id: String,
+        priority: Priority,
+        ready: &Arc<Ready>,
+    ) -> Result<Option<Fetched>, EngineError> {
+        let found = match self.brevo.fetch(&ContactKey::BrevoExtId(ext_id), priority).await {
+            Ok(found) => found,
+            Err(error) => {
+                let error = EngineError::Side(error);
+                // One that Brevo will not even look for it has given to nobody.
+                return if is_refusal(&error) { Ok(None) } else { Err(error) };
+            }
+        };
+        let Fetched::Found(observation, _) = &found else { return Ok(None) };
+        let Observation::BrevoContact(contact) = &**observation else { return Ok(None) };
+        let (contact, ready, now) = (contact.clone(), Arc::clone(ready), self.now());
+        let made = self
+            .store
+            .read(move |tx| match tx.link(link)? {
+                Some(link) => has_made(tx, &link, &contact, &ready, now),
+                None => Ok(false),
+            })
+            .await?;
+        Ok(made.then_some(found))
+    }
+}
+
+/// The external id that a request was to give to the contact that it makes for a person.
+fn id_to_give(tx: &Tx<'_>, link: &LinkRow) -> Stored<Option<String>> {
+    if link.quarantined.contains_key("external_id") {
+        return Ok(None);
+    }
+    let members = match tx.members(link.id) {
+        Err(error) if error.unreadable().is_some() => return Ok(None),
+        members => members?,
+    };
+    Ok(members.into_iter().find(|member| member.is_primary).and_then(|primary| primary.contact.external_id))
+}
+
+/// Whether a contact with the person's external id is what their request has made, under another address by now: it is new, and
+/// shows something of what that was to set; and it is nobody's. Nobody is about to be made for it, or was left with another in
+/// its place; and if somebody comes with the address that it shows, it is theirs.
+fn has_made(tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact, ready: &Ready, now: DateTime<Utc>) -> Stored<bool> {
+    let flights = match flights_of(link) {
+        Err(error) if error.unreadable().is_some() => return Ok(false),
+        flights => flights?,
+    };
+    if contact.created_at < now - LATELY || person::shows_nothing_of(&flights, contact, &ready.mapping) {
+        return Ok(false);
+    }
+    let is_free = |stage: Stage| matches!(stage, Stage::Waiting | Stage::Listed);
+    if tx.link_by_brevo(contact.id)?.is_some()
+        || tx.newcomer(contact.id)?.is_some_and(|newcomer| !is_free(newcomer.stage))
+    {
+        return Ok(false);
+    }
+    Ok(who_has_its_address(tx, contact)?.is_none_or(|theirs| theirs.id == link.id))
+}
+
+/// What is agreed on with a contact that a request without an answer has made: of consent the same as if it had been
+/// answered. It was made subscribed, since nobody of the address had said no by then. So whoever says no on either side
+/// has said so since: that is news to the other, and nothing that both had when they met.
+///
+/// Not where the request carried a no, nor where a row made the contact, which may have; and a no that waits for whoever
+/// is found under the address has to find that nothing was agreed on.
+fn agreed_by_making(
+    tx: &Tx<'_>,
+    mut base: Base,
+    flights: &Flights,
+    contact: &BrevoContact,
+    ready: &Ready,
+) -> Stored<Base> {
+    if flights.opted_out || contact.lists.contains(&ready.technical_list) {
+        return Ok(base);
+    }
+    // As it is kept: a notice may count that is newer than this read.
+    let is_out = tx.brevo_contact(contact.id)?.is_some_and(|kept| kept.consent.email_opted_out());
+    let facts = tx.brevo_opt_outs(Some(contact.id), contact.email.as_ref())?;
+    if is_out || facts.iter().all(|fact| fact.over_at.is_some()) {
+        base.consent.get_or_insert(ConsentBase::NEITHER);
+    }
+    Ok(base)
 }
 
 /// The contact that an answered write was for, if it is to be read; `in_doubt`: only if what is known of it is in doubt.
@@ -256,21 +356,33 @@ pub(super) fn note_overrun(
     };
     let (before, now) = (&known.attributes, &contact.attributes);
     let mapping = &source.ready.mapping;
-    let lost =
-        person::overrun(&flights, SideName::Brevo, mapping, |rule| rule.observed(before), |rule| rule.observed(now));
+    let lost = person::overrun(
+        &flights,
+        SideName::Brevo,
+        mapping,
+        |rule| person::with_nos(rule, before),
+        |rule| rule.observed(now),
+    );
     put_conflicts(tx, link.id, &lost, None, source.now)
 }
 
 /// Nobody's contact that is shown for the first time may be what a request made whose answer was lost, and have been given
 /// another address since. If the request had made it opted out, the changed address has lifted that, and nobody has said
-/// yes: it is remembered for whoever the contact becomes. It is known by all else that the request set.
+/// yes: it is remembered for whoever the contact becomes. It is known by all else that the request set. (Of what a row of an
+/// import has made, `may_be_of_a_row` decides.)
 ///
 /// One that is as another request was to make it is that one's, though many set the same: its answer may be here, and not
 /// recorded yet.
 pub(super) fn note_lifted_unseen(tx: &Tx<'_>, contact: &BrevoContact, source: &Source) -> Stored<()> {
+    if contact.consent.email_opted_out() {
+        return Ok(());
+    }
+    let lifted = BrevoOptOut::lifted(contact.id, OptOutReason::Blocklisted, contact.modified_at);
     // Nothing but a row puts anybody on the technical list.
-    let of_a_row = contact.lists.contains(&source.ready.technical_list);
-    if of_a_row || contact.consent.email_opted_out() || contact.created_at < source.now - LATELY {
+    if contact.lists.contains(&source.ready.technical_list) {
+        return if may_be_of_a_row(tx, contact, &source.ready)? { tx.put_brevo_opt_out(&lifted) } else { Ok(()) };
+    }
+    if contact.created_at < source.now - LATELY {
         return Ok(());
     }
     let mut waited = Vec::new();
@@ -292,11 +404,109 @@ pub(super) fn note_lifted_unseen(tx: &Tx<'_>, contact: &BrevoContact, source: &S
         let rest = Flights { opted_out: false, may_loosen: false, ..flights };
         let tells = !rest.fields.is_empty() || !rest.lists.is_empty();
         if tells && person::landed_as_sent(&rest, contact, &source.ready.mapping) {
-            let lifted = BrevoOptOut::lifted(contact.id, OptOutReason::Blocklisted, contact.modified_at);
             return tx.put_brevo_opt_out(&lifted);
         }
     }
     Ok(())
+}
+
+/// What a row of an import was to set, but for consent, and under which address.
+struct SentRow {
+    sent: Flights,
+    opted_out: bool,
+    email: Option<Email>,
+}
+
+impl SentRow {
+    /// `None`: it cannot be read, which is no proof of anything.
+    fn of(link: &LinkRow) -> Stored<Option<Self>> {
+        let read = || -> Stored<Self> {
+            let flights = flights_of(link)?;
+            let email = match &flights.email {
+                Some(email) => Some(email.clone()),
+                None => sent_address(link, &base_of(link)?),
+            };
+            let opted_out = flights.opted_out;
+            Ok(Self { sent: Flights { opted_out: false, may_loosen: false, ..flights }, opted_out, email })
+        };
+        match read() {
+            Err(error) if error.unreadable().is_some() => Ok(None),
+            row => row.map(Some),
+        }
+    }
+
+    /// It was sent with the address that the contact shows.
+    fn is_of_its_address(&self, contact: &BrevoContact) -> bool {
+        self.email.is_some() && self.email == contact.email
+    }
+
+    /// The contact shows something of what it was to set.
+    fn is_seen_in(&self, contact: &BrevoContact, ready: &Ready) -> bool {
+        !person::shows_nothing_of(&self.sent, contact, &ready.mapping)
+    }
+
+    /// The contact shows just what it was to set, and nothing else that is mapped.
+    fn is_just(&self, contact: &BrevoContact, ready: &Ready) -> bool {
+        let is_unset = |cell: &Option<Value>| matches!(cell, None | Some(Value::Boolean(false)));
+        person::landed_as_sent(&self.sent, contact, &ready.mapping)
+            && ready.mapping.rules.iter().all(|rule| {
+                self.sent.fields.contains_key(&rule.key) || rule.observed(&contact.attributes).iter().all(is_unset)
+            })
+    }
+}
+
+/// Whether a contact on the technical list that is shown for the first time, and as subscribed, may be what a row has made
+/// opted out that is not read back yet. If no row was sent with the address that it shows, somebody has given it that, and any
+/// row may have made it that is no younger, whatever has been edited besides. If one of those was to make somebody opted out,
+/// it counts as that one's, unless it shows just what another row was to set, and not what this one was: a no too many can be
+/// taken back, and one that is lost cannot.
+fn may_be_of_a_row(tx: &Tx<'_>, contact: &BrevoContact, ready: &Ready) -> Stored<bool> {
+    let known = contact.email.as_ref().map(|email| tx.link_by_email(email)).transpose()?.flatten();
+    // Asked first: most are what the row of their address has made.
+    if let Some(link) = known.filter(|link| link.import.is_some())
+        && SentRow::of(&link)?.is_some_and(|row| row.is_of_its_address(contact) && row.is_seen_in(contact, ready))
+    {
+        return Ok(false);
+    }
+    if let Some(email) = &contact.email
+        && !tx.whose_late_address(email)?.is_empty()
+    {
+        return Ok(false);
+    }
+    let may_have_made = |import: &ImportRowState| import.creates && contact.created_at >= began(import);
+    let open = tx.open_imports()?;
+    if !open.iter().any(may_have_made) {
+        return Ok(false);
+    }
+    let (mut may_be, mut just_so, mut just_another) = (false, false, false);
+    for import in &open {
+        let may_have_made = may_have_made(import);
+        let mut after = 0;
+        loop {
+            let links = tx.links_of_import(import.id, after, BATCH)?;
+            let Some(last) = links.last() else { break };
+            after = last.id;
+            for link in &links {
+                let Some(row) = SentRow::of(link)? else { continue };
+                if row.is_of_its_address(contact) {
+                    if row.is_seen_in(contact, ready) {
+                        return Ok(false);
+                    }
+                    // Somebody else has made it, and this row has put it on the list.
+                    just_another = true;
+                } else if may_have_made && link.brevo_id.is_none() {
+                    if row.opted_out {
+                        let may_be_theirs = may_be_of(tx, contact, link, false)?;
+                        may_be |= may_be_theirs;
+                        just_so |= may_be_theirs && row.is_just(contact, ready);
+                    } else {
+                        just_another |= row.is_just(contact, ready);
+                    }
+                }
+            }
+        }
+    }
+    Ok(may_be && (just_so || !just_another))
 }
 
 /// Whether a request that is waited for, or a row, was to make a contact with just this address, or this phone and none.
@@ -316,7 +526,7 @@ fn is_expected(tx: &Tx<'_>, contact: &BrevoContact, waited: &[(LinkRow, Flights)
 
 /// Whether a contact may be what was made for the person, whatever address it shows: it has their external id; or none, if
 /// they have none, or it could not be given to them. `for_sure`: only by that id.
-fn may_be_of(tx: &Tx<'_>, contact: &BrevoContact, link: &LinkRow, for_sure: bool) -> Stored<bool> {
+pub(super) fn may_be_of(tx: &Tx<'_>, contact: &BrevoContact, link: &LinkRow, for_sure: bool) -> Stored<bool> {
     let members = match tx.members(link.id) {
         Err(error) if error.unreadable().is_some() => return Ok(false),
         members => members?,

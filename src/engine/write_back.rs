@@ -8,6 +8,7 @@ use super::answers::MOST_TRIES;
 use super::cycle::stops_everything;
 use super::observe::{Source, base_of, list_refused, pack_base, put_conflicts, subject_of};
 use super::people::{self, Names};
+use super::place;
 use super::push::{AT_ONCE, CHUNK, Pushed};
 use super::safety::{self, Aside, Gate, Harm, Pass};
 use super::unreadable::{self, replaceable};
@@ -72,6 +73,8 @@ struct Made {
     requests: u64,
     shown: Option<Box<IntercomContact>>,
     tagged: Vec<(IntercomContactId, Tag, bool)>,
+    /// A request about a tag was sent twice, and the first may still land.
+    again: bool,
     failed: Option<Box<SideError>>,
 }
 
@@ -209,7 +212,9 @@ pub(super) fn note_overrun(
         flights => flights?,
     };
     // What stood there before a write that its answer has shown is not known any more: it would be taken for somebody's.
-    flights.fields.retain(|_, writes| writes.intercom.as_ref().is_some_and(|write| write.before != write.sent));
+    flights
+        .fields
+        .retain(|_, writes| writes.intercom.as_ref().is_some_and(|write| write.given || write.before != write.sent));
     let (before, now) = (&known.contact.fields, &contact.fields);
     let shown = |fields: &Fields, rule: &FieldRule| vec![rule.source_value(fields)];
     let mapping = &source.ready.mapping;
@@ -224,6 +229,15 @@ fn tags_stand(flights: &Flights, lists: &[ResolvedList<'_>], record: &Fields) ->
     flights.tags.iter().all(|(list, given)| rule_of(*list).is_none_or(|rule| rule.holds(record) == *given))
 }
 
+/// Those of a person's contacts whose tags are the person's.
+fn present<'a>(tx: &Tx<'_>, link: i64, members: &'a [IntercomRow]) -> Stored<Vec<&'a IntercomRow>> {
+    let live: Vec<&IntercomRow> = members.iter().filter(|member| member.state == ContactState::Live).collect();
+    match tx.link(link)? {
+        Some(link) => place::present(tx, &link, &live),
+        None => Ok(live),
+    }
+}
+
 /// What the mapping looks at: the contact's fields, and its tags if any were given or taken away.
 fn record_of(tx: &Tx<'_>, row: &WriteBack, contact: &IntercomContact, flights: &Flights) -> Stored<Fields> {
     let mut record = contact.fields.clone();
@@ -232,8 +246,8 @@ fn record_of(tx: &Tx<'_>, row: &WriteBack, contact: &IntercomContact, flights: &
     }
     let names = tx.tags()?;
     let mut tags: BTreeSet<IntercomTagId> = contact.tags.items.iter().cloned().collect();
-    let others = tx.members(row.link)?;
-    let others = others.iter().filter(|member| member.state == ContactState::Live && member.contact.id != contact.id);
+    let members = tx.members(row.link)?;
+    let others = present(tx, row.link, &members)?.into_iter().filter(|member| member.contact.id != contact.id);
     tags.extend(others.flat_map(|member| member.contact.tags.items.iter().cloned()));
     if let Some(tags) = Value::list(tags.iter().filter_map(|tag| names.get(tag).cloned())) {
         record.insert("tags".to_owned(), tags);
@@ -432,7 +446,7 @@ impl Connection {
             }
         }
         for step in &leaving.tags {
-            match self.send_tag(step, priority, &mut made.requests).await {
+            match self.send_tag(step, priority, &mut made).await {
                 Ok(Some(tag)) => made.tagged.push((step.contact.clone(), tag, step.give)),
                 Ok(None) => {}
                 Err(error) => {
@@ -448,25 +462,25 @@ impl Connection {
         &self,
         step: &TagStep,
         priority: Priority,
-        requests: &mut u64,
+        made: &mut Made,
     ) -> Result<Option<Tag>, Box<SideError>> {
         let id = match (&step.tag, step.give) {
             (Some(id), _) => id.clone(),
             (None, false) => return Ok(None),
             (None, true) => {
-                *requests += 1;
+                made.requests += 1;
                 let answer = self.intercom.write(&Write::CreateTag(step.name.clone()), priority).await?;
                 let Answer::TagCreated(tag) = answer else { return Ok(None) };
                 tag.id
             }
         };
-        *requests += 1;
+        made.requests += 1;
         let (contact, tag) = (step.contact.clone(), id.clone());
         let write = if step.give { Write::TagContact(contact, tag) } else { Write::UntagContact(contact, tag) };
         match self.intercom.write(&write, priority).await {
-            Ok(_) => {}
+            Ok(answer) => made.again |= answer.and_again().1,
             // It is not there, and that is what was asked for. (Of a contact that is gone the next read tells.)
-            Err(error) if !step.give && error.kind == ErrorKind::NotFound => {}
+            Err(error) if !step.give && error.kind == ErrorKind::NotFound => made.again |= error.earlier_may_land,
             Err(error) => return Err(error),
         }
         Ok(Some(Tag { id, name: step.name.clone() }))
@@ -502,7 +516,7 @@ impl Connection {
                         }
                     } else {
                         pushed.written_back += 1;
-                        accepted(tx, leaving, made.shown.as_deref(), &ready, verify_after, now)?;
+                        accepted(tx, leaving, made, &ready, verify_after, now)?;
                     }
                     if let Some(contact) = &made.shown {
                         source.apply(tx, &Observation::IntercomContact(contact.clone()))?;
@@ -649,8 +663,8 @@ fn tag_steps(tx: &Tx<'_>, row: &WriteBack, name: &str, give: bool, names: &Names
     }
     let Some(tag) = tag else { return Ok(Vec::new()) };
     let members = tx.members(row.link)?;
-    let carriers =
-        members.iter().filter(|member| member.state == ContactState::Live && member.contact.tags.items.contains(&tag));
+    let present = present(tx, row.link, &members)?;
+    let carriers = present.into_iter().filter(|member| member.contact.tags.items.contains(&tag));
     Ok(carriers.map(|member| step(&member.contact.id, Some(tag.clone()))).collect())
 }
 
@@ -658,7 +672,7 @@ fn tag_steps(tx: &Tx<'_>, row: &WriteBack, name: &str, give: bool, names: &Names
 fn accepted(
     tx: &Tx<'_>,
     leaving: &Leaving,
-    shown: Option<&IntercomContact>,
+    made: &Made,
     ready: &Ready,
     verify_after: DateTime<Utc>,
     now: DateTime<Utc>,
@@ -684,8 +698,12 @@ fn accepted(
     }
     if let Some(row) = tx.write_back(*id)? {
         let due = if leaving.more { Some(now) } else { row.due };
-        let flights = plan.flights.to_intercom().with_losses_logged();
-        let watched = match (shown, row.watched) {
+        let mut flights = plan.flights.to_intercom().with_losses_logged();
+        if made.again {
+            let tags = plan.back.lists.iter().filter_map(|(list, tag)| Some((*list, *plan.tags.get(tag)?)));
+            flights.repeated_tags.extend(tags);
+        }
+        let watched = match (&made.shown, row.watched) {
             (_, None) => None,
             (None, Some(_)) => Some(pack(tx, &flights)?),
             (Some(shown), Some(_)) => {

@@ -69,6 +69,15 @@ pub struct Call {
     pub effect: Effect,
 }
 
+/// On an answer: an earlier attempt of the same request has met none.
+#[derive(Debug, Clone, Copy)]
+struct EarlierMayLand;
+
+/// Whether an earlier attempt of the request that this answers has met no answer that says what became of it: it may still land.
+pub fn earlier_may_land<T>(answer: &http::Response<T>) -> bool {
+    answer.extensions().get::<EarlierMayLand>().is_some()
+}
+
 /// A vendor's reading of an answer: an error if it is not a success, or a success that cannot be read.
 pub type Classify<'a> = dyn Fn(&http::Response<Bytes>) -> Result<(), Box<SideError>> + Send + Sync + 'a;
 
@@ -136,7 +145,12 @@ impl Caller {
             };
             leave.report(Health::of(outcome.as_ref().map(|_| ()).map_err(|error| &**error)));
             let mut error = match outcome {
-                Ok(answer) => return Ok(answer),
+                Ok(mut answer) => {
+                    if matches!(&last, Some(earlier) if earlier.kind == ErrorKind::Ambiguous) {
+                        answer.extensions_mut().insert(EarlierMayLand);
+                    }
+                    return Ok(answer);
+                }
                 Err(error) => error,
             };
             error.attempts = attempts;
@@ -307,6 +321,15 @@ mod tests {
         let (_, caller) = caller([timed_out(), Ok((503, &[])), Ok((503, &[])), Ok((503, &[]))]);
         let error = caller.call(call(Effect::Idempotent), &classify).await.unwrap_err();
         assert_eq!((error.kind, error.attempts), (ErrorKind::Ambiguous, 4));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_success_after_an_unknown_outcome_says_that_the_earlier_may_land() {
+        for (step, may_land) in [(timed_out(), true), (Ok((503, &[][..])), false)] {
+            let (_, caller) = caller([step]);
+            let answer = caller.call(call(Effect::Idempotent), &classify).await.unwrap();
+            assert_eq!((answer.status().as_u16(), earlier_may_land(&answer)), (200, may_land));
+        }
     }
 
     #[tokio::test(start_paused = true)]

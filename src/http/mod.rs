@@ -7,7 +7,7 @@ mod retry;
 mod transport;
 mod window;
 
-pub use caller::{Call, Caller, CallerOptions, Classify, Effect};
+pub use caller::{Call, Caller, CallerOptions, Classify, Effect, earlier_may_land};
 pub use governor::{Family, Governor, GovernorOptions, Pass, ReadHeaders, TooLongAWait, retry_after, server_time};
 pub use retry::RetryPolicy;
 pub use transport::{InProcess, Reqwest, Transport, TransportError};

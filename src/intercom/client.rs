@@ -196,12 +196,22 @@ impl IntercomClient {
         effect: Effect,
         read: impl FnOnce(Json<'_>, Option<DateTime<Utc>>) -> Read<T>,
     ) -> Read<T> {
+        Ok(self.send_telling(ask, effect, read).await?.0)
+    }
+
+    /// The same, which also tells whether an earlier attempt has met no answer and may still land.
+    pub(super) async fn send_telling<T>(
+        &self,
+        ask: Ask<'_>,
+        effect: Effect,
+        read: impl FnOnce(Json<'_>, Option<DateTime<Utc>>) -> Read<T>,
+    ) -> Read<(T, bool)> {
         let call = Call { request: self.request(&ask)?, family: ask.family, priority: ask.priority, effect };
         let answer = self.caller.call(call, &|answer| errors::classify(answer, true)).await?;
         let server_time = crate::http::server_time(answer.headers());
         self.hear(server_time);
         let tree = Tree::from_slice(answer.body()).map_err(|error| cut(&answer, &error))?;
-        read(tree.root(), server_time)
+        Ok((read(tree.root(), server_time)?, crate::http::earlier_may_land(&answer)))
     }
 
     fn request(&self, ask: &Ask<'_>) -> Result<http::Request<Bytes>, Box<SideError>> {

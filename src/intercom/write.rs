@@ -160,8 +160,8 @@ impl IntercomClient {
     ) -> Result<Answer, Box<SideError>> {
         let path = ["contacts", contact.as_str(), "tags"];
         let ask = Ask::write(Method::POST, &path, Some(json!({ "id": tag.as_str() })), priority);
-        self.send(ask, Effect::Updates, |_, _| Ok(())).await?;
-        Ok(Answer::Done)
+        let ((), again) = self.send_telling(ask, Effect::Updates, |_, _| Ok(())).await?;
+        Ok(Answer::Done.after_another(again))
     }
 
     async fn untag_contact(
@@ -171,8 +171,9 @@ impl IntercomClient {
         priority: Priority,
     ) -> Result<Answer, Box<SideError>> {
         let path = ["contacts", contact.as_str(), "tags", tag.as_str()];
-        self.send(Ask::write(Method::DELETE, &path, None, priority), Effect::Updates, |_, _| Ok(())).await?;
-        Ok(Answer::Done)
+        let ask = Ask::write(Method::DELETE, &path, None, priority);
+        let ((), again) = self.send_telling(ask, Effect::Updates, |_, _| Ok(())).await?;
+        Ok(Answer::Done.after_another(again))
     }
 
     /// A name that is there already, in any case, is answered with the tag that has it: asking again makes no second one.

@@ -276,4 +276,22 @@ pub enum Answer {
         /// Refused.
         failed: Vec<(usize, String)>,
     },
+    /// This was answered of lists or a tag to a request that had been sent before, without an answer: that may still land, also
+    /// after another that does the opposite.
+    Again(Box<Answer>),
+}
+
+impl Answer {
+    /// The answer, if an earlier attempt `may_land`.
+    pub fn after_another(self, may_land: bool) -> Self {
+        if may_land { Self::Again(Box::new(self)) } else { self }
+    }
+
+    /// What was answered, and whether an earlier attempt may still land.
+    pub fn and_again(self) -> (Self, bool) {
+        match self {
+            Self::Again(answer) => (*answer, true),
+            answer => (answer, false),
+        }
+    }
 }

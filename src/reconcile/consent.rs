@@ -14,6 +14,11 @@ pub struct ConsentBase {
     pub brevo_out: bool,
 }
 
+impl ConsentBase {
+    /// Neither side has said no.
+    pub const NEITHER: Self = Self { intercom_out: false, brevo_out: false };
+}
+
 /// All that the decision depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ConsentViews {

@@ -89,6 +89,10 @@ pub struct InFlight {
     /// was taken, but a read shows it.
     #[n(3)]
     pub replaces: Option<(Cells, String)>,
+    /// It is no write: both sides were given what is `sent`, while the earlier ones may still land.
+    #[n(4)]
+    #[cbor(default)]
+    pub given: bool,
 }
 
 /// Which way a field travels.
@@ -301,7 +305,9 @@ impl Field<'_> {
     /// The side that had come to agree with the other by itself, and when, if the other shows an edit now that is not surely a
     /// later one: then both have changed since they were last seen to agree.
     fn met_before(&self, base: &FieldBase, changed: Sides<bool>) -> Option<(SideName, Span)> {
-        let met = base.met.filter(|_| matches!(self.views.flow, Flow::Both(_)))?;
+        // Where a late write of ours stands by now, that is what the other side would stand against: it gives its value again,
+        // which is no edit.
+        let met = base.met.filter(|_| base.overrun.is_none() && matches!(self.views.flow, Flow::Both(_)))?;
         let (other, span) = (met.side.other(), met.changed()?);
         let later = self.views.changed[other].is_some_and(|edited| edited.is_later_than(&span));
         (changed[other] && !changed[met.side] && !later).then_some((met.side, span))

@@ -3,11 +3,13 @@
 
 mod less;
 mod meeting;
+mod nos;
 mod settle;
 #[cfg(test)]
 mod tests;
 
 pub use meeting::as_met;
+pub use nos::{keep_new_nos, with_nos};
 pub use settle::{
     Settled, forget_unlanded, handed_over, is_in_doubt, landed_as_sent, lists_have_moved, made_by_a_late_row,
     made_by_an_earlier_row, made_by_row, not_logged_yet, overrun, seen_in_answer, seen_in_brevos_answer, settle,
@@ -22,11 +24,11 @@ use super::{
     taking_part::{self, Part},
 };
 use crate::mapping::{
-    Direction, FieldProblem, FieldRule, Mapping, Membership, OnClear, OnConflict, OnDrift, Projection, Target,
+    Direction, FieldProblem, FieldRule, Mapping, Membership, OnClear, OnConflict, OnDrift, Projection,
 };
 use crate::model::{
-    AttributeKind, BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, IntercomContactId, NewContact,
-    SideName, Sides, Value, pack,
+    BrevoContact, BrevoListId, Consent, ContactChange, Email, Fields, IntercomContactId, NewContact, SideName, Sides,
+    Value, pack,
 };
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -116,6 +118,15 @@ pub struct Flights {
     #[n(9)]
     #[cbor(default)]
     pub brings_sms_no: bool,
+    /// As `lists`, of each request that was answered when it had been sent twice: the first may still land, after another that
+    /// did the opposite.
+    #[n(10)]
+    #[cbor(default)]
+    pub repeated: BTreeSet<(BrevoListId, bool)>,
+    /// The same of `tags`.
+    #[n(11)]
+    #[cbor(default)]
+    pub repeated_tags: BTreeSet<(BrevoListId, bool)>,
 }
 
 impl Flights {
@@ -126,33 +137,16 @@ impl Flights {
 
     /// What of it is on its way to Brevo. A link keeps it; what goes to Intercom is kept apart.
     pub fn to_brevo(&self) -> Cow<'_, Self> {
-        if self.tags.is_empty() && self.fields.values().all(|writes| writes.intercom.is_none()) {
+        let tags = !self.tags.is_empty() || !self.repeated_tags.is_empty();
+        if !tags && self.fields.values().all(|writes| writes.intercom.is_none()) {
             return Cow::Borrowed(self);
         }
-        let mut own = Self { tags: BTreeMap::new(), ..self.clone() };
+        let mut own = Self { tags: BTreeMap::new(), repeated_tags: BTreeSet::new(), ..self.clone() };
         own.fields.retain(|_, writes| {
             writes.intercom = None;
             writes.brevo.is_some()
         });
         Cow::Owned(own)
-    }
-
-    /// What of it is on its way to Intercom.
-    #[must_use]
-    pub fn to_intercom(&self) -> Self {
-        let fields = self.fields.iter().filter_map(|(key, writes)| {
-            let write = writes.intercom.clone()?;
-            Some((key.clone(), Sides { intercom: Some(write), brevo: None }))
-        });
-        Self { fields: fields.collect(), tags: self.tags.clone(), ..Self::default() }
-    }
-
-    /// Adds what is on its way to Intercom.
-    pub fn add_to_intercom(&mut self, others: Self) {
-        for (key, writes) in others.fields {
-            self.fields.entry(key).or_default().intercom = writes.intercom;
-        }
-        self.tags.extend(others.tags);
     }
 
     /// The contact shows an address that it was to be given before the newest: that request has landed late.
@@ -445,7 +439,12 @@ pub fn plan(views: &PersonViews<'_>, mapping: &Mapping, resolved_lists: &[Resolv
         tags: BTreeMap::new(),
         back: Back::default(),
         base: Base { email: views.base.email.clone(), spoke: views.base.spoke.clone(), ..Base::default() },
-        flights: Flights { email: views.email.filter(|_| views.brevo.is_none()).cloned(), ..Flights::default() },
+        flights: Flights {
+            email: views.email.filter(|_| views.brevo.is_none()).cloned(),
+            repeated: views.flights.repeated.clone(),
+            repeated_tags: views.flights.repeated_tags.clone(),
+            ..Flights::default()
+        },
         lost: Vec::new(),
         problems: BTreeMap::new(),
         notices: BTreeSet::new(),
@@ -591,7 +590,7 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
         FieldStep::Write { to, cells, base: agreed, replaces, cause } => {
             let (shown, in_flight) = (&compared.shown[to], in_flight[to]);
             set_cells(plan, views, rule, (to, &cells, in_flight.map_or(shown, |write| &write.sent)));
-            let replaces = replaces.or_else(|| taken_back(&compared, to, views, rule));
+            let replaces = replaces.or_else(|| nos::taken_back(&compared, to, views, rule));
             let replaced = replaces.clone().map(|lost| (lost, cause.to_owned()));
             if let Some(lost) = replaces {
                 let kept = cells.clone();
@@ -603,30 +602,18 @@ fn plan_field(plan: &mut PersonPlan, views: &PersonViews<'_>, rule: &FieldRule) 
                 all.truncate(MOST_SUPERSEDED);
                 all
             });
-            let before = in_flight.map_or(shown, |earlier| &earlier.before).clone();
+            let before = match (in_flight, views.brevo) {
+                (Some(earlier), _) => earlier.before.clone(),
+                (None, Some(contact)) if to == SideName::Brevo => with_nos(rule, &contact.attributes),
+                (None, _) => shown.clone(),
+            };
             let mut writes = views.flights.fields.get(&rule.key).cloned().unwrap_or_default();
-            writes[to] = Some(InFlight { sent: cells, before, superseded, replaces: replaced });
+            writes[to] = Some(InFlight { sent: cells, before, superseded, replaces: replaced, given: false });
             plan.flights.fields.insert(rule.key.clone(), writes);
             plan.base.fields.insert(rule.key.clone(), agreed);
             plan.causes.insert(rule.key.clone(), cause);
         }
     }
-}
-
-/// What a write to Brevo replaces where somebody has said no there. Compared, that is what absence is, and nobody's loss; but
-/// whoever took back a yes has a value that can be looked up.
-fn taken_back(compared: &FieldViews<'_>, to: SideName, views: &PersonViews<'_>, rule: &FieldRule) -> Option<Cells> {
-    let base = compared.base.filter(|_| to == SideName::Brevo && compared.in_flight.brevo.is_none())?;
-    // What stands there after a refusal may be somebody's who went back to it before any read.
-    if base.refused.brevo.is_none() && fields::same_cells(&base.agreed.brevo, &compared.shown.brevo) {
-        return None;
-    }
-    let says_no = |target: &Target| {
-        let said = views.brevo?.attributes.get(&target.attribute).filter(|_| target.kind == AttributeKind::Boolean);
-        said.filter(|said| **said == Value::Boolean(false)).cloned()
-    };
-    let said: Cells = rule.targets.iter().map(says_no).collect();
-    said.iter().any(Option::is_some).then_some(said)
 }
 
 /// Nothing is decided about the field: what was agreed on stays, and so does what is on its way.

@@ -58,6 +58,8 @@ pub fn without_brevo(mut plan: PersonPlan, views: &PersonViews<'_>) -> PersonPla
         lists: watched.lists.clone(),
         tags: plan.flights.tags.clone(),
         email: plan.flights.email.clone(),
+        repeated: plan.flights.repeated.clone(),
+        repeated_tags: plan.flights.repeated_tags.clone(),
         ..Flights::default()
     };
     for (key, writes) in &watched.fields {

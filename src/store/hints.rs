@@ -209,13 +209,13 @@ impl Tx<'_> {
 
     /// Keeps an opt-out that a webhook carried; the latest of an address counts. A bounce or a complaint stays one until the
     /// person is shown as subscribed again. One that was brought takes the place of none that stands, and stands for none that
-    /// a webhook tells of.
+    /// a webhook tells of; nor is it of the contact that one that is over was of.
     pub fn put_brevo_opt_out(&self, fact: &BrevoOptOut) -> Result<()> {
         self.fills(Rare::BrevoOptOuts);
         self.0
             .prepare_cached(
                 "INSERT INTO brevo_optouts (email, contact, reason, at, source, over_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (email) DO UPDATE SET contact = coalesce(excluded.contact, contact),
+                 ON CONFLICT (email) DO UPDATE SET contact = iif(?7, NULL, coalesce(excluded.contact, contact)),
                      reason = CASE WHEN over_at IS NULL AND reason IN ('spam', 'hard_bounced') THEN reason
                          ELSE excluded.reason END, at = excluded.at, source = excluded.source, over_at = excluded.over_at
                      WHERE iif(?7, over_at IS NOT NULL AND excluded.at > at,

@@ -162,6 +162,30 @@ async fn a_clear_while_a_creation_has_no_answer_is_a_clear() {
     assert_eq!(now.attributes.get("LASTNAME").filter(|name| **name != json!("")), None, "{:?}", now.attributes);
 }
 
+/// The request that made Ann had no answer, and somebody gives the contact another address before it is asked for.
+#[tokio::test(start_paused = true)]
+async fn what_a_creation_without_an_answer_has_made_is_found_under_another_address() {
+    let world = World::new(CONFIG);
+    // Attributes and lists are made first.
+    world.sync().await;
+    let ann = ContactSeed { external_id: Some("user-1".to_owned()), ..user("ann@example.com", "Ann Lee") };
+    let ann = world.intercom.create_contact(ann);
+    minutes(10).await;
+    world.brevo.fail("POST /v3/contacts", Fault::StatusAfterEffect(502));
+    world.sync().await;
+    assert!(world.brevo.change_email("ann@example.com", "ann.lee@example.com"));
+    for _ in 0..2 {
+        minutes(10).await;
+        world.sync().await;
+    }
+    assert_eq!(world.brevo.contact_count(), 1, "she is made once");
+    world.intercom.unsubscribe(&ann).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    assert!(world.brevo.contact_by_email("ann.lee@example.com").unwrap().email_blacklisted);
+    world.is_quiet().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn whoever_opts_out_and_takes_another_address_stays_opted_out() {
     let world = World::new(CONFIG);

@@ -488,10 +488,16 @@ impl End<'_> {
                     && person.email.as_ref().is_some_and(|its| other.addresses.contains(its))
                     && gave(source, &mine, other)
             };
+            // And of whoever had no address, and was known by the number of another, until they came to the address of this one:
+            // as long as nobody has given anything here since, which would be no first link's any more.
+            let numbered = || {
+                pair.is_none_or(|pair| pair.brevo.gave.is_none())
+                    && self.others_by_number(person, card).any(|other| gave(source, &mine, other))
+            };
             given_elsewhere |= rule.way == Way::ToIntercom
                 && is_blank(&theirs)
                 && !is_blank(&mine)
-                && self.model.cards.values().any(wandered);
+                && (self.model.cards.values().any(wandered) || numbered());
             fine |= given_elsewhere;
             if rule.way == Way::ToIntercom || self.model.reloaded {
                 // Drift that stays, and a restore never blanks.
@@ -509,18 +515,22 @@ impl End<'_> {
             self.wrong.push(format!("P2: {whose} is {mine} in Intercom and {theirs} in Brevo ({:?})", rule.way));
             return;
         }
-        let [(id, _)] = members[..] else { return };
+        let [(id, person)] = members[..] else { return };
         let Some(pair) = self.model.between.pairs.get(&(id.clone(), source)) else { return };
         if !simple || pair.muddled || given_elsewhere || self.refused(members, rule) {
             return;
         }
+        // What another contact gave while they were known by its number, and what of that was agreed on, was not looked at.
+        let numbered = self.others_by_number(person, card).next().is_some();
         self.counts.push("checked between the sides".to_owned());
-        if !pair.old {
+        if !pair.old && !numbered {
             self.given(rule, pair, &whose);
         }
         if !self.model.reloaded {
             self.decided(rule, pair, &whose);
-            self.kept(rule, pair, &whose);
+            if !numbered {
+                self.kept(rule, pair, &whose);
+            }
         }
     }
 
@@ -625,7 +635,7 @@ impl End<'_> {
         let way = self.rules.vip_way;
         let on_it = card.now.list_ids.contains(&list);
         let tagged = members.iter().any(|(_, person)| person.tags.contains("VIP"));
-        let [(id, _)] = members[..] else { return };
+        let [(id, person)] = members[..] else { return };
         if !simple
             || self.model.reloaded
             || self.listed.failures.iter().any(|failure| failure.subject == format!("contact {id}"))
@@ -635,11 +645,13 @@ impl End<'_> {
         let between = &self.model.between;
         let (given, taken) = (between.tagged.get(id), between.untagged.get(id));
         let left = card.left_at(list);
-        // A first link takes nothing away: the tag may be of a contact that had the address before this one.
+        // A first link takes nothing away: the tag may be of a contact that had the address before this one, or that was theirs
+        // by their number while they had no address.
+        let listed = |other: &Card| other.now.list_ids.contains(&list) || other.listed_by_hand.contains(&list);
         let first =
             self.model.cards.values().any(|other| {
                 other.now.id != card.now.id && other.gone && !other.addresses.is_disjoint(&card.addresses)
-            });
+            }) || self.others_by_number(person, card).any(listed);
         let mut wrong = Vec::new();
         if on_it && !tagged && (way == Way::Both || taken.is_none()) && !card.gone {
             wrong.push("is on VIPs and has no tag");

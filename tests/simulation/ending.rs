@@ -250,6 +250,13 @@ impl<'a> End<'a> {
         self.by_its_phone(address, card).next().is_none()
     }
 
+    /// The other contacts that may have been somebody's while they had nothing but a phone, which these have or once had.
+    pub fn others_by_number(&self, person: &Person, card: &Card) -> impl Iterator<Item = &'a Card> {
+        let model = self.model;
+        let others = model.cards.values().filter(move |other| other.now.id != card.now.id);
+        others.filter(move |other| model.by_phone && !person.phones.is_disjoint(&other.phones))
+    }
+
     fn address(&mut self, address: &str, brevo: &BrevoSandbox) {
         let members = self.members(address);
         if members.is_empty() {

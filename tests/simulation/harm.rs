@@ -71,8 +71,7 @@ impl Model {
         if contact.email_blacklisted && !card.now.email_blacklisted && !card.ever_out {
             let addresses: BTreeSet<String> =
                 card.addresses.iter().cloned().chain(contact.email.as_deref().map(normal)).collect();
-            // Who moves to another address brings the opt-out that they had: nobody is opted out anew.
-            // Who has none may be known by their phone.
+            // Who has no address may be known by their phone.
             let theirs = |person: &&Person| {
                 let by_phone = self.by_phone && person.email.is_none() && !person.phones.is_disjoint(&card.phones);
                 !person.addresses.is_disjoint(&addresses) || by_phone
@@ -81,12 +80,25 @@ impl Model {
             let stood = |other: &Card| other.ever_out && !other.addresses.is_disjoint(&addresses);
             let by_notice = !self.harm.noticed.is_disjoint(&addresses)
                 || self.cards.values().any(stood)
-                || self.people.values().filter(theirs).any(|person| person.out_by_notice || person.addresses.len() > 1);
+                || self.people.values().filter(theirs).any(|person| person.out_by_notice || self.brings_no(person));
             if !by_notice {
                 wrong.extend(self.harm.goes("opt_outs", *left_at));
             }
         }
         wrong
+    }
+
+    /// Who moves to another address brings the opt-out that they had: nobody is opted out anew. So does who was known by their
+    /// phone until then, and whoever inherits from somebody who was merged into them, if the contact of those is known to have
+    /// been opted out.
+    fn brings_no(&self, person: &Person) -> bool {
+        let was_out = |was: &Person| {
+            let by_phone = |card: &Card| self.by_phone && !was.phones.is_disjoint(&card.phones);
+            let theirs = |card: &Card| !was.addresses.is_disjoint(&card.addresses) || by_phone(card);
+            self.cards.values().any(|card| card.ever_out && theirs(card))
+        };
+        let mut heir_of = person.heir_of.iter().filter_map(|id| self.people.get(id));
+        person.addresses.len() > 1 || was_out(person) || heir_of.any(was_out)
     }
 
     /// Judges a contact that we made.

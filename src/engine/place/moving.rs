@@ -63,6 +63,11 @@ pub(super) fn moved(
             if is_stuck(tx, other)? {
                 let detail = format!("its new e-mail is that of link {other}, which cannot leave it: it waits");
                 tx.put_notice("identity_conflict", &format!("contact {}", row.contact.id), Some(&detail), now)?;
+                if row.is_primary && others_stay {
+                    // It may wait for ever: until then who stays speaks for the address.
+                    elect(tx, link.id)?;
+                    tx.mark_dirty(link.id, dirty)?;
+                }
             }
             return Ok(false);
         }

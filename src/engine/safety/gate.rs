@@ -424,7 +424,8 @@ fn shown_of(person: &Person) -> Option<&Fields> {
 }
 
 /// What a plan opts somebody out of in Brevo who was not, and that no notice of Intercom's carried. What stood there before,
-/// and something of ours or a changed address has lifted, is put back: nobody is opted out by that.
+/// and something of ours or a changed address has lifted, is put back: nobody is opted out by that. Nor by what they bring from
+/// a contact that they had before: base holds it as if it had stood here.
 fn new_opt_outs(tx: &Tx<'_>, person: &Person, plan: &PersonPlan) -> Stored<NewOptOuts> {
     let Some(contact) = &person.brevo else { return Ok(NewOptOuts::default()) };
     let (shown, change) = (&contact.consent, &plan.change);

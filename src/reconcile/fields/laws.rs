@@ -461,7 +461,7 @@ proptest! {
 #[test]
 fn a_stale_view_is_nobodys_edit() {
     for to in SideName::BOTH {
-        let sent = InFlight { sent: one("b"), before: one("a"), superseded: vec![], replaces: None };
+        let sent = InFlight { sent: one("b"), before: one("a"), superseded: vec![], replaces: None, given: false };
         let base = FieldBase {
             rule: "r1".into(),
             agreed: Sides { intercom: one("b"), brevo: one("b") },

@@ -204,7 +204,8 @@ fn drift_is_restored_in_a_sweep_only_and_never_blanks() {
 #[test]
 fn our_own_write_on_its_way_is_nobodys_edit() {
     let agreed = base("b", "b");
-    let write = InFlight { sent: vec![text("b")], before: vec![text("a")], superseded: vec![], replaces: None };
+    let write =
+        InFlight { sent: vec![text("b")], before: vec![text("a")], superseded: vec![], replaces: None, given: false };
     let mut stale = views("b", "a", Some(&agreed));
     stale.sweep = true;
     stale.in_flight.brevo = Some(&write);
@@ -232,6 +233,7 @@ fn a_server_is_judged_by_what_stands_there_afterwards() {
         before: vec![text("old")],
         superseded: vec![vec![text("mid")]],
         replaces: None,
+        given: false,
     };
     assert_eq!(judge(SideName::Brevo, &write, &vec![text(&long)]), Verdict::Adopted);
     assert_eq!(judge(SideName::Brevo, &write, &vec![text(&long[..100])]), Verdict::Adopted);
@@ -274,6 +276,20 @@ fn an_edit_that_may_be_older_than_an_agreement_nobody_looked_at_is_a_conflict() 
             }
             step => panic!("{step:?}"),
         }
+    }
+    // But a late write of ours that stands where they came to agree is nobody's edit, whoever wins.
+    let late = FieldBase {
+        agreed: Sides { intercom: vec![text("late")], brevo: vec![text("a")] },
+        overrun: Some(SideName::Intercom),
+        ..met.clone()
+    };
+    let mut overrun = both("a", Some(&late));
+    (overrun.shown.intercom, overrun.desired.brevo) = (vec![text("late")], Some(vec![text("late")]));
+    match decide(&overrun) {
+        FieldStep::Write { to, replaces, .. } => {
+            assert_eq!((to, replaces), (SideName::Intercom, Some(vec![text("late")])));
+        }
+        step => panic!("{step:?}"),
     }
     // A write of ours had landed without an answer, as a read has shown: since then that side has been looked at.
     let mut landed = agreed_on(None, vec![text("a")]);

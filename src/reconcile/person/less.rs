@@ -2,7 +2,7 @@
 
 use super::{Base, Flights, InFlight, PersonPlan, put_or_remove};
 use crate::mapping::{Direction, ListRule};
-use crate::model::{BrevoListId, ContactChange, Fields, IntercomContactId, SideName};
+use crate::model::{BrevoListId, ContactChange, Fields, IntercomContactId, SideName, Sides};
 use crate::reconcile::lists::ListBase;
 use std::collections::BTreeSet;
 
@@ -26,6 +26,36 @@ impl Base {
 }
 
 impl Flights {
+    /// What of it is on its way to Intercom.
+    #[must_use]
+    pub fn to_intercom(&self) -> Self {
+        let fields = self.fields.iter().filter_map(|(key, writes)| {
+            let write = writes.intercom.clone()?;
+            Some((key.clone(), Sides { intercom: Some(write), brevo: None }))
+        });
+        let (tags, repeated_tags) = (self.tags.clone(), self.repeated_tags.clone());
+        Self { fields: fields.collect(), tags, repeated_tags, ..Self::default() }
+    }
+
+    /// Adds what is on its way to Intercom.
+    pub fn add_to_intercom(&mut self, others: Self) {
+        for (key, writes) in others.fields {
+            self.fields.entry(key).or_default().intercom = writes.intercom;
+        }
+        self.tags.extend(others.tags);
+        self.repeated_tags.extend(others.repeated_tags);
+    }
+
+    /// The opposite of what is on its way for a list was sent twice, before that: the first of the two may land after it.
+    pub fn list_may_turn(&self, list: BrevoListId, joined: bool) -> bool {
+        self.repeated.contains(&(list, !joined))
+    }
+
+    /// The same of the tag that goes with a list.
+    pub fn tag_may_turn(&self, list: BrevoListId, given: bool) -> bool {
+        self.repeated_tags.contains(&(list, !given))
+    }
+
     /// Something that nobody had agreed to is being replaced.
     pub fn replaces_any(&self) -> bool {
         let replaces = |write: &Option<InFlight>| write.as_ref().is_some_and(|write| write.replaces.is_some());
@@ -43,6 +73,13 @@ impl Flights {
 }
 
 impl PersonPlan {
+    /// What this does with lists has been done, but it was sent twice, and the first may still land.
+    pub fn may_move_lists_again(&mut self) {
+        let joined = self.change.join_lists.iter().map(|list| (*list, true));
+        let left = self.change.leave_lists.iter().map(|list| (*list, false));
+        self.flights.repeated.extend(joined.chain(left));
+    }
+
     /// The plan without what it would change in a Brevo contact that is to be left as it is, but for opt-outs: of the rest,
     /// what was agreed on stays what it was.
     #[must_use]

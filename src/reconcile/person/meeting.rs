@@ -36,9 +36,9 @@ fn met_on(side: SideName, views: &PersonViews<'_>, rule: &FieldRule) -> Option<I
     // First, so that it is among those that are remembered.
     let sent = std::iter::once(&write.sent);
     let superseded = sent.chain(&write.superseded).take(MOST_SUPERSEDED).cloned().collect();
-    let stands = shown[side].clone();
+    let (stands, replaces) = (shown[side].clone(), write.replaces.clone());
     // Nobody has refused it: whoever goes back to what had stood there has edited it.
-    Some(InFlight { sent: stands.clone(), before: stands, superseded, replaces: write.replaces.clone() })
+    Some(InFlight { sent: stands.clone(), before: stands, superseded, replaces, given: true })
 }
 
 /// Puts that into the plan, in which what is on its way was kept as it is.

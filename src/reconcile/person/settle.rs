@@ -1,6 +1,6 @@
 //! What became of our writes: base and what is still on its way, once a read has shown the record.
 
-use super::{Back, Base, Flights, LostValue, ResolvedList};
+use super::{Back, Base, Flights, LostValue, ResolvedList, nos};
 use crate::mapping::{Direction, FieldRule, Mapping};
 use crate::model::{BrevoContact, BrevoListId, Fields, SideName, Sides, Value};
 use crate::reconcile::consent::ConsentBase;
@@ -144,9 +144,12 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     let mut settled =
         settle_fields(base, flights, (SideName::Brevo, answered), mapping, |rule| rule.observed(&contact.attributes));
     let base = &mut settled.base;
+    if !answered {
+        nos::keep_new_nos(base, flights, contact, mapping);
+    }
     for (list, joined) in &flights.lists {
         let member = contact.lists.contains(list);
-        let answered = answered || is_agreed(base, *list, *joined);
+        let answered = (answered || is_agreed(base, *list, *joined)) && !is_turned(flights, contact, *list, *joined);
         match base.lists.get_mut(list) {
             // Who has left it since had been put on it.
             Some(agreed) if answered => agreed.member = member || (*joined && contact.lists_left.contains(list)),
@@ -173,6 +176,13 @@ pub fn settle(base: &Base, flights: &Flights, answered: bool, contact: &BrevoCon
     }
 }
 
+/// Whether an earlier request of ours has landed once more, after another that did the opposite with the list: nobody else has
+/// moved the contact. (Not so who unsubscribed from it: no request of ours does that.)
+fn is_turned(flights: &Flights, contact: &BrevoContact, list: BrevoListId, joined: bool) -> bool {
+    let left = joined && contact.lists_left.contains(&list);
+    flights.list_may_turn(list, joined) && contact.lists.contains(&list) != joined && !left
+}
+
 /// Whether base holds of a list, or of the tag that goes with it, what a write was to make of it: an answer has said that it
 /// was done, and it is watched along with a later write that has none. (Nobody is put on a list who was wanted there before,
 /// and so on: without its answer, base is another.)
@@ -188,6 +198,9 @@ fn is_agreed(base: &Base, list: BrevoListId, on: bool) -> bool {
 pub fn lists_have_moved(base: &mut Base, flights: &Flights, contact: &BrevoContact, answered: bool) -> bool {
     let mut moved = false;
     for (list, joined) in flights.lists.iter().filter(|(list, joined)| contact.lists.contains(*list) != **joined) {
+        if is_turned(flights, contact, *list, *joined) {
+            continue;
+        }
         if let Some(agreed) = base.lists.get_mut(list).filter(|agreed| answered || agreed.wanted == *joined) {
             agreed.member = *joined;
             moved = true;
@@ -216,19 +229,25 @@ pub fn landed_as_sent(flights: &Flights, contact: &BrevoContact, mapping: &Mappi
 }
 
 /// Whether a side was last seen to hold what somebody may have given there since a write of ours: what they gave waits until a
-/// read settles that. And as long as an earlier write is looked out for, whoever gives just its value is taken for it.
+/// read settles that. And as long as an earlier write is looked out for, whoever gives just its value is taken for it; so it is
+/// of whoever moves a contact on a list, or a tag, as an earlier request may.
 pub fn is_in_doubt(
     flights: &Flights,
     side: SideName,
     mapping: &Mapping,
     observed: impl Fn(&FieldRule) -> Cells,
 ) -> bool {
-    mapping.rules.iter().any(|rule| {
-        flights.field(side, &rule.key).is_some_and(|write| {
-            let taken_for_ours = rule.direction == Direction::Both && !write.superseded.is_empty();
-            taken_for_ours || fields::judge(side, write, &observed(rule)) == fields::Verdict::Edited
+    let may_turn = match side {
+        SideName::Brevo => flights.lists.iter().any(|(list, joined)| flights.list_may_turn(*list, *joined)),
+        SideName::Intercom => flights.tags.iter().any(|(list, given)| flights.tag_may_turn(*list, *given)),
+    };
+    may_turn
+        || mapping.rules.iter().any(|rule| {
+            flights.field(side, &rule.key).is_some_and(|write| {
+                let taken_for_ours = rule.direction == Direction::Both && !write.superseded.is_empty();
+                taken_for_ours || fields::judge(side, write, &observed(rule)) == fields::Verdict::Edited
+            })
         })
-    })
 }
 
 /// What people gave on a side after writes of ours had left, as it was last shown there, and in whose place one of those stands
@@ -244,9 +263,17 @@ pub fn overrun(
     for rule in &mapping.rules {
         let Some(write) = flights.field(side, &rule.key) else { continue };
         let (lost, kept) = (before(rule), now(rule));
-        let given = lost.iter().any(Option::is_some) && fields::judge(side, write, &lost) == fields::Verdict::Edited;
-        let ours = matches!(fields::judge(side, write, &kept), fields::Verdict::Adopted | fields::Verdict::Superseded);
-        if given && ours {
+        let stands = fields::judge(side, write, &kept);
+        let given = match fields::judge(side, write, &lost) {
+            fields::Verdict::Edited => true,
+            // Both were given that: it may have been shown before the write left that stands in its place now.
+            fields::Verdict::Adopted => write.given && stands == fields::Verdict::Superseded,
+            // A no in Brevo is what nothing is, which had stood there.
+            fields::Verdict::Refused => nos::is_new(write, &lost),
+            fields::Verdict::Superseded => false,
+        };
+        let ours = matches!(stands, fields::Verdict::Adopted | fields::Verdict::Superseded);
+        if given && ours && lost.iter().any(Option::is_some) {
             let (field, rule) = (rule.key.clone(), LANDED_LATE.to_owned());
             overrun.push(LostValue { field, side, lost, kept, rule });
         }
@@ -304,14 +331,16 @@ pub fn settle_intercom(
     let mut settled =
         settle_fields(base, flights, (SideName::Intercom, answered), mapping, |rule| vec![rule.source_value(record)]);
     settled.flights.tags.clear();
+    settled.flights.repeated_tags.clear();
     for (list, given) in &flights.tags {
         let Some(found) = resolved.iter().find(|resolved| resolved.list == *list) else { continue };
         let wanted = found.rule.holds(record);
-        if answered || is_agreed(base, *list, *given) {
+        let is_turned = wanted != *given && flights.tag_may_turn(*list, *given);
+        if !is_turned && (answered || is_agreed(base, *list, *given)) {
             // Intercom refuses no tag in silence: it has been given or taken away since, and that is an edit.
             settled.edited |= wanted != *given;
         } else {
-            // Whether it landed or not: nobody but us has touched the tag.
+            // Whether it landed or not, or an earlier one once more: nobody but us has touched the tag.
             settled.base.lists.insert(*list, ListBase { wanted, member: wanted });
         }
     }
@@ -383,6 +412,7 @@ fn settle_fields(
         let fields = &mut settled.base.fields;
         let unknown = fields.get(key).is_none_or(|agreed| agreed.rule.is_empty());
         if verdict == fields::Verdict::Adopted
+            && !write.given
             && (unknown || !answered)
             && (!unknown || write.sent.iter().any(Option::is_some))
         {

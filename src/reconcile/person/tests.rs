@@ -274,7 +274,8 @@ fn what_does_not_travel_to_intercom_costs_nothing_there() {
     let bytes = pack::pack(&base, &mut Book::default()).unwrap();
     assert_eq!(bytes.len(), 9, "{bytes:?}: two pairs, a word and two cells");
     let mut book = Book::default();
-    let write = InFlight { sent: vec![Value::text("b")], before: vec![None], superseded: vec![], replaces: None };
+    let write =
+        InFlight { sent: vec![Value::text("b")], before: vec![None], superseded: vec![], replaces: None, given: false };
     let flights = Flights {
         fields: BTreeMap::from([("k".to_owned(), Sides { intercom: None, brevo: Some(write) })]),
         ..Flights::default()
@@ -372,6 +373,45 @@ fn who_takes_back_a_yes_in_brevo_has_a_value_that_can_be_looked_up() {
     assert_eq!(refused.plan().lost.len(), 1);
 }
 
+/// Whoever takes back a yes that had no answer shows what would stand there had it never landed.
+#[test]
+fn who_takes_back_a_yes_without_an_answer_has_a_value_that_can_be_looked_up() {
+    let (yes, no) = (json!({"VIP": true}), json!({"VIP": false}));
+    let sent = |before: &serde_json::Value| {
+        let mut jane = Both::agreed("custom_attributes.vip: {to: VIP, type: boolean}", json!({}), before.clone());
+        jane.record = fields(json!({"custom_attributes.vip": true}));
+        jane.flights = jane.plan().flights;
+        jane
+    };
+    let lost = |before: &serde_json::Value, now: &serde_json::Value| {
+        let mut jane = sent(before);
+        jane.contact = contact(now.clone());
+        let settled = settle(&jane.base, &jane.flights, false, &jane.contact, &jane.mapping);
+        (jane.base, jane.flights) = (settled.base, settled.flights);
+        let plan = jane.plan();
+        assert!(!plan.change.is_empty(), "{plan:?}");
+        plan.lost.into_iter().map(|lost| lost.lost).collect::<Vec<_>>()
+    };
+    let said = vec![Some(Value::Boolean(false))];
+    assert_eq!(lost(&json!({}), &no), vec![said.clone()]);
+    assert!(lost(&json!({}), &json!({})).is_empty() && lost(&no, &no).is_empty());
+    // So does whoever is overrun by it, when it lands once more.
+    let overrun_after = |before: &serde_json::Value| {
+        let jane = sent(before);
+        let (shown, landed) = (fields(no.clone()), fields(yes.clone()));
+        let lost = overrun(
+            &jane.flights,
+            SideName::Brevo,
+            &jane.mapping,
+            |rule| with_nos(rule, &shown),
+            |rule| rule.observed(&landed),
+        );
+        lost.into_iter().map(|lost| lost.lost).collect::<Vec<_>>()
+    };
+    assert_eq!(overrun_after(&json!({})), [said]);
+    assert!(overrun_after(&no).is_empty());
+}
+
 #[test]
 fn an_earlier_address_that_lands_late_is_nobodys_edit() {
     let email = |text: &str| Email::parse(text).unwrap();
@@ -401,6 +441,14 @@ fn what_both_are_edited_to_while_a_write_may_land_late_is_agreed_on() {
     assert!(plan.writes_nothing());
     assert_eq!(as_met(&watched, &plan).as_ref(), Some(&jane.flights));
     assert_eq!(as_met(&jane.flights, &jane.plan()), None);
+    // What somebody gave there can be looked up, though the other has it too, once our write is seen to have come after it.
+    let overrun_by = |name: &str| {
+        let shown = |name: &str| vec![Value::text(name)];
+        let lost = overrun(&jane.flights, SideName::Brevo, &jane.mapping, |_| shown("Zoe"), |_| shown(name));
+        lost.into_iter().map(|lost| (lost.lost, lost.kept)).collect::<Vec<_>>()
+    };
+    assert_eq!(overrun_by("Ann"), [(vec![Value::text("Zoe")], vec![Value::text("Ann")])]);
+    assert_eq!((overrun_by("Zoe"), overrun_by("Eve")), (vec![], vec![]));
     // Who goes back in Intercom to what we had sent has edited it.
     jane.record = fields(json!({"name": "Ann"}));
     let plan = jane.plan();
@@ -444,7 +492,7 @@ fn what_a_row_of_ours_has_made_is_nobodys_value() {
     let mapping = mapping(yaml);
     let write = |sent: &[&str]| {
         let sent = sent.iter().map(|text| Value::text(*text)).collect();
-        let write = InFlight { sent, before: vec![None], superseded: vec![], replaces: None };
+        let write = InFlight { sent, before: vec![None], superseded: vec![], replaces: None, given: false };
         Sides { intercom: None, brevo: Some(write) }
     };
     let of = |attribute: &str| mapping.rules.iter().find(|rule| rule.targets[0].attribute == attribute).unwrap();
@@ -495,6 +543,28 @@ fn what_was_answered_is_an_edit_though_a_later_write_has_no_answer() {
     assert_eq!(settled.base.lists[&list], ListBase { wanted: true, member: false });
     assert!(lists_have_moved(&mut settled.base, &jane.flights, &jane.contact, false));
     assert_eq!(settled.base.lists[&list], ListBase { wanted: true, member: true });
+}
+
+/// Whoever was taken off a list by a request that was sent twice, and put on it again since, may be taken off it once more by
+/// the first of the two: that is nobody's doing, and they are put on it.
+#[test]
+fn a_request_about_a_list_that_lands_after_the_next_one_is_nobodys_doing() {
+    let mut jane = Both::agreed(NAME, json!({"name": "Jane"}), json!({"FULLNAME": "Jane"}));
+    let list = BrevoListId::new(1);
+    let on = ListBase { wanted: true, member: true };
+    jane.base.lists.insert(list, on);
+    jane.flights.lists.insert(list, true);
+    let settled = |jane: &Both| {
+        let mut settled = settle(&jane.base, &jane.flights, true, &jane.contact, &jane.mapping);
+        lists_have_moved(&mut settled.base, &jane.flights, &jane.contact, true);
+        settled.base.lists[&list]
+    };
+    jane.flights.repeated.insert((list, true));
+    assert_eq!(settled(&jane), on, "what was agreed on: somebody has taken them off");
+    jane.flights.repeated.insert((list, false));
+    assert_eq!(settled(&jane), ListBase::default(), "as if they had not been wanted there yet");
+    jane.contact.lists_left.insert(list);
+    assert_eq!(settled(&jane), on, "who unsubscribes from it does that themselves");
 }
 
 #[test]
