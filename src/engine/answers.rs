@@ -1,5 +1,6 @@
 //! What became of a write: base, history, conflict log and failures, in one transaction with the vendor's answer.
 
+use super::carry::made_with_their_no;
 use super::observe::{base_of, pack_base, pack_flights, put_conflicts, subject_of};
 use super::people::{self, Planned};
 use super::place::{No, keep_no};
@@ -11,7 +12,7 @@ use crate::model::{
     BrevoContact, BrevoContactId, Consent, ContactKey, Email, ErrorKind, Fetched, Observation, Priority, SideError,
     SideName,
 };
-use crate::reconcile::person::{self, PersonPlan};
+use crate::reconcile::person::{self, Base, PersonPlan};
 use crate::store::links::Dirty;
 use crate::store::listings::{Change, NewFailure};
 use crate::store::{Packed, Result as Stored, Tx};
@@ -76,6 +77,9 @@ impl Connection {
                             }
                             accept(tx, planned, verify_after, now)?;
                             tx.set_brevo(planned.link, Some(*id))?;
+                            if planned.plan.change.email_opted_out {
+                                made_with_their_no(tx, planned.link, *id, ready.tells_intercom, now)?;
+                            }
                             rename_if_moved(tx, planned.link, planned.email.as_ref())?;
                             if shown {
                                 // It was nobody's then: what somebody has made of it since is looked at now.
@@ -177,14 +181,24 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
             accepted.intercom_out &= known.intercom_out;
         }
     }
+    // Nor did one that makes a contact carry a no that somebody has brought meanwhile: it is still to be put to that.
+    let brought = before.is_none() && is_brought(&now_known, plan);
+    if let Some(consent) = base.consent.as_mut().filter(|_| brought) {
+        consent.brevo_out = true;
+    }
     if planned.ahead {
         let written = (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?);
         tx.accept_opt_out(planned.link, written, verify_after, planned.marks)?;
         return record(tx, planned, "accepted, ahead of a write whose outcome is not known yet", now);
     }
+    let mut flights = plan.flights.clone().with_losses_logged();
+    flights.may_loosen |= brought;
+    // A contact that was made opted out is so since, by a request that was answered and is sent once: nothing of that is on its
+    // way, and whoever is subscribed after it has said so.
+    flights.opted_out &= before.is_some();
     tx.accept_write(
         planned.link,
-        (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights.clone().with_losses_logged())?),
+        (&pack_base(tx, &base)?, &pack_flights(tx, &flights)?),
         verify_after,
         planned.marks,
         planned.rename_to.as_ref(),
@@ -207,6 +221,12 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
         tx.clear_failures(planned.link, &people::still_failing(plan, &link.quarantined))?;
     }
     record(tx, planned, "accepted", now)
+}
+
+/// A no in Brevo that whoever has come to the person since has brought along: the request that was to make them a contact did not
+/// carry it. `known`: what is agreed on by now.
+fn is_brought(known: &Base, plan: &PersonPlan) -> bool {
+    !plan.change.email_opted_out && known.consent.is_some_and(|consent| consent.brevo_out)
 }
 
 /// The history and the conflict log of a write.
@@ -305,12 +325,8 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
         return Ok(());
     }
     if link.brevo_id.is_none() {
-        let brings = match base_of(&link) {
-            // What a row on its way is to agree on is not agreed on.
-            _ if link.import.is_some() => No::default(),
-            Err(error) if error.unreadable().is_some() => No::default(),
-            base => No::of(&base?, &Consent::default()),
-        };
+        // What a row on its way is to agree on is not agreed on; a no that its person had brought before is theirs.
+        let brings = No::of(&before_import(tx, &link)?, &Consent::default());
         tx.set_brevo(link.id, Some(contact.id))?;
         // First-linked, with the stricter consent of both.
         keep_no(tx, link.id, brings)?;
@@ -358,6 +374,14 @@ fn was_refused(
     // What was being watched before is watched as it was: answered, or of unknown outcome.
     let earlier = || tx.drop_intent(link.id, planned.watched.as_ref(), !planned.ahead);
     match &error.kind {
+        // It may have landed, without a no that somebody has brought meanwhile: that is still to be put to what it has made.
+        _ if error.may_have_landed()
+            && planned.brevo.is_none()
+            && base_of(&link).is_ok_and(|known| is_brought(&known, &planned.plan)) =>
+        {
+            let intent = person::Flights { may_loosen: true, ..planned.intent().into_owned() };
+            return tx.put_intent(link.id, &pack_flights(tx, &intent)?, verify_after);
+        }
         // It may have landed or may still land: nothing more is written until a later read shows what became of it.
         _ if error.may_have_landed() => {
             let flights = pack_flights(tx, &planned.intent())?;

@@ -148,11 +148,14 @@ fn keep(tx: &Tx<'_>, row: &Carried) -> Stored<()> {
 }
 
 /// Brevo shows an opt-out: who has not been told is told, whatever else about the person has to wait.
+///
+/// `showed_none`: the look before this did not. Unless it may be ours, it is another than the one that they were told
+/// of, though no plan has heeded the yes in between.
 pub(super) fn carry_at_once(
     tx: &Tx<'_>,
     link: &LinkRow,
     brevo: BrevoContactId,
-    base: Option<ConsentBase>,
+    (base, showed_none): (Option<ConsentBase>, bool),
     now: DateTime<Utc>,
 ) -> Stored<()> {
     if link.state != LinkState::Active {
@@ -161,12 +164,38 @@ pub(super) fn carry_at_once(
     let rows = tx.members(link.id)?;
     let live = rows.iter().filter(|row| row.state == ContactState::Live);
     // Where it cannot be read what is on its way, it may be ours.
-    let own = flights_of(link).is_ok_and(|flights| !flights.opted_out);
+    let own = flights_of(link).is_ok_and(|flights| !flights.may_blocklist());
+    let anew = showed_none && own;
+    let base = base.map(|base| ConsentBase { brevo_out: base.brevo_out && !anew, ..base });
     let steps: Vec<_> = members_of(tx, Some(brevo), live)?
         .into_iter()
-        .map(|member| (member.id, consent::tell(member.views, true, own, base)))
+        .map(|Member { id, views }| {
+            let views = MemberViews { told: views.told && !anew, ..views };
+            (id, consent::tell(views, true, own, base))
+        })
         .collect();
     keep_steps(tx, link.id, brevo, &steps, now)
+}
+
+/// A contact was made in Brevo with the no of its people: who has said one in Intercom knows of it. It may be long until a
+/// look shows it again, and a yes that they say in Intercom until then is newer.
+pub(super) fn made_with_their_no(
+    tx: &Tx<'_>,
+    link: i64,
+    brevo: BrevoContactId,
+    tells_intercom: bool,
+    now: DateTime<Utc>,
+) -> Stored<()> {
+    let is_out = |contact: BrevoContact| contact.consent.email_opted_out();
+    if !tells_intercom || !replaceable(tx, tx.brevo_contact(brevo))?.0.is_some_and(is_out) {
+        return Ok(());
+    }
+    let rows = tx.members(link)?;
+    let live = rows.iter().filter(|row| row.state == ContactState::Live);
+    let members = members_of(tx, Some(brevo), live)?.into_iter();
+    let said_so = members.filter(|member| member.views.out && member.views.shown && !member.views.ours);
+    let steps: Vec<_> = said_so.map(|member| (member.id, MemberStep::Known)).collect();
+    keep_steps(tx, link, brevo, &steps, now)
 }
 
 /// A contact shows another consent than before: what counts as known before it. An opt-out that is our own write is no news;
@@ -348,9 +377,10 @@ impl Connection {
                 for row in tx.carried_due(now, CHUNK)? {
                     let known = replaceable(tx, tx.intercom_contact(&row.contact))?.0;
                     let there = known.is_none_or(|known| known.state == ContactState::Live);
+                    // Who has said no in Brevo has said it, also if their contact was deleted there since.
                     let current = tx
                         .link(row.link)?
-                        .is_some_and(|link| link.state == LinkState::Active && link.brevo_id == Some(row.brevo));
+                        .is_some_and(|link| link.state != LinkState::Left && link.brevo_id == Some(row.brevo));
                     if !there || !current {
                         // Whose contact it is by now, and what stands in Brevo for that one, is planned by itself.
                         keep(tx, &Carried { due: None, told: false, ..row })?;

@@ -225,7 +225,8 @@ fn opted_out(
         if contact.consent.email_opted_out() {
             continue;
         }
-        if brevo_opt_out_counts(tx, &mut contact, link.as_ref())? {
+        let is_newer = brevo_opt_out_counts(tx, &mut contact, link.as_ref())?;
+        if is_newer {
             tx.put_brevo_contact(&contact, 0, false)?;
         } else if !is_in_force(tx, &contact)? {
             continue;
@@ -239,7 +240,7 @@ fn opted_out(
         if source.settings.tells_intercom {
             // It showed none: this is news, even if nothing has been agreed on yet.
             let before = base.as_ref().map(|base| base.consent.unwrap_or(ConsentBase::NEITHER));
-            super::carry::carry_at_once(tx, &link, id, before, source.now)?;
+            super::carry::carry_at_once(tx, &link, id, (before, is_newer), source.now)?;
         }
         // What a write of ours that is on its way lifts after this is put back.
         if let Some(mut base) = base

@@ -275,6 +275,7 @@ impl Connection {
             return Ok(false);
         };
         let mut shown_on = BTreeSet::new();
+        let sent_to = newly.address.clone().filter(|_| newly.contact.is_none());
         let contact = match (newly.contact, newly.address) {
             (Some(contact), _) => contact,
             // The import may have made it by now.
@@ -299,6 +300,12 @@ impl Connection {
             },
             (None, None) => return Ok(false),
         };
+        if let Some(sent_to) = sent_to {
+            let theirs = self.store.read(move |tx| may_say_no(tx, id, &sent_to, contact)).await;
+            if self.spare(theirs.map_err(EngineError::from)).await? == Some(false) {
+                return Ok(false);
+            }
+        }
         // What a notice told of goes, though the limits leave no room for the rest.
         let new = crate::reconcile::harm::NewOptOuts { email: newly.email_out, sms: newly.sms_out };
         let Some((goes, harm)) = self.may_opt_out_beside_import(id, new).await? else { return Ok(false) };
@@ -334,7 +341,11 @@ impl Connection {
                             Err(error) if error.unreadable().is_some() => None,
                             flights => {
                                 let flights = flights?;
-                                Some(Flights { opted_out: newly.email_out || flights.opted_out, ..flights })
+                                Some(Flights {
+                                    opted_out: newly.email_out || flights.opted_out,
+                                    seen_subscribed: flights.seen_subscribed && !newly.email_out,
+                                    ..flights
+                                })
                             }
                         };
                         let base = pack_base(tx, &base)?;
@@ -596,6 +607,13 @@ pub(super) fn lands_by(on_its_way_at: DateTime<Utc>) -> DateTime<Utc> {
 
 /// No link has ever been marked so often.
 const NO_PLAN: i64 = -1;
+
+/// Whether the no of somebody whose row was sent with this address is one for the contact that has it by now. Not if they have
+/// gone on to another, and it is somebody else's who has come to this one: the row has made nobody.
+fn may_say_no(tx: &Tx<'_>, link: i64, sent_to: &Email, contact: BrevoContactId) -> Stored<bool> {
+    let has_gone_on = tx.link(link)?.is_none_or(|link| link.email.as_ref() != Some(sent_to));
+    Ok(!has_gone_on || tx.link_by_brevo(contact)?.is_none_or(|holder| holder.id == link))
+}
 
 /// An opt-out in Intercom that came after its person's row was planned.
 struct NewlyOut {

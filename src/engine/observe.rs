@@ -3,7 +3,7 @@
 
 mod opt_outs;
 
-pub(super) use self::opt_outs::{brevo_opt_out_counts, new_opt_out};
+pub(super) use self::opt_outs::{brevo_opt_out_counts, new_opt_out, no_was_told};
 use self::opt_outs::{heed_brevo_opt_outs, keep_opt_outs, note_lifted, remember_opt_out};
 use super::unreadable::{self, replaceable};
 use super::{Ready, Settings, carry, firms, partings, resubscribe, write_back};
@@ -395,9 +395,9 @@ impl Source {
             tx.set_link_state(link.id, state)?;
             tx.clear_notice("brevo_contact_gone", &subject_of(tx, &link)?)?;
             tx.mark_dirty(link.id, self.dirty)?;
+            link.state = state;
             if state == LinkState::Left {
                 // But they are, and it follows them as it would have.
-                link.state = state;
                 partings::left_intercom(tx, link.id, &self.settings, self.now)?;
             }
         }
@@ -426,7 +426,7 @@ impl Source {
                     // A no is news after a look that showed none, even if nothing has been agreed on yet.
                     let showed_none = known.as_ref().is_some_and(|known| !known.consent.email_opted_out());
                     let before = base.consent.or(showed_none.then_some(ConsentBase::NEITHER));
-                    carry::carry_at_once(tx, &link, contact.id, before, self.now)?;
+                    carry::carry_at_once(tx, &link, contact.id, (before, showed_none), self.now)?;
                 }
                 Err(error) => unreadable::note(tx, error, self.now)?,
             }
@@ -528,6 +528,8 @@ impl Source {
             let mut seen = person::seen_in_brevos_answer(&flights, &contact.attributes, &self.ready.mapping);
             // So has an opt-out: who is subscribed after that has said so, unless something may have lifted it.
             seen.opted_out &= !contact.consent.email_opted_out();
+            // And where it does not show, whoever is blocklisted after that has said so, until we say it once more.
+            seen.seen_subscribed = seen.opted_out;
             if seen != flights {
                 tx.watch_as(link.id, &pack_flights(tx, &seen)?)?;
             }

@@ -3,7 +3,7 @@
 use super::filling::Parcel;
 use super::filters::{counts, takes_part};
 use super::forget::{self, Tombstones};
-use super::observe::{base_of, flights_of, pack_base, subject_of};
+use super::observe::{base_of, flights_of, no_was_told, pack_base, subject_of};
 use super::place::{self, Knot};
 use super::readdress;
 use super::safety::{self, Gate, Harm, Judged};
@@ -305,9 +305,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         // comes opted out, and what a changed address or a write of ours may have lifted is put back.
         let address = if brevo.is_some() { link.rename_to.as_ref() } else { link.email.as_ref() };
         let (email_out, sms_was_out) = forget::opted_out_before(tx, names.forgotten.as_ref(), address)?;
-        // So does whoever has agreed on nothing yet with a contact that is there.
-        let comes_to = if base.consent.is_none() { link.email.as_ref() } else { address };
-        if email_out || tx.brevo_opt_outs(link.brevo_id, comes_to)?.iter().any(|fact| fact.over_at.is_none()) {
+        if email_out || no_was_told(tx, &link, &base, brevo.as_ref())? {
             let none = ConsentBase { intercom_out: false, brevo_out: false };
             base.consent.get_or_insert(none).brevo_out = true;
             flights.may_loosen = true;

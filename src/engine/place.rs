@@ -10,7 +10,7 @@ pub(super) use self::moving::{
     take_what_a_row_made, unknot,
 };
 use self::moving::{deserted_holder, give_away, leave_group, moved, moves_to};
-use super::observe::{base_of, new_opt_out, pack_base, settle_as, subject_of};
+use super::observe::{base_of, flights_of, new_opt_out, pack_base, settle_as, subject_of};
 use super::read_back::before_import;
 use super::unreadable::sparing_each;
 use super::{Connection, EngineError, Settings, partings};
@@ -133,18 +133,20 @@ fn place_one(
     for kind in GONE_NOTICES {
         tx.clear_notice(kind, &format!("contact {id}"))?;
     }
+    // Whoever is there again has come back, wherever they go from here, and whomever they have to wait for.
+    reopen(tx, &link)?;
     if link.email == row.contact.email {
         if left_the_phone(tx, &row, &link, settings)? {
             return leave_group(tx, &row, &link, settings, dirty, now);
         }
         elect(tx, link.id)?;
-        reopen(tx, &link)?;
         tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     }
     if super::readdress::is_on_its_way(tx, &row.contact, &link)? {
         // It is to take the address that its Brevo contact was given: nobody has moved in Intercom.
         elect(tx, link.id)?;
+        tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     }
     let Some(link) = tx.link(link.id)? else { return Ok(true) };
@@ -682,8 +684,12 @@ fn carry_consent(tx: &Tx<'_>, contact: &IntercomContactId, consent: Option<Conse
     let mut base = base_of(&link)?;
     if base.consent.is_none() {
         base.consent = consent;
-        let flights = Flights { may_loosen: true, ..Default::default() };
+        let flights = Flights { may_loosen: true, ..flights_of(&link)? };
         settle_as(tx, link.id, &base, Some(&flights))?;
+        if link.flights.is_some() {
+            // What is on its way, perhaps to make them a contact, is watched as it was.
+            tx.watch_like(link.id, &link)?;
+        }
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What imports left behind: read, compared row by row with what was sent, and settled.
 
 use super::answers::{hold_apart, rename_if_moved};
+use super::carry::made_with_their_no;
 use super::imports::LONGEST_IMPORT;
 use super::observe::{Applied, Source, base_of, flights_of, pack_base, pack_flights, settle_as, settle_now};
 use super::place::{No, keep_no};
@@ -26,6 +27,9 @@ const LANDS_LATE: TimeDelta = TimeDelta::hours(24);
 /// The notice about imports that were given up.
 const NEVER_ENDED: &str = "import_never_ended";
 
+/// The addresses that Brevo's own reports call rejected, by import.
+type Rejected = BTreeMap<i64, BTreeSet<Email>>;
+
 /// What was read back of imports.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct ReadBack {
@@ -45,17 +49,23 @@ impl Connection {
     /// Reads what the imports left behind, 1,000 contacts a request, and settles every row.
     pub(super) async fn read_back(&self, open: &[ImportRowState], priority: Priority) -> Result<ReadBack, EngineError> {
         let since = open.iter().map(since).min().unwrap_or_else(|| self.now());
-        let mut landing = Landing::from(open);
+        let mut rejected = Rejected::new();
+        for import in open {
+            let named = self.rejected(import).await;
+            rejected.insert(import.id, named);
+        }
+        let rejected = Arc::new(rejected);
+        let mut landing = Landing::of(open, &rejected);
         self.sweep_imports(since, &mut landing, priority).await?;
         let mut read_back = ReadBack::default();
         for import in open {
-            read_back += self.settle_import(import, landing.rows_of(import.id), priority).await?;
+            read_back += self.settle_import(import, landing.rows_of(import.id), &rejected, priority).await?;
         }
         Ok(read_back)
     }
 
-    /// The addresses that Brevo's own reports call rejected: of these there is nothing to look up. A report that cannot be
-    /// had costs a look-up a row, no more.
+    /// The addresses that Brevo's own reports call rejected: of these there is nothing to look up, and whatever has changed
+    /// of their contacts since, no row has. Without a report that cannot be had, what has changed counts as the row's.
     async fn rejected(&self, import: &ImportRowState) -> BTreeSet<Email> {
         let mut rejected = BTreeSet::new();
         for (reason, url) in &import.reports {
@@ -72,6 +82,7 @@ impl Connection {
         &self,
         import: &ImportRowState,
         mut landed: u64,
+        rejected: &Arc<Rejected>,
         priority: Priority,
     ) -> Result<ReadBack, EngineError> {
         let ready = self.require_ready()?;
@@ -80,6 +91,7 @@ impl Connection {
         let mut missing: Vec<(i64, Option<Email>)> = Vec::new();
         loop {
             let (id, state, ready, now) = (import.id, import.clone(), Arc::clone(&ready), self.now());
+            let reported = Arc::clone(rejected);
             let (count, last, lost) = self
                 .store
                 // Until the import has ended on the disk, it is read back again.
@@ -87,7 +99,7 @@ impl Connection {
                     let links = tx.links_of_import(id, after, BATCH)?;
                     let mut lost = Vec::new();
                     let settled = sparing_each(tx, now, &links, |link| {
-                        let landed = settle_row(tx, link, &state, None, &ready, now)?;
+                        let landed = settle_row(tx, link, (&state, &*reported), None, &ready, now)?;
                         Ok((landed, if landed { None } else { sent_address(link, &base_of(link)?) }))
                     })?;
                     for (link, settled) in links.iter().zip(settled) {
@@ -113,10 +125,11 @@ impl Connection {
         let given_up = import.stage == ImportStage::GivenUp;
         let missed = missing.len();
         let mut lost = 0;
-        let rejected = if missing.is_empty() { BTreeSet::new() } else { self.rejected(import).await };
+        let named = rejected.get(&import.id);
         for (link, email) in missing {
             // An import that Brevo did not finish may have left out thousands: the read-back has shown what landed.
-            let email = email.filter(|email| arrived && !given_up && !rejected.contains(email));
+            let email =
+                email.filter(|email| arrived && !given_up && !named.is_some_and(|rejected| rejected.contains(email)));
             let found = match email.map(ContactKey::BrevoEmail) {
                 None => false,
                 Some(key) => match self.look_up(&key, priority).await {
@@ -131,18 +144,19 @@ impl Connection {
                 },
             };
             let (state, ready, now) = (import.clone(), Arc::clone(&ready), self.now());
+            let reported = Arc::clone(rejected);
             lost += self
                 .store
                 .write(move |tx| {
                     let settled = sparing(tx, now, || {
                         let Some(row) = tx.link(link)? else { return Ok(0) };
-                        let has_left =
-                            row.import.is_none() || (found && settle_row(tx, &row, &state, None, &ready, now)?);
+                        let has_left = row.import.is_none()
+                            || (found && settle_row(tx, &row, (&state, &*reported), None, &ready, now)?);
                         if !has_left {
                             if state.process.is_none() || given_up {
                                 may_make_another(tx, &row, now)?;
                             }
-                            lose_row(tx, &row, arrived, &ready, now)?;
+                            lose_row(tx, &row, (arrived, state.creates), &ready, now)?;
                             if let Some(contact) = row.brevo_id.filter(|_| given_up && !state.creates) {
                                 tx.put_late_row(contact, now + LANDS_LATE)?;
                             }
@@ -182,19 +196,23 @@ impl Connection {
 /// Imports that are being read back, and how many of their rows have been seen to have landed.
 pub(super) struct Landing {
     imports: Arc<[ImportRowState]>,
+    rejected: Arc<Rejected>,
     landed: BTreeMap<i64, u64>,
 }
 
 /// The same for one page.
-pub(super) struct LandingOfPage(Arc<[ImportRowState]>);
+pub(super) struct LandingOfPage {
+    imports: Arc<[ImportRowState]>,
+    rejected: Arc<Rejected>,
+}
 
 impl Landing {
-    fn from(imports: &[ImportRowState]) -> Self {
-        Self { imports: imports.into(), landed: BTreeMap::new() }
+    fn of(imports: &[ImportRowState], rejected: &Arc<Rejected>) -> Self {
+        Self { imports: imports.into(), rejected: Arc::clone(rejected), landed: BTreeMap::new() }
     }
 
     pub(super) fn of_page(&self) -> LandingOfPage {
-        LandingOfPage(Arc::clone(&self.imports))
+        LandingOfPage { imports: Arc::clone(&self.imports), rejected: Arc::clone(&self.rejected) }
     }
 
     /// So many more rows of these imports have landed.
@@ -229,9 +247,12 @@ impl LandingOfPage {
                 (link, _) => link,
             };
             let Some(link) = link else { return Ok(None) };
-            let Some(import) = self.0.iter().find(|import| link.import == Some(import.id)) else { return Ok(None) };
+            let Some(import) = self.imports.iter().find(|import| link.import == Some(import.id)) else {
+                return Ok(None);
+            };
             let shown = applied.is_some_and(|applied| applied.as_shown).then_some(&**contact);
-            Ok(settle_row(tx, &link, import, shown, &source.ready, source.now)?.then_some(import.id))
+            let row = (import, &*self.rejected);
+            Ok(settle_row(tx, &link, row, shown, &source.ready, source.now)?.then_some(import.id))
         })?;
         let mut landed = BTreeMap::new();
         for import in settled.into_iter().flatten().flatten() {
@@ -262,7 +283,7 @@ pub(super) fn sent_address(link: &LinkRow, base: &Base) -> Option<Email> {
 fn settle_row(
     tx: &Tx<'_>,
     link: &LinkRow,
-    import: &ImportRowState,
+    import: (&ImportRowState, &Rejected),
     shown: Option<&BrevoContact>,
     ready: &Ready,
     now: DateTime<Utc>,
@@ -278,7 +299,7 @@ fn settle_row(
 fn has_settled(
     tx: &Tx<'_>,
     link: &LinkRow,
-    import: &ImportRowState,
+    (import, rejected): (&ImportRowState, &Rejected),
     shown: Option<&BrevoContact>,
     ready: &Ready,
     now: DateTime<Utc>,
@@ -297,7 +318,7 @@ fn has_settled(
             None => None,
         },
     };
-    let renamed = if kept.is_none() { made_and_renamed(tx, link, import, &flights, ready)? } else { None };
+    let renamed = if kept.is_none() { made_and_renamed(tx, link, (import, rejected), &flights, ready)? } else { None };
     let kept = kept.or_else(|| renamed.as_ref().map(Cow::Borrowed));
     let Some(contact) = kept.as_deref() else { return Ok(false) };
     let answered = import.process.is_some();
@@ -306,7 +327,9 @@ fn has_settled(
             hold_apart(tx, link.id, holder.id, now)?;
             return Ok(true);
         }
-        let older = contact.created_at < began(import);
+        // Or somebody else has made it after Brevo had refused the row: no row has put it on the list that each does.
+        let older = contact.created_at < began(import)
+            || (!contact.lists.contains(&ready.technical_list) && is_rejected(link, import, rejected)?);
         // Asked first: most rows have landed just so.
         let as_sent = answered && !older && person::landed_as_sent(&flights, contact, &ready.mapping);
         let existed = older
@@ -318,6 +341,9 @@ fn has_settled(
             tx.land(link.id, contact.id)?;
         } else {
             tx.leave_import_for(link.id, contact.id)?;
+        }
+        if flights.opted_out && !existed {
+            made_with_their_no(tx, link.id, contact.id, ready.tells_intercom, now)?;
         }
         // The address that somebody gave it is news, and so is what Brevo lifted with the old one.
         let another = base_of(link).map_or(true, |base| person::shows_another(&base, contact, &ready.mapping));
@@ -343,6 +369,12 @@ fn has_settled(
             return Ok(true);
         }
     } else if import.started_at.is_some_and(|started| contact.modified_at < started - TimeDelta::seconds(2)) {
+        return Ok(false);
+    } else if is_rejected(link, import, rejected)?
+        && !(contact.lists.contains(&ready.technical_list) && has_landed(&base_of(link)?, &flights, contact, ready))
+    {
+        // Somebody else has changed the contact, and Brevo has taken nothing of the row: whoever is not on its lists was taken
+        // off none of them, and which value was at fault is found out by a request of its own.
         return Ok(false);
     } else if import.stage == ImportStage::GivenUp && !has_landed(&base_of(link)?, &flights, contact, ready) {
         // Somebody else has changed the contact; our row has not landed, which is no refusal.
@@ -373,6 +405,12 @@ fn has_settled(
     Ok(true)
 }
 
+/// Whether Brevo's own reports say that nothing has come of the row.
+fn is_rejected(link: &LinkRow, import: &ImportRowState, rejected: &Rejected) -> Stored<bool> {
+    let Some(rejected) = rejected.get(&import.id).filter(|rejected| !rejected.is_empty()) else { return Ok(false) };
+    Ok(sent_address(link, &base_of(link)?).is_some_and(|email| rejected.contains(&email)))
+}
+
 /// An import leaves alone whoever is there already, but for its lists: on these they are by our rule, and whom that does not
 /// want any more leaves them again. `link`: as it was in the import.
 fn keep_lists(tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact) -> Stored<()> {
@@ -388,14 +426,21 @@ fn keep_lists(tx: &Tx<'_>, link: &LinkRow, contact: &BrevoContact) -> Stored<()>
 
 /// What a row has made, and somebody gave another address before it was read back: nobody's contact that is no older than
 /// the import, has the person's external id, and shows something of what the row set.
+///
+/// The id alone does not tell. Whoever leaves an address takes theirs along, and a row that was sent for those who stay may
+/// have made a contact with it: under that address, which is still theirs, and so that Brevo refuses this row.
 fn made_and_renamed(
     tx: &Tx<'_>,
     link: &LinkRow,
-    import: &ImportRowState,
+    (import, rejected): (&ImportRowState, &Rejected),
     flights: &person::Flights,
     ready: &Ready,
 ) -> Stored<Option<BrevoContact>> {
     if !import.creates || link.brevo_id.is_some() {
+        return Ok(None);
+    }
+    // But an earlier row of the person's own may be why.
+    if is_rejected(link, import, rejected)? && !made_by_another_row(tx, link, flights)? {
         return Ok(None);
     }
     let Some(ext_id) = their_id(tx, link)? else { return Ok(None) };
@@ -404,7 +449,8 @@ fn made_and_renamed(
     let shown = person::made_by_row(flights, &contact, &ready.mapping);
     let as_sent = !shown.fields.is_empty() || !shown.lists.is_empty();
     let made = as_sent && contact.created_at >= began(import) && tx.link_by_brevo(contact.id)?.is_none();
-    Ok(made.then_some(contact))
+    let anothers = super::place::who_has_its_address(tx, &contact)?.is_some_and(|holder| holder.id != link.id);
+    Ok((made && !anothers).then_some(contact))
 }
 
 /// Whether a contact that this row was to make, and that is not as it was to make it, may be what an earlier row of the person's
@@ -526,7 +572,14 @@ pub(super) fn before_import(tx: &Tx<'_>, link: &LinkRow) -> Stored<Base> {
 }
 
 /// The row did not land: what was agreed on for it is forgotten, and it is planned again, on its own.
-fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, ready: &Ready, now: DateTime<Utc>) -> Stored<()> {
+/// `arrived`: Brevo has had the import; `creates`: it was to make contacts.
+fn lose_row(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    (arrived, creates): (bool, bool),
+    ready: &Ready,
+    now: DateTime<Utc>,
+) -> Stored<()> {
     let (base, flights, before) = (base_of(link)?, flights_of(link)?, before_import(tx, link)?);
     tx.leave_lost_import(link.id)?;
     if link.brevo_id.is_none() {
@@ -537,7 +590,15 @@ fn lose_row(tx: &Tx<'_>, link: &LinkRow, arrived: bool, ready: &Ready, now: Date
         // A no of theirs that went beside the row (`opt_out_in_import`) stands: looks that began before it show them as
         // subscribed, and that is nobody's opt-in.
         let went = flights.opted_out && flights.email.is_none();
-        let no = person::Flights { opted_out: went, ..person::Flights::default() };
+        // Whoever was to be made and has a contact has taken that up since, and what is watched is none of the row's: a no that
+        // they bring is still to be put to it.
+        let brings = creates && flights.email.is_none();
+        let no = person::Flights {
+            opted_out: went,
+            may_loosen: brings && flights.may_loosen,
+            brings_sms_no: brings && flights.brings_sms_no,
+            ..person::Flights::default()
+        };
         let mut base = person::forget_unlanded(&base, &before, &flights);
         let shown = match link.brevo_id.map(|contact| tx.brevo_contact(contact)).transpose() {
             Err(error) if error.unreadable().is_some() => None,

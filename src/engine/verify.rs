@@ -403,7 +403,8 @@ pub(super) fn note_lifted_unseen(tx: &Tx<'_>, contact: &BrevoContact, source: &S
         }
         let rest = Flights { opted_out: false, may_loosen: false, ..flights };
         let tells = !rest.fields.is_empty() || !rest.lists.is_empty();
-        if tells && person::landed_as_sent(&rest, contact, &source.ready.mapping) {
+        // With the customer's own id it is theirs, whatever has been edited besides.
+        if contact.ext_id.is_some() || (tells && person::landed_as_sent(&rest, contact, &source.ready.mapping)) {
             return tx.put_brevo_opt_out(&lifted);
         }
     }
@@ -497,6 +498,10 @@ fn may_be_of_a_row(tx: &Tx<'_>, contact: &BrevoContact, ready: &Ready) -> Stored
                 } else if may_have_made && link.brevo_id.is_none() {
                     if row.opted_out {
                         let may_be_theirs = may_be_of(tx, contact, link, false)?;
+                        if may_be_theirs && contact.ext_id.is_some() {
+                            // With the customer's own id it is, whatever other rows were to set.
+                            return Ok(true);
+                        }
                         may_be |= may_be_theirs;
                         just_so |= may_be_theirs && row.is_just(contact, ready);
                     } else {

@@ -127,6 +127,10 @@ pub struct Flights {
     #[n(11)]
     #[cbor(default)]
     pub repeated_tags: BTreeSet<(BrevoListId, bool)>,
+    /// It set `emailBlacklisted`, and a look that began after its answer has shown the contact as subscribed.
+    #[n(12)]
+    #[cbor(default)]
+    pub seen_subscribed: bool,
 }
 
 impl Flights {
@@ -400,7 +404,11 @@ impl PersonPlan {
             tags: BTreeMap::new(),
             back: Back::default(),
             base: Base { consent: base.consent, sms: base.sms, ..before.clone() },
-            flights: Flights { opted_out: flights.opted_out, ..watched.clone() },
+            flights: Flights {
+                opted_out: flights.opted_out,
+                seen_subscribed: flights.seen_subscribed,
+                ..watched.clone()
+            },
             lost: Vec::new(),
             problems: BTreeMap::new(),
             notices: BTreeSet::new(),
@@ -828,9 +836,10 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
     }
     plan.alone |= plan.change.email_opted_out && views.brevo.is_some();
     plan.flights.opted_out = plan.change.email_opted_out || views.flights.opted_out;
+    plan.flights.seen_subscribed = views.flights.seen_subscribed && !plan.change.email_opted_out;
     plan.flights.may_loosen = renames || views.flights.may_loosen;
     plan.base.consent = Some(step.base);
-    let own = !views.flights.opted_out && views.brevo.is_some_and(|contact| contact.consent.email_opted_out());
+    let own = !views.flights.may_blocklist() && views.brevo.is_some_and(|contact| contact.consent.email_opted_out());
     for member in views.members.iter().filter(|_| views.brevo.is_some()) {
         let step = consent::tell(member.views, step.base.brevo_out, own, views.base.consent);
         if step == MemberStep::Forget || (views.tells && step != MemberStep::Nothing) {

@@ -156,6 +156,41 @@ async fn a_later_opt_in_stays_where_it_was_given() {
     assert_eq!(notices(&world).await, 0);
 }
 
+/// Jane has said no before she is made in Brevo, and takes that back in Intercom before anything is read there.
+#[tokio::test(start_paused = true)]
+async fn who_takes_back_the_no_that_a_contact_was_made_with_is_not_told_of_it() {
+    for imports in ["", "limits: {brevo: {import_threshold: 1}}\n"] {
+        let world = World::new(&format!("{BOTH}{imports}"));
+        let jane = world.intercom.create_contact(ContactSeed { unsubscribed: true, ..user("jane@example.com") });
+        minutes(10).await;
+        world.sync().await;
+        assert!(is_blocked(&world, "jane@example.com"), "{imports}");
+        world.intercom.resubscribe(&jane).unwrap();
+        is_quiet(&world).await;
+        assert!(!is_out(&world, &jane) && is_blocked(&world, "jane@example.com"), "{imports}");
+    }
+}
+
+/// And in Brevo, where she was made with it: nothing of ours has lifted that.
+#[tokio::test(start_paused = true)]
+async fn who_takes_back_in_brevo_the_no_that_they_were_made_with_has_said_so() {
+    let world = World::new(BOTH);
+    let jane = world.intercom.create_contact(ContactSeed { unsubscribed: true, ..user("jane@example.com") });
+    minutes(10).await;
+    world.sync().await;
+    assert!(world.brevo.resubscribe("jane@example.com"));
+    is_quiet(&world).await;
+    assert!(is_out(&world, &jane) && !is_blocked(&world, "jane@example.com"));
+    // What she says there after that is another no.
+    world.intercom.resubscribe(&jane).unwrap();
+    minutes(10).await;
+    world.sync().await;
+    world.brevo.unsubscribe("jane@example.com");
+    minutes(10).await;
+    world.sync().await;
+    assert!(is_out(&world, &jane));
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_member_of_an_address_is_told_once() {
     let email = "jane@example.com";

@@ -233,12 +233,45 @@ fn field_of(source: Source, shown: &Value) -> &Value {
     }
 }
 
+/// The Brevo contact that we made somebody of, where it was deleted while the request was on its way, and nobody could know:
+/// another that takes its place (a row of an import of ours makes one) is not their first.
+fn made_of(person: &Person, cards: &BTreeMap<i64, Card>) -> Option<i64> {
+    let email = person.email.as_ref().filter(|_| person.made_by_us)?;
+    let unknown = |card: &&Card| card.told_gone.is_none_or(|told| told > person.back_at - GAP);
+    let mut gone = cards.values().rev().filter(|card| card.gone && card.addresses.contains(email));
+    gone.find(unknown).map(|card| card.now.id)
+}
+
+/// The parts of a name, as Intercom shows them.
+fn joined(parts: &Cells) -> String {
+    parts.iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")
+}
+
+/// What was typed, as Brevo shows it.
+fn digits(typed: &str) -> Option<&str> {
+    let known = PHONES.iter().find(|(phone, _)| *phone == typed).and_then(|(_, digits)| *digits);
+    known.or(typed.strip_prefix('+'))
+}
+
+/// Whether both, of the same side, are one value on the other: a number typed in two ways, a name divided in two ways.
+fn alike(source: Source, one: &Cells, other: &Cells) -> bool {
+    let number = |cells: &Cells| {
+        let typed = cells.first().and_then(Option::as_ref).and_then(Value::as_str);
+        typed.and_then(digits).map(str::to_owned)
+    };
+    match source {
+        Source::Name => joined(one) == joined(other),
+        Source::Phone => one == other || number(one).is_some_and(|digits| number(other) == Some(digits)),
+        _ => one == other,
+    }
+}
+
 /// Whether what stands in one is what the rule makes of the other, or its way back.
 fn agree(source: Source, intercom: &Cells, brevo: &Cells) -> bool {
     let Some(value) = intercom.first().cloned().flatten() else { return is_blank(brevo) };
     match source {
         Source::Name => {
-            let parts = brevo.iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>().join(" ");
+            let parts = joined(brevo);
             let whole = value.as_str().unwrap_or_default();
             let typed = |name: &str| name.split_whitespace().collect::<Vec<_>>().join(" ");
             let known = NAMES.iter().find(|(name, _, _)| typed(name) == whole);
@@ -247,8 +280,7 @@ fn agree(source: Source, intercom: &Cells, brevo: &Cells) -> bool {
         }
         Source::Phone => {
             let typed = value.as_str().unwrap_or_default();
-            let known = PHONES.iter().find(|(phone, _)| *phone == typed).and_then(|(_, digits)| *digits);
-            let digits = known.or(typed.strip_prefix('+'));
+            let digits = digits(typed);
             digits.is_some() && brevo.first().and_then(Option::as_ref).and_then(Value::as_str) == digits
         }
         _ => same(Some(&value), brevo.first().and_then(Option::as_ref)),
@@ -283,9 +315,11 @@ impl Between {
             {
                 continue;
             }
+            let had = if looked.is_none() && card.is_none() { made_of(person, cards) } else { None };
             self.looked.insert(id.clone(), (person.values.clone(), card.map(|card| card.now.clone())));
             for source in SOURCES {
                 let pair = self.pairs.entry((id.clone(), source)).or_default();
+                pair.card = pair.card.or(had);
                 let mine = held(source, person.values.get(&source).unwrap_or(&Value::Null));
                 let theirs = card.map(|card| of_card(source, card));
                 if pair.intercom.stands.is_empty() && is_blank(&mine) {
@@ -547,9 +581,18 @@ impl End<'_> {
             let ever = half.ever.iter().filter(|_| reloaded || cleared);
             half.gave_any().chain(ever).cloned().collect::<Vec<_>>()
         };
+        // Where a changed rule lets the other side give, what this one had given it comes back over what stands here since, in
+        // the words of the other: a number in E.164, however it was typed. Only what had it already is not written so.
+        let came_back = |half: &Half| {
+            let had = half.before_ours.as_ref().is_some_and(|(before, ..)| alike(source, before, &half.stands));
+            let unseen = half.gave.as_ref().is_some_and(|gave| gave.lost_unseen);
+            reloaded && (!had || unseen) && half.ever.iter().any(|cells| alike(source, cells, &half.stands))
+        };
         let (here, there) = (gave("intercom"), gave("brevo"));
-        let known = (is_blank(mine) || here.contains(mine) || there.iter().any(|cells| agree(source, mine, cells)))
-            && (is_blank(theirs) || there.contains(theirs) || here.iter().any(|cells| agree(source, cells, theirs)));
+        let mine_known = here.contains(mine) || there.iter().any(|cells| agree(source, mine, cells));
+        let theirs_known = there.contains(theirs) || here.iter().any(|cells| agree(source, cells, theirs));
+        let known = (is_blank(mine) || mine_known || came_back(&pair.intercom))
+            && (is_blank(theirs) || theirs_known || came_back(&pair.brevo));
         if !known {
             let words = format!("P5: {whose} is {} and {}, which nobody gave last", show(mine), show(theirs));
             self.wrong.push(words);

@@ -144,6 +144,30 @@ pub(in crate::engine) fn brevo_opt_out_counts(
     Ok(contact.consent.email_opted_out())
 }
 
+/// Whether an opt-out that was told of, and that no read has undone, counts for a person whose contact is shown as subscribed,
+/// or who has none: of the contact, or of the address that they come to. So does whoever has agreed on nothing yet with a contact
+/// that is there.
+///
+/// And of the address that the contact had when consent was last seen, if it was not known then whose that was: another one
+/// since has lifted it.
+pub(in crate::engine) fn no_was_told(
+    tx: &Tx<'_>,
+    link: &LinkRow,
+    base: &Base,
+    contact: Option<&BrevoContact>,
+) -> Result<bool> {
+    let stands = |fact: &BrevoOptOut| fact.over_at.is_none();
+    let agreed = contact.is_some() && base.consent.is_some();
+    let comes_to = if agreed { link.rename_to.as_ref() } else { link.email.as_ref() };
+    if tx.brevo_opt_outs(link.brevo_id, comes_to)?.iter().any(stands) {
+        return Ok(true);
+    }
+    let shows = contact.and_then(|contact| contact.email.as_ref());
+    let had = base.email.as_ref().filter(|had| shows.is_some_and(|shows| shows != *had));
+    let of_nobody = |fact: &BrevoOptOut| fact.contact.is_none() && !fact.was_brought() && stands(fact);
+    Ok(had.is_some() && tx.brevo_opt_outs(None, had)?.iter().any(of_nobody))
+}
+
 /// Nobody's contact was blocklisted, and is not under another address: nobody said yes to that, since Brevo re-subscribes
 /// whoever's address changes. Nothing is written to whoever is nobody's, so it is remembered for whoever it becomes.
 pub(super) fn note_lifted(tx: &Tx<'_>, known: Option<&BrevoContact>, contact: &BrevoContact) -> Result<()> {

@@ -3,7 +3,7 @@
 use super::behind::{No, keep_no, leave_to_nobody, make_way};
 use super::{
     before_import, carry_consent, carry_opt_out, elect, first_link, hand_on_gone, is_gone_elsewhere, is_moving, join,
-    link_consent, reopen, take_up_left_behind,
+    link_consent, take_up_left_behind,
 };
 use crate::engine::imports::LONGEST_IMPORT;
 use crate::engine::observe::{adopt_returned, base_of, flights_of, put_conflicts, settle_as, subject_of};
@@ -36,7 +36,6 @@ pub(super) fn moved(
             return leave_group(tx, row, link, settings, dirty, now);
         }
         tx.put_notice("email_removed", &format!("contact {}", row.contact.id), None, now)?;
-        reopen(tx, link)?;
         tx.mark_dirty(link.id, dirty)?;
         return Ok(true);
     };
@@ -78,8 +77,6 @@ pub(super) fn moved(
                 tx.set_link_email(link.id, Some(new))?;
                 tx.set_rename(link.id, link.brevo_id.is_some().then_some(new))?;
                 elect(tx, link.id)?;
-                // One who was archived, or deleted for all we knew, may come back with another address.
-                reopen(tx, link)?;
                 // Whoever could not have it, since this one's contact shows it, is one of them from now on.
                 tx.address_is_free(new)?;
             }
@@ -94,10 +91,8 @@ pub(super) fn moved(
                 put_conflicts(tx, link.id, &lost, None, now)?;
             }
             adopt(tx, link, brevo, new)?;
-            reopen(tx, link)?;
             if link.state == LinkState::BrevoGone {
                 // The contact that they had was deleted; the address that they have by now has another.
-                tx.clear_notice("brevo_contact_gone", &subject_of(tx, link)?)?;
                 tx.set_link_state(link.id, LinkState::Active)?;
             }
         }
@@ -132,7 +127,6 @@ pub(super) fn moved(
                 return Ok(false);
             }
             swap(tx, link, &other)?;
-            reopen(tx, link)?;
             tx.mark_dirty(other.id, dirty)?;
         }
     }
@@ -265,8 +259,21 @@ fn is_stuck(tx: &Tx<'_>, next: i64) -> Result<bool> {
 pub(in crate::engine) fn adopt(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email) -> Result<()> {
     // What was agreed on with the old contact says nothing about the new one, but an opt-out does: Brevo's goes along,
     // and Intercom's is news to the new contact.
-    let no = No::of(&base_of(link)?, &Consent::default());
+    let no = their_no(tx, link)?;
     adopt_as(tx, link, brevo, email, no)
+}
+
+/// What the person had said no to in Brevo: by what was agreed on with the contact that they had and, where that is gone, by
+/// what it showed last: no plan may have seen that.
+fn their_no(tx: &Tx<'_>, link: &LinkRow) -> Result<No> {
+    let gone = match link.brevo_id {
+        Some(left) if tx.brevo_contact(left)?.is_none() => match tx.brevo_contact_as_it_was(left) {
+            Err(error) if error.unreadable().is_some() => None,
+            gone => gone?,
+        },
+        _ => None,
+    };
+    Ok(No::of(&base_of(link)?, &gone.map(|gone| gone.consent).unwrap_or_default()))
 }
 
 /// `no`: what somebody whose contact it was, or the person, had said no to in Brevo.
@@ -279,8 +286,10 @@ fn adopt_as(tx: &Tx<'_>, link: &LinkRow, brevo: BrevoContactId, email: &Email, n
     tx.set_link_email(link.id, Some(email))?;
     tx.set_rename(link.id, None)?;
     keep_no(tx, link.id, no)?;
-    // That another had the contact with their address is over.
-    tx.clear_notice("identity_conflict", &subject_of(tx, link)?)?;
+    // That another had the contact with their address is over, and so is that theirs is gone.
+    for over in ["identity_conflict", "brevo_contact_gone"] {
+        tx.clear_notice(over, &subject_of(tx, link)?)?;
+    }
     left.map_or(Ok(()), |left| offer(tx, left))
 }
 
@@ -330,7 +339,7 @@ pub(in crate::engine) fn take_from_deserted(
     if !is_deserted(tx, holder)? {
         return Ok(false);
     }
-    let mut no = No::of(&base_of(link)?, &Consent::default());
+    let mut no = their_no(tx, link)?;
     // Of text messages it shows itself what holds: nobody has looked at its people's yes since they left.
     no.email |= link_consent(holder)?.is_some_and(|consent| consent.brevo_out);
     without_contact(tx, holder)?;

@@ -56,6 +56,11 @@ impl Flights {
         self.repeated_tags.contains(&(list, !given))
     }
 
+    /// A no that Brevo shows may be ours.
+    pub fn may_blocklist(&self) -> bool {
+        self.opted_out && !self.seen_subscribed
+    }
+
     /// Something that nobody had agreed to is being replaced.
     pub fn replaces_any(&self) -> bool {
         let replaces = |write: &Option<InFlight>| write.as_ref().is_some_and(|write| write.replaces.is_some());

@@ -30,9 +30,10 @@ pub fn forget_unlanded(base: &Base, before: &Base, flights: &Flights) -> Base {
     for list in flights.lists.keys() {
         base.lists.remove(list);
     }
-    // A row says no for nobody but whom it makes: the no of somebody who was there was answered for itself.
+    // A row says no for nobody but whom it makes: the no of somebody who was there was answered for itself. One that its person
+    // had brought is theirs, whatever became of the row.
     if flights.opted_out && flights.email.is_some() {
-        base.consent = None;
+        base.consent = before.consent;
     }
     base
 }
