@@ -1,7 +1,7 @@
 //! What became of a write: base, history, conflict log and failures, in one transaction with the vendor's answer.
 
 use super::carry::made_with_their_no;
-use super::observe::{base_of, pack_base, pack_flights, put_conflicts, subject_of};
+use super::observe::{Source, base_of, flights_of, pack_base, pack_flights, put_conflicts, subject_of};
 use super::people::{self, Planned};
 use super::place::{No, keep_no};
 use super::push::Pushed;
@@ -114,7 +114,7 @@ impl Connection {
                     source.apply(tx, observation)?;
                     if let (ContactKey::BrevoEmail(email), Observation::BrevoContact(contact)) = (&key, &**observation)
                     {
-                        link_found(tx, email, contact)?;
+                        link_found(tx, email, contact, &source)?;
                     }
                     Ok(true)
                 }
@@ -319,7 +319,7 @@ pub(super) fn needs_lookup(planned: &Planned, outcome: &Outcome) -> Option<Conta
 }
 
 /// The contact that a create or rename ran into: it is linked if nobody has it and its address is ours.
-fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> {
+fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact, source: &Source) -> Stored<()> {
     let Some(link) = tx.link_by_email(email)? else { return Ok(()) };
     if contact.email.as_ref() != Some(email) || tx.link_by_brevo(contact.id)?.is_some() {
         return Ok(());
@@ -328,6 +328,12 @@ fn link_found(tx: &Tx<'_>, email: &Email, contact: &BrevoContact) -> Stored<()> 
         // What a row on its way is to agree on is not agreed on; a no that its person had brought before is theirs.
         let brings = No::of(&before_import(tx, &link)?, &Consent::default());
         tx.set_brevo(link.id, Some(contact.id))?;
+        let made_so =
+            |sent: person::Flights| sent.opted_out && !person::shows_nothing_of(&sent, contact, &source.ready.mapping);
+        if flights_of(&link).is_ok_and(made_so) {
+            // A request without an answer, or a row, has made it with the no of its people.
+            made_with_their_no(tx, link.id, contact.id, source.settings.tells_intercom, source.now)?;
+        }
         // First-linked, with the stricter consent of both.
         keep_no(tx, link.id, brings)?;
     } else {

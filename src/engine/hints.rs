@@ -239,7 +239,7 @@ fn opted_out(
         };
         if source.settings.tells_intercom {
             // It showed none: this is news, even if nothing has been agreed on yet.
-            let before = base.as_ref().map(|base| base.consent.unwrap_or(ConsentBase::NEITHER));
+            let before = base.as_ref().map(|base| base.consent_with_contact(true).unwrap_or(ConsentBase::NEITHER));
             super::carry::carry_at_once(tx, &link, id, (before, is_newer), source.now)?;
         }
         // What a write of ours that is on its way lifts after this is put back.

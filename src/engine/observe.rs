@@ -425,7 +425,8 @@ impl Source {
                 Ok(base) => {
                     // A no is news after a look that showed none, even if nothing has been agreed on yet.
                     let showed_none = known.as_ref().is_some_and(|known| !known.consent.email_opted_out());
-                    let before = base.consent.or(showed_none.then_some(ConsentBase::NEITHER));
+                    let before = base.consent_with_contact(link.dirty >= Dirty::Live);
+                    let before = before.or(showed_none.then_some(ConsentBase::NEITHER));
                     carry::carry_at_once(tx, &link, contact.id, (before, showed_none), self.now)?;
                 }
                 Err(error) => unreadable::note(tx, error, self.now)?,

@@ -840,8 +840,9 @@ fn plan_consent(plan: &mut PersonPlan, views: &PersonViews<'_>) {
     plan.flights.may_loosen = renames || views.flights.may_loosen;
     plan.base.consent = Some(step.base);
     let own = !views.flights.may_blocklist() && views.brevo.is_some_and(|contact| contact.consent.email_opted_out());
+    let before = views.base.consent_with_contact(views.brevo_may_be_old);
     for member in views.members.iter().filter(|_| views.brevo.is_some()) {
-        let step = consent::tell(member.views, step.base.brevo_out, own, views.base.consent);
+        let step = consent::tell(member.views, step.base.brevo_out, own, before);
         if step == MemberStep::Forget || (views.tells && step != MemberStep::Nothing) {
             plan.tell.push((member.id.clone(), step));
         }

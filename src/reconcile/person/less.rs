@@ -3,10 +3,20 @@
 use super::{Base, Flights, InFlight, PersonPlan, put_or_remove};
 use crate::mapping::{Direction, ListRule};
 use crate::model::{BrevoListId, ContactChange, Fields, IntercomContactId, SideName, Sides};
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::lists::ListBase;
 use std::collections::BTreeSet;
 
 impl Base {
+    /// What was agreed on about consent with the contact that is there. As long as that is nothing but a no that the person
+    /// brings, it says nothing of what the contact shows itself: that is news. And who was out in Intercom before that may
+    /// have said yes there since, so they do not count as knowing of it. `may_be_old`: no full read has just shown both.
+    pub fn consent_with_contact(&self, may_be_old: bool) -> Option<ConsentBase> {
+        let has_met = self.email.is_some() || !self.fields.is_empty() || !self.lists.is_empty();
+        let agreed = self.consent.filter(|agreed| has_met || !agreed.brevo_out);
+        agreed.or((may_be_old && !has_met).then_some(ConsentBase::NEITHER))
+    }
+
     /// Where another speaks for the person than before ([`Self::spoken_for_by`] comes after this), who has not the tag of a
     /// list that gives it: it had been given to whoever spoke for them, and nobody has taken it away from this one.
     pub fn give_tags_to(&mut self, primary: &IntercomContactId, record: &Fields, lists: &[(ListRule, BrevoListId)]) {

@@ -583,3 +583,13 @@ fn a_tag_that_was_given_to_whoever_spoke_before_is_given_to_who_speaks_now() {
         assert_eq!(base.lists[&list] == ListBase::default(), anew);
     }
 }
+
+#[test]
+fn a_no_that_somebody_brings_is_no_word_of_the_contact_that_they_meet() {
+    let brought = ConsentBase { intercom_out: false, brevo_out: true };
+    let base = |email: Option<Email>| Base { consent: Some(brought), email, ..Base::default() };
+    assert_eq!(base(None).consent_with_contact(true), Some(ConsentBase::NEITHER), "what it says is news");
+    assert_eq!(base(None).consent_with_contact(false), None, "as at any first link of a full read");
+    let agreed = base(Some(Email::parse("jane@example.com").unwrap()));
+    assert_eq!(agreed.consent_with_contact(true), Some(brought));
+}
