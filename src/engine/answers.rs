@@ -13,7 +13,7 @@ use crate::model::{
     SideName,
 };
 use crate::reconcile::person::{self, Base, PersonPlan};
-use crate::store::links::Dirty;
+use crate::store::links::{Dirty, LinkState};
 use crate::store::listings::{Change, NewFailure};
 use crate::store::{Packed, Result as Stored, Tx};
 use chrono::{DateTime, TimeDelta, Utc};
@@ -186,6 +186,8 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     if let Some(consent) = base.consent.as_mut().filter(|_| brought) {
         consent.brevo_out = true;
     }
+    // Whoever has said so, also if they are gone by now.
+    tx.last_nos_are_told(planned.link, plan.change.email_opted_out, plan.change.sms_opted_out)?;
     if planned.ahead {
         let written = (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?);
         tx.accept_opt_out(planned.link, written, verify_after, planned.marks)?;
@@ -215,7 +217,7 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
         tx.clear_notice("identity_conflict", &subject_of(tx, &link)?)?;
         tx.put_brevo_contact(&BrevoContact { email: Some(email.clone()), ..contact }, 0, false)?;
     }
-    if planned.only_opt_out {
+    if planned.only_opt_out && link.state != LinkState::Left {
         tx.mark_dirty(planned.link, Dirty::Live)?;
     } else {
         tx.clear_failures(planned.link, &people::still_failing(plan, &link.quarantined))?;

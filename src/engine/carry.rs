@@ -73,6 +73,17 @@ pub(super) fn heed_strangers(
         }
         unheard |= !is_to_be_made && row.contact.consent.email_opted_out();
     }
+    // What one of them had said last, and Brevo has not been told, is told it though they are gone.
+    let last_nos = if is_to_be_made { Vec::new() } else { tx.last_nos(link.id)? };
+    for no in last_nos {
+        let gone = rows.iter().find(|row| row.contact.id == no.contact);
+        // Whoever was merged into another lives on in them, whatever their address is by now.
+        if gone.is_some_and(|row| row.state == ContactState::Merged || row.contact.email == link.email) {
+            consent.email_opt_outs.extend(no.email.then_some(OptOutReason::Unsubscribed));
+            consent.sms_opted_out |= no.sms;
+            strangers.push(is_heard(no.contact, no.email));
+        }
+    }
     // Mostly there is none.
     let email = match &link.email {
         Some(email) if tx.has_strangers(email, link.id)? => email,
@@ -91,12 +102,17 @@ pub(super) fn heed_strangers(
         }
         if is_to_be_made || row.link.is_none() {
             consent.email_opt_outs.extend(row.contact.consent.email_opt_outs);
-            strangers.push(Member { id, views: MemberViews { out: true, shown: true, ours: false, told: true } });
+            strangers.push(is_heard(id, true));
         } else {
             unheard = true;
         }
     }
     Ok((consent, strangers, unheard))
+}
+
+/// Somebody whose no counts for the others of the address, and who is told nothing.
+pub(super) fn is_heard(id: IntercomContactId, out: bool) -> Member {
+    Member { id, views: MemberViews { out, shown: true, ours: false, told: true } }
 }
 
 /// Whether no row of an import may carry what is planned for the contact that is there. A row finds it by its address: if

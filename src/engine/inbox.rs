@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::store::carried::Carried;
 use crate::store::contacts::{ContactState, IntercomRow};
-use crate::store::facts::{Channel, OptOutFact};
+use crate::store::facts::{Channel, LastNo, OptOutFact};
 use crate::store::links::Dirty;
 use crate::store::queues::InboxRow;
 use crate::store::{Result as Stored, StoreError, Tx};
@@ -487,6 +487,10 @@ fn opted_out(tx: &Tx<'_>, id: &IntercomContactId, from: OptOut, at: DateTime<Utc
     if row.state != ContactState::Live {
         // Keeping it made it live; what is gone stays gone.
         tx.set_intercom_state(id, row.state, row.merged_into.as_ref())?;
+        if at.timestamp() >= row.contact.updated_at.timestamp() {
+            // Their no is news all the same, unless they were seen to have taken it back.
+            tx.put_last_no(&LastNo { contact: id.clone(), email: from == OptOut::Email, sms: from == OptOut::Sms })?;
+        }
     }
     match row.link {
         Some(link) => {

@@ -4,7 +4,7 @@
 mod opt_outs;
 
 pub(super) use self::opt_outs::{brevo_opt_out_counts, new_opt_out, no_was_told};
-use self::opt_outs::{heed_brevo_opt_outs, keep_opt_outs, note_lifted, remember_opt_out};
+use self::opt_outs::{heed_brevo_opt_outs, keep_last_no, keep_opt_outs, note_lifted, remember_opt_out};
 use super::unreadable::{self, replaceable};
 use super::{Ready, Settings, carry, firms, partings, resubscribe, write_back};
 use crate::model::{
@@ -187,6 +187,9 @@ impl Source {
         }
         if known.is_some() || unreadable || wants_tags || wants_companies {
             tx.set_wants(&contact.id, wants_tags, wants_companies)?;
+        }
+        if known.as_ref().is_some_and(|known| known.state != ContactState::Live) {
+            tx.drop_last_no(&contact.id)?;
         }
         let (tags, companies) = (&contact.tags.items, &contact.companies.items);
         if known.as_ref().map_or(unreadable || !tags.is_empty(), |known| known.contact.tags.items != *tags) {
@@ -647,6 +650,7 @@ fn intercom_contact_gone(tx: &Tx<'_>, id: &IntercomContactId, how: &Gone, now: D
     if known.state == state && known.merged_into.as_ref() == into {
         return Ok(false);
     }
+    keep_last_no(tx, &known)?;
     tx.set_intercom_state(id, state, into)?;
     tx.drop_carried(id)?;
     if let Some(row) = tx.write_back_of(id)? {

@@ -1,5 +1,8 @@
 //! One person's views, gathered from the store, and the plan for them.
 
+mod ahead;
+
+pub(super) use self::ahead::gather_to_push;
 use super::filling::Parcel;
 use super::filters::{counts, takes_part};
 use super::forget::{self, Tombstones};
@@ -51,6 +54,8 @@ pub(super) struct Person {
     part: Sides<Part>,
     part_problem: Option<FieldProblem>,
     at_rest: Option<Arc<AtRest>>,
+    /// Nobody of them is in Intercom any more: nothing is planned but what they had said no to.
+    gone: bool,
 }
 
 /// When somebody is looked at again for whom it was too early.
@@ -146,6 +151,9 @@ impl Draft {
         if !tx.is_unchanged(&person.link)? {
             // It is still marked: it is gathered again.
             return Ok(None);
+        }
+        if person.gone {
+            return person.plan_last_no(plan.plan, tx, ready, gate);
         }
         let (link, brevo) = (person.link.id, person.brevo.as_ref().map(|contact| contact.id));
         let tell = std::mem::take(&mut plan.plan.tell);
@@ -363,6 +371,7 @@ fn gather_in(tx: &Tx<'_>, id: i64, ready: &Ready, names: &Names, state: LinkStat
         part,
         part_problem,
         at_rest: names.at_rest.clone(),
+        gone: false,
     }))
 }
 
@@ -701,38 +710,6 @@ impl Person {
     fn opts_out_of_email(&self, plan: &PersonPlan) -> bool {
         let shown = self.brevo.as_ref().map(|contact| &contact.consent);
         plan.change.email_opted_out && !self.flights.opted_out && shown.is_some_and(|shown| !shown.email_opted_out())
-    }
-
-    /// While the outcome of a write is not known, nothing is planned but an opt-out: it sets one flag, whatever the
-    /// earlier write did or still does. That one goes on being watched as it was; should it land late and lift the
-    /// blocklisting (a rename does), the read that verifies it shows that, and the opt-out is written again.
-    fn plan_ahead(self, plan: PersonPlan, tx: &Tx<'_>, ready: &Ready, gate: &mut Gate) -> Result<Option<Planned>> {
-        let mut plan = plan.only_opt_out(&self.base, &self.flights);
-        match gate.judge(tx, &self, &plan, ready)? {
-            Judged::AsItIs => {}
-            Judged::Without(less) => plan = *less,
-            Judged::Aside => return Ok(None),
-        }
-        if !self.opts_out(&plan) {
-            // Urgent for nothing: what else there is waits for the verifying read, which marks the link again.
-            tx.no_opt_out(self.link.id)?;
-            return Ok(None);
-        }
-        let Some(harm) = gate.goes(tx, &self, &plan)? else { return Ok(None) };
-        Ok(Some(Planned {
-            only_opt_out: true,
-            ahead: true,
-            harm,
-            link: self.link.id,
-            plan,
-            email: self.link.email,
-            brevo: self.brevo,
-            importable: false,
-            marks: self.link.marks,
-            rename_to: None,
-            watched: self.link.flights,
-            parcel: None,
-        }))
     }
 
     /// The plan without the phone, if that makes one for an import. A new phone of a contact that exists must go alone;

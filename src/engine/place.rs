@@ -582,11 +582,13 @@ fn gone(tx: &Tx<'_>, row: &IntercomRow, settings: &Settings, dirty: Dirty, now: 
             tx.clear_notice(kind, &subject)?;
         }
     }
+    // What they had said no to is still to be told.
+    let owes_no = !tx.last_nos(link)?.is_empty();
     if elect(tx, link)? {
         if let Some(link) = tx.link(link)? {
             hand_on_gone(tx, &link, &row.contact.id)?;
         }
-        return tx.mark_dirty(link, dirty);
+        return tx.mark_dirty(link, if owes_no { Dirty::Consent } else { dirty });
     }
     // While it is merely missing, nothing is decided: the link waits for whoever it turns out to be.
     if row.state != ContactState::Missing {
@@ -598,6 +600,9 @@ fn gone(tx: &Tx<'_>, row: &IntercomRow, settings: &Settings, dirty: Dirty, now: 
         }
     }
     tx.give_up(link)?;
+    if owes_no {
+        tx.mark_dirty(link, Dirty::Consent)?;
+    }
     let ours = partings::is_our_doing(tx, link)?;
     match gone_notice(row.state).filter(|_| !ours) {
         Some(kind) => tx.put_notice(kind, &subject, None, now),

@@ -276,7 +276,7 @@ impl Connection {
                 let names = Names::read(tx, &mapping)?;
                 let mut people = Vec::new();
                 for link in claimed {
-                    match people::gather(tx, link, &mapping, &names) {
+                    match people::gather_to_push(tx, link, &mapping, &names) {
                         // Since it was set aside, something may have happened to it.
                         Ok(person) => people.extend(person.filter(Person::may_be_planned)),
                         Err(error) => drop(leave_alone(tx, link, error, now)?),
@@ -336,7 +336,7 @@ impl Connection {
                 let names = Names::read(tx, &ready)?;
                 let (mut people, mut owed) = (Vec::with_capacity(links.len()), Vec::new());
                 for link in links {
-                    match people::gather(tx, link, &ready, &names) {
+                    match people::gather_to_push(tx, link, &ready, &names) {
                         Ok(person) => people.extend(person),
                         Err(error) => owed.extend(leave_alone(tx, link, error, now)?),
                     }
@@ -647,10 +647,11 @@ fn only_lists(planned: &Planned) -> bool {
     planned.brevo.is_some() && lists && else_nothing
 }
 
-/// Nothing has happened to the person since this was planned.
+/// Nothing has happened to the person since this was planned. For whoever is gone, nothing but an opt-out is.
 fn is_current(tx: &Tx<'_>, planned: &Planned) -> Stored<bool> {
     let before = planned.brevo.as_ref().map(|contact| contact.id);
+    let may = |state: LinkState| state == LinkState::Active || (state == LinkState::Left && planned.only_opt_out);
     Ok(tx
         .link(planned.link)?
-        .is_some_and(|link| link.marks == planned.marks && link.state == LinkState::Active && link.brevo_id == before))
+        .is_some_and(|link| link.marks == planned.marks && may(link.state) && link.brevo_id == before))
 }

@@ -43,6 +43,17 @@ pub struct OptOutFact {
     pub over_at: Option<DateTime<Utc>>,
 }
 
+/// What somebody who is gone in Intercom had said no to there, as far as Brevo has not been told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastNo {
+    /// Who.
+    pub contact: IntercomContactId,
+    /// To e-mail.
+    pub email: bool,
+    /// To text messages.
+    pub sms: bool,
+}
+
 impl Tx<'_> {
     /// A notice says that a contact is gone. A deletion is for good: what says "archived" after it came late.
     pub fn say_gone(&self, id: &IntercomContactId, deleted: bool) -> Result<()> {
@@ -177,6 +188,57 @@ impl Tx<'_> {
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Somebody is gone whose no Brevo has not been told: it is still to be.
+    pub fn put_last_no(&self, no: &LastNo) -> Result<()> {
+        self.fills(Rare::LastNos);
+        self.0
+            .prepare_cached(
+                "INSERT INTO last_nos (contact, email, sms) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (contact) DO UPDATE SET email = max(email, excluded.email), sms = max(sms, excluded.sms)",
+            )?
+            .execute(params![no.contact.as_str(), no.email, no.sms])?;
+        Ok(())
+    }
+
+    /// What is still to be told of those of a link who are gone.
+    pub fn last_nos(&self, link: i64) -> Result<Vec<LastNo>> {
+        if !self.holds(Rare::LastNos)? {
+            return Ok(Vec::new());
+        }
+        let mut statement = self.0.prepare_cached(
+            "SELECT n.contact, n.email, n.sms FROM intercom_contacts c JOIN last_nos n ON n.contact = c.id
+             WHERE c.link = ?1 AND c.state <> 'live' ORDER BY n.contact",
+        )?;
+        let rows = statement.query_map([link], |row| {
+            let contact = IntercomContactId::new(row.get::<_, String>(0)?);
+            Ok(LastNo { contact, email: row.get(1)?, sms: row.get(2)? })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Brevo has been told.
+    pub fn last_nos_are_told(&self, link: i64, email: bool, sms: bool) -> Result<()> {
+        if !(email || sms) || !self.holds(Rare::LastNos)? {
+            return Ok(());
+        }
+        self.0
+            .prepare_cached(
+                "UPDATE last_nos SET email = email AND NOT ?2, sms = sms AND NOT ?3
+                 WHERE contact IN (SELECT id FROM intercom_contacts WHERE link = ?1)",
+            )?
+            .execute(params![link, email, sms])?;
+        self.0.prepare_cached("DELETE FROM last_nos WHERE email = 0 AND sms = 0")?.execute([])?;
+        Ok(())
+    }
+
+    /// Whoever was gone is back, and says by themselves what they say.
+    pub fn drop_last_no(&self, contact: &IntercomContactId) -> Result<()> {
+        if self.holds(Rare::LastNos)? {
+            self.0.prepare_cached("DELETE FROM last_nos WHERE contact = ?1")?.execute([contact.as_str()])?;
+        }
+        Ok(())
     }
 
     /// A later read shows the person subscribed again.

@@ -214,6 +214,7 @@ impl Tx<'_> {
         rows += self.delete("outbox", "contact", &contacts)?;
         rows += self.delete("optouts", "contact", &contacts)?;
         rows += self.delete("optouts", "email", &emails)?;
+        rows += self.delete("last_nos", "contact", &contacts)?;
         rows += self.delete("carried", "contact", &contacts)?;
         rows += self.delete("carried", "link", &links)?;
         rows += self.delete("write_backs", "link", &links)?;

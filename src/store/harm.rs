@@ -217,13 +217,16 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// For how many people something of this kind is held. Nothing is written for those who are gone on a side.
+    /// For how many people something of this kind is held. Nothing is written for those who are gone on a side, but what they
+    /// had said no to in Intercom.
     pub fn count_held(&self, kind: &str) -> Result<u64> {
         let count: i64 = self
             .0
             .prepare_cached(
                 "SELECT count(*) FROM held_links h JOIN links l ON l.id = h.link
-                 WHERE h.kind = ?1 AND l.state = 'active'",
+                 WHERE h.kind = ?1 AND (l.state = 'active' OR (l.state = 'left' AND h.kind = 'opt_outs'
+                   AND l.brevo_id IS NOT NULL AND EXISTS (SELECT 1 FROM intercom_contacts c
+                         JOIN last_nos n ON n.contact = c.id WHERE c.link = l.id AND c.state <> 'live')))",
             )?
             .query_row([kind], |row| row.get(0))?;
         Ok(count.unsigned_abs())

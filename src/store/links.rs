@@ -13,7 +13,8 @@ pub enum LinkState {
     Active,
     /// Its Brevo contact is gone: counted, listed, never made again.
     BrevoGone,
-    /// Nobody of its address is left in Intercom: a tombstone; Brevo is left alone.
+    /// Nobody of its address is left in Intercom: a tombstone; Brevo is left alone, once it has been told what they had said
+    /// no to.
     Left,
 }
 
@@ -293,6 +294,12 @@ impl Tx<'_> {
              WHERE rename_held IS NOT NULL AND rename_held = email AND state = 'active' AND import IS NULL
                AND NOT EXISTS (SELECT 1 FROM brevo_contacts b JOIN links holder ON holder.brevo_id = b.id
                      WHERE b.email = links.rename_held AND b.gone = 0 AND holder.id <> links.id)",
+            [],
+        )?;
+        // Of those who are gone nothing is planned but what they had said no to.
+        self.0.execute(
+            "UPDATE links SET dirty = max(dirty, 1), marks = marks + 1 WHERE state = 'left' AND brevo_id IS NOT NULL AND id IN
+               (SELECT c.link FROM last_nos n JOIN intercom_contacts c ON c.id = n.contact WHERE c.state <> 'live')",
             [],
         )?;
         Ok(self.0.execute(

@@ -99,6 +99,8 @@ const STEPS: &[M<'_>] = &[M::up(
         shown_at INTEGER,                          -- record time of the latest read that itself showed the opt-out
         PRIMARY KEY (contact, channel)
     ) WITHOUT ROWID;
+    -- What somebody who is gone in Intercom had said no to there, as far as Brevo has not been told.
+    CREATE TABLE last_nos (contact TEXT PRIMARY KEY, email INTEGER NOT NULL, sms INTEGER NOT NULL) WITHOUT ROWID;
 
     -- What became of the opt-out of a Brevo contact at each Intercom contact of its person.
     CREATE TABLE carried (

@@ -11,6 +11,7 @@ pub(super) enum Rare {
     Carried,
     Conversations,
     Firms,
+    LastNos,
     LateAddresses,
     LateRows,
     Merged,
@@ -26,6 +27,7 @@ impl Rare {
             Self::Carried => "SELECT EXISTS (SELECT 1 FROM carried)",
             Self::Conversations => "SELECT EXISTS (SELECT 1 FROM conversation_contacts)",
             Self::Firms => "SELECT EXISTS (SELECT 1 FROM firms)",
+            Self::LastNos => "SELECT EXISTS (SELECT 1 FROM last_nos)",
             Self::LateAddresses => "SELECT EXISTS (SELECT 1 FROM late_addresses)",
             Self::LateRows => "SELECT EXISTS (SELECT 1 FROM late_rows)",
             Self::Merged => "SELECT EXISTS (SELECT 1 FROM intercom_contacts WHERE merged_into IS NOT NULL)",
@@ -38,7 +40,7 @@ impl Rare {
 
 /// What a transaction knows of them.
 #[derive(Default)]
-pub(super) struct Filled([Cell<Option<bool>>; 10]);
+pub(super) struct Filled([Cell<Option<bool>>; 11]);
 
 impl Tx<'_> {
     /// Whether the table holds anything.

@@ -23,6 +23,7 @@ mod forget;
 mod found;
 mod harness;
 mod imports;
+mod last_nos;
 mod newcomers;
 mod notices;
 mod options;

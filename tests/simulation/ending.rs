@@ -445,6 +445,31 @@ impl<'a> End<'a> {
                 ));
             }
         }
+        // So is one of somebody who is gone since, if a notification told of it, and the contact was and is theirs alone.
+        for (id, person) in &self.model.people {
+            let said_no = person.out && !person.out_by_us && person.acknowledged_out;
+            let is_gone = !person.live && !person.merged && person.addresses.len() == 1;
+            let Some(address) = person.email.as_ref().filter(|_| said_no && is_gone) else { continue };
+            let alone = self.model.holders.get(address).is_some_and(|holders| holders.len() == 1);
+            let theirs: Vec<&Card> =
+                self.model.cards.values().filter(|card| card.addresses.contains(address)).collect();
+            let [card] = theirs[..] else { continue };
+            let plain = !card.gone && card.addresses.len() == 1 && !card.renamed_by_hand;
+            let linked = card.ours_since.is_some_and(|since| since < person.out_at);
+            if !alone || !plain || !linked || !self.nobody_by_phone(address, card) {
+                continue;
+            }
+            if card.now.email_blacklisted {
+                counts.push("outcome: out in Brevo, and gone in Intercom".to_owned());
+            } else if card.said.is_some_and(|(at, out)| !out && at >= person.out_at) {
+                counts.push("outcome: gone in Intercom, and opted in in Brevo".to_owned());
+            } else {
+                wrong.push(format!(
+                    "P4: {id} ({address}) opted out in Intercom at {}, is gone, and Brevo {} may be mailed",
+                    person.out_at, card.now.id
+                ));
+            }
+        }
         for card in self.model.cards.values().filter(|card| !card.gone && !card.now.email_blacklisted) {
             let Some(loosened) = card.loosened else { continue };
             if card.said.is_some_and(|(at, out)| !out && at > card.out_at) {

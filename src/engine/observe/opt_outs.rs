@@ -6,9 +6,10 @@ use crate::engine::resubscribe;
 use crate::model::{BrevoContact, Consent, IntercomContact, OptOutReason, SideName};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::Base;
-use crate::store::facts::Channel;
+use crate::store::contacts::{ContactState, IntercomRow};
+use crate::store::facts::{Channel, LastNo};
 use crate::store::hints::BrevoOptOut;
-use crate::store::links::{LinkRow, LinkState};
+use crate::store::links::{Dirty, LinkRow, LinkState};
 use crate::store::{Result, Tx};
 use chrono::{DateTime, Utc};
 use std::borrow::Cow;
@@ -34,6 +35,33 @@ pub(in crate::engine) fn new_opt_out(tx: &Tx<'_>, link: i64, before: &Consent, n
         tx.set_base(link.id, &pack_base(tx, &base)?)?;
     }
     Ok(true)
+}
+
+/// Somebody is about to be gone in Intercom who has said no there, and Brevo has not been told, or has not answered: it is
+/// told all the same. Of those who are gone, nobody could say afterwards what had been news.
+pub(super) fn keep_last_no(tx: &Tx<'_>, leaves: &IntercomRow) -> Result<()> {
+    let (contact, consent) = (&leaves.contact.id, &leaves.contact.consent);
+    let says_no = consent.email_opted_out() || consent.sms_opted_out;
+    let link = leaves.link.filter(|_| says_no && leaves.state == ContactState::Live);
+    let Some(link) = link.map(|link| tx.link(link)).transpose()?.flatten() else { return Ok(()) };
+    let base = match base_of(&link) {
+        // Whether it is news cannot be told any more.
+        Err(error) if error.unreadable().is_some() => return Ok(()),
+        base => base?,
+    };
+    // What we wrote there ourselves says nothing that Brevo does not know.
+    let ours = tx.carried(contact)?.is_some_and(|carried| carried.ours && Some(carried.brevo) == link.brevo_id);
+    let is_news = |agreed: Option<ConsentBase>| agreed.is_none_or(|agreed| !agreed.intercom_out);
+    let no = LastNo {
+        contact: contact.clone(),
+        email: consent.email_opted_out() && !ours && is_news(base.consent),
+        sms: consent.sms_opted_out && is_news(base.sms),
+    };
+    if no.email || no.sms {
+        tx.put_last_no(&no)?;
+        tx.mark_dirty(link.id, Dirty::Consent)?;
+    }
+    Ok(())
 }
 
 /// An opt-out in Brevo is a fact from when it is seen: what a write of ours that is on its way lifts after that is put
