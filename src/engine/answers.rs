@@ -13,6 +13,7 @@ use crate::model::{
     SideName,
 };
 use crate::reconcile::person::{self, Base, PersonPlan};
+use crate::store::contacts::ContactState;
 use crate::store::links::{Dirty, LinkState};
 use crate::store::listings::{Change, NewFailure};
 use crate::store::{Packed, Result as Stored, Tx};
@@ -63,7 +64,7 @@ impl Connection {
                             if has.is_some_and(|has| has != *id) {
                                 // They have exchanged addresses with somebody meanwhile, and have that one's contact. This one
                                 // is of whoever has its address by now; what is watched of theirs finds it, too.
-                                accept(tx, planned, verify_after, now)?;
+                                accept(tx, planned, &ready, verify_after, now)?;
                                 let theirs = planned.email.as_ref().map(|email| tx.link_by_email(email)).transpose()?;
                                 if let Some(theirs) = theirs.flatten() {
                                     super::place::may_be_theirs(tx, theirs, Dirty::Live)?;
@@ -75,7 +76,7 @@ impl Connection {
                                 hold_apart(tx, planned.link, other.id, now)?;
                                 continue;
                             }
-                            accept(tx, planned, verify_after, now)?;
+                            accept(tx, planned, &ready, verify_after, now)?;
                             tx.set_brevo(planned.link, Some(*id))?;
                             if planned.plan.change.email_opted_out {
                                 made_with_their_no(tx, planned.link, *id, ready.tells_intercom, now)?;
@@ -88,7 +89,7 @@ impl Connection {
                         }
                         Outcome::Updated => {
                             pushed.updated += 1;
-                            accept(tx, planned, verify_after, now)?;
+                            accept(tx, planned, &ready, verify_after, now)?;
                         }
                         Outcome::Failed(error) => {
                             pushed.failed += 1;
@@ -159,7 +160,13 @@ fn provisional(id: BrevoContactId, planned: &Planned) -> BrevoContact {
 }
 
 /// The write was accepted: base, history and conflict log, in one transaction with the answer.
-pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>, now: DateTime<Utc>) -> Stored<()> {
+pub(super) fn accept(
+    tx: &Tx<'_>,
+    planned: &Planned,
+    ready: &Ready,
+    verify_after: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Stored<()> {
     let plan = &planned.plan;
     let before = planned.brevo.as_ref().map(|contact| contact.id);
     let Some(link) = tx.link(planned.link)?.filter(|link| link.brevo_id == before) else {
@@ -187,7 +194,9 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
         consent.brevo_out = true;
     }
     // Whoever has said so, also if they are gone by now.
-    tx.last_nos_are_told(planned.link, plan.change.email_opted_out, plan.change.sms_opted_out)?;
+    if !may_be_lifted_for_good(tx, planned, before)? {
+        tx.last_nos_are_told(planned.link, plan.change.email_opted_out, plan.change.sms_opted_out)?;
+    }
     if planned.ahead {
         let written = (&pack_base(tx, &base)?, &pack_flights(tx, &plan.flights)?);
         tx.accept_opt_out(planned.link, written, verify_after, planned.marks)?;
@@ -195,6 +204,9 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
     }
     let mut flights = plan.flights.clone().with_losses_logged();
     flights.may_loosen |= brought;
+    if before.is_none() && planned.email.is_none() {
+        flights = flights.with_number_taken(&ready.mapping);
+    }
     // A contact that was made opted out is so since, by a request that was answered and is sent once: nothing of that is on its
     // way, and whoever is subscribed after it has said so.
     flights.opted_out &= before.is_some();
@@ -229,6 +241,19 @@ pub(super) fn accept(tx: &Tx<'_>, planned: &Planned, verify_after: DateTime<Utc>
 /// carry it. `known`: what is agreed on by now.
 fn is_brought(known: &Base, plan: &PersonPlan) -> bool {
     !plan.change.email_opted_out && known.consent.is_some_and(|consent| consent.brevo_out)
+}
+
+/// What was written before may still land, and lift the no of people of whom nobody is left. Nothing else would put it back,
+/// so it is still to be told, until it is known what became of that.
+fn may_be_lifted_for_good(tx: &Tx<'_>, planned: &Planned, contact: Option<BrevoContactId>) -> Stored<bool> {
+    let Some(contact) = contact.filter(|_| planned.plan.change.email_opted_out) else { return Ok(false) };
+    if !(planned.ahead || tx.may_land_late(contact)?) {
+        return Ok(false);
+    }
+    match tx.members(planned.link) {
+        Err(error) if error.unreadable().is_some() => Ok(false),
+        members => Ok(members?.iter().all(|row| row.state != ContactState::Live)),
+    }
 }
 
 /// The history and the conflict log of a write.

@@ -637,7 +637,8 @@ fn newly_out(tx: &Tx<'_>, id: i64) -> Stored<Option<NewlyOut>> {
     let (strangers, ..) = heed_strangers(tx, &link, &members, Consent::default())?;
     let out = strangers.email_opted_out() || live().any(|row| row.contact.consent.email_opted_out());
     let email_out = out && !known(base.consent);
-    let sms_out = live().any(|row| row.contact.consent.sms_opted_out) && !known(base.sms);
+    let sms_out = strangers.sms_opted_out || live().any(|row| row.contact.consent.sms_opted_out);
+    let sms_out = sms_out && !known(base.sms);
     let address = base.email.or_else(|| link.email.clone());
     Ok((email_out || sms_out).then_some(NewlyOut { contact: link.brevo_id, address, email_out, sms_out }))
 }

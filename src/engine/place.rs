@@ -135,6 +135,10 @@ fn place_one(
     }
     // Whoever is there again has come back, wherever they go from here, and whomever they have to wait for.
     reopen(tx, &link)?;
+    if link.state == LinkState::Left && link.brevo_id.is_some() {
+        // A plan that was made while it was still a tombstone came to nothing.
+        tx.mark_dirty(link.id, dirty)?;
+    }
     if link.email == row.contact.email {
         if left_the_phone(tx, &row, &link, settings)? {
             return leave_group(tx, &row, &link, settings, dirty, now);

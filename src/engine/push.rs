@@ -581,7 +581,7 @@ impl Connection {
                         if let (true, Some(contact)) = (unmoved.contains_key(&planned.link), &planned.brevo) {
                             tx.ask_for(&ContactKey::Brevo(contact.id))?;
                         }
-                        accept(tx, planned, verify_after, now)
+                        accept(tx, planned, &ready, verify_after, now)
                     }
                     Some(error) => {
                         if let Some(lists) = answered.get(&planned.link) {

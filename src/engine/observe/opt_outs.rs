@@ -52,9 +52,13 @@ pub(super) fn keep_last_no(tx: &Tx<'_>, leaves: &IntercomRow) -> Result<()> {
     // What we wrote there ourselves says nothing that Brevo does not know.
     let ours = tx.carried(contact)?.is_some_and(|carried| carried.ours && Some(carried.brevo) == link.brevo_id);
     let is_news = |agreed: Option<ConsentBase>| agreed.is_none_or(|agreed| !agreed.intercom_out);
+    // Nor does what both have agreed on; but a write of ours that is on its way may lift it, and nothing would put it back.
+    let stands = base.consent.is_some_and(|agreed| agreed.intercom_out && agreed.brevo_out);
+    let on_its_way = link.import.is_some() || (link.flights.is_some() && !link.answered);
+    let may_be_lifted = stands && on_its_way && is_alone(tx, link.id, leaves)?;
     let no = LastNo {
         contact: contact.clone(),
-        email: consent.email_opted_out() && !ours && is_news(base.consent),
+        email: consent.email_opted_out() && (may_be_lifted || (!ours && is_news(base.consent))),
         sms: consent.sms_opted_out && is_news(base.sms),
     };
     if no.email || no.sms {
@@ -62,6 +66,15 @@ pub(super) fn keep_last_no(tx: &Tx<'_>, leaves: &IntercomRow) -> Result<()> {
         tx.mark_dirty(link.id, Dirty::Consent)?;
     }
     Ok(())
+}
+
+/// Whether nobody else of the link is in Intercom.
+fn is_alone(tx: &Tx<'_>, link: i64, leaves: &IntercomRow) -> Result<bool> {
+    let is_other = |row: &IntercomRow| row.state == ContactState::Live && row.contact.id != leaves.contact.id;
+    match tx.members(link) {
+        Err(error) if error.unreadable().is_some() => Ok(false),
+        members => Ok(!members?.iter().any(is_other)),
+    }
 }
 
 /// An opt-out in Brevo is a fact from when it is seen: what a write of ours that is on its way lifts after that is put

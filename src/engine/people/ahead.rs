@@ -5,6 +5,7 @@ use crate::engine::observe::{base_of, flights_of};
 use crate::engine::safety::{Gate, Harm, Judged};
 use crate::engine::{Ready, carry, place};
 use crate::model::{Consent, Fields, OptOutReason, Sides};
+use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::person::PersonPlan;
 use crate::store::contacts::ContactState;
 use crate::store::facts::LastNo;
@@ -37,10 +38,15 @@ fn gather_gone(tx: &Tx<'_>, id: i64, nos: Vec<LastNo>) -> Result<Option<Person>>
         return Ok(None);
     }
     let Some(primary) = nos.first().map(|no| no.contact.clone()) else { return Ok(None) };
-    let (base, flights) = (base_of(&link)?, flights_of(&link)?);
+    let (base, mut flights) = (base_of(&link)?, flights_of(&link)?);
+    // What a row lifts that lands late is put back as long as they are not told.
+    flights.may_loosen |= tx.may_land_late(brevo.id)?;
+    // What had been agreed on stays so: should they come back, it is no news.
+    let agreed = |consent: Option<ConsentBase>| consent.is_some_and(|consent| consent.intercom_out);
+    let email_out = nos.iter().any(|no| no.email) || agreed(base.consent);
     let consent = Consent {
-        email_opt_outs: nos.iter().filter(|no| no.email).map(|_| OptOutReason::Unsubscribed).collect(),
-        sms_opted_out: nos.iter().any(|no| no.sms),
+        email_opt_outs: email_out.then_some(OptOutReason::Unsubscribed).into_iter().collect(),
+        sms_opted_out: nos.iter().any(|no| no.sms) || agreed(base.sms),
     };
     Ok(Some(Person {
         link,
@@ -107,8 +113,11 @@ impl Person {
             return Ok(None);
         }
         if plan.change.is_empty() {
-            // It was told beside an import, or by another write.
-            tx.last_nos_are_told(link, true, true)?;
+            // It was told beside an import, or by another write. But a row that lands late may lift it.
+            let may_be_lifted = self.brevo.as_ref().map_or(Ok(false), |contact| tx.may_land_late(contact.id))?;
+            if !may_be_lifted {
+                tx.last_nos_are_told(link, true, true)?;
+            }
             tx.give_up(link)?;
             return place::let_go(tx, link).map(|()| None);
         }

@@ -1,7 +1,7 @@
 //! Parts of a plan, and of what is on its way.
 
 use super::{Base, Flights, InFlight, PersonPlan, put_or_remove};
-use crate::mapping::{Direction, ListRule};
+use crate::mapping::{Direction, ListRule, Mapping};
 use crate::model::{BrevoListId, ContactChange, Fields, IntercomContactId, SideName, Sides};
 use crate::reconcile::consent::ConsentBase;
 use crate::reconcile::lists::ListBase;
@@ -82,6 +82,21 @@ impl Flights {
     pub fn with_losses_logged(mut self) -> Self {
         for write in self.fields.values_mut().flat_map(|writes| [&mut writes.intercom, &mut writes.brevo]).flatten() {
             write.replaces = None;
+        }
+        self
+    }
+
+    /// The same of a request that has made a contact without an address. Brevo makes none without something to know it
+    /// by, so it has taken the number: where none stands by now, somebody has taken that away, and nothing was refused.
+    #[must_use]
+    pub fn with_number_taken(mut self, mapping: &Mapping) -> Self {
+        for rule in &mapping.rules {
+            let Some(write) = self.fields.get_mut(&rule.key).and_then(|writes| writes.brevo.as_mut()) else { continue };
+            for ((target, sent), before) in rule.targets.iter().zip(&write.sent).zip(&mut write.before) {
+                if target.attribute == "SMS" {
+                    before.clone_from(sent);
+                }
+            }
         }
         self
     }

@@ -486,6 +486,22 @@ fn who_goes_back_after_a_read_has_shown_what_we_wrote_has_edited_it() {
 }
 
 #[test]
+fn a_number_that_has_made_a_contact_was_not_refused() {
+    let mut jane = Both::agreed("phone: {to: SMS}", json!({}), json!({}));
+    jane.record = fields(json!({"phone": "+4740000000"}));
+    let sent = jane.send().change.attributes;
+    // One that was sent to a contact with an address, for all that is known, was.
+    let settled = settle(&jane.base, &jane.flights, true, &jane.contact, &jane.mapping);
+    assert_eq!((settled.edited, settled.refused), (false, vec!["phone -> SMS".to_owned()]));
+    jane.flights = std::mem::take(&mut jane.flights).with_number_taken(&jane.mapping);
+    let settled = settle(&jane.base, &jane.flights, true, &jane.contact, &jane.mapping);
+    assert_eq!((settled.edited, settled.refused), (true, Vec::new()));
+    (jane.base, jane.flights) = (settled.base, settled.flights);
+    // Somebody has taken it away: it is restored.
+    assert_eq!(jane.plan().change.attributes, sent);
+}
+
+#[test]
 fn what_a_row_of_ours_has_made_is_nobodys_value() {
     let yaml = "{name: {to: [FIRSTNAME, LASTNAME], transform: split_name, on_clear: propagate}, \
                 custom_attributes.plan: {to: PLAN}}";
